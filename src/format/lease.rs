@@ -19,6 +19,10 @@ pub struct LeaseBody {
     pub work: String,
     /// The seconds from the beginning of the work to the storing of this object.
     pub running_seconds: u64,
+    /// The store's time when the process read it last, in seconds since 1970.
+    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_time: Option<u64>,
     /// Hashes of packs that it relies on and that no segment or record names yet, in hexadecimal.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -91,6 +95,7 @@ mod tests {
             requires: Vec::new(),
             work: "backup".into(),
             running_seconds: u64::MAX,
+            store_time: Some(u64::MAX),
             packs: vec!["ab".repeat(32); LeaseBody::IDS_MAX],
             tops: vec!["ab".repeat(32); LeaseBody::IDS_MAX],
             removes: Vec::new(),

@@ -337,7 +337,7 @@ fn bodies(test_repo: &TestRepo) -> Vec<(ObjectKind, Vec<u8>)> {
     };
     let packs = texts(all(ObjectKind::Pack));
     let mark = format!(r#"{{"packs":{packs},"time":"2026-11-21T12:00:00Z"}}"#);
-    let lease = r#"{"work":"prune","running_seconds":1}"#.to_owned();
+    let lease = r#"{"work":"prune","running_seconds":1,"store_time":9999999999}"#.to_owned();
     vec![
         (ObjectKind::Backup, record.encode()),
         (ObjectKind::Index, segment.encode()),
@@ -539,7 +539,7 @@ fn an_expired_lease_with_any_content_delays_no_process() {
     let authority = test_repo.project.keys.signing();
     let mut newer = Magic::Lease.header();
     newer[8] = 9;
-    let body = br#"{"work":"prune","running_seconds":1}"#;
+    let body = br#"{"work":"prune","running_seconds":1,"store_time":9999999999}"#;
     let contents = [
         signed_by(&test_repo, authority, newer, body),
         signed_by(&test_repo, authority, Magic::Lease.header(), body),

@@ -1,15 +1,16 @@
 //! Leases whose holder was paused or has ended, by the store's clock: only that one shows the pause
 //! of a virtual machine, and the time of an object does not show whether anyone renews it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use cuttlebone::base::{ObjectHash, Role, Silent};
+use cuttlebone::base::{LeaseId, ObjectHash, Role, Silent};
+use cuttlebone::format::LeaseBody;
 use cuttlebone::ops::{self, Forget, MaxUnused, OpsError, PruneOptions};
 use cuttlebone::repo::{
-    CommitCheck, Index, Lease, Leases, Log, ObjectRef, Packer, PackerOptions, PruneGuard, Records,
-    RepoError, UnindexedPacks, Work, Worker,
+    CommitCheck, Index, Lease, Leases, Log, ObjectKind, ObjectRef, Packer, PackerOptions,
+    PruneGuard, Records, RepoError, UnindexedPacks, Work, Worker,
 };
 use cuttlebone::storage::{Backend, MemoryBackend, Name, StorageOperation};
 
@@ -192,6 +193,91 @@ fn copies_of_an_old_lease_under_other_names_stop_no_prune_for_longer_than_ten_mi
         // Always under new names, and never as old as a lease gets.
         store.advance_clock(540);
     }
+}
+
+/// Whoever copies each version of each lease has as many as they want, and each is new to a client
+/// once.
+#[test]
+fn a_lease_that_was_stored_long_ago_does_not_count_even_if_nobody_has_seen_it() {
+    for work in [Work::Prune, Work::Forget, Work::Backup] {
+        let (store, _) = two_backups();
+        let lease = Lease::take(&open(&store).project, work, ELSEWHERE).unwrap();
+        lease.confirm().unwrap();
+        let name = only_lease(&store);
+        let bytes = store.get(&name, 1 << 20).unwrap();
+        drop(lease);
+        for (passed, is_held) in [(0, true), (1190, true), (10, false), (86_400, false)] {
+            store.advance_clock(passed);
+            store.put(&name, &[&bytes]).unwrap();
+            // Another client each time.
+            let reader = open(&store);
+            let own = Lease::take(&reader.project, Work::Read, ELSEWHERE).unwrap();
+            let leases = Leases::load(&reader.project, Some(&own)).unwrap();
+            assert_eq!(leases.others.len(), 1);
+            assert_eq!(
+                leases.others[0].is_held_for(work),
+                is_held,
+                "{work:?} {passed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_lease_to_delete_that_does_not_state_the_time_of_the_store_does_not_count() {
+    let (store, _) = two_backups();
+    let test_repo = open(&store);
+    let lease = |work: &str, store_time: Option<u64>| {
+        let time = store_time.map_or(String::new(), |time| format!(",\"store_time\":{time}"));
+        let body = format!("{{\"work\":\"{work}\",\"running_seconds\":0{time}}}");
+        let sealed = test_repo.project.seal(ObjectKind::Lease, body.as_bytes());
+        let id = LeaseId::from_bytes([7; 16]);
+        let name = ObjectRef::Lease(test_repo.project.id, id).name();
+        store.put(&name, &[&sealed.unwrap()]).unwrap();
+        let own = Lease::take(&test_repo.project, Work::Read, ELSEWHERE).unwrap();
+        let leases = Leases::load(&test_repo.project, Some(&own)).unwrap();
+        !leases.others[0].expired
+    };
+    let now = store.clock().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.unwrap().as_secs();
+    for work in ["prune", "forget"] {
+        assert!(!lease(work, None), "{work}");
+        assert!(lease(work, Some(now)), "{work}");
+        assert!(lease(work, Some(u64::MAX)), "{work}");
+    }
+    assert!(lease("backup", None) && lease("read", None));
+}
+
+/// From its first version on: someone could have copied that one.
+#[test]
+fn no_version_of_a_lease_to_delete_lacks_the_time_of_the_store() {
+    let (store, _) = two_backups();
+    let stored = Arc::new(Mutex::new(Vec::new()));
+    let copied = {
+        let (stored, store) = (Arc::clone(&stored), store.clone());
+        Intercepted::new(&store.clone(), move |operation, name| {
+            // Any call after a put shows what it stored.
+            if operation == StorageOperation::List && name.ends_with("/leases") {
+                let lease = store.get(&only_lease(&store), 1 << 20).unwrap();
+                stored.lock().unwrap().push(lease);
+            }
+            Ok(())
+        })
+    };
+    let test_repo = TestRepo::open(copied, &RecordingObserver::default()).unwrap();
+    drop(Lease::take(&test_repo.project, Work::Prune, ELSEWHERE).unwrap());
+    let stored = std::mem::take(&mut *stored.lock().unwrap());
+    let object = ObjectRef::Lease(test_repo.project.id, LeaseId::from_bytes([7; 16]));
+    let bodies: Vec<_> = stored
+        .iter()
+        .map(|bytes| {
+            let opened = test_repo.project.open(object, bytes, 1 << 20).unwrap();
+            LeaseBody::decode(&opened.body).unwrap()
+        })
+        .collect();
+    let works: Vec<_> = bodies.iter().map(|body| &body.work[..]).collect();
+    assert_eq!(works, ["read", "prune"]);
+    assert!(bodies[1].store_time.is_some());
 }
 
 #[test]

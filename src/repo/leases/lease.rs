@@ -10,6 +10,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::process::{is_gone, this_process};
+use super::work::{Work, Worker};
 use crate::base::{BlobId, LeaseId, ObjectHash, lock};
 use crate::crypto::random;
 use crate::format::LeaseBody;
@@ -23,48 +24,14 @@ use crate::storage::{ObjectInfo, StorageErrorKind};
 
 /// The time between two renewals of a lease.
 const RENEW_EVERY: Duration = Duration::from_secs(30);
+/// A lease has expired this long after the time of the store that it states. A process that has not
+/// read the store's time for half of [`TTL`] treats its lease as lapsed, and a lease expires a
+/// [`TTL`] after it was stored. The rest is a margin.
+const STATED_LIFE: Duration = Duration::from_mins(20);
 /// The work of a lease may have begun this much earlier than the lease states: storing the lease
 /// may have taken half of [`TTL`], and since then, the store's clock may have been set ahead by a
 /// whole [`TTL`].
 const CLOCK_SLACK: Duration = Duration::from_mins(15);
-
-/// The work of a process in a project.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
-    /// It stores a backup.
-    Backup,
-    /// It removes records.
-    Forget,
-    /// It deletes data that no backup uses.
-    Prune,
-    /// It reads backups. Their trees must not be deleted meanwhile.
-    Read,
-}
-
-impl Work {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Backup => "backup",
-            Self::Forget => "forget",
-            Self::Prune => "prune",
-            Self::Read => "read",
-        }
-    }
-}
-
-/// The host and program that do the work.
-#[derive(Debug, Clone, Copy)]
-pub struct Worker<'a> {
-    /// The name of this host.
-    pub host: Option<&'a str>,
-    /// Program and version.
-    pub tool: &'a str,
-}
-
-impl Worker<'_> {
-    /// The name and version of this program.
-    pub const TOOL: &'static str = concat!("cuttlebone ", env!("CARGO_PKG_VERSION"));
-}
 
 /// The lease of this process. A thread renews it until this value is dropped, which deletes the
 /// lease.
@@ -90,6 +57,8 @@ struct State {
     body: LeaseBody,
     /// When the last renewal began.
     put: Duration,
+    /// When the last renewal began after which the store's time was read.
+    looked: Duration,
     /// When it was last put, by the store's clock, as far as this process has looked.
     stored: Option<SystemTime>,
     /// A process that considers it expired may be about to remove it, so it needs another name.
@@ -174,6 +143,13 @@ impl Lease {
         worker: Worker<'_>,
     ) -> Result<Self, RepoError> {
         let begun = now();
+        // A lease to delete states the time of the store, so that nobody can use it later. The
+        // store's time is known once the lease was stored. Until then, it states other work.
+        let first = if Work::deletes(work.word()) {
+            Work::Read
+        } else {
+            work
+        };
         let held = Arc::new(Held {
             project: project.clone(),
             begun,
@@ -182,8 +158,9 @@ impl Lease {
                 id: LeaseId::from_bytes(random()?),
                 body: LeaseBody {
                     requires: Vec::new(),
-                    work: work.word().to_owned(),
+                    work: first.word().to_owned(),
                     running_seconds: 0,
+                    store_time: None,
                     packs: Vec::new(),
                     tops: tops.iter().map(ToString::to_string).collect(),
                     removes: Vec::new(),
@@ -193,12 +170,16 @@ impl Lease {
                     tool: Some(worker.tool.to_owned()),
                 },
                 put: begun,
+                looked: begun,
                 stored: None,
                 doubtful: false,
                 lapsed: false,
             }),
         });
         held.confirm(|_| {})?;
+        if first != work {
+            held.confirm(|body| work.word().clone_into(&mut body.work))?;
+        }
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let renewer = {
             let held = Arc::clone(&held);
@@ -282,7 +263,7 @@ impl Lease {
     #[must_use]
     pub fn may_have_expired(&self) -> bool {
         let state = self.held.state();
-        state.lapsed || is_late(state.put)
+        state.lapsed || state.is_late()
     }
 
     /// Returns whether another process may have seen the lease as expired, since the last call or
@@ -290,7 +271,7 @@ impl Lease {
     #[must_use]
     pub fn has_lapsed(&self) -> bool {
         let mut state = self.held.state();
-        std::mem::take(&mut state.lapsed) || is_late(state.put)
+        std::mem::take(&mut state.lapsed) || state.is_late()
     }
 
     /// Removes a lease whose holder no longer runs.
@@ -329,6 +310,7 @@ impl Leases {
             let may_do = may_do(project, &lease);
             let is_full = project.signers.is_full(&lease.signer);
             let running_seconds = lease.body.running_seconds;
+            let is_outdated = is_outdated(&lease.body, own.map(|_| now));
             let body = if may_do { lease.body } else { empty_body() };
             let other = other(loaded.object, body, loaded.listed.modified, now);
             let (Some(other), Some(hash)) = (other, loaded.hash) else {
@@ -340,7 +322,11 @@ impl Leases {
                 running_seconds,
                 is_full,
             });
-            fresh.push(OtherLease { is_full, ..other });
+            fresh.push(OtherLease {
+                is_full,
+                expired: other.expired || is_outdated,
+                ..other
+            });
         }
         // Only times of the store are comparable with each other.
         if own.is_some() {
@@ -399,6 +385,13 @@ impl Drop for Lease {
     }
 }
 
+impl State {
+    /// Whether others may soon see the lease as expired, or see it so already.
+    fn is_late(&self) -> bool {
+        is_late(self.put.min(self.looked))
+    }
+}
+
 impl Held {
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
@@ -430,15 +423,15 @@ impl Held {
             return Err(RepoError::LeaseLost);
         };
         let now = listed.remove(at).1.modified;
+        state.looked = state.put;
         let gap = state.stored.map(|then| now.duration_since(then));
         state.stored = Some(now);
         if gap.is_some_and(|gap| gap.is_ok_and(|gap| gap >= TTL / 2)) {
             state.lapsed = true;
             state.doubtful = !renamed;
             drop(state);
-            if !renamed {
-                self.put(|_| {})?;
-            }
+            // The lease needs another name, and states a time of the store that may be too old.
+            self.put(|_| {})?;
         }
         Ok((listed, now))
     }
@@ -451,7 +444,9 @@ impl Held {
             let mut state = self.state();
             change(&mut state.body);
             state.body.running_seconds = time.saturating_sub(self.begun).as_secs();
-            (state.id, state.put, state.doubtful, state.body.encode())
+            state.body.store_time = state.stored.map(seconds_since_1970);
+            let put = state.put.min(state.looked);
+            (state.id, put, state.doubtful, state.body.encode())
         };
         let late = is_late(put);
         // A process that considers the lease expired may be about to remove it, so the new lease
@@ -517,11 +512,29 @@ fn other(
     })
 }
 
+/// Returns whether a lease states a time of the store that passed so long ago that its process has
+/// ended: someone has kept this lease, and put it back. A lease to delete must state the time.
+/// Without `now` by the store's clock, the stated time is not judged.
+fn is_outdated(body: &LeaseBody, now: Option<SystemTime>) -> bool {
+    let Some(stated) = body.store_time else {
+        return Work::deletes(&body.work);
+    };
+    let stated = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(stated));
+    let age = now
+        .zip(stated)
+        .map(|(now, stated)| now.duration_since(stated));
+    age.is_some_and(|age| age.is_ok_and(|age| age >= STATED_LIFE))
+}
+
+fn seconds_since_1970(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}
+
 /// Whether the signer of a lease may do the work that the lease states. Only full keys remove
 /// records and packs, so a `forget` or prune lease of another key must not delay other processes.
 fn may_do(project: &Project, lease: &Signed<LeaseBody>) -> bool {
-    let deletes = [Work::Forget, Work::Prune].map(Work::word);
-    project.signers.is_full(&lease.signer) || !deletes.contains(&lease.body.work.as_str())
+    project.signers.is_full(&lease.signer) || !Work::deletes(&lease.body.work)
 }
 
 /// Returns the content to use for a lease that has expired, or whose signer may not do the work
@@ -531,6 +544,7 @@ fn empty_body() -> LeaseBody {
         requires: Vec::new(),
         work: String::new(),
         running_seconds: 0,
+        store_time: None,
         packs: Vec::new(),
         tops: Vec::new(),
         removes: Vec::new(),

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use super::lease::Worker;
+use super::work::Worker;
 use crate::base::ObjectHash;
 use crate::format::MarkBody;
 use crate::repo::error::{Damage, RepoError};

@@ -3,7 +3,9 @@
 mod lease;
 mod marks;
 mod process;
+mod work;
 
-pub use lease::{Lease, Leases, OtherLease, Work, Worker};
+pub use lease::{Lease, Leases, OtherLease};
 pub(super) use lease::{is_late, now};
 pub use marks::{Mark, Marks};
+pub use work::{Work, Worker};

@@ -171,8 +171,8 @@ RECORD = {
     "tool*": str,
 }  # fmt: skip
 LEASE = {
-    "work": str, "running_seconds": U64, "packs*": [HASH], "tops*": [HASH], "removes*": [HASH],
-    "keeps*": [HASH],
+    "work": str, "running_seconds": U64, "store_time*": U64, "packs*": [HASH], "tops*": [HASH],
+    "removes*": [HASH], "keeps*": [HASH],
     "host*": str,
     "process*": {"boot": str, "namespace": str, "pid": where(int, lambda n: 0 <= n < 2**32),
         "started": U64},

@@ -25,15 +25,19 @@ def leases() -> Cases:
         "started": 2**64 - 1,
     }
     full = {
-        "requires": [], **lease, "packs": [SHORT[0].hex(), SHORT[1].hex()],
+        "requires": [], **lease, "store_time": 1795910400,
+        "packs": [SHORT[0].hex(), SHORT[1].hex()],
         "tops": [SHORT[2].hex()],
         "removes": [SHORT[3].hex()], "keeps": [SHORT[4].hex()], "host": "h", "process": process,
         "tool": "vectors 1",
     }  # fmt: skip
     nulls = {
         name: None
-        for name in ("requires", "packs", "tops", "removes", "keeps", "host", "process", "tool")
-    }
+        for name in (
+            "requires", "store_time", "packs", "tops", "removes", "keeps", "host", "process",
+            "tool",
+        )
+    }  # fmt: skip
     right = make(lease)
     cases.add("right", "the required members only", right, {"lease": lease})
     for name, comment, value in [
@@ -42,6 +46,7 @@ def leases() -> Cases:
         ("prune", "", lease | {"work": "prune", "running_seconds": 0}),
         ("work-new", "work that is not known yet", lease | {"work": "dream"}),
         ("running-largest", "", lease | {"running_seconds": 2**64 - 1}),
+        ("store-time-largest", "", lease | {"store_time": 2**64 - 1}),
         ("packs-only", "", lease | {"packs": [SHORT[0].hex()]}),
         ("tops-only", "", lease | {"tops": [SHORT[2].hex()]}),
         ("pack-twice", "a pack that is named twice counts once",
@@ -121,6 +126,10 @@ def leases() -> Cases:
         ("read-top-number", reading | {"tops": [1]}, "bad-value"),
         ("read-tops-string", reading | {"tops": SHORT[2].hex()}, "bad-value"),
         ("read-running-missing", without(reading, "running_seconds"), "bad-value"),
+        ("store-time-negative", lease | {"store_time": -1}, "bad-value"),
+        ("store-time-fraction", lease | {"store_time": 1.5}, "bad-value"),
+        ("store-time-string", lease | {"store_time": "90"}, "bad-value"),
+        ("store-time-over-64-bits", lease | {"store_time": 2**64}, "bad-value"),
     ]:
         cases.add(name, "", make(body), kind)
     cases.add("read-other-project", "", make(reading), "does-not-open", project_id=OTHER_PROJECT_ID)
