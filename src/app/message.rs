@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use super::key_change::KeyChange;
 use crate::format::ByteString;
 
 /// One line of `--json`.
@@ -442,26 +443,6 @@ pub(crate) struct KeyEntry {
     pub(crate) current: bool,
     /// No holder of a full key added it.
     pub(crate) foreign: bool,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct KeyChange {
-    /// `added`, `removed`, `revoked`, `changed`, `opens` or `exported`.
-    pub(crate) action: &'static str,
-    pub(crate) key_id: String,
-    /// Only after `revoked`: the volumes of which the key made backups.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) volumes: Vec<RevokedVolume>,
-}
-
-/// The backups of a volume that a revoked key made.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct RevokedVolume {
-    pub(crate) volume: String,
-    /// Backups that still count.
-    pub(crate) backups_accepted: u64,
-    /// Backups that no longer count. The next prune removes them.
-    pub(crate) backups_dropped: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -9,6 +9,7 @@ mod environment;
 mod failure;
 mod hints;
 mod human;
+mod key_change;
 mod location;
 mod message;
 mod opening;
@@ -28,12 +29,13 @@ pub(crate) use client_memory::{ClientMemory, Lost, history_lost};
 pub(crate) use environment::Environment;
 pub(crate) use failure::{Code, Failure};
 pub(crate) use human::{count, duration, printable, printable_lines, short_id};
+pub(crate) use key_change::{KeyChange, RevokedVolume};
 pub(crate) use message::{
     AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary,
     CompareSummary, DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary,
-    ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyChange, KeyEntry, LabelSummary,
-    ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, PackAmount, PrunePlan,
-    PruneSummary, RemovedBackup, RestoreSummary, RevokedVolume, Stats, Status, VolumeStats,
+    ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry, LabelSummary, ListEntry,
+    MergeSummary, Message, MetDamageEntry, Metadata, PackAmount, PrunePlan, PruneSummary,
+    RemovedBackup, RestoreSummary, Stats, Status, VolumeStats,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,

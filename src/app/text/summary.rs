@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use crate::app::human::{count, printable, short_id};
+use crate::app::key_change::{KeyChange, RevokedVolume};
 use crate::app::message::{
-    BackupSummary, CacheInfo, CheckSummary, CompareSummary, InitSummary, KeyChange, LabelSummary,
-    RestoreSummary, RevokedVolume, Stats, VolumeStats,
+    BackupSummary, CacheInfo, CheckSummary, CompareSummary, InitSummary, LabelSummary,
+    RestoreSummary, Stats, VolumeStats,
 };
 use crate::base::ByteSize;
 

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::app::human::width;
+use crate::app::key_change::{KeyChange, RevokedVolume};
 use crate::app::message::{
-    AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, KeyChange, KeyEntry, Message,
-    Metadata, RevokedVolume, Status,
+    AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, KeyEntry, Message, Metadata, Status,
 };
 use crate::format::ByteString;
 
