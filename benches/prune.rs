@@ -196,6 +196,7 @@ fn measure(step: &str, directory: &Path) -> Result<(), Box<dyn std::error::Error
     let options = PruneOptions {
         max_unused: MaxUnused::Percent(5.0),
         max_repack: None,
+        merge_small: true,
         grace: Duration::ZERO,
         accept_loss: AcceptedLoss::default(),
         host: None,

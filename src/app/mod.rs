@@ -16,6 +16,7 @@ mod opening;
 mod password;
 mod permission;
 mod prompt;
+mod prune_message;
 mod request;
 mod rescue_map;
 mod restore_mark;
@@ -34,8 +35,8 @@ pub(crate) use message::{
     AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary,
     CompareSummary, DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary,
     ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry, LabelSummary, ListEntry,
-    MergeSummary, Message, MetDamageEntry, Metadata, PackAmount, PrunePlan, PruneSummary,
-    RemovedBackup, RestoreSummary, Stats, Status, VolumeStats,
+    MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup, RestoreSummary, Stats, Status,
+    VolumeStats,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,
@@ -44,6 +45,7 @@ pub(crate) use opening::{
 pub(crate) use password::{PasswordOptions, Passwords};
 pub(crate) use permission::Attempt;
 pub(crate) use prompt::{Prompt, TerminalLoan};
+pub(crate) use prune_message::{PackAmount, PrunePlan, PruneSummary};
 pub(crate) use request::{
     AcceptedBackups, BackupRequest, BackupSource, CacheRequest, ExportRequest, ForgetRequest,
     ForgetSelection, KeyRequest, LabelRequest, ListRequest, MergeRequest, NewKeyAccess,

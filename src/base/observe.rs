@@ -76,6 +76,11 @@ pub enum Notice {
         /// Names the pack.
         problem: String,
     },
+    /// A prune could not copy a used blob of a pack to another pack. The pack stays as it is.
+    PackStays {
+        /// Names the blob or the pack.
+        problem: String,
+    },
     /// The mark that a restore has begun could not be stored. If the restore is interrupted, no
     /// later command will report it.
     NoRestoreMark {

@@ -160,6 +160,7 @@ fn is_wrong(notice: &Notice) -> bool {
         Notice::CopyDamaged { .. }
         | Notice::SegmentDamaged { .. }
         | Notice::ListingDamaged { .. }
+        | Notice::PackStays { .. }
         | Notice::NoRestoreMark { .. }
         | Notice::KeySlotDamaged { .. }
         | Notice::KeySlotSkipped { .. }

@@ -92,6 +92,65 @@ fn prune_prints_which_data_it_deletes_and_which_waits_as_json() {
 }
 
 #[test]
+fn prune_merges_the_packs_of_many_small_backups_and_says_so() {
+    let world = World::new();
+    for number in 0..30 {
+        let page = world.write("page", &noise(100 + number, 4 * KIB));
+        world.backup(&[&page, "--volume", &format!("volume{number}")]);
+    }
+    let before = world.packs();
+    assert_eq!(before.len(), 90);
+    let dry = world.ok(&["prune", "--grace", "0", "--dry-run"]);
+    for part in [
+        " in 90 packs: small, would be merged and deleted\n",
+        "  would read about ",
+        ", and store as much\n",
+    ] {
+        assert!(dry.contains(part), "{dry}");
+    }
+    let lines = world.json(&["prune", "--grace", "0", "--dry-run"]);
+    let plan = &summary(&lines)["plan"];
+    assert_eq!(plan["merge"]["packs"], 90, "{plan}");
+    assert_eq!(plan["merge_bytes_used"], plan["merge"]["bytes"], "{plan}");
+    assert_eq!(plan["keep"]["packs"], 0, "{plan}");
+    for off in [
+        &["prune", "--grace", "0", "--no-merge-small"][..],
+        &["prune", "--grace", "0", "--merge-small", "--no-merge-small"],
+        &[
+            "forget",
+            "--keep-last",
+            "1",
+            "--prune",
+            "--grace=0",
+            "--no-merge-small",
+        ],
+    ] {
+        world.ok(off);
+        assert_eq!(world.packs(), before, "{off:?}");
+    }
+    world.fails(&["forget", "--keep-last", "1", "--no-merge-small"], 2);
+
+    let args = ["prune", "--grace", "0", "--no-merge-small", "--merge-small"];
+    let done = world.ok(&args);
+    assert!(
+        done.contains(" in 90 packs: small, merged into larger packs\n"),
+        "{done}"
+    );
+    for line in done.lines().chain(dry.lines()) {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    assert_eq!(world.packs().len(), 3, "one of chunks, two of nodes");
+    let lines = world.json(&["forget", "--keep-last", "1", "--prune", "--grace", "0"]);
+    let again = summary(&lines);
+    for nothing in ["merged", "repacked", "deleted", "marked"] {
+        assert_eq!(again[nothing]["packs"], 0, "{again}");
+    }
+    assert_eq!(again["bytes_written"], 0);
+    world.is_clean();
+    world.restores("volume29", &world.at("page"));
+}
+
+#[test]
 fn prune_and_forget_exit_with_23_until_the_loss_of_a_missing_backup_is_accepted() {
     let world = three();
     let lines = world.json(&["list"]);

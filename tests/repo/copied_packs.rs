@@ -44,6 +44,7 @@ fn prune(test_repo: &TestRepo, grace: Duration) {
     let options = PruneOptions {
         max_unused: MaxUnused::Bytes(0),
         max_repack: None,
+        merge_small: false,
         grace,
         accept_loss: ops::AcceptedLoss::default(),
         host: None,

@@ -56,6 +56,7 @@ impl Theft {
         let options = PruneOptions {
             max_unused: MaxUnused::Bytes(0),
             max_repack: None,
+            merge_small: false,
             grace: Duration::ZERO,
             accept_loss: ops::AcceptedLoss::default(),
             host: None,

@@ -49,6 +49,7 @@ impl Site {
         let options = PruneOptions {
             max_unused: MaxUnused::Bytes(0),
             max_repack: None,
+            merge_small: false,
             grace: Duration::ZERO,
             accept_loss,
             host: None,
@@ -305,6 +306,7 @@ fn a_prune_removes_unaccepted_objects_of_a_revoked_key() {
     let options = PruneOptions {
         max_unused: MaxUnused::Bytes(0),
         max_repack: None,
+        merge_small: false,
         grace: Duration::ZERO,
         accept_loss: AcceptedLoss::default(),
         host: None,

@@ -440,6 +440,7 @@ fn a_prune_that_was_paused_after_its_look_marks_and_deletes_nothing() {
     let options = PruneOptions {
         max_unused: MaxUnused::Bytes(0),
         max_repack: None,
+        merge_small: false,
         grace: Duration::ZERO,
         accept_loss: ops::AcceptedLoss::default(),
         host: None,

@@ -46,6 +46,7 @@ fn prune(test_repo: &TestRepo) -> Result<ops::PruneReport, OpsError> {
     let options = PruneOptions {
         max_unused: MaxUnused::Bytes(0),
         max_repack: None,
+        merge_small: false,
         grace: Duration::ZERO,
         accept_loss: ops::AcceptedLoss::default(),
         host: None,
@@ -55,7 +56,7 @@ fn prune(test_repo: &TestRepo) -> Result<ops::PruneReport, OpsError> {
 }
 
 /// Returns the ids of the chunks of a backup, and their lengths.
-fn chunks(test_repo: &TestRepo, backup: ObjectHash) -> Vec<(BlobId, usize)> {
+pub(super) fn chunks(test_repo: &TestRepo, backup: ObjectHash) -> Vec<(BlobId, usize)> {
     let index = Index::in_memory(&test_repo.project, Arc::new(Silent)).unwrap();
     let blobs = BlobReader::new(&index);
     let mut found = Vec::new();
@@ -69,7 +70,7 @@ fn chunks(test_repo: &TestRepo, backup: ObjectHash) -> Vec<(BlobId, usize)> {
 }
 
 /// Stores wrong data under these ids.
-fn poison(test_repo: &TestRepo, ids: &[(BlobId, usize)]) {
+pub(super) fn poison(test_repo: &TestRepo, ids: &[(BlobId, usize)]) {
     let index = Index::in_memory(&test_repo.project, Arc::new(Silent)).unwrap();
     let all = ids.iter().map(|(_, len)| len).sum();
     let rubbish = noise(666, all);

@@ -22,6 +22,7 @@ fn prune(test_repo: &TestRepo) -> Result<(PruneReport, Vec<Finding>), OpsError> 
     let options = PruneOptions {
         max_unused: MaxUnused::Bytes(0),
         max_repack: None,
+        merge_small: false,
         grace: Duration::ZERO,
         accept_loss: ops::AcceptedLoss::default(),
         host: None,

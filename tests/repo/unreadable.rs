@@ -17,6 +17,7 @@ fn prune(test_repo: &TestRepo) -> Result<PruneReport, OpsError> {
     let options = PruneOptions {
         max_unused: MaxUnused::Bytes(0),
         max_repack: None,
+        merge_small: false,
         grace: GRACE,
         accept_loss: ops::AcceptedLoss::default(),
         host: Some("here".into()),

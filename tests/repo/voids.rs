@@ -24,6 +24,7 @@ fn prune(test_repo: &TestRepo) -> Result<PruneReport, OpsError> {
     let options = PruneOptions {
         max_unused: MaxUnused::Unlimited,
         max_repack: None,
+        merge_small: false,
         grace: Duration::from_hours(20),
         accept_loss: ops::AcceptedLoss::default(),
         host: None,

@@ -199,6 +199,7 @@ fn a_superseded_segment_counts_for_reading_and_not_for_deduplication() {
     let options = PruneOptions {
         max_unused: MaxUnused::Unlimited,
         max_repack: None,
+        merge_small: false,
         grace: Duration::ZERO,
         accept_loss: ops::AcceptedLoss::default(),
         host: None,

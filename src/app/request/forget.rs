@@ -42,5 +42,7 @@ pub(crate) struct PruneRequest {
     pub(crate) max_unused: MaxUnused,
     /// The maximum number of bytes of packs to repack.
     pub(crate) max_repack: Option<u64>,
+    /// Whether to merge small packs if there are many.
+    pub(crate) merge_small: bool,
     pub(crate) grace: Duration,
 }

@@ -24,6 +24,7 @@ pub(crate) fn notice(notice: &Notice) -> String {
             format!("{problem}; reading the listings of its packs instead")
         }
         Notice::ListingDamaged { problem } => problem.clone(),
+        Notice::PackStays { problem } => pack_stays(problem),
         Notice::KeySlotDamaged { problem } => format!("{problem}; ignoring this key"),
         Notice::KeySlotSkipped { key, problem } => {
             let key = key.to_string();
@@ -105,6 +106,10 @@ pub(crate) fn notice(notice: &Notice) -> String {
             format!("other users of this host can read {file}; run “chmod 600” on it")
         }
     }
+}
+
+fn pack_stays(problem: &str) -> String {
+    format!("{problem}; its pack stays as it is (“cuttlebone check” shows details)")
 }
 
 fn several_newest(volume: &str, newest: &[ObjectHash]) -> String {

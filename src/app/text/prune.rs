@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::app::human::{count, duration};
-use crate::app::message::{PackAmount, PruneSummary};
+use crate::app::prune_message::{PackAmount, PruneSummary};
 use crate::base::ByteSize;
 
 use super::common::took;
@@ -39,9 +39,11 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
             plan.repack,
             &format!("partly unused, would be repacked and {end}"),
         );
+        line(plan.merge, &format!("small, would be merged and {end}"));
     } else {
         line(summary.deleted, "deleted");
         line(summary.repacked, "partly unused, repacked");
+        line(summary.merged, "small, merged into larger packs");
         line(
             summary.marked,
             &format!("marked; the first prune after {grace} deletes them"),
@@ -77,15 +79,7 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
         amount(plan.keep),
         ByteSize(plan.bytes_unused)
     );
-    let (read, written) = (
-        ByteSize(summary.bytes_read),
-        ByteSize(summary.bytes_written),
-    );
-    if summary.bytes_read > 0 {
-        let _ = writeln!(text, "  read {read}, stored {written}");
-    } else if summary.bytes_written > 0 {
-        let _ = writeln!(text, "  index written again: {written}");
-    }
+    text += &traffic(summary);
     text += &freed(summary, &grace);
     if summary.packs_rescued > 0 {
         let _ = writeln!(
@@ -118,19 +112,46 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
     text
 }
 
+/// Returns a line that states how much is read and stored.
+fn traffic(summary: &PruneSummary) -> String {
+    let (read, written) = (
+        ByteSize(summary.bytes_read),
+        ByteSize(summary.bytes_written),
+    );
+    let copied = summary.plan.repack_bytes_used + summary.plan.merge_bytes_used;
+    if summary.dry_run && copied > 0 {
+        let copied = ByteSize(copied);
+        format!("  would read about {copied}, and store as much\n")
+    } else if summary.bytes_read > 0 {
+        format!("  read {read}, stored {written}\n")
+    } else if summary.bytes_written > 0 {
+        format!("  index written again: {written}\n")
+    } else {
+        String::new()
+    }
+}
+
 /// Returns a line that states how much space is freed, and when.
 fn freed(summary: &PruneSummary, grace: &str) -> String {
     let plan = &summary.plan;
+    // The used data of these packs takes space again, in other packs.
+    let copied = plan.repack_bytes_used + plan.merge_bytes_used;
+    let at_once = plan.grace_seconds == 0;
     let (now, marked) = if summary.dry_run {
-        let marked = [plan.mark.bytes, plan.repack.bytes - plan.repack_bytes_used];
-        (plan.delete.bytes, marked.iter().sum())
+        let marked = plan.mark.bytes + plan.repack.bytes + plan.merge.bytes - copied;
+        (plan.delete.bytes, marked)
+    } else if at_once {
+        (
+            summary.deleted.bytes.saturating_sub(copied),
+            summary.marked.bytes,
+        )
     } else {
         (summary.deleted.bytes, summary.marked.bytes)
     };
     // Without a grace period, all marked packs are deleted in the same run.
-    let later = plan.waiting.bytes + if plan.grace_seconds == 0 { 0 } else { marked };
+    let later = plan.waiting.bytes + if at_once { 0 } else { marked };
     let now = now
-        + if summary.dry_run && plan.grace_seconds == 0 {
+        + if summary.dry_run && at_once {
             marked
         } else {
             0

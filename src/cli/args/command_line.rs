@@ -192,7 +192,7 @@ Examples:
     /// Free the space of unused data
     ///
     /// Marks unused packs. Deletes packs that are still unused when their grace period ends.
-    /// Repacks packs that are mostly unused. Safe while backups run.
+    /// Repacks packs that are mostly unused, and merges small packs. Safe while backups run.
     #[command(after_help = "\
 Examples:
   cuttlebone prune --dry-run

@@ -45,7 +45,8 @@ impl ForgetArgs {
     pub(super) fn into_request(self) -> Result<ForgetRequest, Failure> {
         if self.limits.any() && !self.prune {
             return Err(Failure::usage(
-                "--max-unused, --max-repack and --grace have no effect without --prune",
+                "--max-unused, --max-repack, --merge-small, --no-merge-small and --grace have no \
+                 effect without --prune",
             )
             .hint("add --prune, or leave them out"));
         }

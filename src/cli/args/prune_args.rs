@@ -23,6 +23,12 @@ pub(super) struct PruneLimits {
     /// Repack at most SIZE bytes of packs in one run, for example 20G
     #[arg(long, value_name = "SIZE")]
     max_repack: Option<ByteSize>,
+    /// Merge packs below 8 MiB if there are many of them. This is the default
+    #[arg(long, overrides_with = "no_merge_small")]
+    merge_small: bool,
+    /// Leave small packs as they are
+    #[arg(long, overrides_with = "merge_small")]
+    no_merge_small: bool,
     /// Minimum age before data is deleted [default: 20h]. 0 deletes at once: not while a restore
     /// runs that cannot write to the repository
     #[arg(long, value_name = "TIME", value_parser = grace)]
@@ -73,7 +79,8 @@ impl AcceptLossArgs {
 impl PruneLimits {
     /// Returns whether any option was given.
     pub(super) fn any(&self) -> bool {
-        self.max_unused.is_some() || self.max_repack.is_some() || self.grace.is_some()
+        let merge = self.merge_small || self.no_merge_small;
+        self.max_unused.is_some() || self.max_repack.is_some() || merge || self.grace.is_some()
     }
 
     pub(super) fn into_request(self, accept_loss: AcceptedLoss) -> PruneRequest {
@@ -81,6 +88,7 @@ impl PruneLimits {
             accept_loss,
             max_unused: self.max_unused.unwrap_or(MAX_UNUSED_DEFAULT),
             max_repack: self.max_repack.map(|size| size.0),
+            merge_small: !self.no_merge_small,
             grace: self.grace.unwrap_or(GRACE_DEFAULT),
         }
     }

@@ -1,5 +1,5 @@
-//! Prune: finds the used blobs (`usage`), plans a step for each pack (`plan`), repacks (`repack`),
-//! and deletes in two steps. `docs/concurrency.md` explains why no used data can be deleted while
+//! Prune: finds the used blobs (`usage`), plans a step for each pack (`plan`, `small`), repacks
+//! (`repack`), and deletes in two steps. `docs/concurrency.md` explains why no used data can be deleted while
 //! other processes run.
 
 mod in_use;
@@ -8,12 +8,15 @@ mod named;
 mod plan;
 mod refused;
 mod repack;
+mod report;
+mod small;
 mod state;
 mod unreadable;
 mod usage;
 mod voided;
 
 pub use plan::{Amount, MaxUnused, PruneOptions, PrunePlan};
+pub use report::PruneReport;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -41,27 +44,6 @@ use crate::repo::{
 const UPLOAD_LIFE: Duration = Duration::from_hours(24);
 /// The same if the grace period is zero and no other process holds a lease.
 const UPLOAD_LIFE_ALONE: Duration = Duration::from_mins(1);
-
-/// The results of a prune.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PruneReport {
-    /// Packs that were deleted.
-    pub deleted: Amount,
-    /// Packs that were marked, and that still exist.
-    pub marked: Amount,
-    /// Packs whose used blobs were repacked.
-    pub repacked: Amount,
-    /// Bytes of packs that were read to repack them.
-    pub bytes_read: u64,
-    /// Bytes of packs and index segments that were stored.
-    pub bytes_written: u64,
-    /// Packs that had been marked and are used again.
-    pub rescued: u64,
-    /// Interrupted uploads that were removed.
-    pub uploads: u64,
-    /// Records and voids of revoked keys that were removed.
-    pub refused: u64,
-}
 
 /// A prune that is planned and can be run.
 pub struct Prune<'a> {
@@ -134,7 +116,7 @@ pub fn plan_prune<'a>(
     let (mut usage, known, walked) = found?;
     let mut plan = plan(&index, &mut usage, &known, &state, options, context)?;
     plan.refused = refused::find(project, &state.records)?.len() as u64;
-    let deletes = plan.mark.packs + plan.repack.packs + plan.delete.packs > 0;
+    let deletes = plan.steps.going().next().is_some() || plan.delete.packs > 0;
     let is_empty = state.records.all().is_empty() && !state.log.removes_any(LogKind::Record);
     if is_empty && deletes && !options.accept_loss.all {
         let packs = state.packs.len();
@@ -229,22 +211,21 @@ impl Prune<'_> {
         unnamed.retain(|pack| !steps.rescue.contains(pack) && !marks.contains(pack));
         index.exclude(unnamed.iter().copied());
         let gone = marks.iter().filter(|pack| !steps.rescue.contains(pack));
-        let going = steps.mark.iter().chain(&steps.repack).map(|p| &p.pack);
+        let going = steps.going().map(|p| &p.pack);
         index.exclude(gone.chain(going).chain(&steps.lost).copied());
-        let repacked = repack::repack(index, usage, &steps.repack, unindexed, self.context)?;
+        let merge_small = self.options.merge_small;
+        let repacked = repack::repack(index, usage, &steps, unindexed, merge_small, self.context)?;
         // A running backup may still add the unnamed packs to the index, and rely on them.
         index.include_again(&unnamed);
         let spared: Vec<_> = repacked.spared.iter().copied().collect();
         index.include_again(&spared);
-        steps
-            .repack
-            .retain(|pack| !repacked.spared.contains(&pack.pack));
+        steps.spare(&repacked.spared);
         report.repacked = Amount::of(&steps.repack);
+        report.merged = Amount::of(&steps.merge);
         report.bytes_read = repacked.read;
         report.bytes_written = repacked.written;
 
-        let marked = steps.mark.iter().chain(&steps.repack);
-        let sizes: BTreeMap<_, _> = marked.map(|pack| (pack.pack, pack.size)).collect();
+        let sizes: BTreeMap<_, _> = steps.going().map(|p| (p.pack, p.size)).collect();
         let packs: Vec<_> = sizes.keys().copied().collect();
         self.confirm()?;
         let by = worker(self.options);

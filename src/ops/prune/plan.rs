@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::small;
 use super::state::RepoState;
 use super::usage::{PackUse, Usage};
 use crate::base::ObjectHash;
@@ -48,6 +49,8 @@ pub struct PruneOptions {
     pub max_unused: MaxUnused,
     /// The maximum number of bytes of used data to repack; none for no limit.
     pub max_repack: Option<u64>,
+    /// Whether to merge small packs if there are many.
+    pub merge_small: bool,
     /// The grace period: younger packs are kept, and marked packs are deleted after this time.
     pub grace: Duration,
     /// The losses of history that the user accepts.
@@ -91,6 +94,11 @@ pub struct PrunePlan {
     pub repack: Amount,
     /// The used bytes in packs that will be repacked.
     pub repack_used: u64,
+    /// Other packs, which are small. Their used blobs will be merged into larger packs, and then
+    /// these packs will be marked.
+    pub merge: Amount,
+    /// The used bytes in packs that will be merged.
+    pub merge_used: u64,
     /// Packs that an earlier prune marked and that will be deleted now.
     pub delete: Amount,
     /// Packs that an earlier prune marked and whose grace period has not passed.
@@ -109,10 +117,34 @@ pub struct PrunePlan {
 pub(super) struct Steps {
     pub(super) mark: Vec<PackUse>,
     pub(super) repack: Vec<PackUse>,
+    pub(super) merge: Vec<PackUse>,
     pub(super) delete: Vec<ListedPack>,
     pub(super) rescue: Vec<ObjectHash>,
     /// Unused packs that the index names and that do not exist.
     pub(super) lost: Vec<ObjectHash>,
+}
+
+impl Steps {
+    /// Returns the packs whose used blobs will be copied to other packs. The data of a volume stays
+    /// together, in the order of its packs.
+    pub(super) fn copied(&self) -> Vec<PackUse> {
+        let packs = self.repack.iter().chain(&self.merge);
+        let mut packs: Vec<PackUse> = packs.copied().collect();
+        packs.sort_by_key(|pack| pack.class);
+        packs
+    }
+
+    /// Returns the packs that will be marked.
+    pub(super) fn going(&self) -> impl Iterator<Item = &PackUse> {
+        self.mark.iter().chain(&self.repack).chain(&self.merge)
+    }
+
+    /// Lets these packs stay.
+    pub(super) fn spare(&mut self, spared: &HashSet<ObjectHash>) {
+        for packs in [&mut self.repack, &mut self.merge] {
+            packs.retain(|pack| !spared.contains(&pack.pack));
+        }
+    }
 }
 
 /// Makes a plan. `known` are the packs of the index, oldest entries first.
@@ -137,6 +169,8 @@ pub(super) fn plan(
     let mut unnamed: HashSet<_> = index.unnamed()?.into_iter().collect();
     unnamed.extend(index.retired()?);
     let mut partly: Vec<PackUse> = Vec::new();
+    // Used packs that could be merged.
+    let mut mergeable: Vec<PackUse> = Vec::new();
     // A pack that the log removes may vanish again without anyone noticing it. What backups need of
     // it goes to a new one, however full it is.
     let removed = Log::removals(index.project())?;
@@ -189,6 +223,9 @@ pub(super) fn plan(
         if is_used && (pack_use.unused == 0 || young || is_held) {
             plan.keep.add(pack_use.size);
             plan.unused += pack_use.unused;
+            if !young && !is_held {
+                mergeable.push(pack_use);
+            }
         } else if is_used {
             partly.push(pack_use);
         } else if young {
@@ -224,19 +261,28 @@ pub(super) fn plan(
             }
         }
     }
-    choose(&mut plan, unreliable, partly, options);
+    choose(&mut plan, unreliable, partly, mergeable, options);
     plan.mark = Amount::of(&plan.steps.mark);
-    plan.repack = Amount::of(&plan.steps.repack);
-    plan.repack_used = plan.steps.repack.iter().map(PackUse::used).sum();
     Ok(plan)
 }
 
+/// Merges those of these packs for which it pays, up to this many used bytes.
+fn merge(plan: &mut PrunePlan, mergeable: Vec<PackUse>, budget: u64) {
+    plan.steps.merge = small::choose(mergeable, &plan.steps.repack, budget);
+    plan.merge = Amount::of(&plan.steps.merge);
+    plan.merge_used = plan.steps.merge.iter().map(PackUse::used).sum();
+    plan.keep.packs -= plan.merge.packs;
+    plan.keep.bytes -= plan.merge.bytes;
+    plan.unused -= plan.merge.bytes - plan.merge_used;
+}
+
 /// Chooses the packs to repack: the unreliable ones, then the emptiest ones, until the unused data
-/// is within the limit.
+/// is within the limit. Then chooses packs to merge, of the others and of `mergeable`.
 fn choose(
     plan: &mut PrunePlan,
     unreliable: Vec<PackUse>,
     partly: Vec<PackUse>,
+    mut mergeable: Vec<PackUse>,
     options: &PruneOptions,
 ) {
     let (nodes, chunks): (Vec<_>, Vec<_>) = partly
@@ -272,11 +318,15 @@ fn choose(
             } else {
                 plan.keep.add(pack.size);
                 plan.unused += pack.unused;
+                mergeable.push(pack);
             }
         }
     }
-    // The data of a volume stays together, in the order of its packs.
-    plan.steps.repack.sort_by_key(|pack| pack.class);
+    plan.repack = Amount::of(&plan.steps.repack);
+    plan.repack_used = plan.steps.repack.iter().map(PackUse::used).sum();
+    if options.merge_small {
+        merge(plan, mergeable, budget);
+    }
 }
 
 #[cfg(test)]
@@ -302,11 +352,12 @@ mod tests {
         let options = PruneOptions {
             max_unused,
             max_repack,
+            merge_small: false,
             grace: Duration::ZERO,
             accept_loss: AcceptedLoss::default(),
             host: None,
         };
-        choose(&mut plan, Vec::new(), partly.to_vec(), &options);
+        choose(&mut plan, Vec::new(), partly.to_vec(), Vec::new(), &options);
         let mut names: Vec<_> = plan
             .steps
             .repack
@@ -337,12 +388,13 @@ mod tests {
             let options = PruneOptions {
                 max_unused: MaxUnused::Unlimited,
                 max_repack,
+                merge_small: false,
                 grace: Duration::ZERO,
                 accept_loss: AcceptedLoss::default(),
                 host: None,
             };
             let mut plan = PrunePlan::default();
-            choose(&mut plan, vec![full], vec![partly], &options);
+            choose(&mut plan, vec![full], vec![partly], Vec::new(), &options);
             let repacked = plan.steps.repack.iter().map(|p| p.pack.as_bytes()[0]);
             assert_eq!(repacked.collect::<Vec<_>>(), expected);
             assert_eq!(plan.keep.packs, 2 - expected.len() as u64);

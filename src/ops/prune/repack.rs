@@ -5,20 +5,23 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use super::plan::Steps;
 use super::usage::{PackUse, Usage};
-use crate::base::{BlobId, ObjectHash, Phase, Progress, lock, recover, to_usize};
+use crate::base::{BlobId, Notice, ObjectHash, Observer, Phase, Progress, lock, recover, to_usize};
 use crate::format::BlobKind;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{
-    BlobLocation, BlobReader, Index, Log, Opener, PackWorker, Packer, PackerOptions, PlacedRun,
-    Project, RepoError, RepoErrorKind, UnindexedPacks,
+    BlobLocation, BlobReader, Index, Log, Opener, PackSizes, PackWorker, Packer, PackerOptions,
+    PlacedRun, Project, RepoError, RepoErrorKind, UnindexedPacks,
 };
 
 /// Runs of a pack are read together if the gap between them has fewer bytes than this.
 const GAP: u64 = 256 << 10;
 /// The maximum number of bytes to read together, unless a single run is longer.
 const READ_MAX: u64 = 8 << 20;
+/// Bytes in a full pack of chunks.
+const FULL: u64 = 32 << 20;
 
 /// The result of repacking.
 #[derive(Debug, Default)]
@@ -27,18 +30,33 @@ pub(super) struct Repacked {
     pub(super) read: u64,
     /// Bytes that were stored.
     pub(super) written: u64,
-    /// Packs with a used blob of which no undamaged copy exists, if a write key made them or the log
-    /// removes them. These packs must stay.
+    /// Packs with a used blob of which no undamaged copy exists. These packs must stay.
     pub(super) spared: HashSet<ObjectHash>,
 }
 
 /// The packs with a used blob of which no undamaged copy exists.
-struct Spared {
+struct Spared<'a> {
     /// The packs that may be spared: those of other signers, and those that the log removes, since
-    /// someone may have stored them again. If any other pack had to be spared, the repository would
-    /// be damaged.
+    /// someone may have stored them again. Small ones, too, if they are merged: damage in one of
+    /// them must not stop every prune. If any other pack had to be spared, the repository would be
+    /// damaged.
     may: HashSet<ObjectHash>,
-    spared: Mutex<HashSet<ObjectHash>>,
+    packs: Mutex<HashSet<ObjectHash>>,
+    observer: &'a dyn Observer,
+}
+
+impl Spared<'_> {
+    /// Spares a pack because of this damage, or fails if it may not be spared.
+    fn add(&self, pack: ObjectHash, damage: RepoError) -> Result<(), RepoError> {
+        if damage.kind() != RepoErrorKind::Damaged || !self.may.contains(&pack) {
+            return Err(damage);
+        }
+        if lock(&self.packs).insert(pack) {
+            let problem = damage.to_string();
+            self.observer.notice(Notice::PackStays { problem });
+        }
+        Ok(())
+    }
 }
 
 /// The index was rebuilt during the prune, and the store had changed.
@@ -47,30 +65,33 @@ const FORGOTTEN: OpsError = OpsError::Internal("the index has lost a pack that i
 /// A run, and the blobs of it that are used.
 type Wanted = (Arc<PlacedRun>, Vec<BlobId>);
 
-/// Copies the used blobs of these packs into new packs, which are durable and indexed when it
-/// returns. The index must exclude all packs that are going to be deleted: blobs that it finds are
+/// Copies the used blobs of the packs to repack and to merge into new packs, which are durable and
+/// indexed when it returns. With `merge_small`, small volumes share new packs. The index must exclude all packs that are going to be deleted: blobs that it finds are
 /// not copied.
 pub(super) fn repack(
     index: &Arc<Index>,
     usage: &Usage,
-    packs: &[PackUse],
+    steps: &Steps,
     unindexed: UnindexedPacks,
+    merge_small: bool,
     context: &Context<'_>,
 ) -> Result<Repacked, OpsError> {
+    let packs = &steps.copied();
     if packs.is_empty() {
         return Ok(Repacked::default());
     }
     let read = AtomicU64::new(0);
     let removed = Log::removals(index.project())?;
-    let may_be_damaged =
-        |pack: &&PackUse| !usage.trusts(&pack.pack) || removed.has_pack(&pack.pack);
+    let is_small = |pack: &PackUse| pack.size < PackSizes::default().small(pack.kind);
+    let may_be_damaged = |pack: &&PackUse| {
+        let is_removed = removed.has_pack(&pack.pack);
+        !usage.trusts(&pack.pack) || is_removed || merge_small && is_small(pack)
+    };
+    let may = packs.iter().filter(may_be_damaged);
     let spared = Spared {
-        may: packs
-            .iter()
-            .filter(may_be_damaged)
-            .map(|p| p.pack)
-            .collect(),
-        spared: Mutex::default(),
+        may: may.map(|pack| pack.pack).collect(),
+        packs: Mutex::default(),
+        observer: &*context.observer,
     };
     let total = packs.iter().map(|pack| pack.size).sum();
     let mut done = 0;
@@ -82,7 +103,7 @@ pub(super) fn repack(
     let ((), _, report) = Packer::scope(index, unindexed, options, |packer| {
         for of_one_volume in packs.chunk_by(|a, b| a.class == b.class) {
             // Repack one group at a time, to save memory.
-            for group in of_one_volume.chunks(context.threads.max(1) * 4) {
+            for group in groups(of_one_volume, context.threads) {
                 let mut wanted = Vec::new();
                 for pack in group {
                     wanted.push(wanted_of(index, usage, &pack.pack)?);
@@ -95,16 +116,38 @@ pub(super) fn repack(
                     total: Some(total),
                 });
             }
-            packer.end_pack()?;
+            // The volumes share packs that would be small.
+            if !merge_small || !packer.is_open_small() {
+                packer.end_pack()?;
+            }
         }
         Ok::<(), OpsError>(())
     })?;
-    let spared = recover(spared.spared.into_inner());
+    let spared = recover(spared.packs.into_inner());
     verify(index, usage, packs, &spared)?;
     Ok(Repacked {
         read: read.into_inner(),
         written: report.bytes_stored,
         spared,
+    })
+}
+
+/// Divides packs into groups. To save memory, a group has about as much as this many threads copy
+/// from four full packs each.
+fn groups(packs: &[PackUse], threads: usize) -> impl Iterator<Item = &[PackUse]> {
+    let sizes = PackSizes::default();
+    let full = threads.max(1) as u64 * 4 * FULL;
+    let mut rest = packs;
+    std::iter::from_fn(move || {
+        let mut filled = 0;
+        let more = rest.iter().take_while(|pack| {
+            let has_room = filled < full;
+            filled += sizes.filled(pack.kind, pack.size, pack.blobs);
+            has_room
+        });
+        let (group, after) = rest.split_at(more.count());
+        rest = after;
+        (!group.is_empty()).then_some(group)
     })
 }
 
@@ -132,7 +175,7 @@ fn copy(
     packer: &Packer<'_>,
     index: &Arc<Index>,
     packs: &[Vec<Wanted>],
-    (read, spared): (&AtomicU64, &Spared),
+    (read, spared): (&AtomicU64, &Spared<'_>),
     context: &Context<'_>,
 ) -> Result<(), OpsError> {
     let next = AtomicUsize::new(0);
@@ -199,7 +242,7 @@ struct Copier<'a> {
     blobs: BlobReader,
     opener: Opener,
     worker: PackWorker,
-    spared: &'a Spared,
+    spared: &'a Spared<'a>,
 }
 
 impl Copier<'_> {
@@ -306,14 +349,7 @@ impl Copier<'_> {
                 Ok(())
             }
             Ok(plain) => Ok(self.packer.add_node(id, &plain)?),
-            Err(error)
-                if error.kind() == RepoErrorKind::Damaged
-                    && self.spared.may.contains(&location.pack()) =>
-            {
-                lock(&self.spared.spared).insert(location.pack());
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
+            Err(error) => Ok(self.spared.add(location.pack(), error)?),
         }
     }
 }

@@ -1,12 +1,17 @@
 //! The maximum sizes of runs, packs and segments.
 
-use crate::format::RUN_PLAIN_MAX;
+use crate::format::{BlobKind, RUN_PLAIN_MAX};
 
 /// A data pack is full at this many bytes. With 32 MiB, the packer's budget and the memory of
 /// Argon2id fit the memory that a backup may use.
 const DATA: usize = 32 << 20;
 /// A node pack is full at this many bytes. While it is stored, memory holds it twice.
 const NODES: usize = 4 << 20;
+/// A pack is full at this many blobs, so that its listing stays small.
+pub(super) const BLOBS_TARGET: usize = 8192;
+/// A pack is small if it is filled to less than one part in this many: below 8 MiB of chunks, or
+/// 1 MiB of nodes.
+const SMALL_PART: usize = 4;
 /// A segment is stored after this many packs, so that a killed run loses little work.
 const SEGMENT_PACKS: usize = 16;
 
@@ -75,6 +80,29 @@ impl PackSizes {
     #[must_use]
     pub fn nodes(self) -> usize {
         self.nodes
+    }
+
+    /// Returns how much of a pack is filled, in bytes. Blobs count with their share of a full pack
+    /// if that is more than the bytes: a pack of many tiny blobs is full, too.
+    #[must_use]
+    pub fn filled(self, kind: BlobKind, bytes: u64, blobs: u64) -> u64 {
+        let share = blobs.saturating_mul(self.full(kind)) / BLOBS_TARGET as u64;
+        bytes.max(share)
+    }
+
+    /// Returns how much of a pack must be filled so that the pack is not small, in bytes.
+    #[must_use]
+    pub fn small(self, kind: BlobKind) -> u64 {
+        self.full(kind) / SMALL_PART as u64
+    }
+
+    /// Returns the bytes at which a pack is full.
+    fn full(self, kind: BlobKind) -> u64 {
+        let full = match kind {
+            BlobKind::Chunk => self.data,
+            BlobKind::Node => self.nodes,
+        };
+        full as u64
     }
 
     /// Packs in a segment.

@@ -21,6 +21,7 @@ use super::super::pack_listing::read_listing;
 use super::budget::{Budget, CloseOnDrop, CloseOnPanic};
 use super::full_pack::{FullPack, PackerOptions, ToWriter};
 use super::in_flight_ids::InFlightIds;
+use super::pack_sizes::BLOBS_TARGET;
 use super::seal::seal_runs;
 use super::unindexed_packs::UnindexedPacks;
 use super::writer::{IndexStored, Writer};
@@ -28,8 +29,6 @@ use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer, TAG_LEN, lock
 use crate::crypto::{PackCipher, PackRandom, Secret};
 use crate::format::{Blob, BlobKind, Codec, Contents, PackKey, Run};
 
-/// A pack is full at this many blobs, so that its listing stays small.
-const BLOBS_TARGET: usize = 8192;
 /// A worker delivers its buffer when the next run might not fit into this many bytes.
 const PART_LEN: usize = 2 << 20;
 /// Maximum number of bytes between compression and the store. It must exceed the size of a pack
@@ -240,6 +239,17 @@ impl Packer<'_> {
     /// [flushed](Self::flush).
     pub fn end_pack(&self) -> Result<(), RepoError> {
         self.close_open()
+    }
+
+    /// Returns whether there is an open pack that is small. See [`PackSizes`](super::PackSizes).
+    #[must_use]
+    pub fn is_open_small(&self) -> bool {
+        let sizes = self.options.sizes;
+        lock(&self.open).as_ref().is_some_and(|pack| {
+            let state = lock(&pack.state);
+            let (bytes, blobs) = (state.len as u64, state.blobs as u64);
+            sizes.filled(BlobKind::Chunk, bytes, blobs) < sizes.small(BlobKind::Chunk)
+        })
     }
 
     /// The options of the packer.

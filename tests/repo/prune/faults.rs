@@ -2,21 +2,38 @@
 
 use std::time::Duration;
 
+use cuttlebone::ops::{self, MaxUnused};
 use cuttlebone::storage::{Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind};
 
-use super::{EXPIRED, GRACE, Series, assert_tidy, forget, leave_unnamed_packs, open, prune};
+use super::{
+    EXPIRED, GRACE, Series, assert_tidy, forget, leave_unnamed_packs, limits, merging, open, prune,
+};
 use crate::repo::{CHUNK, Host, Image, LEAF, noise};
 
+/// A kind of prune.
+#[derive(Debug, Clone, Copy)]
+struct Sweep {
+    grace: Duration,
+    merges: bool,
+}
+
 /// Prunes with this fault, crashes, and checks the store. Returns whether the fault occurred.
-fn crash_once(series: &Series, base: &MemoryBackend, grace: Duration, plan: Plan) -> bool {
-    let when = format!("{plan:?}, {grace:?}");
+fn crash_once(series: &Series, base: &MemoryBackend, sweep: Sweep, plan: Plan) -> bool {
+    let Sweep { grace, merges } = sweep;
+    let when = format!("{plan:?}, {sweep:?}");
     let faulty = FaultBackend::holding(base);
     let mut host = Host::without_cache();
     host.threads = 1;
     let test_repo = open(&faulty);
     let backups = test_repo.backups().len();
     faulty.set_plan(plan);
-    let _ = prune(&test_repo, &host, grace);
+    let mut options = limits(grace, MaxUnused::Bytes(0));
+    if merges {
+        options = merging(options);
+    }
+    let context = host.context();
+    let planned = ops::plan_prune(&test_repo.project, &options, false, &context);
+    let _ = planned.and_then(ops::Prune::run);
     if faulty.is_planned() {
         return false;
     }
@@ -67,11 +84,21 @@ fn marked_and_unnamed(series: &Series) -> MemoryBackend {
 type PlannedFault = (fn(u64, Fault) -> Plan, Fault);
 
 /// Lets a prune fail at each of its calls in turn, with each of these faults.
-fn sweep(grace: Duration, faults: &[PlannedFault]) {
+fn sweep(grace: Duration, merges: bool, faults: &[PlannedFault]) {
     let series = Series::of(3);
     let base = marked_and_unnamed(&series);
+    let sweep = Sweep { grace, merges };
+    if merges {
+        let test_repo = open(&base.copy());
+        let options = merging(limits(grace, MaxUnused::Bytes(0)));
+        let host = Host::without_cache();
+        let context = host.context();
+        let planned = ops::plan_prune(&test_repo.project, &options, true, &context).unwrap();
+        assert!(planned.plan().merge.packs >= 8);
+        planned.close();
+    }
     for (plan_at, fault) in faults {
-        let calls = (1..).take_while(|n| crash_once(&series, &base, grace, plan_at(*n, *fault)));
+        let calls = (1..).take_while(|n| crash_once(&series, &base, sweep, plan_at(*n, *fault)));
         let calls = calls.count();
         assert!(calls >= 8, "{fault:?}: {calls} calls are too few");
     }
@@ -89,20 +116,30 @@ const FAILURES: [PlannedFault; 3] = [
 
 #[test]
 fn a_store_that_fails_for_good_at_any_call_of_a_prune_loses_no_backup() {
-    sweep(GRACE, &CRASHES);
+    sweep(GRACE, false, &CRASHES);
 }
 
 #[test]
 fn a_store_that_fails_for_good_at_any_call_of_a_prune_without_grace_loses_no_backup() {
-    sweep(Duration::ZERO, &CRASHES);
+    sweep(Duration::ZERO, false, &CRASHES);
 }
 
 #[test]
 fn a_store_that_fails_any_write_of_a_prune_loses_no_backup() {
-    sweep(GRACE, &FAILURES);
+    sweep(GRACE, false, &FAILURES);
 }
 
 #[test]
 fn a_store_that_fails_any_write_of_a_prune_without_grace_loses_no_backup() {
-    sweep(Duration::ZERO, &FAILURES);
+    sweep(Duration::ZERO, false, &FAILURES);
+}
+
+#[test]
+fn a_store_that_fails_for_good_at_any_call_of_a_merging_prune_without_grace_loses_no_backup() {
+    sweep(Duration::ZERO, true, &CRASHES);
+}
+
+#[test]
+fn a_store_that_fails_any_write_of_a_merging_prune_loses_no_backup() {
+    sweep(GRACE, true, &FAILURES);
 }

@@ -9,6 +9,7 @@ mod model;
 mod put_back;
 mod readers;
 mod refused;
+mod small;
 mod unused;
 mod write_keys;
 
@@ -38,9 +39,18 @@ fn limits(grace: Duration, max_unused: MaxUnused) -> PruneOptions {
     PruneOptions {
         max_unused,
         max_repack: None,
+        merge_small: false,
         grace,
         accept_loss: ops::AcceptedLoss::default(),
         host: Some("here".into()),
+    }
+}
+
+/// Options of a prune that merges small packs, too.
+fn merging(limits: PruneOptions) -> PruneOptions {
+    PruneOptions {
+        merge_small: true,
+        ..limits
     }
 }
 

@@ -12,7 +12,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::{EXPIRED, GRACE, HOUR, assert_tidy, forget, limits, open, prune, try_forget};
+use super::{
+    EXPIRED, GRACE, HOUR, assert_tidy, forget, limits, merging, open, pack_names, prune, try_forget,
+};
 use crate::repo::model::config;
 use crate::repo::{BLOCK, BLOCK_LEN, Host, Image, KIB, LEAF, TestRepo, noise, options};
 
@@ -66,9 +68,11 @@ fn step() -> impl Strategy<Value = Step> {
         MaxUnused::Unlimited,
     ]);
     let max_repack = prop::option::weighted(0.3, 0..30_000_u64);
-    let options = (select(vec![Duration::ZERO, GRACE]), max_unused, max_repack).prop_map(
-        |(grace, max_unused, max_repack)| PruneOptions {
+    let grace = select(vec![Duration::ZERO, GRACE]);
+    let options = (grace, max_unused, max_repack, any::<bool>()).prop_map(
+        |(grace, max_unused, max_repack, merge_small)| PruneOptions {
             max_repack,
+            merge_small,
             ..limits(grace, max_unused)
         },
     );
@@ -232,6 +236,25 @@ impl World {
         }
     }
 
+    /// Asserts that a prune merges small packs, and that the next one finds nothing to do.
+    fn assert_merging_ends(&self) {
+        let mut options = merging(limits(Duration::ZERO, MaxUnused::Bytes(0)));
+        options.accept_loss.all = self.kept.is_empty();
+        let context = self.hosts[0].context();
+        let prune = || ops::plan_prune(&self.test_repo.project, &options, false, &context);
+        prune().and_then(ops::Prune::run).unwrap();
+        self.assert_restores();
+        assert_tidy(&self.test_repo, &self.store, "merged");
+        assert!(
+            pack_names(&self.store).len() < 40,
+            "{:?}",
+            pack_names(&self.store)
+        );
+        let report = prune().and_then(ops::Prune::run).unwrap();
+        assert_eq!((report.merged.packs, report.repacked.packs), (0, 0));
+        assert_eq!((report.deleted.packs, report.bytes_written), (0, 0));
+    }
+
     /// Asserts that one prune leaves only used data, once the leases of crashed processes have
     /// expired.
     fn assert_ends_tidy(self) {
@@ -244,6 +267,7 @@ impl World {
         prune_all.and_then(ops::Prune::run).unwrap();
         self.assert_restores();
         assert_tidy(&self.test_repo, &self.store, "at the end");
+        self.assert_merging_ends();
         forget(&self.test_repo, &self.kept.into_keys().collect::<Vec<_>>());
         prune(&self.test_repo, &self.hosts[0], Duration::ZERO).unwrap();
         assert_tidy(&self.test_repo, &self.store, "without backups");

@@ -1,0 +1,26 @@
+//! The result of a prune.
+
+use super::plan::Amount;
+
+/// The results of a prune.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PruneReport {
+    /// Packs that were deleted.
+    pub deleted: Amount,
+    /// Packs that were marked, and that still exist.
+    pub marked: Amount,
+    /// Packs whose used blobs were repacked.
+    pub repacked: Amount,
+    /// Small packs whose used blobs were merged into larger ones.
+    pub merged: Amount,
+    /// Bytes of packs that were read to repack and merge them.
+    pub bytes_read: u64,
+    /// Bytes of packs and index segments that were stored.
+    pub bytes_written: u64,
+    /// Packs that had been marked and are used again.
+    pub rescued: u64,
+    /// Interrupted uploads that were removed.
+    pub uploads: u64,
+    /// Records and voids of revoked keys that were removed.
+    pub refused: u64,
+}
