@@ -59,15 +59,15 @@ impl Signer {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Pack {
     signer: Signer,
-    /// The ids in its contents, and the ids whose chunks are right.
-    says: Chunks,
-    holds: Chunks,
+    /// The ids in its contents, and those of them whose chunks are right.
+    contents: Chunks,
+    right: Chunks,
     /// The signers of the segments that list it.
     listed_by: Signers,
     /// The signers of the segments that list X in it although its contents do not.
-    embellished_by: Signers,
+    x_added_by: Signers,
     /// Whether a segment of a full key states that a full key signed this pack.
-    passes_for_full: bool,
+    counts_as_full: bool,
     is_audited: bool,
 }
 
@@ -92,21 +92,21 @@ struct State {
     records: u8,
     /// The attacks that the thief can still make: store wrong data, list it, list X in a pack of
     /// another key.
-    crimes: u8,
+    attacks: u8,
 }
 
 struct Scenario {
     broken: Option<Rule>,
 }
 
-const fn pack(signer: Signer, says: Chunks, holds: Chunks) -> Pack {
+const fn pack(signer: Signer, contents: Chunks, right: Chunks) -> Pack {
     Pack {
         signer,
-        says,
-        holds,
+        contents,
+        right,
         listed_by: 0,
-        embellished_by: 0,
-        passes_for_full: false,
+        x_added_by: 0,
+        counts_as_full: false,
         is_audited: false,
     }
 }
@@ -114,13 +114,13 @@ const fn pack(signer: Signer, says: Chunks, holds: Chunks) -> Pack {
 impl Pack {
     /// The ids that segments of these signers list in it.
     fn listed(self, by: Signers) -> Chunks {
-        let said = if self.listed_by & by == 0 {
+        let from_contents = if self.listed_by & by == 0 {
             0
         } else {
-            self.says
+            self.contents
         };
-        let more = if self.embellished_by & by == 0 { 0 } else { X };
-        said | more
+        let added = if self.x_added_by & by == 0 { 0 } else { X };
+        from_contents | added
     }
 }
 
@@ -150,7 +150,7 @@ impl Scenario {
         } else {
             Signers::MAX
         };
-        let is_trusted = pack.signer.bit() & trusted != 0 || pack.passes_for_full;
+        let is_trusted = pack.signer.bit() & trusted != 0 || pack.counts_as_full;
         let counts = is_trusted || pack.is_audited || !self.holds(Rule::PacksOfOthersDoNotCount);
         // If only the rule of packs is broken, a pack of another write key counts only once a full
         // key has listed it, since the rule of segments still holds.
@@ -189,10 +189,10 @@ impl Scenario {
     }
 
     fn thief(state: &State, to: &mut Vec<State>) {
-        for crime in (0..3).filter(|n| state.crimes >> n & 1 != 0) {
+        for attack in (0..3).filter(|n| state.attacks >> n & 1 != 0) {
             let mut next = *state;
-            next.crimes &= !(1 << crime);
-            match crime {
+            next.attacks &= !(1 << attack);
+            match attack {
                 0 => {
                     if next.put(pack(Signer::Thief, X, 0)).is_none() {
                         continue;
@@ -200,17 +200,17 @@ impl Scenario {
                 }
                 1 => {
                     let mut packs = next.packs.iter_mut().flatten();
-                    let Some(rubbish) = packs.find(|pack| pack.signer == Signer::Thief) else {
+                    let Some(wrong) = packs.find(|pack| pack.signer == Signer::Thief) else {
                         continue;
                     };
-                    rubbish.listed_by |= Signer::Thief.bit();
+                    wrong.listed_by |= Signer::Thief.bit();
                 }
                 _ => {
                     let mut packs = next.packs.iter_mut().flatten();
-                    let Some(of_other) = packs.find(|pack| pack.says == Y) else {
+                    let Some(of_other) = packs.find(|pack| pack.contents == Y) else {
                         continue;
                     };
-                    of_other.embellished_by |= Signer::Thief.bit();
+                    of_other.x_added_by |= Signer::Thief.bit();
                 }
             }
             to.push(next);
@@ -221,9 +221,9 @@ impl Scenario {
     fn read_pack(&self, state: &State, n: usize, pack: Pack, to: &mut Vec<State>) {
         let listed = Pack {
             listed_by: pack.listed_by | Signer::Full.bit(),
-            passes_for_full: pack.passes_for_full
+            counts_as_full: pack.counts_as_full
                 || pack.signer != Signer::Full && !self.holds(Rule::SignerIsCopied),
-            embellished_by: match pack.embellished_by {
+            x_added_by: match pack.x_added_by {
                 by if by != 0 && !self.holds(Rule::ListsContents) => by | Signer::Full.bit(),
                 by => by,
             },
@@ -232,7 +232,7 @@ impl Scenario {
         let mut next = *state;
         next.packs[n] = Some(listed);
         to.push(next);
-        let is_whole = pack.says == pack.holds || !self.holds(Rule::AuditReadsAll);
+        let is_whole = pack.contents == pack.right || !self.holds(Rule::AuditReadsAll);
         if pack.signer != Signer::Full && is_whole {
             next.packs[n] = Some(Pack {
                 is_audited: true,
@@ -253,7 +253,7 @@ impl Scenario {
         let trusted = |pack: &Pack| self.present(*pack, Signer::Full) != 0;
         for (n, pack) in state.packs().filter(|(_, pack)| trusted(pack)) {
             let keeps = self.present(pack, Signer::Full) & used & !kept;
-            if keeps == 0 && pack.says & Y == 0 {
+            if keeps == 0 && pack.contents & Y == 0 {
                 next.packs[n] = None;
             }
             kept |= keeps;
@@ -266,23 +266,23 @@ impl Scenario {
         let mut copied = 0;
         let mut is_right = 0;
         for (n, pack) in others() {
-            let keeps = pack.says & used & !kept & !copied;
-            let is_wrong = keeps & !pack.holds;
+            let keeps = pack.contents & used & !kept & !copied;
+            let is_wrong = keeps & !pack.right;
             if repacks && keeps != 0 {
                 let taken = if self.holds(Rule::RepackingComputesIds) {
-                    keeps & pack.holds
+                    keeps & pack.right
                 } else {
                     keeps
                 };
                 copied |= taken;
-                is_right |= taken & pack.holds;
+                is_right |= taken & pack.right;
                 // If a used chunk is wrong here, and no other pack has it, the pack stays.
-                if is_wrong & !taken == 0 && pack.says & Y == 0 {
+                if is_wrong & !taken == 0 && pack.contents & Y == 0 {
                     next.packs[n] = None;
                 }
                 continue;
             }
-            if keeps == 0 && pack.says & Y == 0 {
+            if keeps == 0 && pack.contents & Y == 0 {
                 next.packs[n] = None;
             }
             if !self.holds(Rule::AllOthersKeep) {
@@ -310,7 +310,7 @@ impl search::Model for Scenario {
             packs: [None; PACKS],
             clients: [Client::Look; 2],
             records: 0,
-            crimes: 0b111,
+            attacks: 0b111,
         };
         // The honest client has already stored another chunk.
         state.packs[0] = Some(Pack {
@@ -338,8 +338,8 @@ impl search::Model for Scenario {
         }
         let has = |pack: &Pack| pack.listed(Signers::MAX) & X != 0;
         let places: Vec<Pack> = state.packs().map(|(_, p)| p).filter(has).collect();
-        let is_right = |pack: &Pack| pack.holds & X != 0;
-        let is_wrong = |pack: &&Pack| pack.says & X != 0 && !is_right(pack);
+        let is_right = |pack: &Pack| pack.right & X != 0;
+        let is_wrong = |pack: &&Pack| pack.contents & X != 0 && !is_right(pack);
         let first = places.first().map(is_right);
         let finds = places.iter().any(is_right);
         match () {
@@ -371,8 +371,8 @@ impl search::Model for Scenario {
         let count = |state: &State| state.packs().count();
         match client {
             Some(n) => format!("{:?}: {:?}", CLIENTS[n], before.clients[n]),
-            None if before.crimes != after.crimes => {
-                format!("Thief: {:#b}", before.crimes & !after.crimes)
+            None if before.attacks != after.attacks => {
+                format!("Thief: {:#b}", before.attacks & !after.attacks)
             }
             None if (0..PACKS).all(|n| before.packs[n].is_some() == after.packs[n].is_some()) => {
                 "a full key reads or repacks packs".to_owned()
