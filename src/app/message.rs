@@ -34,6 +34,9 @@ pub(crate) enum Message {
     /// Damage that `check` found.
     Error(FindingText),
     Check(CheckSummary),
+    /// The result of `check --keyless`.
+    #[serde(rename = "check")]
+    Keyless(KeylessSummary),
     Stats(Stats),
     /// The result of `stats VOLUME`.
     #[serde(rename = "stats")]
@@ -287,6 +290,21 @@ pub(crate) struct CheckSummary {
     pub(crate) backups: u64,
     pub(crate) packs: u64,
     pub(crate) bytes_read: u64,
+    pub(crate) duration: f64,
+}
+
+/// The result of a check without a key.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct KeylessSummary {
+    pub(crate) errors: u64,
+    /// Files that were read: objects, and their second copies.
+    pub(crate) files: u64,
+    pub(crate) bytes_read: u64,
+    pub(crate) projects: u64,
+    /// Objects that the logs of all projects name, and that must exist.
+    pub(crate) objects_required: u64,
+    /// Whether the repository has all that the statement covers. `None` without a statement.
+    pub(crate) statement_holds: Option<bool>,
     pub(crate) duration: f64,
 }
 

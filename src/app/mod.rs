@@ -34,13 +34,13 @@ pub(crate) use key_change::{KeyChange, RevokedVolume};
 pub(crate) use message::{
     AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary,
     CompareSummary, DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary,
-    ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry, LabelSummary, ListEntry,
-    MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup, RestoreSummary, Stats, Status,
-    VolumeStats,
+    ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry, KeylessSummary, LabelSummary,
+    ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup, RestoreSummary,
+    Stats, Status, VolumeStats,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,
-    open_or_create, open_project, project, refuse_if_lost, slot_info,
+    open_objects, open_or_create, open_project, project, refuse_if_lost, slot_info,
 };
 pub(crate) use password::{PasswordOptions, Passwords};
 pub(crate) use permission::Attempt;

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Notice};
 use crate::format::SlotInfo;
 use crate::repo::{
-    Backup, HistoryEnds, InitOptions, KdfParams, LastKey, Locked, NewKey, Project, Records,
-    RepoError, Repository,
+    Backup, HistoryEnds, InitOptions, KdfParams, LastKey, Locked, NewKey, Objects, Project,
+    Records, RepoError, Repository,
 };
 use crate::storage::StorageErrorKind;
 
@@ -37,6 +37,19 @@ fn no_repository(session: &Session, settings: &RepositorySettings) -> Failure {
     failure.hint_if(seen.map(|(_, time)| {
         format!("this host saw one there on {time}: find out whether its disk is mounted")
     }))
+}
+
+/// Opens the store of a repository without a key.
+pub(crate) fn open_objects(
+    session: &Session,
+    settings: &RepositorySettings,
+) -> Result<Objects, Failure> {
+    match open_backend(session, settings) {
+        Err(error) if error.kind == StorageErrorKind::NotFound => {
+            Err(no_repository(session, settings))
+        }
+        backend => Ok(Objects::new(backend?)),
+    }
 }
 
 /// Returns the repository, still locked; `None` if there is none, or no such directory.

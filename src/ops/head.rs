@@ -6,16 +6,14 @@ use std::collections::BTreeSet;
 
 use super::context::{Context, TOOL};
 use super::error::OpsError;
+use super::statement::Statement;
 use crate::base::{ObjectHash, ProjectId, Role, SignerId};
-use crate::crypto::hash;
 use crate::format::{BlobKind, LogEntry, LogItem, LogKind};
 use crate::repo::{Index, Log, NewEntry, ObjectKind, Project, Records, RepoError, Worker};
 
 /// After so many entries, the next entry is a summary. It lists all objects again, so that a reader
 /// of the log need not read earlier entries to know them.
 const SUMMARY_AFTER: usize = 1000;
-/// The number of bytes of a hash that are written on paper.
-const SHOWN: usize = 20;
 
 /// The state of a project's log.
 #[derive(Debug, Clone)]
@@ -41,55 +39,11 @@ pub struct Head {
 }
 
 impl Head {
-    /// Returns the first bytes of the hash of the public key that signs the log.
+    /// Returns the statement for paper.
     #[must_use]
-    pub fn fingerprint(&self) -> [u8; SHOWN] {
-        shown(&hash(&[self.signer.as_bytes()]))
+    pub fn statement(&self) -> Statement {
+        Statement::new(self.project, self.number, self.entry, &self.signer)
     }
-
-    /// Returns the first bytes of the hash of the entry.
-    #[must_use]
-    pub fn entry_shown(&self) -> [u8; SHOWN] {
-        shown(self.entry.as_bytes())
-    }
-
-    /// Returns two words that reveal a mistake in copying the statement: the first 4 bytes of the
-    /// BLAKE3 hash of “cuttlebone head” ‖ 0 ‖ project id ‖ number (8 bytes, little-endian) ‖ the 20
-    /// bytes of the entry ‖ the 20 bytes of the fingerprint, 16 bits a word. A word has consonants
-    /// of 4 bits (`bdfghjklmnprstvz`) and vowels of 2 bits (`aiou`) in turn, from the highest bits
-    /// down.
-    #[must_use]
-    pub fn checksum(&self) -> [String; 2] {
-        let all = hash(&[
-            b"cuttlebone head\0",
-            self.project.as_bytes(),
-            &self.number.to_le_bytes(),
-            &self.entry_shown(),
-            &self.fingerprint(),
-        ]);
-        [word([all[0], all[1]]), word([all[2], all[3]])]
-    }
-}
-
-fn shown(hash: &[u8; 32]) -> [u8; SHOWN] {
-    let mut first = [0; SHOWN];
-    first.copy_from_slice(&hash[..SHOWN]);
-    first
-}
-
-/// Writes 16 bits as a word that can be pronounced (a proquint).
-fn word(bytes: [u8; 2]) -> String {
-    const CONSONANTS: &[u8; 16] = b"bdfghjklmnprstvz";
-    const VOWELS: &[u8; 4] = b"aiou";
-    let bits = usize::from(u16::from_be_bytes(bytes));
-    let letters = [
-        CONSONANTS[bits >> 12],
-        VOWELS[bits >> 10 & 3],
-        CONSONANTS[bits >> 6 & 15],
-        VOWELS[bits >> 4 & 3],
-        CONSONANTS[bits & 15],
-    ];
-    letters.map(char::from).iter().collect()
 }
 
 /// Adds an entry for everything that the project has and the log does not name yet. If there is
@@ -181,59 +135,4 @@ fn objects(
         Ok(())
     })?;
     Ok(items)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::crypto::object_hash;
-
-    #[test]
-    fn words_are_those_of_the_proquint_proposal() {
-        // 127.0.0.1 is lusab-babad.
-        assert_eq!([word([127, 0]), word([0, 1])], ["lusab", "babad"]);
-        assert_eq!([word([63, 84]), word([220, 193])], ["gutih", "tugad"]);
-    }
-
-    #[test]
-    fn every_part_of_a_statement_changes_its_checksum() {
-        let head = Head {
-            project: ProjectId::from_bytes([1; 16]),
-            name: "default".into(),
-            number: 7,
-            entry: object_hash(&[b"entry"]),
-            time: 0,
-            signer: SignerId::from_bytes([2; 32]),
-            written: true,
-            added: 1,
-            objects: 1,
-        };
-        let checksum = head.checksum();
-        let others = [
-            Head {
-                project: ProjectId::from_bytes([3; 16]),
-                ..head.clone()
-            },
-            Head {
-                number: 8,
-                ..head.clone()
-            },
-            Head {
-                entry: object_hash(&[b"other"]),
-                ..head.clone()
-            },
-            Head {
-                signer: SignerId::from_bytes([4; 32]),
-                ..head.clone()
-            },
-        ];
-        assert!(others.iter().all(|other| other.checksum() != checksum));
-        let again = Head {
-            time: 9,
-            written: false,
-            added: 0,
-            ..head
-        };
-        assert_eq!(again.checksum(), checksum);
-    }
 }

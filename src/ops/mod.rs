@@ -13,12 +13,14 @@ mod forget;
 mod head;
 mod history;
 mod ids;
+mod keyless;
 mod missing;
 mod pipeline;
 mod prune;
 mod restore;
 mod revoke;
 mod space;
+mod statement;
 mod stats;
 mod walk_blobs;
 
@@ -27,7 +29,7 @@ pub use attachments::image_metadata;
 pub use backup::{
     Accept, BackupOptions, BackupReport, MetDamage, Stated, backup, read_extents, relabel,
 };
-pub use check::{CheckReport, Finding, check};
+pub use check::{CheckReport, Finding, StatementFault, check};
 pub use compare::{CompareReport, DifferentExtent, compare};
 pub use context::Context;
 pub use diff::{
@@ -41,9 +43,11 @@ pub use forget::{
 };
 pub use head::{Head, head};
 pub use history::{AcceptedLoss, require_history};
+pub use keyless::{KeylessReport, check_keyless};
 pub use missing::{DamagedHistory, MissingCertificate, MissingHistory, MissingRecord};
 pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
 pub use restore::{OnDamage, RestoreReport, restore, restore_despite};
 pub use revoke::{backups_of_key, revoke_key, that_count};
 pub use space::{Space, space};
+pub use statement::{Statement, StatementError};
 pub use stats::{StatsReport, VolumeStats, stats, volume_stats};

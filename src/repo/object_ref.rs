@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::object_kind::ObjectKind;
 use crate::base::{LeaseId, ObjectHash, ProjectId};
-use crate::format::BlobKind;
+use crate::format::{BlobKind, LogItem, LogKind};
 use crate::storage::Name;
 
 /// An object of a repository. It determines the name in the store.
@@ -40,6 +40,23 @@ impl ObjectRef {
             BlobKind::Chunk => Self::Pack(project, hash),
             BlobKind::Node => Self::Tree(project, hash),
         }
+    }
+
+    /// Returns the object that the log names. `None` for parity, which this version does not store.
+    #[must_use]
+    pub const fn of_log(project: ProjectId, item: LogItem) -> Option<Self> {
+        let LogItem { kind, hash } = item;
+        Some(match kind {
+            LogKind::Record => Self::Backup(project, hash),
+            LogKind::Segment => Self::Index(project, hash),
+            LogKind::ChunkPack => Self::Pack(project, hash),
+            LogKind::TreePack => Self::Tree(project, hash),
+            LogKind::Certificate => Self::Certificate(project, hash),
+            LogKind::Settings => Self::Settings(project, hash),
+            LogKind::Void => Self::Void(project, hash),
+            LogKind::Audit => Self::Audit(project, hash),
+            LogKind::Parity => return None,
+        })
     }
 
     /// Returns the kind of the blobs in it, if it is a pack.

@@ -11,7 +11,7 @@ use super::objects::Objects;
 use super::parallel::join;
 use super::project::Project;
 use super::settings::{self, FoundSettings};
-use crate::base::{ChunkSize, ObjectHash, Observer, ProjectId, RepositoryId};
+use crate::base::{ChunkSize, ObjectHash, Observer, ProjectId, RepositoryId, SignerId};
 use crate::crypto::{self, ProjectKeys, RepositoryKeys, SealNonce, Secret, verify_signature};
 use crate::format::{
     Certificate, FormatError, KeySlot, ProjectObject, RepositoryFile, SealedObject,
@@ -260,21 +260,31 @@ fn verify_object(
     keys: &ProjectKeys,
 ) -> Result<(), RepoError> {
     let object = ObjectRef::Project(id);
-    // Verify the signature with the public key that a full key derives, or that the slot holds.
     let other_data_key =
         (keys.data_public_key()).is_ok_and(|key| key.as_bytes() != &*stored.data_key);
     if stored.authority != *keys.authority() || other_data_key {
         let why = Damage::Impossible("it has other public keys than the key in use");
         return Err(RepoError::damaged(object, why));
     }
-    verify_signature(
-        keys.authority(),
-        id,
+    // This public key is the one that a full key derives, or that the slot holds.
+    verify_signature_of(id, stored, keys.authority())
+}
+
+/// Verifies the signature of a project object by this public key.
+pub(super) fn verify_signature_of(
+    project: ProjectId,
+    stored: &ProjectObject,
+    authority: &SignerId,
+) -> Result<(), RepoError> {
+    let verified = verify_signature(
+        authority,
+        project,
         stored.header.as_bytes(),
         &[&stored.signed_part()],
         &stored.signature,
-    )
-    .map_err(|_| RepoError::damaged(object, Damage::Impossible("its signature is not valid")))
+    );
+    let why = Damage::Impossible("its signature is not valid");
+    verified.map_err(|_| RepoError::damaged(ObjectRef::Project(project), why))
 }
 
 /// Opens the secret of a project with the keys of the repository.

@@ -20,7 +20,7 @@ const MIB: usize = 1 << 20;
 
 /// A way in which an object is of no use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     /// The user may not read it.
     Denied,
     Fifo,
@@ -35,7 +35,7 @@ enum Way {
     Huge,
 }
 
-const WAYS: [Way; 9] = [
+pub(super) const WAYS: [Way; 9] = [
     Way::Denied,
     Way::Fifo,
     Way::Directory,
@@ -54,8 +54,8 @@ const KINDS: [&str; 12] = [
 ];
 
 /// A repository with objects of all kinds, and the files that its backups restore to.
-struct Whole {
-    world: World,
+pub(super) struct Whole {
+    pub(super) world: World,
     backups: Vec<(String, String)>,
     /// A backup that nothing builds on.
     spare: String,
@@ -64,7 +64,7 @@ struct Whole {
 }
 
 impl Whole {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let world = World::new();
         let write = world.write("write", b"of the writer");
         let add = [
@@ -121,7 +121,7 @@ impl Whole {
     }
 
     /// Returns the paths, in the repository, of one object of each kind, and of each copy of it.
-    fn objects(&self) -> Vec<PathBuf> {
+    pub(super) fn objects(&self) -> Vec<PathBuf> {
         let project = self.world.project();
         let project = project.strip_prefix(self.world.repository()).unwrap();
         let mut objects: Vec<PathBuf> = ["cuttlebone", "cuttlebone.copy"].map(PathBuf::from).into();
@@ -147,7 +147,7 @@ impl Whole {
     }
 
     /// Returns a world with a copy of the repository, and a cache of its own.
-    fn copy(&self) -> World {
+    pub(super) fn copy(&self) -> World {
         let world = World::empty();
         copy(&self.world.repository(), &world.repository());
         world
@@ -168,7 +168,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Damages a file in this way. Returns `false` if that is not possible.
-fn damage(path: &Path, way: Way) -> bool {
+pub(super) fn damage(path: &Path, way: Way) -> bool {
     let bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     if way == Way::Denied {
@@ -224,7 +224,7 @@ fn damage(path: &Path, way: Way) -> bool {
 }
 
 /// Puts the bytes of an object back, whatever is in its place.
-fn heal(path: &Path, bytes: &[u8]) {
+pub(super) fn heal(path: &Path, bytes: &[u8]) {
     if path.is_dir() && !path.is_symlink() {
         fs::remove_dir(path).unwrap();
     } else if path.symlink_metadata().is_ok() {

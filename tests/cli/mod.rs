@@ -15,6 +15,7 @@ mod head;
 mod help;
 mod ingest;
 mod interrupted;
+mod keyless;
 mod kill;
 mod label;
 mod list;

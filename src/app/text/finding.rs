@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::app::client_memory::Lost;
 use crate::app::failure::one_line;
 use crate::app::message::{AffectedEntry, Extent, FindingKind, FindingText};
-use crate::ops::{AffectedBackup, Finding};
+use crate::ops::{AffectedBackup, Finding, StatementFault};
 use crate::repo::RepoError;
 
 /// Returns the damaged item, and the problem.
@@ -84,6 +84,22 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
             &format!("log entry {entry}"),
             "it existed when later entries were made, but does not exist now",
         ),
+        Finding::StatementBroken { fault } => damage(&"the statement", statement_fault(*fault)),
+    }
+}
+
+fn statement_fault(fault: StatementFault) -> &'static str {
+    match fault {
+        StatementFault::NoProject => {
+            "its project does not exist: the repository was replaced, or it is another one"
+        }
+        StatementFault::Unreadable => "the project object is damaged, so it cannot be compared",
+        StatementFault::OtherKey => {
+            "another key signs the log: the project was replaced, or it is another one"
+        }
+        StatementFault::NoEntry => {
+            "the log does not have its entry: the repository was replaced by an older state"
+        }
     }
 }
 

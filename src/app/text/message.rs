@@ -66,6 +66,7 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
             )
         }
         Message::Check(summary) => summary::check(summary),
+        Message::Keyless(summary) => summary::keyless(summary),
         Message::Stats(stats) => summary::stats(stats),
         Message::VolumeStats(stats) => summary::volume_stats(stats),
         Message::KeyChange(change) => summary::key_change(change),

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use crate::app::human::{count, printable, short_id};
 use crate::app::key_change::{KeyChange, RevokedVolume};
 use crate::app::message::{
-    BackupSummary, CacheInfo, CheckSummary, CompareSummary, InitSummary, LabelSummary,
-    RestoreSummary, Stats, VolumeStats,
+    BackupSummary, CacheInfo, CheckSummary, CompareSummary, InitSummary, KeylessSummary,
+    LabelSummary, RestoreSummary, Stats, VolumeStats,
 };
 use crate::base::ByteSize;
 
@@ -119,6 +119,26 @@ pub(super) fn check(summary: &CheckSummary) -> String {
         count(summary.packs_damaged, "pack"),
         count(summary.backups_affected.len() as u64, "backup")
     )
+}
+
+pub(super) fn keyless(summary: &KeylessSummary) -> String {
+    let checked = format!(
+        "{}, read {}, {} named by the log, in {}",
+        count(summary.files, "file"),
+        ByteSize(summary.bytes_read),
+        count(summary.objects_required, "object"),
+        took(summary.duration)
+    );
+    let result = match summary.errors {
+        0 => "no damage found".to_owned(),
+        errors => count(errors, "error"),
+    };
+    let statement = match summary.statement_holds {
+        Some(true) => "all objects that the statement covers exist, or the log removed them\n",
+        Some(false) => "the statement does not hold\n",
+        None => "",
+    };
+    format!("{result} ({checked})\n{statement}")
 }
 
 pub(super) fn stats(stats: &Stats) -> String {

@@ -47,6 +47,10 @@ pub(crate) enum RepositoryAction {
         /// Whether to accept the current state of the repository.
         accept_history: bool,
     },
+    CheckKeyless {
+        /// A statement, or the name of a file that holds one.
+        statement: Option<String>,
+    },
     Head {
         /// Whether to draw the QR code even if standard output is not a terminal.
         qr: bool,

@@ -211,10 +211,11 @@ Examples:
     /// Check the repository for damage
     ///
     /// Verifies that every backup is complete and, with --read-data, that all of its data can be
-    /// decrypted. The exit code is 21 if there is damage.
+    /// decrypted. The exit code is 21 if there is damage, and 23 if history has vanished.
     #[command(after_help = "\
-Example:
-  cuttlebone check --read-data")]
+Examples:
+  cuttlebone check --read-data
+  cuttlebone check --keyless --statement paper.txt")]
     Check {
         /// Also read and decrypt all data
         #[arg(long)]
@@ -225,6 +226,18 @@ Example:
         /// option after the repository was replaced by an older state on purpose.
         #[arg(long)]
         accept_history: bool,
+        /// Check without a key and without a password
+        ///
+        /// Reads every file of the repository, compares it with the hash in its name, and verifies
+        /// that every object exists that the signed logs name. Does not verify that the data can be
+        /// decrypted.
+        #[arg(long, conflicts_with_all = ["read_data", "accept_history"])]
+        keyless: bool,
+        /// Compare the repository with this statement of “cuttlebone head”
+        ///
+        /// Either the line that begins with CUTTLEBONE:HEAD, or the name of a file that holds it.
+        #[arg(long, value_name = "TEXT|FILE", requires = "keyless")]
+        statement: Option<String>,
     },
 
     /// Print the state of the history of the repository, to be kept on paper

@@ -82,8 +82,14 @@ fn action(
             dry_run,
         },
         Command::Check {
+            keyless: true,
+            statement,
+            ..
+        } => RepositoryAction::CheckKeyless { statement },
+        Command::Check {
             read_data,
             accept_history,
+            ..
         } => RepositoryAction::Check {
             read_data,
             accept_history,

@@ -7,6 +7,7 @@ use crate::cli::console::Console;
 use super::backup::backup;
 use super::cache::cache;
 use super::check::check;
+use super::check_keyless::check_keyless;
 use super::compare::compare;
 use super::diff_export::export_diff;
 use super::forget::forget;
@@ -39,6 +40,9 @@ pub(crate) fn run_in_repository(
             read_data,
             accept_history,
         } => check(console, settings, read_data, accept_history),
+        RepositoryAction::CheckKeyless { statement } => {
+            check_keyless(console, settings, statement.as_deref())
+        }
         RepositoryAction::Head { qr } => head(console, settings, qr),
         RepositoryAction::Label(request) => label(console, settings, &request),
         RepositoryAction::Stats { volume } => stats(console, settings, volume),

@@ -10,7 +10,7 @@ use crate::app::{
     Attempt, Code, Failure, HeadStatement, Message, RepositorySettings, host_name, open_project,
 };
 use crate::cli::console::Console;
-use crate::ops::{self, Head};
+use crate::ops;
 
 pub(super) fn head(
     console: &Console,
@@ -21,7 +21,9 @@ pub(super) fn head(
     let context = console.session.context(Some(&settings.cache_dir));
     let head = ops::head(&project, Some(&host_name()), &context)?;
     console.meter.finish();
-    let coded = qr_content(&head);
+    let statement = head.statement();
+    // A QR code of upper case has fewer dots.
+    let coded = statement.to_string();
     let on_screen = io::stdout().is_terminal();
     let qr = if with_qr || on_screen {
         Some(qr_code(&coded, on_screen)?)
@@ -34,31 +36,18 @@ pub(super) fn head(
         number: head.number,
         entry: head.entry.to_string(),
         signing_key: head.signer.to_string(),
-        fingerprint: hex::encode(head.fingerprint()),
+        fingerprint: hex::encode(statement.fingerprint()),
         time: i64::try_from(head.time)
             .ok()
             .and_then(|seconds| Timestamp::from_second(seconds).ok())
             .unwrap_or_default(),
-        checksum: head.checksum().join("-"),
+        checksum: statement.checksum(),
         written: head.written,
         objects_added: head.added,
         objects: head.objects,
         qr_content: coded,
         qr,
     }))
-}
-
-/// Returns the content of the QR code, in upper case, which needs fewer dots.
-fn qr_content(head: &Head) -> String {
-    let text = format!(
-        "CUTTLEBONE:HEAD:1:{}:{}:{}:{}:{}",
-        head.project,
-        head.number,
-        head.entry,
-        hex::encode(head.fingerprint()),
-        head.checksum().join("-")
-    );
-    text.to_uppercase()
 }
 
 /// Draws a QR code as text. Visible characters are the dark modules on paper, and the light modules

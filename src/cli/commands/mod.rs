@@ -3,6 +3,7 @@
 mod backup;
 mod cache;
 mod check;
+mod check_keyless;
 mod compare;
 mod diff_export;
 mod diff_files;

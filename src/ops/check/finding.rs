@@ -86,11 +86,41 @@ pub enum Finding {
         /// The entry.
         entry: ObjectHash,
     },
+    /// The repository is not one that a statement describes: it was rolled back or replaced.
+    StatementBroken {
+        /// The fault.
+        fault: StatementFault,
+    },
+}
+
+/// The reason why a repository does not fit a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatementFault {
+    /// The project does not exist.
+    NoProject,
+    /// The project object cannot be read.
+    Unreadable,
+    /// Another key signs the log.
+    OtherKey,
+    /// The log does not have the entry.
+    NoEntry,
 }
 
 impl Finding {
+    /// Returns whether it is about history that has vanished, and not about damage.
+    #[must_use]
+    pub const fn is_of_history(&self) -> bool {
+        matches!(
+            self,
+            Self::RecordVanished { .. }
+                | Self::CertificateVanished { .. }
+                | Self::EntryVanished { .. }
+                | Self::StatementBroken { .. }
+        )
+    }
+
     /// Converts an error into the finding about the object that is damaged.
-    pub(super) fn from_error(problem: RepoError) -> Self {
+    pub(in crate::ops) fn from_error(problem: RepoError) -> Self {
         match problem {
             RepoError::Damaged { object, .. } => Self::ObjectDamaged {
                 object,

@@ -4,7 +4,7 @@ mod finding;
 mod task;
 mod walk;
 
-pub use finding::Finding;
+pub use finding::{Finding, StatementFault};
 pub use task::CheckReport;
 
 use std::collections::{HashMap, HashSet};

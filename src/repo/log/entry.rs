@@ -1,8 +1,8 @@
 //! Single entries: verified and opened, or sealed and signed.
 
-use crate::base::ObjectHash;
+use crate::base::{ObjectHash, ProjectId, SignerId};
 use crate::crypto::{SealNonce, hash, object_hash, verify_signature};
-use crate::format::{LogDetails, LogEntry, Magic, Payload, StoredEntry};
+use crate::format::{LogDetails, LogEntry, Magic, OpenedEntry, Payload, StoredEntry};
 use crate::repo::codec::{Compression, Compressor, Decompressor};
 use crate::repo::error::{Damage, ForeignReason, RepoError};
 use crate::repo::object_ref::ObjectRef;
@@ -26,22 +26,7 @@ impl Entry {
         bytes: &[u8],
     ) -> Result<Self, RepoError> {
         let object = ObjectRef::Log(project.id, hash);
-        let format = |error| RepoError::format(object, error);
-        let foreign = |reason| RepoError::Foreign { object, reason };
-        let stored = StoredEntry::split(bytes)
-            .map_err(|error| foreign(ForeignReason::Malformed(Damage::Format(error))))?;
-        verify_signature(
-            project.keys.authority(),
-            project.id,
-            &stored.header,
-            &[stored.signed],
-            &stored.signature,
-        )
-        .map_err(|error| foreign(error.into()))?;
-        let opened = stored.decode().map_err(format)?;
-        if opened.project != project.id {
-            return Err(foreign(ForeignReason::NotSealed));
-        }
+        let opened = verify(project.keys.authority(), project.id, hash, bytes)?;
         let details = match opened.sealed {
             None => LogDetails::default(),
             Some((nonce, sealed)) => {
@@ -52,13 +37,28 @@ impl Entry {
                     .open(&nonce, &associated(project, opened.plain), sealed)
                     .map_err(|error| RepoError::damaged(object, error))?;
                 let body = decompress(object, &payload)?;
-                LogDetails::decode(&body).map_err(format)?
+                LogDetails::decode(&body).map_err(|error| RepoError::format(object, error))?
             }
         };
         Ok(Self {
             hash,
             plain: opened.entry,
             details,
+        })
+    }
+
+    /// Verifies the bytes of an entry like [`open`](Self::open), but without a key. Its details
+    /// remain sealed, and those that are returned are empty.
+    pub(super) fn verify(
+        authority: &SignerId,
+        project: ProjectId,
+        hash: ObjectHash,
+        bytes: &[u8],
+    ) -> Result<Self, RepoError> {
+        Ok(Self {
+            hash,
+            plain: verify(authority, project, hash, bytes)?.entry,
+            details: LogDetails::default(),
         })
     }
 
@@ -97,6 +97,34 @@ impl Entry {
             bytes,
         ))
     }
+}
+
+/// Verifies the signature of an entry, and decodes the parts that are not sealed.
+fn verify<'a>(
+    authority: &SignerId,
+    project: ProjectId,
+    hash: ObjectHash,
+    bytes: &'a [u8],
+) -> Result<OpenedEntry<'a>, RepoError> {
+    let object = ObjectRef::Log(project, hash);
+    let foreign = |reason| RepoError::Foreign { object, reason };
+    let stored = StoredEntry::split(bytes)
+        .map_err(|error| foreign(ForeignReason::Malformed(Damage::Format(error))))?;
+    verify_signature(
+        authority,
+        project,
+        &stored.header,
+        &[stored.signed],
+        &stored.signature,
+    )
+    .map_err(|error| foreign(error.into()))?;
+    let opened = stored
+        .decode()
+        .map_err(|error| RepoError::format(object, error))?;
+    if opened.project != project {
+        return Err(foreign(ForeignReason::NotSealed));
+    }
+    Ok(opened)
 }
 
 /// The associated data of the sealed part, from the bytes before its nonce.

@@ -9,8 +9,10 @@ mod append;
 mod entry;
 mod graph;
 mod load;
+mod public;
 mod removal;
 
 pub use append::NewEntry;
 pub use load::{Log, LogHead};
+pub use public::PublicLog;
 pub use removal::{Removed, removed_record};

@@ -1,7 +1,7 @@
 //! Deletes objects that the log removes.
 
 use crate::base::ObjectHash;
-use crate::format::{BackupRecord, LogItem, LogKind, RemovedRecord};
+use crate::format::{BackupRecord, LogItem, RemovedRecord};
 use crate::repo::error::RepoError;
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::project::Project;
@@ -23,23 +23,14 @@ impl Removed {
 
     /// Deletes the object, if it still exists.
     pub fn delete(self, project: &Project) -> Result<(), RepoError> {
-        let LogItem { kind, hash } = self.0;
-        let object = match kind {
-            LogKind::Record => ObjectRef::Backup(project.id, hash),
-            LogKind::Segment => ObjectRef::Index(project.id, hash),
-            LogKind::ChunkPack => ObjectRef::Pack(project.id, hash),
-            LogKind::TreePack => ObjectRef::Tree(project.id, hash),
-            LogKind::Settings => ObjectRef::Settings(project.id, hash),
-            LogKind::Void => ObjectRef::Void(project.id, hash),
-            LogKind::Audit => ObjectRef::Audit(project.id, hash),
-            LogKind::Certificate => {
-                let object = ObjectRef::Certificate(project.id, hash);
-                return project.objects.delete_twice(object);
-            }
-            // This version stores none.
-            LogKind::Parity => return Ok(()),
+        let Some(object) = ObjectRef::of_log(project.id, self.0) else {
+            return Ok(());
         };
-        project.objects.delete(object)
+        if object.kind().info().kept_twice {
+            project.objects.delete_twice(object)
+        } else {
+            project.objects.delete(object)
+        }
     }
 }
 

@@ -1,0 +1,94 @@
+//! The command `check --keyless`.
+
+use std::fs;
+use std::time::Instant;
+
+use crate::app::{
+    Code, Failure, KeylessSummary, Message, RepositorySettings, finding, open_objects,
+};
+use crate::cli::console::Console;
+use crate::ops::{self, KeylessReport, Statement};
+
+/// The longest file that is read as a statement, in bytes. A statement has 200.
+const STATEMENT_MAX: u64 = 64 << 10;
+
+pub(super) fn check_keyless(
+    console: &Console,
+    settings: &RepositorySettings,
+    statement: Option<&str>,
+) -> Result<(), Failure> {
+    let started = Instant::now();
+    let statement = statement.map(read_statement).transpose()?;
+    let objects = open_objects(&console.session, settings)?;
+    let mut findings = Vec::new();
+    let report = ops::check_keyless(
+        &objects,
+        statement.as_ref(),
+        &console.session.context(None),
+        &mut |found| findings.push(finding(found)),
+    )?;
+    console.meter.finish();
+    for finding in findings {
+        console.output.show(&Message::Error(finding))?;
+    }
+    console.output.show(&Message::Keyless(KeylessSummary {
+        errors: report.errors,
+        files: report.files,
+        bytes_read: report.bytes_read,
+        projects: report.projects,
+        objects_required: report.required,
+        statement_holds: statement.map(|_| report.errors == 0),
+        duration: started.elapsed().as_secs_f64(),
+    }))?;
+    failure(&report, settings).map_or(Ok(()), Err)
+}
+
+/// Reads a statement, which is given as text or in a file.
+fn read_statement(given: &str) -> Result<Statement, Failure> {
+    let is_text = given
+        .trim_start()
+        .get(..10)
+        .is_some_and(|start| start.eq_ignore_ascii_case("cuttlebone"));
+    let (text, origin) = if is_text {
+        (given.to_owned(), "the statement".to_owned())
+    } else {
+        let failed = |why: &str| {
+            Failure::usage(format!("could not read the statement in {given}: {why}")).hint(
+                "give the line that begins with CUTTLEBONE:HEAD, or the name of a file with it",
+            )
+        };
+        match fs::metadata(given) {
+            Err(error) => return Err(failed(&error.to_string())),
+            Ok(file) if !file.is_file() => return Err(failed("it is no regular file")),
+            Ok(file) if file.len() > STATEMENT_MAX => return Err(failed("it is too long")),
+            Ok(_) => {}
+        }
+        let text = fs::read_to_string(given).map_err(|error| failed(&error.to_string()))?;
+        (text, format!("the statement in {given}"))
+    };
+    text.parse().map_err(|error| {
+        Failure::usage(format!("{origin} is not valid: {error}"))
+            .hint("copy the line again, from “CUTTLEBONE” to the two words at its end")
+    })
+}
+
+fn failure(report: &KeylessReport, settings: &RepositorySettings) -> Option<Failure> {
+    let location = &settings.location;
+    if report.errors == 0 {
+        return None;
+    }
+    if report.errors == report.of_history {
+        let text = format!("history has vanished from {location}");
+        return Some(Failure::new(Code::HistoryLost, text).hint(
+            "find out who can delete files there, and copy the missing files from another copy of \
+             the repository. If “prune --accept-loss” accepted the loss of an object, only “check” \
+             with a key knows that",
+        ));
+    }
+    Some(
+        Failure::new(Code::Damage, format!("damage found in {location}")).hint(
+            "copy the damaged files from another copy of the repository: files of the same name \
+             have the same content. “cuttlebone check” with a key says which backups are affected",
+        ),
+    )
+}

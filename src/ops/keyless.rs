@@ -1,0 +1,314 @@
+//! A check without a key. Every object must have the hash that is its name, the two copies of an
+//! object must be equal, and every object must exist that the signed log names and no entry
+//! removes. With a statement, the log must have the entry that the statement names.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use super::check::{Finding, StatementFault};
+use super::context::{Context, thread_pool};
+use super::error::OpsError;
+use super::statement::Statement;
+use crate::base::{Phase, Progress, ProjectId, lock, recover};
+use crate::format::{LogItem, LogKind};
+use crate::repo::{self, Damage, ObjectRef, Objects, PublicLog, RepoError};
+use crate::storage::Name;
+
+/// Maximum number of objects that are read at the same time.
+const READERS_MAX: usize = 4;
+
+/// The totals of a check without a key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeylessReport {
+    /// The number of findings.
+    pub errors: u64,
+    /// Of these, findings about history that has vanished.
+    pub of_history: u64,
+    /// Files that were read: objects and second copies.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes_read: u64,
+    /// Projects in the repository.
+    pub projects: u64,
+    /// Objects that the logs name, and that must exist.
+    pub required: u64,
+}
+
+/// The files of one object: their names and sizes in bytes. The second copy is the second one.
+type Files = [Option<(Name, u64)>; 2];
+
+struct Task<'a> {
+    objects: &'a Objects,
+    context: &'a Context<'a>,
+    report: KeylessReport,
+    each: &'a mut dyn FnMut(&Finding),
+    /// Objects about which there is a finding.
+    reported: HashSet<ObjectRef>,
+}
+
+/// Checks all projects of a repository. Damage is reported through `each`. `Err` means that the
+/// check itself failed.
+pub fn check_keyless(
+    objects: &Objects,
+    statement: Option<&Statement>,
+    context: &Context<'_>,
+    each: &mut dyn FnMut(&Finding),
+) -> Result<KeylessReport, OpsError> {
+    let mut task = Task {
+        objects,
+        context,
+        report: KeylessReport::default(),
+        each,
+        reported: HashSet::new(),
+    };
+    let projects = repo::projects(objects)?;
+    let files = task.files(&projects)?;
+    let first = &files[&ObjectRef::Repository];
+    if first.iter().all(Option::is_none) && projects.is_empty() {
+        let location = objects.location().to_owned();
+        return Err(RepoError::NoRepository { location }.into());
+    }
+    task.read(&files)?;
+    if let Some(statement) = statement
+        && !projects.contains(&statement.project)
+    {
+        let fault = StatementFault::NoProject;
+        task.found(&Finding::StatementBroken { fault });
+    }
+    for project in projects {
+        let of_project = statement.filter(|statement| statement.project == project);
+        task.project(project, of_project, &files)?;
+    }
+    Ok(task.report)
+}
+
+impl Task<'_> {
+    fn found(&mut self, finding: &Finding) {
+        self.report.errors += 1;
+        self.report.of_history += u64::from(finding.is_of_history());
+        (self.each)(finding);
+    }
+
+    fn damaged(&mut self, object: ObjectRef, problem: RepoError) {
+        if self.reported.insert(object) {
+            self.found(&match problem {
+                RepoError::Foreign { .. } => Finding::ObjectForeign {
+                    object,
+                    problem: Arc::new(problem),
+                },
+                _ => Finding::ObjectDamaged {
+                    object,
+                    problem: Arc::new(problem),
+                },
+            });
+        }
+    }
+
+    /// Lists all objects, with the objects that every repository and every project has.
+    fn files(&self, projects: &[ProjectId]) -> Result<HashMap<ObjectRef, Files>, OpsError> {
+        let mut files: HashMap<ObjectRef, Files> = HashMap::new();
+        for (object, is_second, info) in self.objects.list("")? {
+            let both = files.entry(object).or_default();
+            both[usize::from(is_second)] = Some((info.name, info.size));
+        }
+        let of_projects = projects.iter().map(|id| ObjectRef::Project(*id));
+        for object in of_projects.chain([ObjectRef::Repository]) {
+            files.entry(object).or_default();
+        }
+        Ok(files)
+    }
+
+    /// Reads all files, in the order of their names.
+    fn read(&mut self, files: &HashMap<ObjectRef, Files>) -> Result<(), OpsError> {
+        // Leases have no hash: nothing can be verified without a key.
+        let readable = files.iter().flat_map(|(object, both)| {
+            let is_lease = matches!(object, ObjectRef::Lease(..));
+            both.iter()
+                .flatten()
+                .map(move |file| (*object, file))
+                .filter(move |_| !is_lease)
+        });
+        let mut readable: Vec<_> = readable.collect();
+        readable.sort_unstable_by(|a, b| a.1.cmp(b.1));
+        let total: u64 = readable.iter().map(|(_, (_, size))| size).sum();
+        let done = AtomicU64::new(0);
+        let bad = Mutex::new(BTreeMap::new());
+        let (objects, context) = (self.objects, self.context);
+        thread_pool(context.threads.min(READERS_MAX))?.install(|| {
+            readable.par_iter().try_for_each(|(object, (name, size))| {
+                context.cancel.check()?;
+                match damage(repo::verify_stored(
+                    objects,
+                    *object,
+                    name,
+                    *size,
+                    context.cancel,
+                ))? {
+                    Some(Damaged(error)) if error.is_missing() => {}
+                    Some(Damaged(error)) => {
+                        lock(&bad).insert(name.clone(), error);
+                    }
+                    None => {}
+                }
+                let done = done.fetch_add(*size, Ordering::Relaxed) + size;
+                context.observer.progress(Progress {
+                    phase: Phase::CheckData,
+                    done,
+                    total: Some(total),
+                });
+                Ok::<(), RepoError>(())
+            })
+        })?;
+        self.report.files = readable.len() as u64;
+        self.report.bytes_read = done.into_inner();
+        self.report_files(files, recover(bad.into_inner()));
+        Ok(())
+    }
+
+    /// Reports the files that are not whole, and the second copies that are missing.
+    fn report_files(
+        &mut self,
+        files: &HashMap<ObjectRef, Files>,
+        mut bad: BTreeMap<Name, RepoError>,
+    ) {
+        let mut objects: Vec<_> = files
+            .iter()
+            .map(|(object, f)| (object.name(), *object, f))
+            .collect();
+        objects.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for (first, object, both) in objects {
+            if !object.kind().info().kept_twice {
+                if let Some(error) = bad.remove(&first) {
+                    self.damaged(object, error);
+                }
+                continue;
+            }
+            let names = [first, object.copy_name()];
+            let errors = names.each_ref().map(|name| bad.remove(name));
+            let missing = || RepoError::Damaged {
+                object,
+                source: Damage::Missing,
+            };
+            let [one, two] = [0, 1].map(|n| both[n].is_none().then(missing));
+            let [first_error, second_error] = errors;
+            match [one.or(first_error), two.or(second_error)] {
+                [None, None] => {}
+                [Some(error), Some(_)] => self.damaged(object, error),
+                [first_error, second_error] => {
+                    let is_second = second_error.is_some();
+                    if let Some(problem) = first_error.or(second_error) {
+                        self.found(&Finding::CopyDamaged {
+                            object,
+                            name: names[usize::from(is_second)].to_string(),
+                            is_second,
+                            problem: Arc::new(problem),
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Verifies that the log of a project is complete, and that every object exists that it
+    /// requires.
+    fn project(
+        &mut self,
+        project: ProjectId,
+        statement: Option<&Statement>,
+        files: &HashMap<ObjectRef, Files>,
+    ) -> Result<(), OpsError> {
+        self.report.projects += 1;
+        let broken = |fault| Finding::StatementBroken { fault };
+        let authority = match repo::authority(self.objects, project, &*self.context.observer) {
+            Ok(authority) => authority,
+            Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
+                self.damaged(ObjectRef::Project(project), error);
+                if statement.is_some() {
+                    self.found(&broken(StatementFault::Unreadable));
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if statement.is_some_and(|statement| !statement.is_signed_by(&authority)) {
+            self.found(&broken(StatementFault::OtherKey));
+            return Ok(());
+        }
+        let mut log = PublicLog::load(self.objects, project, &authority)?;
+        let entry = statement.and_then(|statement| {
+            let mut entries = log.entries();
+            entries.find(|(hash, number)| statement.is_of(hash, *number))
+        });
+        let entry = entry.map(|(hash, _)| hash);
+        if statement.is_some() && entry.is_none() {
+            self.found(&broken(StatementFault::NoEntry));
+        }
+        let exists = |item: &LogItem| {
+            ObjectRef::of_log(project, *item).is_none_or(|object| files.contains_key(&object))
+        };
+        let required = log.required(entry);
+        self.report.required += required.len() as u64;
+        let mut missing: Vec<LogItem> = required.into_iter().filter(|i| !exists(i)).collect();
+        if !missing.is_empty() {
+            // A prune may have deleted them since the store was listed.
+            log = PublicLog::load(self.objects, project, &authority)?;
+            let required: HashSet<LogItem> = log.required(entry).into_iter().collect();
+            missing.retain(|item| required.contains(item));
+        }
+        for problem in log.take_problems() {
+            if let Some(hash) = problem.object_hash() {
+                self.damaged(ObjectRef::Log(project, hash), problem);
+            }
+        }
+        for entry in log.missing() {
+            self.found(&Finding::EntryVanished { entry });
+        }
+        for entry in log.miscounted().collect::<Vec<_>>() {
+            let object = ObjectRef::Log(project, entry);
+            let source = Damage::Impossible("its number does not follow those before it");
+            self.damaged(object, RepoError::Damaged { object, source });
+        }
+        for item in missing {
+            self.missing(project, item);
+        }
+        Ok(())
+    }
+
+    fn missing(&mut self, project: ProjectId, item: LogItem) {
+        let Some(object) = ObjectRef::of_log(project, item) else {
+            return;
+        };
+        let finding = match item.kind {
+            LogKind::Record => Finding::RecordVanished {
+                record: item.hash,
+                volume: None,
+            },
+            LogKind::Certificate => Finding::CertificateVanished {
+                certificate: item.hash,
+            },
+            LogKind::ChunkPack | LogKind::TreePack => Finding::PackMissing { pack: object },
+            _ => Finding::from_error(RepoError::Damaged {
+                object,
+                source: Damage::Missing,
+            }),
+        };
+        self.found(&finding);
+    }
+}
+
+/// An error that means damage of one object.
+struct Damaged(RepoError);
+
+/// Separates damage from errors that stop the check.
+fn damage(read: Result<(), RepoError>) -> Result<Option<Damaged>, RepoError> {
+    match read {
+        Ok(()) => Ok(None),
+        Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
+            Ok(Some(Damaged(error)))
+        }
+        Err(error) => Err(error),
+    }
+}
