@@ -346,6 +346,16 @@ fn commands_that_are_made_elsewhere_are_found() {
 }
 
 #[test]
+fn wide_lines_are_found() {
+    let found = |text: &str| rules::wide_lines(&tree(&[("docs/a.md", text)]));
+    // A character counts as one column, however many bytes it has.
+    let line = "é".repeat(100);
+    assert!(found(&format!("{line}\n{line}\n")).is_empty());
+    let wide = found(&format!("{line}\n{line}.\n"));
+    assert_eq!(wide, ["docs/a.md:2: 101 columns, more than 100"]);
+}
+
+#[test]
 fn long_files_are_found() {
     let found = |path, text: &str| rules::too_long(&tree(&[(path, text)])).len();
     let lines = |n: usize| "fn f() {}\n".repeat(n);

@@ -1,5 +1,5 @@
 //! Checks that modules import only from lower layers, only through the `mod.rs` of another folder,
-//! and never in a circle. Also checks that files stay short.
+//! and never in a circle. Also checks that files and lines stay short.
 //!
 //! The checks read the sources as text, because the compiler sees only one crate and would allow
 //! all of this.
@@ -11,6 +11,7 @@ mod rules;
 mod tokens;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
@@ -67,6 +68,21 @@ fn no_test_is_skipped_but_by_the_function_that_fails_in_ci() {
     none(&rules::own_skips(&files));
 }
 
+#[test]
+fn no_line_has_more_than_100_columns() {
+    let mut files = all_files();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    walk(root, &root.join("docs"), &["md"], &mut files);
+    for page in ["README.md", "CHANGELOG.md"] {
+        files.insert(
+            page.to_owned(),
+            fs::read_to_string(root.join(page)).unwrap(),
+        );
+    }
+    assert!(files.contains_key("docs/format.md"));
+    none(&rules::wide_lines(&files));
+}
+
 #[track_caller]
 fn none(found: &[String]) {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
@@ -105,23 +121,23 @@ fn all_files() -> Sources {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Sources::new();
     for folder in FOLDERS {
-        walk(root, &root.join(folder), &mut found);
+        walk(root, &root.join(folder), &["rs", "py", "sh"], &mut found);
     }
     assert!(found.contains_key("tests/main.rs") && found.contains_key("fuzz/src/lib.rs"));
     found
 }
 
-fn walk(root: &Path, directory: &Path, found: &mut Sources) {
+/// Adds the files below a directory whose names have one of these extensions.
+fn walk(root: &Path, directory: &Path, extensions: &[&str], found: &mut Sources) {
     let Ok(entries) = fs::read_dir(directory) else {
         return;
     };
     for path in entries.map(|entry| entry.unwrap().path()) {
         let name = path.strip_prefix(root).unwrap().to_str().unwrap();
-        let is_source = path
-            .extension()
-            .is_some_and(|e| e == "rs" || e == "py" || e == "sh");
+        let extension = path.extension().and_then(OsStr::to_str);
+        let is_source = extension.is_some_and(|extension| extensions.contains(&extension));
         if path.is_dir() && name != "fuzz/target" {
-            walk(root, &path, found);
+            walk(root, &path, extensions, found);
         } else if is_source {
             found.insert(name.to_owned(), fs::read_to_string(&path).unwrap());
         }

@@ -53,6 +53,8 @@ const FOR_TESTS: &[(&str, &str)] = &[("storage", "fault")];
 
 /// A file with more lines than this does more than one thing.
 const LINES_MAX: usize = 600;
+/// The width of a line of source or of a page, in characters.
+const COLUMNS_MAX: usize = 100;
 
 /// Imports from a higher layer, from the same layer, or past the `mod.rs` of a folder.
 pub(super) fn wrong_imports(sources: &Sources) -> Vec<String> {
@@ -210,6 +212,22 @@ pub(super) fn too_long(files: &Sources) -> Vec<String> {
         let lines = text.lines().count() - tests;
         if lines > LINES_MAX {
             found.push(format!("{path}: {lines} lines, more than {LINES_MAX}"));
+        }
+    }
+    found
+}
+
+/// Returns the lines of more than [`COLUMNS_MAX`] characters.
+pub(super) fn wide_lines(files: &Sources) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in files {
+        for (number, line) in (1..).zip(text.lines()) {
+            let columns = line.chars().count();
+            if columns > COLUMNS_MAX {
+                found.push(format!(
+                    "{path}:{number}: {columns} columns, more than {COLUMNS_MAX}"
+                ));
+            }
         }
     }
     found

@@ -198,8 +198,9 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              and projects/*/writers/NAME with NAME.copy for certificates). To accept the loss of \
              those that you cannot find, name each with --accept-loss NAME, or give \
              --accept-loss all. What a damaged log entry stated is then unknown: keys that only it \
-             revoked count again, until you revoke them again. Backups of a key without its certificate no longer count. The \
-             data that only lost backups use is then deleted for ever"
+             revoked count again, until you revoke them again. Backups of a key without its \
+             certificate no longer count. The data that only lost backups use is then deleted for \
+             ever"
         }
         OpsError::NoBackups { .. } => {
             "nothing was deleted. If there were backups, copy projects/*/backups from another \

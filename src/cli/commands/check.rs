@@ -141,9 +141,8 @@ impl Seen {
              damaged backup, and “cuttlebone forget” removes it"
         } else if self.records {
             "the backup of a damaged record is not listed: copy the record from another copy of \
-             the repository. To give up this backup, run “cuttlebone prune --accept-loss NAME” with \
-             the name of its record. All backups that “cuttlebone list” shows can \
-             be restored"
+             the repository. To give up this backup, run “cuttlebone prune --accept-loss NAME” \
+             with the name of its record. All backups that “cuttlebone list” shows can be restored"
         } else if self.copies && !self.others {
             "every backup can still be restored: each of these objects has another copy. Copy the \
              good one over the damaged one, NAME.copy over NAME or NAME over NAME.copy"

@@ -1,6 +1,6 @@
 //! Prune: finds the used blobs (`usage`), plans a step for each pack (`plan`, `small`), repacks
-//! (`repack`), and deletes in two steps. `docs/concurrency.md` explains why no used data can be deleted while
-//! other processes run.
+//! (`repack`), and deletes in two steps. `docs/concurrency.md` explains why no used data can be
+//! deleted while other processes run.
 
 mod in_use;
 mod items;
@@ -136,8 +136,8 @@ pub fn plan_prune<'a>(
     })
 }
 
-/// Fails if another prune runs. Then it first deletes the leases that have expired, since this prune
-/// does not get as far as deleting them at its end.
+/// Fails if another prune runs. Then it first deletes the leases that have expired, since this
+/// prune does not get as far as deleting them at its end.
 fn refuse_second(project: &Project, leases: &Leases) -> Result<(), OpsError> {
     let mut others = leases.others.iter();
     let Some(other) = others.find(|lease| lease.is_held_for(Work::Prune)) else {

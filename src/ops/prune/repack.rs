@@ -66,8 +66,8 @@ const FORGOTTEN: OpsError = OpsError::Internal("the index has lost a pack that i
 type Wanted = (Arc<PlacedRun>, Vec<BlobId>);
 
 /// Copies the used blobs of the packs to repack and to merge into new packs, which are durable and
-/// indexed when it returns. With `merge_small`, small volumes share new packs. The index must exclude all packs that are going to be deleted: blobs that it finds are
-/// not copied.
+/// indexed when it returns. With `merge_small`, small volumes share new packs. The index must
+/// exclude all packs that are going to be deleted: blobs that it finds are not copied.
 pub(super) fn repack(
     index: &Arc<Index>,
     usage: &Usage,

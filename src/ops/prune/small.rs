@@ -2,8 +2,8 @@
 //!
 //! Merging must end, and must not copy the same data again and again. So a pack is merged only into
 //! packs that are filled at least [`GROWTH`] times as much. Thus even the smallest data is copied
-//! only a few times (the logarithm of the size of a pack), and the packs that are left are few: each
-//! is larger than half of all smaller ones together. A prune right after another one merges
+//! only a few times (the logarithm of the size of a pack), and the packs that are left are few:
+//! each is larger than half of all smaller ones together. A prune right after another one merges
 //! nothing.
 
 use std::collections::HashSet;

@@ -239,9 +239,9 @@ impl Lease {
         })
     }
 
-    /// Stores it again now, and looks whether it had lapsed by the store's clock. This clock is asked
-    /// because the clocks of a virtual machine do not show that it was paused. Must be called before something is stored that
-    /// others must not see if they saw this lease expired. Ask
+    /// Stores it again now, and looks whether it had lapsed by the store's clock. This clock is
+    /// asked because the clocks of a virtual machine do not show that it was paused. Must be called
+    /// before something is stored that others must not see if they saw this lease expired. Ask
     /// [`may_have_expired`](Self::may_have_expired) or [`has_lapsed`](Self::has_lapsed) afterwards.
     pub fn confirm(&self) -> Result<(), RepoError> {
         self.held.confirm(|_| {})?;
