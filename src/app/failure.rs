@@ -15,6 +15,8 @@ pub(crate) enum Code {
     Failed = 1,
     /// Wrong usage.
     Usage = 2,
+    /// Some of several things failed, and the others are done.
+    Partly = 3,
     /// There is no repository at this location.
     NoRepository = 10,
     /// Busy: in use by another process.
@@ -120,9 +122,18 @@ impl Failure {
 
     /// Returns one line of JSON.
     pub(crate) fn to_json(&self) -> String {
+        self.json_line("exit_error")
+    }
+
+    /// Returns one line of JSON for a failure after which the program goes on.
+    pub(crate) fn to_partial_json(&self) -> String {
+        self.json_line("error")
+    }
+
+    fn json_line(&self, message_type: &'static str) -> String {
         let message = self.one_line();
         let line = ExitError {
-            message_type: "exit_error",
+            message_type,
             code: self.code as u8,
             message: &message,
             hint: self.hint.as_deref(),

@@ -5,6 +5,7 @@
 
 mod backend;
 mod client_memory;
+mod cluster;
 mod environment;
 mod failure;
 mod hints;
@@ -27,6 +28,7 @@ mod table;
 mod text;
 
 pub(crate) use client_memory::{ClientMemory, Lost, history_lost};
+pub(crate) use cluster::ClusterOptions;
 pub(crate) use environment::Environment;
 pub(crate) use failure::{Code, Failure};
 pub(crate) use human::{count, duration, printable, printable_lines, short_id};
@@ -48,9 +50,9 @@ pub(crate) use prompt::{Prompt, TerminalLoan};
 pub(crate) use prune_message::{PackAmount, PrunePlan, PruneSummary};
 pub(crate) use request::{
     AcceptedBackups, BackupRequest, BackupSource, CacheRequest, ExportRequest, ForgetRequest,
-    ForgetSelection, KeyRequest, LabelRequest, ListRequest, MergeRequest, NewKeyAccess,
-    NewKeyRequest, PruneRequest, ReadFrom, RestoreRequest, Since, VolumeName, WriteTo,
-    backup_selector, check_name, is_stdin, volume_name,
+    ForgetSelection, ImageRequest, KeyRequest, LabelRequest, ListRequest, MergeRequest,
+    NewKeyAccess, NewKeyRequest, PruneRequest, RbdPattern, ReadFrom, RequestedSource,
+    RestoreRequest, Since, VolumeName, WriteTo, backup_selector, check_name, is_stdin, volume_name,
 };
 pub(crate) use rescue_map::rescue_map;
 pub(crate) use restore_mark::{MarkPlaces, RestoreMark};

@@ -5,6 +5,7 @@ mod cancel;
 mod child;
 mod directory;
 mod id;
+mod image_event;
 mod memory;
 mod observe;
 mod private_dir;
@@ -21,6 +22,7 @@ pub(crate) use directory::{lacks_links, sync_directory};
 pub use id::{
     BlobId, LeaseId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, SignerId, VolumeId,
 };
+pub use image_event::{FullRead, ImageEvent};
 pub use memory::Memory;
 pub use observe::{Notice, Observer, Phase, Progress, RebuildReason, Silent};
 pub(crate) use private_dir::{create_private_dir, remove_unless_private};

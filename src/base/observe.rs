@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::id::ObjectHash;
+use super::image_event::ImageEvent;
 
 /// A part of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,6 +223,13 @@ pub enum Notice {
     Forgotten {
         /// The backup.
         backup: ObjectHash,
+    },
+    /// Something about an image in a cluster.
+    Image {
+        /// The image.
+        image: String,
+        /// What happened.
+        event: ImageEvent,
     },
     /// Other users of this host can read the file with the password.
     PasswordFileReadable {

@@ -189,6 +189,16 @@ impl Output {
         let _ = write(&self.stderr, format!("{line}\n").as_bytes());
     }
 
+    /// Shows a failure after which the program goes on. Errors are ignored.
+    pub(crate) fn partial_failure(&self, failure: &Failure) {
+        let text = if self.style.json {
+            failure.to_partial_json()
+        } else {
+            failure.to_text()
+        };
+        let _ = write(&self.stderr, text.as_bytes());
+    }
+
     fn listing<'a, T>(
         &self,
         items: &'a [T],

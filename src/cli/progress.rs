@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::app::{self, Message, Status, duration};
-use crate::base::{Notice, Observer, Phase, Progress, RebuildReason, lock, recover};
+use crate::base::{ImageEvent, Notice, Observer, Phase, Progress, RebuildReason, lock, recover};
 
 use super::output::Output;
 
@@ -156,6 +156,10 @@ impl Observer for Meter {
 /// command worked, and are not printed with `--quiet`.
 fn is_wrong(notice: &Notice) -> bool {
     match notice {
+        Notice::Image { event, .. } => !matches!(
+            event,
+            ImageEvent::ReadCompletely(_) | ImageEvent::Continues { .. }
+        ),
         Notice::IndexRebuilt(reason) => matches!(reason, RebuildReason::Directory { .. }),
         Notice::CopyDamaged { .. }
         | Notice::SegmentDamaged { .. }

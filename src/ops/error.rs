@@ -9,7 +9,7 @@ use super::missing::MissingHistory;
 use crate::base::{ByteSize, Cancelled, ObjectHash};
 use crate::format::{ContentKind, DiffError, ExtentsError, FormatError};
 use crate::repo::{ObjectRef, RepoError};
-use crate::volume::VolumeError;
+use crate::volume::{RbdError, RbdErrorKind, VolumeError};
 
 /// An operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,12 @@ pub enum OpsError {
     Repo(#[from] RepoError),
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    #[error(transparent)]
+    Rbd(RbdError),
+    #[error("{name} is the copy of an image of another cluster, and cannot have a new snapshot")]
+    MirroredImage { name: String },
+    #[error("the export of {name} is not what was asked for: {why}")]
+    WrongExport { name: String, why: String },
     #[error("could not read {name}")]
     ReadStream {
         name: String,
@@ -298,6 +304,15 @@ pub enum OpsError {
     /// A fault of this program.
     #[error("internal error: {0}")]
     Internal(&'static str),
+}
+
+impl From<RbdError> for OpsError {
+    fn from(error: RbdError) -> Self {
+        match error.kind {
+            RbdErrorKind::Cancelled => Cancelled.into(),
+            _ => Self::Rbd(error),
+        }
+    }
 }
 
 impl From<Cancelled> for OpsError {

@@ -27,7 +27,8 @@ mod walk_blobs;
 pub use affected::AffectedBackup;
 pub use attachments::image_metadata;
 pub use backup::{
-    Accept, BackupOptions, BackupReport, MetDamage, Stated, backup, read_extents, relabel,
+    Accept, BackupOptions, BackupReport, LiveOptions, MetDamage, Stated, backup, backup_image,
+    read_extents, relabel, volume_of_image,
 };
 pub use check::{CheckReport, Finding, StatementFault, check};
 pub use compare::{CompareReport, DifferentExtent, compare};

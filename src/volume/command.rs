@@ -1,27 +1,17 @@
 //! The output of a program as a source.
 
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::io::{self, Read};
+use std::process::Command;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-
+use super::child_output::ChildOutput;
 use super::error::{VolumeError, VolumeOperation};
 use super::input::InputStream;
 use super::source::{Source, SourceData};
-use super::stdin::Stdin;
-use crate::base::ChildGroup;
 
 /// The kind of this source in records.
 const KIND: &str = "command";
 /// The name of the stream in messages.
 const NAME: &str = "the output of the command";
-/// The time that a program may take to end after SIGTERM, before SIGKILL.
-const GRACE: Duration = Duration::from_secs(2);
-/// The time between two tests whether the program has ended.
-const STEP: Duration = Duration::from_millis(20);
 
 /// A program whose standard output is backed up.
 ///
@@ -48,98 +38,23 @@ impl Source for CommandSource {
     fn begin(&mut self) -> Result<SourceData<'_>, VolumeError> {
         let running = match self.running.take() {
             Some(running) => running,
-            None => CommandOutput::start(&mut self.command)
+            None => ChildOutput::start(&mut self.command)
+                .map(CommandOutput)
                 .map_err(|error| VolumeError::io(VolumeOperation::Open, NAME, error))?,
         };
         Ok(SourceData::Stream(self.running.insert(running)))
     }
 }
 
-struct CommandOutput {
-    child: Child,
-    /// Ends with this process. None once the program is about to be reaped.
-    ends_with_us: Option<ChildGroup>,
-    /// None once it has ended.
-    output: Option<Stdin>,
-    /// The program has exited with code 0, after its output ended.
-    succeeded: bool,
-}
-
-impl CommandOutput {
-    fn start(command: &mut Command) -> io::Result<Self> {
-        let (reader, writer) = io::pipe()?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(writer)
-            .process_group(0)
-            .spawn();
-        // Drop the command's end of the pipe. Otherwise the output would never end.
-        command.stdout(Stdio::null());
-        let child = child?;
-        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        Ok(Self {
-            child,
-            ends_with_us: group.map(ChildGroup::new),
-            output: Some(Stdin::new(reader.into())),
-            succeeded: false,
-        })
-    }
-
-    fn group(&self) -> Option<Pid> {
-        Pid::from_raw(i32::try_from(self.child.id()).ok()?)
-    }
-
-    /// Whether the program has ended. It stays a zombie, so that its group keeps its number.
-    fn has_ended(&self) -> io::Result<bool> {
-        let Some(pid) = self.group() else {
-            return Ok(true);
-        };
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        Ok(waitid(WaitId::Pid(pid), look)?.is_some())
-    }
-
-    /// Ends the program and all processes that it started, and returns its exit status.
-    fn end(&mut self) -> io::Result<ExitStatus> {
-        let signal = |signal| {
-            // Fails if all processes of the group have ended.
-            self.group().map(|group| kill_process_group(group, signal))
-        };
-        signal(Signal::TERM);
-        let begun = Instant::now();
-        while !self.has_ended()? && begun.elapsed() < GRACE {
-            thread::sleep(STEP);
-        }
-        signal(Signal::KILL);
-        self.ends_with_us = None;
-        self.child.wait()
-    }
-}
+struct CommandOutput(ChildOutput);
 
 impl Read for CommandOutput {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if let Some(output) = &mut self.output
-            && !into.is_empty()
-        {
-            let read = output.read(into)?;
-            if read > 0 {
-                return Ok(read);
-            }
-            self.output = None;
+        let read = self.0.read(into)?;
+        match self.0.status().filter(|status| !status.success()) {
+            Some(status) => Err(io::Error::other(format!("the command failed: {status}"))),
+            None => Ok(read),
         }
-        if self.succeeded || into.is_empty() {
-            return Ok(0);
-        }
-        if !self.has_ended()? {
-            thread::sleep(STEP);
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        self.ends_with_us = None;
-        let status = self.child.wait()?;
-        if status.success() {
-            self.succeeded = true;
-            return Ok(0);
-        }
-        Err(io::Error::other(format!("the command failed: {status}")))
     }
 }
 
@@ -153,19 +68,13 @@ impl InputStream for CommandOutput {
     }
 }
 
-impl Drop for CommandOutput {
-    fn drop(&mut self) {
-        // Once the output has ended, the program may have been reaped, and its number reused.
-        let reaped = self.ends_with_us.is_none();
-        if self.output.is_some() || !reaped {
-            // Ignore the error of a program that cannot be ended.
-            let _ = self.end();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::super::child_output::STEP;
     use super::*;
 
     fn shell(script: &str) -> CommandSource {

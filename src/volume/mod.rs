@@ -6,6 +6,7 @@
 
 mod announced_target;
 mod buffered;
+mod child_output;
 mod command;
 mod contents;
 mod cursor;
@@ -28,6 +29,7 @@ mod output;
 mod output_file;
 mod pending;
 mod raw_image;
+mod rbd;
 mod source;
 mod stdin;
 mod stream_source;
@@ -53,6 +55,10 @@ pub use open_target::open_target;
 pub use output::{NamedOutput, OutputStream};
 pub use output_file::OutputFile;
 pub use raw_image::RawImage;
+pub use rbd::{
+    ExportedSnapshot, ImageState, LiveImage, RbdClient, RbdError, RbdErrorKind, RbdExport,
+    RbdOptions, RbdSpec, Snapshot,
+};
 pub use source::{ExtentIter, Gaps, ImageSource, Source, SourceData};
 pub use stdin::Stdin;
 pub use stream_source::{DiffSource, StreamSource};

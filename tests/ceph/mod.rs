@@ -7,6 +7,8 @@
 mod backup;
 mod diffs;
 mod image;
+mod live;
+mod live_faults;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};

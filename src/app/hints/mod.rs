@@ -2,6 +2,7 @@
 //! next step.
 
 mod ops;
+mod rbd;
 mod repo;
 mod storage;
 mod volume;

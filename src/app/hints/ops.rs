@@ -17,6 +17,7 @@ impl From<OpsError> for Failure {
         match error {
             OpsError::Repo(error) => error.into(),
             OpsError::Volume(error) => error.into(),
+            OpsError::Rbd(error) => error.into(),
             error => Self::from_error(code(&error), &error).hint_if(hint(&error)),
         }
     }
@@ -87,6 +88,15 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         }
         OpsError::SourceChanged { .. } => {
             "back up a snapshot of it, or stop the program that writes to it, and run this again"
+        }
+        OpsError::Rbd(_) => return None,
+        OpsError::MirroredImage { .. } => {
+            "back up the image in the cluster where it is primary, or a snapshot that the mirror \
+             has: rbd:POOL/IMAGE@SNAPSHOT"
+        }
+        OpsError::WrongExport { .. } => {
+            "no backup was created; run it again. If this happens again, check the program that \
+             --rbd-command names"
         }
         OpsError::BaseKind { .. } => "leave --base out, or name a backup of the same kind",
         OpsError::OtherSource { .. } => {

@@ -1,18 +1,23 @@
 //! Requests to back up.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::ops::{Accept, Stated};
 use crate::repo::{Compression, VerifyWrites};
 
 use super::read_write::ReadFrom;
+use crate::app::failure::Failure;
+use crate::volume::{RbdOptions, RbdSpec};
 
 #[derive(Debug)]
 pub(crate) struct BackupRequest {
-    pub(crate) source: BackupSource,
-    pub(crate) volume: VolumeName,
+    /// One or more sources, each of which becomes a backup of its own.
+    pub(crate) sources: Vec<RequestedSource>,
+    /// How to back up those sources that are images in a cluster.
+    pub(crate) images: ImageRequest,
     pub(crate) base: Option<String>,
     pub(crate) force_base: bool,
     /// Create the repository if there is none.
@@ -29,6 +34,55 @@ pub(crate) struct BackupRequest {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RequestedSource {
+    pub(crate) source: BackupSource,
+    pub(crate) volume: VolumeName,
+}
+
+/// How to back up images in a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ImageRequest {
+    pub(crate) cluster: RbdOptions,
+    /// How many snapshots of this program stay on each image.
+    pub(crate) keep_snapshots: usize,
+    /// Read everything.
+    pub(crate) full: bool,
+}
+
+/// An image in a cluster, or a pattern that matches several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RbdPattern(pub(crate) RbdSpec);
+
+impl RbdPattern {
+    /// Parses `POOL/[NAMESPACE/]IMAGE[@SNAPSHOT]`. Pool and image can be patterns.
+    pub(crate) fn parse(text: &OsStr) -> Result<Self, Failure> {
+        let spec = text.to_str().and_then(RbdSpec::parse);
+        let spec = spec.ok_or_else(|| {
+            Failure::usage(format!("“rbd:{}” does not name an image", text.display()))
+                .hint("write rbd:POOL/IMAGE, rbd:POOL/NAMESPACE/IMAGE or rbd:POOL/IMAGE@SNAPSHOT")
+        })?;
+        let pattern = Self(spec);
+        if pattern.matches_many() && pattern.0.snapshot.is_some() {
+            return Err(Failure::usage("a pattern cannot name a snapshot")
+                .hint("leave @SNAPSHOT out, so that each image gets a new one"));
+        }
+        Ok(pattern)
+    }
+
+    /// Whether it is a pattern: `*` stands for any characters, `?` for one.
+    pub(crate) fn matches_many(&self) -> bool {
+        let is_pattern = |name: &str| name.contains(['*', '?']);
+        is_pattern(&self.0.pool) || is_pattern(&self.0.image)
+    }
+}
+
+impl fmt::Display for RbdPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rbd:{}", self.0)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum BackupSource {
     /// An image or stream, read completely.
     Whole(ReadFrom),
@@ -36,6 +90,8 @@ pub(crate) enum BackupSource {
     Diff(ReadFrom),
     /// The output of a program, which a shell runs.
     Command(OsString),
+    /// An image in a cluster, or several.
+    Rbd(RbdPattern),
     /// An image, of which only the listed extents are read.
     Listed {
         image: PathBuf,
@@ -45,13 +101,24 @@ pub(crate) enum BackupSource {
     },
 }
 
+impl fmt::Display for BackupSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(read) | Self::Diff(read) => read.fmt(f),
+            Self::Listed { image, .. } => image.display().fmt(f),
+            Self::Command(_) => f.write_str("the output of the command"),
+            Self::Rbd(pattern) => pattern.fmt(f),
+        }
+    }
+}
+
 impl BackupSource {
     pub(crate) fn reads_stdin(&self) -> bool {
         match self {
             Self::Whole(read) | Self::Diff(read) | Self::Listed { extents: read, .. } => {
                 read.is_stdin()
             }
-            Self::Command(_) => false,
+            Self::Command(_) | Self::Rbd(_) => false,
         }
     }
 }
@@ -63,4 +130,31 @@ pub(crate) enum VolumeName {
     Chosen(String),
     /// The name was taken from the source file.
     OfFile(String),
+    /// The volume that has backups of the image, or one with the name of the image.
+    OfImage,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_and_images_can_be_patterns_but_not_with_a_snapshot() {
+        let parse = |text: &str| RbdPattern::parse(OsStr::new(text));
+        for (text, many) in [
+            ("vms/web1", false),
+            ("vms/ns/web1@mon", false),
+            ("vms/web-*", true),
+            ("*/web?", true),
+            ("vms/ns/*", true),
+            ("vms/a[b]", false),
+        ] {
+            let pattern = parse(text).unwrap();
+            assert_eq!(pattern.matches_many(), many, "{text}");
+            assert_eq!(pattern.to_string(), format!("rbd:{text}"));
+        }
+        for wrong in ["web1", "vms/", "vms/web-*@mon", "*/web1@mon", "a/b/c/d"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -10,7 +10,9 @@ mod names;
 mod read_write;
 mod restore;
 
-pub(crate) use backup::{BackupRequest, BackupSource, VolumeName};
+pub(crate) use backup::{
+    BackupRequest, BackupSource, ImageRequest, RbdPattern, RequestedSource, VolumeName,
+};
 pub(crate) use forget::{ForgetRequest, ForgetSelection, PruneRequest};
 pub(crate) use key::{AcceptedBackups, CacheRequest, KeyRequest, NewKeyAccess, NewKeyRequest};
 pub(crate) use label::LabelRequest;

@@ -6,6 +6,7 @@ mod diff;
 mod finding;
 mod forget;
 mod head;
+mod image_event;
 mod message;
 mod notice;
 mod prune;

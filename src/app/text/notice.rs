@@ -5,6 +5,8 @@ use std::path::Path;
 use crate::app::human::{count, short_id};
 use crate::base::{Notice, ObjectHash, RebuildReason};
 
+use super::image_event::image_event;
+
 /// Returns the text of a notice.
 pub(crate) fn notice(notice: &Notice) -> String {
     match notice {
@@ -102,6 +104,7 @@ pub(crate) fn notice(notice: &Notice) -> String {
         Notice::MemoryUnusable { path, problem } => memory_unusable(path, problem),
         Notice::Withdrawn { backup } => withdrawn(backup),
         Notice::Forgotten { backup } => forgotten(backup),
+        Notice::Image { image, event } => image_event(image, event),
         Notice::PasswordFileReadable { file } => {
             format!("other users of this host can read {file}; run “chmod 600” on it")
         }

@@ -106,7 +106,7 @@ impl RepositoryAction {
     /// Returns whether the command reads data from standard input.
     pub(super) fn reads_stdin(&self) -> bool {
         match self {
-            Self::Backup(request) => request.source.reads_stdin(),
+            Self::Backup(request) => request.sources.iter().any(|s| s.source.reads_stdin()),
             Self::Key(KeyRequest::Add { new, .. } | KeyRequest::Passwd(new)) => new
                 .password_file
                 .as_ref()

@@ -2,35 +2,42 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use clap::{Args, ValueHint};
 
+use super::ceph_args::CephArgs;
 use crate::app::{
-    BackupRequest, BackupSource, Failure, ReadFrom, VolumeName, backup_selector, check_name,
-    volume_name,
+    BackupRequest, BackupSource, Environment, Failure, ImageRequest, RbdPattern, ReadFrom,
+    RequestedSource, VolumeName, backup_selector, check_name, volume_name,
 };
 use crate::format::ByteString;
 use crate::ops::{Accept, OpsError, Stated};
 use crate::repo::{Compression, VerifyWrites};
 
 const VERIFY_SAMPLE_DEFAULT: u64 = 64;
+/// The beginning of a source that is an image in a cluster.
+const RBD: &[u8] = b"rbd:";
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag")]
 pub(super) struct BackupArgs {
-    /// An image file, a block device, or “-” for standard input
-    #[arg(value_hint = ValueHint::FilePath, required_unless_present_any = ["diff", "command"])]
-    source: Option<OsString>,
+    /// An image file, a block device, “-” for standard input, or an image of a Ceph cluster:
+    /// rbd:POOL/[NAMESPACE/]IMAGE[@SNAPSHOT]. In POOL and IMAGE, “*” and “?” match several. Each
+    /// source becomes a backup of its own
+    #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath)]
+    #[arg(required_unless_present_any = ["diff", "command"])]
+    sources: Vec<OsString>,
     /// Back up an RBD diff, written by “rbd export-diff” or “rbd export --export-format 2”; “-” for
     /// standard input
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    #[arg(conflicts_with = "source", requires = "volume", group = "changes")]
+    #[arg(conflicts_with = "sources", requires = "volume", group = "changes")]
     diff: Option<OsString>,
     /// Back up the output of a program, if it exits with code 0. The shell “sh” runs it
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
-    #[arg(conflicts_with_all = ["source", "diff", "extents"], requires = "volume")]
+    #[arg(conflicts_with_all = ["sources", "diff", "extents"], requires = "volume")]
     command: Option<OsString>,
     /// Read only the extents in FILE, the output of “rbd diff --from-snap SNAP” as JSON, XML or
     /// plain text; “-” for standard input. Give SNAP with --from-snapshot, or a backup of it with
@@ -51,7 +58,8 @@ pub(super) struct BackupArgs {
     /// Compare N random chunks outside the list with the base before storing anything [default: 64]
     #[arg(long, value_name = "N", requires = "extents")]
     verify_sample: Option<u64>,
-    /// Name of the volume [default: the name of the source file]
+    /// Name of the volume [default: the name of the source file; for an image of a cluster, the
+    /// volume of its earlier backups, or POOL/[NAMESPACE/]IMAGE]
     #[arg(long, value_name = "NAME")]
     volume: Option<String>,
     /// The image's id, “id” in “rbd info --format json”: it must be the same as in earlier backups
@@ -103,10 +111,77 @@ pub(super) struct BackupArgs {
     /// Back up a file or device although a restore to it was interrupted
     #[arg(long)]
     allow_interrupted_restore: bool,
+    /// Keep this many snapshots of cuttlebone on each rbd: image [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Options for rbd: images")]
+    keep_snapshots: Option<NonZeroUsize>,
+    /// Keep no snapshot of cuttlebone on rbd: images; the next backup reads all of their data
+    #[arg(
+        long,
+        conflicts_with = "keep_snapshots",
+        help_heading = "Options for rbd: images"
+    )]
+    no_retain: bool,
+    /// Read all data of rbd: images, even if the cluster knows what changed
+    #[arg(long, help_heading = "Options for rbd: images")]
+    full: bool,
+    #[command(flatten)]
+    ceph: CephArgs,
 }
 
 impl BackupArgs {
-    pub(super) fn into_request(self) -> Result<BackupRequest, Failure> {
+    /// Refuses options that do not apply to several sources, or to images in a cluster.
+    fn check_images(&self) -> Result<(), Failure> {
+        let images = || {
+            self.sources
+                .iter()
+                .filter(|s| s.as_bytes().starts_with(RBD))
+        };
+        let is_pattern = |s: &OsString| s.as_bytes().iter().any(|b| matches!(b, b'*' | b'?'));
+        let several = self.sources.len() > 1 || images().any(is_pattern);
+        for (given, option) in [
+            (self.volume.is_some(), "--volume"),
+            (self.base.is_some(), "--base"),
+            (self.extents.is_some(), "--extents"),
+            (self.to_snapshot.is_some(), "--to-snapshot"),
+            (self.image_id.is_some(), "--image-id"),
+            (self.source_name.is_some(), "--source"),
+        ] {
+            if given && several {
+                return Err(
+                    Failure::usage(format!("{option} applies to one source only"))
+                        .hint("back up the sources one by one, or leave the option out"),
+                );
+            }
+            if given && option != "--volume" && images().next().is_some() {
+                return Err(Failure::usage(format!(
+                    "{option} does not apply to an image of a cluster"
+                ))
+                .hint("leave it out: the cluster says which image and snapshot it is"));
+            }
+        }
+        let of_images = self.full || self.no_retain || self.keep_snapshots.is_some();
+        if of_images && images().next().is_none() {
+            return Err(Failure::usage(
+                "--full, --no-retain and --keep-snapshots apply only to images of a cluster",
+            )
+            .hint("name one as rbd:POOL/IMAGE, or leave the option out"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn into_request(
+        mut self,
+        environment: &Environment,
+    ) -> Result<BackupRequest, Failure> {
+        self.check_images()?;
+        let images = ImageRequest {
+            cluster: self.ceph.into_options().into_settings(environment)?,
+            keep_snapshots: match self.keep_snapshots {
+                _ if self.no_retain => 0,
+                keep => keep.map_or(1, NonZeroUsize::get),
+            },
+            full: self.full,
+        };
         let starts = self.from_nothing || self.from_snapshot.is_some() || self.base.is_some();
         if self.extents.is_some() && !starts {
             return Err(OpsError::ListWithoutStart.into());
@@ -127,36 +202,24 @@ impl BackupArgs {
                 .map(|name| named("source", name))
                 .transpose()?,
         };
-        let source = if let Some(diff) = self.diff {
-            BackupSource::Diff(ReadFrom::parse("diff", diff)?)
-        } else if let Some(command) = self.command {
-            BackupSource::Command(command)
-        } else {
-            let source = ReadFrom::parse("source", self.source.unwrap_or_default())?;
-            match self.extents {
-                Some(extents) => listed(source, extents, self.verify_sample)?,
-                None => BackupSource::Whole(source),
+        let sources = match (self.diff, self.command, self.extents) {
+            (Some(diff), _, _) => vec![BackupSource::Diff(ReadFrom::parse("diff", diff)?)],
+            (_, Some(command), _) => vec![BackupSource::Command(command)],
+            (_, _, Some(extents)) => {
+                let source = self.sources.pop().unwrap_or_default();
+                let source = ReadFrom::parse("source", source)?;
+                vec![listed(source, extents, self.verify_sample)?]
+            }
+            _ => {
+                let sources = self.sources.into_iter().map(source);
+                sources.collect::<Result<_, _>>()?
             }
         };
-        let volume = match (self.volume, &source) {
-            (Some(name), _) => VolumeName::Chosen(volume_name(name)?),
-            (
-                None,
-                BackupSource::Whole(ReadFrom::Stdin)
-                | BackupSource::Diff(_)
-                | BackupSource::Command(_),
-            ) => {
-                return Err(Failure::usage(
-                    "standard input does not name the volume to back up to",
-                )
-                .hint("name the volume with --volume NAME"));
-            }
-            (
-                None,
-                BackupSource::Whole(ReadFrom::Path(path))
-                | BackupSource::Listed { image: path, .. },
-            ) => VolumeName::OfFile(volume_name(file_name(path)?)?),
-        };
+        let sources = sources.into_iter().map(|source| {
+            let volume = volume_of(self.volume.clone(), &source)?;
+            Ok(RequestedSource { source, volume })
+        });
+        let sources: Vec<_> = sources.collect::<Result<_, Failure>>()?;
         let mut labels = BTreeMap::new();
         for (key, value) in self.labels {
             if labels.contains_key(&key) {
@@ -165,8 +228,8 @@ impl BackupArgs {
             labels.insert(key, value);
         }
         Ok(BackupRequest {
-            source,
-            volume,
+            sources,
+            images,
             base: self.base.map(backup_selector).transpose()?,
             force_base: self.force_base,
             init: self.init,
@@ -185,6 +248,35 @@ impl BackupArgs {
             stated,
         })
     }
+}
+
+/// Parses a source that is read completely, or an image in a cluster.
+fn source(text: OsString) -> Result<BackupSource, Failure> {
+    match text.as_bytes().strip_prefix(RBD) {
+        Some(image) => RbdPattern::parse(OsStr::from_bytes(image)).map(BackupSource::Rbd),
+        None => ReadFrom::parse("source", text).map(BackupSource::Whole),
+    }
+}
+
+/// Returns the volume to which a source is backed up.
+fn volume_of(given: Option<String>, source: &BackupSource) -> Result<VolumeName, Failure> {
+    Ok(match (given, source) {
+        (Some(name), _) => VolumeName::Chosen(volume_name(name)?),
+        (None, BackupSource::Rbd(_)) => VolumeName::OfImage,
+        (
+            None,
+            BackupSource::Whole(ReadFrom::Path(path)) | BackupSource::Listed { image: path, .. },
+        ) => VolumeName::OfFile(volume_name(file_name(path)?)?),
+        (
+            None,
+            BackupSource::Whole(ReadFrom::Stdin) | BackupSource::Diff(_) | BackupSource::Command(_),
+        ) => {
+            return Err(
+                Failure::usage("standard input does not name the volume to back up to")
+                    .hint("name the volume with --volume NAME"),
+            );
+        }
+    })
 }
 
 fn listed(

@@ -25,6 +25,7 @@ Exit codes:
     0  done
     1  failed; the message gives the reason and the next step
     2  wrong usage
+    3  some of several failed; the message names them, and the others are done
    10  no repository there
    11  busy: in use by another process
    12  no key opens with this password
@@ -57,6 +58,12 @@ Environment:
   CUTTLEBONE_TIMEOUT           see --timeout
   CUTTLEBONE_LIMIT_UPLOAD      see --limit-upload
   CUTTLEBONE_LIMIT_DOWNLOAD    see --limit-download
+  CUTTLEBONE_CEPH_CONF         see --ceph-conf of “backup”
+  CUTTLEBONE_CEPH_CLUSTER      see --cluster of “backup”
+  CUTTLEBONE_CEPH_ID           see --id of “backup”
+  CUTTLEBONE_CEPH_KEYRING      see --keyring of “backup”
+  CUTTLEBONE_RBD_COMMAND       see --rbd-command of “backup”
+  CUTTLEBONE_CEPH_COMMAND      see --ceph-command of “backup”
 
 ",
     exit_codes!()
@@ -113,7 +120,7 @@ Example:
   cuttlebone init -r /srv/backup --kdf-memory 1G")]
     Init(InitArgs),
 
-    /// Back up a disk image, a block device or a stream
+    /// Back up disk images, block devices, images of a Ceph cluster, or a stream
     ///
     /// Stores only data that the project does not have yet. Every backup is complete, whichever
     /// backup it was compared with. An interrupted backup does not affect earlier ones, and the
@@ -122,6 +129,8 @@ Example:
 Examples:
   cuttlebone backup disk.img
   cuttlebone backup /dev/vg0/root --volume web1-root --label host=web1
+  cuttlebone backup rbd:vms/web1
+  cuttlebone backup 'rbd:vms/web-*' rbd:vms/db1 --id backup
   pg_dumpall | cuttlebone backup - --volume db.dump
   rbd export-diff pool/web1@mon - | cuttlebone backup --diff - --volume web1
   rbd diff --from-snap mon pool/web1@tue --format json | \\

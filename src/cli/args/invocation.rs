@@ -62,7 +62,9 @@ fn action(
             chunk_size: args.chunk_size,
             kdf: args.kdf.into_params()?,
         },
-        Command::Backup(args) => RepositoryAction::Backup(Box::new(args.into_request()?)),
+        Command::Backup(args) => {
+            RepositoryAction::Backup(Box::new(args.into_request(environment)?))
+        }
         Command::List(args) => RepositoryAction::List(args.into_request()),
         Command::Show { backup } => RepositoryAction::Show {
             backup: backup_selector(backup)?,

@@ -3,6 +3,7 @@
 mod action;
 mod backup_args;
 mod cache_args;
+mod ceph_args;
 mod command_line;
 mod diff_args;
 mod forget_args;

@@ -145,7 +145,7 @@ fn completions_and_man_need_no_repository() {
 
 #[test]
 fn a_volume_is_named_after_its_source() {
-    let volume = |args: &[&str]| backup(args).volume;
+    let volume = |args: &[&str]| backup(args).sources.remove(0).volume;
     let chosen = |name: &str| VolumeName::Chosen(name.to_owned());
     let of_file = VolumeName::OfFile("disk.img".to_owned());
     assert_eq!(volume(&["backup", "/a/disk.img"]), of_file);
@@ -161,8 +161,46 @@ fn a_volume_is_named_after_its_source() {
     }
     refused(&["backup", "x", "--volume", "a~1"]);
     refused(&["backup", "x", "--volume", "a\nb"]);
-    refused(&["backup", "rbd:pool/image"]);
+    assert_eq!(volume(&["backup", "rbd:pool/image"]), VolumeName::OfImage);
+    let args = ["backup", "rbd:pool/image", "--volume", "v"];
+    assert_eq!(volume(&args), chosen("v"));
     assert!(invoke(&["backup", "./rbd:pool"]).is_ok());
+}
+
+#[test]
+fn options_that_name_a_volume_or_a_snapshot_apply_to_one_source() {
+    let two = backup(&["backup", "a", "rbd:p/b", "--full", "--no-retain"]);
+    assert_eq!((two.sources.len(), two.images.keep_snapshots), (2, 0));
+    assert!(two.images.full);
+    for args in [
+        &["backup", "rbd:image"][..],
+        &["backup", "rbd:p/web-*@snap"],
+        &["backup", "rbd:p/web-*", "--volume", "v"],
+        &["backup", "a", "b", "--volume", "v"],
+        &["backup", "a", "b", "--base", "1234"],
+        &[
+            "backup",
+            "a",
+            "b",
+            "--extents",
+            "x",
+            "--from-nothing",
+            "--volume",
+            "v",
+        ],
+        &["backup", "rbd:p/a", "--base", "1234"],
+        &["backup", "rbd:p/a", "--to-snapshot", "s"],
+        &["backup", "rbd:p/a", "--image-id", "1"],
+        &["backup", "rbd:p/a", "--source", "x"],
+        &["backup", "rbd:p/a", "--rbd-command", ""],
+        &["backup", "a", "--full"],
+        &["backup", "a", "--no-retain"],
+        &["backup", "a", "--keep-snapshots", "2"],
+    ] {
+        refused(args);
+    }
+    assert!(parse("backup rbd:p/a --keep-snapshots 0").is_err());
+    assert!(parse("backup rbd:p/a --keep-snapshots 2 --no-retain").is_err());
 }
 
 #[test]

@@ -3,17 +3,19 @@
 use std::path::Path;
 use std::time::Instant;
 
+use super::backup_image::Images;
 use crate::app::{
     Attempt, BackupRequest, BackupSource, BackupSummary, ClientMemory, Code, Failure, Message,
-    MetDamageEntry, ReadFrom, RepositorySettings, VolumeName, affected_entry, count, hole_extents,
-    host_name, lost_parts, open_or_create, printable, project, short_id,
+    MetDamageEntry, ReadFrom, RepositorySettings, RequestedSource, VolumeName, affected_entry,
+    count, hole_extents, host_name, lost_parts, open_or_create, printable, project, short_id,
 };
 use crate::base::{Notice, child_command};
 use crate::cli::console::Console;
 use crate::ops::{self, BackupReport};
-use crate::repo;
+use crate::repo::{self, Project};
 use crate::volume::{
-    CommandSource, DiffSource, InputFile, InputStream, ListedImage, RawImage, Source, StreamSource,
+    CommandSource, DiffSource, InputFile, InputStream, ListedImage, RawImage, RbdSpec, Source,
+    StreamSource,
 };
 
 use super::cache::cache_path;
@@ -25,12 +27,23 @@ pub(super) fn backup(
     settings: &RepositorySettings,
     request: BackupRequest,
 ) -> Result<(), Failure> {
-    let started = Instant::now();
-    // Open the source first: a typo must not ask for a password or create a repository.
-    if !request.allow_interrupted_restore {
-        refuse_interrupted_restore(console, &request.source)?;
+    let mut started = Instant::now();
+    let images = Images::new(request.images);
+    let mut failed = Failed::new(request.sources.len() > 1);
+    // Open the sources first: a typo must not ask for a password or create a repository.
+    let mut items = Vec::new();
+    for requested in request.sources {
+        let allow = request.allow_interrupted_restore;
+        let name = requested.source.to_string();
+        match prepare(console, &images, requested, allow) {
+            Ok(prepared) => items.extend(prepared),
+            Err(failure) => failed.add(console, name, failure)?,
+        }
     }
-    let mut source = open_source(console, &request.source)?;
+    failed.several |= items.len() > 1;
+    if items.is_empty() {
+        return failed.result(0);
+    }
     let create = request.init && !request.dry_run;
     let (repository, is_new) = open_or_create(&console.session, settings, Attempt::Backup, create)?;
     if is_new {
@@ -40,13 +53,9 @@ pub(super) fn backup(
         ));
     }
     let project = project(&console.session, settings, Attempt::Backup, &repository)?;
-    let (volume, volume_chosen) = match request.volume {
-        VolumeName::Chosen(name) => (name, true),
-        VolumeName::OfFile(name) => (name, false),
-    };
     let options = ops::BackupOptions {
-        volume,
-        volume_chosen,
+        volume: String::new(),
+        volume_chosen: true,
         base: request.base,
         force_base: request.force_base,
         labels: request.labels,
@@ -55,44 +64,196 @@ pub(super) fn backup(
         pack_sizes: repo::PackSizes::default(),
         verify_writes: request.verify_writes,
         reread: request.reread,
-        verify_sample: match request.source {
-            BackupSource::Listed { verify_sample, .. } => verify_sample,
-            BackupSource::Whole(_) | BackupSource::Diff(_) | BackupSource::Command(_) => 0,
-        },
+        verify_sample: 0,
         accept: request.accept,
         stated: request.stated,
         host: Some(host_name()),
     };
-    let context = console.session.context(Some(&settings.cache_dir));
-    let reports = ops::backup(&project, &mut *source, &options, &context)?;
-    console.meter.finish();
-    let memory = ClientMemory::new(&console.session, settings);
-    for id in reports
-        .iter()
-        .filter(|report| !report.existing)
-        .filter_map(|report| report.id)
-    {
-        memory.remember_backup(&project, id, &options.volume);
-    }
-    for report in &reports {
-        let summary = summary(report, &options.volume, started.elapsed().as_secs_f64());
-        console.output.show(&Message::Backup(summary))?;
-    }
-    let damage = reports
-        .iter()
-        .find_map(|report| damaged(report, &options.volume));
-    let Some(newest) = reports.last() else {
-        return Ok(());
+    let run = Run {
+        console,
+        settings,
+        project: &project,
+        images: &images,
+        options,
     };
-    console.output.detail(&[
-        ("Backup", newest.id.map(|id| id.to_string())),
-        ("Base", newest.base.map(|id| id.to_string())),
-        ("Repository", Some(settings.location.to_string())),
-        ("Project", Some(settings.project.clone())),
-        ("Cache", Some(cache_path(&project, settings))),
-        ("Threads", Some(console.session.threads.to_string())),
-    ])?;
-    damage.map_or(Ok(()), Err)
+    let mut done = 0;
+    for item in items {
+        let name = item.name.clone();
+        match run.back_up(item, started) {
+            Ok(()) => done += 1,
+            Err(failure) => failed.add(console, name, failure)?,
+        }
+        started = Instant::now();
+    }
+    failed.result(done)
+}
+
+/// A source that is ready to be backed up.
+struct Item {
+    /// Names it in messages.
+    name: String,
+    volume: VolumeName,
+    verify_sample: u64,
+    source: ItemSource,
+}
+
+enum ItemSource {
+    Opened(Box<dyn Source>),
+    Image(RbdSpec),
+}
+
+/// Opens a source. A pattern may give several items.
+fn prepare(
+    console: &Console,
+    images: &Images,
+    RequestedSource { source, volume }: RequestedSource,
+    allow_interrupted_restore: bool,
+) -> Result<Vec<Item>, Failure> {
+    if let BackupSource::Rbd(pattern) = &source {
+        let found = images.find(console, pattern)?;
+        let item = |spec: RbdSpec| Item {
+            name: format!("rbd:{spec}"),
+            volume: volume.clone(),
+            verify_sample: 0,
+            source: ItemSource::Image(spec),
+        };
+        return Ok(found.into_iter().map(item).collect());
+    }
+    if !allow_interrupted_restore {
+        refuse_interrupted_restore(console, &source)?;
+    }
+    Ok(vec![Item {
+        name: source.to_string(),
+        volume,
+        verify_sample: match source {
+            BackupSource::Listed { verify_sample, .. } => verify_sample,
+            _ => 0,
+        },
+        source: ItemSource::Opened(open_source(console, &source)?),
+    }])
+}
+
+/// Sources that failed.
+struct Failed {
+    /// Whether there are several sources. With one, its failure is that of the command.
+    several: bool,
+    names: Vec<String>,
+}
+
+impl Failed {
+    fn new(several: bool) -> Self {
+        let names = Vec::new();
+        Self { several, names }
+    }
+
+    /// Reports a failure and goes on. Fails if there is nothing to go on with.
+    fn add(&mut self, console: &Console, name: String, failure: Failure) -> Result<(), Failure> {
+        if !self.several || failure.code == Code::Interrupted {
+            return Err(failure);
+        }
+        console.meter.finish();
+        console.output.partial_failure(&failure);
+        self.names.push(name);
+        Ok(())
+    }
+
+    fn result(self, done: usize) -> Result<(), Failure> {
+        if self.names.is_empty() {
+            return Ok(());
+        }
+        let failed = self.names.len();
+        let names: Vec<_> = self.names.iter().map(|name| printable(name)).collect();
+        let message = format!(
+            "{failed} of {} backups failed: {}",
+            failed + done,
+            names.join(", ")
+        );
+        let hint = "the others are done; the reasons are above. Run it again for those that failed";
+        Err(Failure::new(Code::Partly, message).hint(hint))
+    }
+}
+
+/// All that the backups of one run have in common.
+struct Run<'a> {
+    console: &'a Console,
+    settings: &'a RepositorySettings,
+    project: &'a Project,
+    images: &'a Images,
+    options: ops::BackupOptions,
+}
+
+impl Run<'_> {
+    /// Backs up one source and shows the result.
+    fn back_up(&self, item: Item, started: Instant) -> Result<(), Failure> {
+        let (console, project) = (self.console, self.project);
+        let context = console.session.context(Some(&self.settings.cache_dir));
+        let (volume, reports) = match item.source {
+            ItemSource::Image(spec) => {
+                let (volume, options) = (&item.volume, &self.options);
+                let (volume, report) = self
+                    .images
+                    .back_up(console, project, &spec, volume, options, &context)?;
+                (volume, vec![report])
+            }
+            ItemSource::Opened(mut source) => {
+                let (volume, volume_chosen) = match item.volume {
+                    VolumeName::Chosen(name) => (name, true),
+                    VolumeName::OfFile(name) => (name, false),
+                    // Only images in a cluster have it.
+                    VolumeName::OfImage => (item.name, false),
+                };
+                let options = ops::BackupOptions {
+                    volume,
+                    volume_chosen,
+                    verify_sample: item.verify_sample,
+                    ..self.options.clone()
+                };
+                let reports = ops::backup(project, &mut *source, &options, &context)?;
+                (options.volume, reports)
+            }
+        };
+        console.meter.finish();
+        self.show(&volume, &reports, started)
+    }
+
+    fn show(
+        &self,
+        volume: &str,
+        reports: &[BackupReport],
+        started: Instant,
+    ) -> Result<(), Failure> {
+        let Self {
+            console,
+            settings,
+            project,
+            ..
+        } = *self;
+        let memory = ClientMemory::new(&console.session, settings);
+        for id in reports
+            .iter()
+            .filter(|report| !report.existing)
+            .filter_map(|report| report.id)
+        {
+            memory.remember_backup(project, id, volume);
+        }
+        for report in reports {
+            let summary = summary(report, volume, started.elapsed().as_secs_f64());
+            console.output.show(&Message::Backup(summary))?;
+        }
+        let damage = reports.iter().find_map(|report| damaged(report, volume));
+        let Some(newest) = reports.last() else {
+            return Ok(());
+        };
+        console.output.detail(&[
+            ("Backup", newest.id.map(|id| id.to_string())),
+            ("Base", newest.base.map(|id| id.to_string())),
+            ("Repository", Some(settings.location.to_string())),
+            ("Project", Some(settings.project.clone())),
+            ("Cache", Some(cache_path(project, settings))),
+            ("Threads", Some(console.session.threads.to_string())),
+        ])?;
+        damage.map_or(Ok(()), Err)
+    }
 }
 
 /// Returns the failure of a backup that was stored, but found damage of the repository: it cannot
@@ -170,6 +331,9 @@ fn open_source(console: &Console, source: &BackupSource) -> Result<Box<dyn Sourc
             let image = open_image(console, image)?;
             let extents = ops::read_extents(&mut *open_diff(extents)?, &console.session.cancel)?;
             Box::new(ListedImage::new(image, extents))
+        }
+        BackupSource::Rbd(pattern) => {
+            return Err(Failure::usage(format!("{pattern} is no file")));
         }
     })
 }

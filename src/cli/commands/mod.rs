@@ -1,6 +1,7 @@
 //! The commands: each runs an operation and shows the result.
 
 mod backup;
+mod backup_image;
 mod cache;
 mod check;
 mod check_keyless;

@@ -13,6 +13,7 @@ mod image_spec;
 mod leaf_merger;
 mod leaves;
 mod listed;
+mod live;
 mod options;
 mod pack;
 mod present;
@@ -27,6 +28,7 @@ mod stream;
 mod task;
 
 pub use extent_list::read_extents;
+pub use live::{LiveOptions, backup_image, volume_of_image};
 pub use options::{Accept, BackupOptions, BackupReport, MetDamage, Stated};
 pub use relabel::relabel;
 pub use source::backup;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 
 use super::cutter::LeafCutter;
+use super::export_info::ExportInfo;
 use crate::base::{Buffer, LEAF_SIZE, Notice, ObjectHash, lock};
 use crate::format::{
     Attachment, ByteString, Content, ContentKind, DiffHeader, DiffReader, ImageMetadata, RbdImage,
@@ -59,6 +60,8 @@ pub(super) struct DiffChain<'a> {
     /// The metadata of the image, if it has any.
     pub(super) metadata: Option<ImageMetadata>,
     pub(super) info: DiffInfo<'a>,
+    /// Set if the diff was exported from a cluster by this program.
+    pub(super) export: Option<ExportInfo>,
 }
 
 /// The backup that a diff is merged or compared with.
@@ -165,6 +168,9 @@ impl<'a> DiffChain<'a> {
                 size: header.size,
             });
         }
+        if let Some(export) = &self.export {
+            export.require(self.info.name, &header)?;
+        }
         not_empty(self.options, self.info.name, header.size)?;
         let started = Timestamp::now();
         let to = header.to.as_ref().map(|to| ByteString::from(&to[..]));
@@ -184,6 +190,7 @@ impl<'a> DiffChain<'a> {
                 let stored = self.merge_with_base(task, reader, header.size, &base)?;
                 if let Base::Compared(newest) = &base
                     && !self.options.accept.new_content
+                    && self.export.is_none()
                     && !shares_data(task, newest.top)?
                 {
                     unrelated = Some(newest.id);

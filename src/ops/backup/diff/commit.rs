@@ -39,15 +39,18 @@ impl DiffChain<'_> {
                     let entry = Entry {
                         started: link.started,
                         packed: link.packed,
-                        source: SourceInfo {
-                            name: self.options.stated.name.clone(),
-                            image_id: self.options.stated.image_id.clone(),
-                            path: self.info.origin.clone(),
-                            snapshot: snapshot.clone(),
-                            protected: link.header.protected,
-                            from_snapshot: named(&link.header.from),
-                            image: self.image.clone(),
-                            ..SourceInfo::of_kind(KIND)
+                        source: match &self.export {
+                            Some(export) => export.source(&link.header),
+                            None => SourceInfo {
+                                name: self.options.stated.name.clone(),
+                                image_id: self.options.stated.image_id.clone(),
+                                path: self.info.origin.clone(),
+                                snapshot: snapshot.clone(),
+                                protected: link.header.protected,
+                                from_snapshot: named(&link.header.from),
+                                image: self.image.clone(),
+                                ..SourceInfo::of_kind(KIND)
+                            },
                         },
                         base,
                         follows: std::mem::take(&mut follows),

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
 use super::chain::{Base, DiffChain, DiffInfo, Link};
+use super::export_info::ExportInfo;
 use crate::base::Notice;
 use crate::format::{ByteString, DiffReader, ImageDescription, ImageMetadata, RbdImage};
 use crate::ops::backup::base::{AncestorId, same_stated};
@@ -17,7 +18,7 @@ use crate::ops::context::Context;
 use crate::ops::diff::reading;
 use crate::ops::error::OpsError;
 use crate::ops::pipeline::Failed;
-use crate::repo::Project;
+use crate::repo::{Project, Records};
 use crate::volume::InputStream;
 
 /// Backs up every diff of a stream, oldest first, and returns a report for each. A diff whose
@@ -40,7 +41,49 @@ pub(crate) fn backup_diffs(
         origin: origin.map(|path| ByteString::from(path.as_os_str().as_bytes())),
         failed: &failed,
     };
-    ingest(project, reader, info, options, context)
+    let mut protection = Protection::begin(project, options, context)?;
+    // Load the records before anything of the stream is read, since the new backups follow them.
+    let records = load(project, context)?;
+    ingest(
+        project,
+        &mut protection,
+        &records,
+        reader,
+        info,
+        None,
+        options,
+        context,
+    )
+}
+
+/// Backs up the only diff of a stream that this program has exported from a cluster, like
+/// [`backup_diffs`]. The caller has loaded the records before it made the snapshot. Only `options`
+/// names the base.
+pub(crate) fn backup_export(
+    project: &Project,
+    protection: &mut Protection<'_>,
+    records: &Records,
+    stream: &mut dyn InputStream,
+    export: ExportInfo,
+    options: &BackupOptions,
+    context: &Context<'_>,
+) -> Result<BackupReport, OpsError> {
+    let name = stream.name();
+    let failed = Failed::default();
+    let reader = CancellableReader::new(stream, context.cancel).until(&failed);
+    let info = DiffInfo {
+        name: &name,
+        total: None,
+        origin: None,
+        failed: &failed,
+    };
+    let export = Some(export);
+    let mut reports = ingest(
+        project, protection, records, reader, info, export, options, context,
+    )?;
+    reports
+        .pop()
+        .ok_or(OpsError::Internal("an export without a diff"))
 }
 
 /// Returns the metadata of an image; `None` if it has none.
@@ -48,30 +91,40 @@ fn metadata(image: &ImageDescription) -> Option<ImageMetadata> {
     (!image.metadata.is_empty()).then(|| image.metadata.iter().collect())
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one operation, used once each"
+)]
 fn ingest(
     project: &Project,
+    protection: &mut Protection<'_>,
+    records: &Records,
     source: impl Read + Send,
     info: DiffInfo<'_>,
+    export: Option<ExportInfo>,
     options: &BackupOptions,
     context: &Context<'_>,
 ) -> Result<Vec<BackupReport>, OpsError> {
     let name = info.name;
-    let mut protection = Protection::begin(project, options, context)?;
-    // Load the records before anything of the stream is read, since the new backups follow them.
-    let records = load(project, context)?;
     let mut reader = DiffReader::open(source).map_err(reading(name))?;
     let chain = DiffChain {
         project,
         options,
         context,
-        records: &records,
+        records,
         follows: records.unfollowed(&options.volume),
         image: reader.image().map(RbdImage::from),
-        metadata: reader.image().and_then(metadata),
+        metadata: match &export {
+            Some(export) => export.metadata.clone(),
+            None => reader.image().and_then(metadata),
+        },
         info,
+        export,
     };
-    chain.require_same_image()?;
-    same_stated(&records, options)?;
+    if chain.export.is_none() {
+        chain.require_same_image()?;
+        same_stated(records, options)?;
+    }
     if options.dry_run && reader.diffs() > 1 {
         return Err(OpsError::DryRunOfChain {
             name: name.to_owned(),
@@ -107,7 +160,7 @@ fn ingest(
         let is_head = header.to.is_none();
         let options = present.options(options);
         let (index, reader) = (present.index(), &mut reader);
-        let link = chain.store_diff(index, &mut protection, reader, header, base, &options)?;
+        let link = chain.store_diff(index, protection, reader, header, base, &options)?;
         match links.last() {
             // Nothing was written since the last snapshot, so its backup is also a backup of the
             // head.

@@ -8,7 +8,9 @@
 mod chain;
 mod commit;
 mod cutter;
+mod export_info;
 mod image;
 mod ingest;
 
-pub(super) use ingest::backup_diffs;
+pub(super) use export_info::ExportInfo;
+pub(super) use ingest::{backup_diffs, backup_export};

@@ -1,0 +1,117 @@
+//! How to reach a Ceph cluster: options, and environment variables in their place.
+
+use std::ffi::OsString;
+
+use super::environment::Environment;
+use super::failure::Failure;
+use crate::volume::RbdOptions;
+
+/// The options that the user gave.
+#[derive(Debug, Default)]
+pub(crate) struct ClusterOptions {
+    pub(crate) conf: Option<OsString>,
+    pub(crate) cluster: Option<OsString>,
+    pub(crate) id: Option<OsString>,
+    pub(crate) keyring: Option<OsString>,
+    /// A program and its first arguments, as a shell splits them.
+    pub(crate) rbd_command: Option<OsString>,
+    pub(crate) ceph_command: Option<OsString>,
+}
+
+impl ClusterOptions {
+    /// Takes the options that the user did not give from the environment.
+    pub(crate) fn into_settings(self, environment: &Environment) -> Result<RbdOptions, Failure> {
+        let or = |given: Option<OsString>, variable| given.or_else(|| environment.get(variable));
+        let text = |value: Option<OsString>, option| match value.map(OsString::into_string) {
+            Some(Ok(text)) => Ok(Some(text)),
+            Some(Err(_)) => Err(Failure::usage(format!(
+                "the value of {option} is not valid UTF-8"
+            ))),
+            None => Ok(None),
+        };
+        let cluster = or(self.cluster, "CUTTLEBONE_CEPH_CLUSTER");
+        let id = or(self.id, "CUTTLEBONE_CEPH_ID");
+        let rbd = or(self.rbd_command, "CUTTLEBONE_RBD_COMMAND");
+        let ceph = or(self.ceph_command, "CUTTLEBONE_CEPH_COMMAND");
+        Ok(RbdOptions {
+            conf: or(self.conf, "CUTTLEBONE_CEPH_CONF").map(Into::into),
+            cluster: text(cluster, "--cluster")?,
+            id: text(id, "--id")?.map(without_prefix),
+            keyring: or(self.keyring, "CUTTLEBONE_CEPH_KEYRING").map(Into::into),
+            rbd: words(text(rbd, "--rbd-command")?, "--rbd-command")?,
+            ceph: words(text(ceph, "--ceph-command")?, "--ceph-command")?,
+        })
+    }
+}
+
+/// Ceph calls the user `client.backup`, and its option `--id backup`.
+fn without_prefix(id: String) -> String {
+    match id.strip_prefix("client.") {
+        Some(id) => id.to_owned(),
+        None => id,
+    }
+}
+
+fn words(command: Option<String>, option: &str) -> Result<Vec<OsString>, Failure> {
+    let Some(command) = command else {
+        return Ok(Vec::new());
+    };
+    match shlex::split(&command) {
+        Some(words) if !words.is_empty() => Ok(words.into_iter().map(Into::into).collect()),
+        _ => Err(Failure::usage(format!(
+            "the value of {option} is empty or has an unclosed quote"
+        ))
+        .hint("give a program and its first arguments, quoted as in a shell")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::failure::Code;
+
+    #[test]
+    fn options_replace_the_environment_and_commands_are_split() {
+        let environment = Environment::with(&[
+            ("CUTTLEBONE_CEPH_CONF", "/e.conf"),
+            ("CUTTLEBONE_CEPH_CLUSTER", "east"),
+            ("CUTTLEBONE_CEPH_ID", "client.backup"),
+            ("CUTTLEBONE_CEPH_KEYRING", "/e.keyring"),
+            ("CUTTLEBONE_RBD_COMMAND", "docker exec 'a b' rbd"),
+            ("CUTTLEBONE_CEPH_COMMAND", "/opt/ceph"),
+        ]);
+        let found = ClusterOptions::default()
+            .into_settings(&environment)
+            .unwrap();
+        let expected = RbdOptions {
+            conf: Some("/e.conf".into()),
+            cluster: Some("east".to_owned()),
+            id: Some("backup".to_owned()),
+            keyring: Some("/e.keyring".into()),
+            rbd: ["docker", "exec", "a b", "rbd"]
+                .map(OsString::from)
+                .to_vec(),
+            ceph: vec!["/opt/ceph".into()],
+        };
+        assert_eq!(found, expected);
+        let given = ClusterOptions {
+            id: Some("other".into()),
+            rbd_command: Some("rbd".into()),
+            ..ClusterOptions::default()
+        };
+        let found = given.into_settings(&environment).unwrap();
+        assert_eq!((found.id.as_deref(), found.rbd.len()), (Some("other"), 1));
+    }
+
+    #[test]
+    fn a_command_that_cannot_be_split_is_refused() {
+        for wrong in ["", " ", "'rbd"] {
+            let given = ClusterOptions {
+                rbd_command: Some(wrong.into()),
+                ..ClusterOptions::default()
+            };
+            let failure = given.into_settings(&Environment::with(&[])).unwrap_err();
+            assert_eq!(failure.code, Code::Usage, "{wrong:?}");
+        }
+    }
+}

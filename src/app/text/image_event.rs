@@ -1,0 +1,54 @@
+//! The text of events of the backup of an image in a cluster.
+
+use crate::base::{FullRead, ImageEvent};
+
+pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
+    match event {
+        ImageEvent::ReadCompletely(why) => {
+            format!("reading all data of {image}: {}", full_read(why))
+        }
+        ImageEvent::InvalidFlags { of, flags, command } => format!(
+            "{of} is flagged “{}”: reading it takes longer. Repair it with “{command}”",
+            flags.join(", ")
+        ),
+        ImageEvent::SnapshotStays { snapshot, problem } => {
+            format!("the snapshot {image}@{snapshot} is no longer needed, but stays: {problem}")
+        }
+        ImageEvent::SnapshotVanished { snapshot } => format!(
+            "the new snapshot {image}@{snapshot} has vanished: leaving the older ones alone. The \
+             backup is complete, but the next one may read all data"
+        ),
+        ImageEvent::NoMetadata { problem } => {
+            format!("the metadata of {image} is not in the backup: {problem}")
+        }
+        ImageEvent::Continues { volume } => {
+            format!("{image} has earlier backups in volume “{volume}”, and continues there")
+        }
+    }
+}
+
+fn full_read(why: &FullRead) -> String {
+    match why {
+        FullRead::First => "this is its first backup".to_owned(),
+        FullRead::Asked => "as asked for".to_owned(),
+        FullRead::WriteKey => {
+            "a key with the role “write” cannot merge changes with stored data".to_owned()
+        }
+        FullRead::OtherImage => {
+            "the earlier backups of the volume are of another image of that name".to_owned()
+        }
+        FullRead::UnknownImage => {
+            "the earlier backups of the volume do not say of which image they are".to_owned()
+        }
+        FullRead::SnapshotGone { snapshot } => {
+            format!("the snapshot of its newest backup no longer exists: {snapshot}")
+        }
+        FullRead::SnapshotReplaced { snapshot } => format!(
+            "the snapshot of its newest backup was removed, and another one has its name: {snapshot}"
+        ),
+        FullRead::NoOlderSnapshot => {
+            "no backup is of an older snapshot that still exists".to_owned()
+        }
+        FullRead::OtherChunkSize => "its backups have chunks of another size".to_owned(),
+    }
+}

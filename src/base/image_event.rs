@@ -1,0 +1,68 @@
+//! Events of the backup of an image in a cluster.
+
+/// An event that the user should know of, although it is not an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageEvent {
+    /// All data of the image is read and compared with the newest backup of the volume.
+    ReadCompletely(FullRead),
+    /// Ceph's list of the objects that exist, or that changed, is not valid.
+    InvalidFlags {
+        /// The image or snapshot.
+        of: String,
+        /// The problems as `rbd info` names them.
+        flags: Vec<String>,
+        /// The command that repairs them.
+        command: String,
+    },
+    /// A snapshot that is no longer needed could not be removed.
+    SnapshotStays {
+        /// Its name.
+        snapshot: String,
+        /// Why.
+        problem: String,
+    },
+    /// The new snapshot vanished after the backup, so no other snapshot was removed.
+    SnapshotVanished {
+        /// Its name.
+        snapshot: String,
+    },
+    /// The metadata of the image could not be read and is not in the backup.
+    NoMetadata {
+        /// Why.
+        problem: String,
+    },
+    /// Earlier backups of the image are in a volume of another name. The new one joins them.
+    Continues {
+        /// The volume.
+        volume: String,
+    },
+}
+
+/// Why an image is read completely.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FullRead {
+    /// There is no backup of the image.
+    First,
+    /// The user asked for it.
+    Asked,
+    /// The key cannot read stored data, so it cannot merge changes.
+    WriteKey,
+    /// The volume's earlier backups are of another image.
+    OtherImage,
+    /// The volume's earlier backups do not say of which image they are.
+    UnknownImage,
+    /// The snapshot of the newest backup no longer exists.
+    SnapshotGone {
+        /// Its name.
+        snapshot: String,
+    },
+    /// Another snapshot has the name of the newest backup's.
+    SnapshotReplaced {
+        /// The name.
+        snapshot: String,
+    },
+    /// No backup that can be a base is of an older snapshot than this one.
+    NoOlderSnapshot,
+    /// The backups have chunks of another size.
+    OtherChunkSize,
+}

@@ -1,0 +1,124 @@
+//! Backups of images in a Ceph cluster, for the command `backup`.
+
+use crate::app::{Code, Failure, ImageRequest, RbdPattern, VolumeName, volume_name};
+use crate::base::{ImageEvent, Notice};
+use crate::cli::console::Console;
+use crate::format::matches_pattern;
+use crate::ops::{self, BackupOptions, BackupReport, Context, LiveOptions};
+use crate::repo::Project;
+use crate::volume::{ImageState, LiveImage, RbdClient, RbdSpec};
+
+/// Images in a cluster that is reached with one set of options.
+pub(super) struct Images {
+    client: RbdClient,
+    keep_snapshots: usize,
+    full: bool,
+}
+
+impl Images {
+    pub(super) fn new(request: ImageRequest) -> Self {
+        Self {
+            client: RbdClient::new(request.cluster),
+            keep_snapshots: request.keep_snapshots,
+            full: request.full,
+        }
+    }
+
+    /// Returns the images that a pattern names. Fails if there are none: a pattern that matches
+    /// nothing is a mistake. An image that is not a pattern must exist.
+    pub(super) fn find(
+        &self,
+        console: &Console,
+        pattern: &RbdPattern,
+    ) -> Result<Vec<RbdSpec>, Failure> {
+        let cancel = &console.session.cancel;
+        let RbdPattern(spec) = pattern;
+        if !pattern.matches_many() {
+            self.state(console, spec)?;
+            return Ok(vec![spec.clone()]);
+        }
+        let pools = self.client.pools(cancel)?;
+        let pools = pools
+            .iter()
+            .filter(|pool| matches_pattern(&spec.pool, pool));
+        let mut found = Vec::new();
+        for pool in pools {
+            let names = self.client.images(pool, spec.namespace.as_deref(), cancel);
+            let names = match names {
+                // Other pools of the pattern need not have this namespace, or be for images.
+                Err(error) if spec.pool != *pool && error.is_absent() => continue,
+                names => names?,
+            };
+            let names = names
+                .into_iter()
+                .filter(|name| matches_pattern(&spec.image, name));
+            found.extend(names.map(|image| RbdSpec {
+                pool: pool.clone(),
+                image,
+                ..spec.clone()
+            }));
+        }
+        if found.is_empty() {
+            return Err(
+                Failure::new(Code::Failed, format!("no image matches “{pattern}”"))
+                    .hint("“rbd ls POOL” shows the images of a pool"),
+            );
+        }
+        Ok(found)
+    }
+
+    fn state(&self, console: &Console, spec: &RbdSpec) -> Result<ImageState, Failure> {
+        let image = LiveImage::new(&self.client, spec);
+        Ok(image.state(&console.session.cancel)?)
+    }
+
+    /// Backs up one image. Returns the name of its volume with the report.
+    pub(super) fn back_up(
+        &self,
+        console: &Console,
+        project: &Project,
+        spec: &RbdSpec,
+        volume: &VolumeName,
+        options: &BackupOptions,
+        context: &Context<'_>,
+    ) -> Result<(String, BackupReport), Failure> {
+        let image = LiveImage::new(&self.client, spec);
+        let state = self.state(console, spec)?;
+        let volume = match volume {
+            VolumeName::Chosen(name) | VolumeName::OfFile(name) => name.clone(),
+            VolumeName::OfImage => volume_of(project, &image, &state, context)?,
+        };
+        let options = BackupOptions {
+            volume,
+            ..options.clone()
+        };
+        let live = LiveOptions {
+            snapshot: spec.snapshot.clone(),
+            keep_snapshots: self.keep_snapshots,
+            full: self.full,
+        };
+        let report = ops::backup_image(project, &image, &state, &live, &options, context)?;
+        Ok((options.volume, report))
+    }
+}
+
+/// Returns the volume of the earlier backups of an image, or else one with its name.
+fn volume_of(
+    project: &Project,
+    image: &LiveImage<'_>,
+    state: &ImageState,
+    context: &Context<'_>,
+) -> Result<String, Failure> {
+    let name = image.name();
+    let Some(volume) = ops::volume_of_image(project, &state.identity, context)? else {
+        return volume_name(name);
+    };
+    if volume != name {
+        let volume = volume.clone();
+        let event = ImageEvent::Continues { volume };
+        context
+            .observer
+            .notice(Notice::Image { image: name, event });
+    }
+    Ok(volume)
+}

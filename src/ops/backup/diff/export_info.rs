@@ -1,0 +1,117 @@
+//! The source of a diff that this program has exported from a cluster.
+
+use crate::format::{ByteString, DiffHeader, ImageMetadata, RbdIdentity, RbdImage, SourceInfo};
+use crate::ops::error::OpsError;
+
+/// The source kind in the record of a backup of an image in a cluster.
+const KIND: &str = "rbd";
+/// The consistency of a snapshot of an image in use.
+const CRASH: &str = "crash";
+
+/// The image and the snapshots of an export, as the cluster described them.
+pub(in crate::ops::backup) struct ExportInfo {
+    /// The image and the snapshot.
+    pub(in crate::ops::backup) identity: RbdIdentity,
+    pub(in crate::ops::backup) image: RbdImage,
+    pub(in crate::ops::backup) metadata: Option<ImageMetadata>,
+    /// The snapshot from which the diff starts; none if it is a full one.
+    pub(in crate::ops::backup) from: Option<String>,
+    /// The snapshot to which it leads.
+    pub(in crate::ops::backup) to: String,
+    /// The size of the image in this snapshot, in bytes.
+    pub(in crate::ops::backup) size: u64,
+    /// Whether this snapshot is protected.
+    pub(in crate::ops::backup) protected: bool,
+}
+
+impl ExportInfo {
+    /// Fails unless the diff has these snapshots and this size.
+    pub(super) fn require(&self, name: &str, header: &DiffHeader) -> Result<(), OpsError> {
+        let wrong = |why| {
+            let name = name.to_owned();
+            Err(OpsError::WrongExport { name, why })
+        };
+        let shown = |name: Option<&[u8]>| match name {
+            Some(name) => format!("snapshot {}", ByteString::from(name)),
+            None => "nothing".to_owned(),
+        };
+        let (from, to) = (header.from.as_deref(), header.to.as_deref());
+        if from != self.from.as_deref().map(str::as_bytes) {
+            return wrong(format!("it starts from {}", shown(from)));
+        }
+        if to != Some(self.to.as_bytes()) {
+            return wrong(format!("it leads to {}", shown(to)));
+        }
+        if header.size != self.size {
+            let (found, expected) = (header.size, self.size);
+            return wrong(format!("it has {found} bytes, and the snapshot {expected}"));
+        }
+        Ok(())
+    }
+
+    /// Describes the source for the record.
+    pub(super) fn source(&self, header: &DiffHeader) -> SourceInfo {
+        let named = |name: &Option<Vec<u8>>| name.as_deref().map(ByteString::from);
+        SourceInfo {
+            image_id: Some(self.identity.image_id.clone()),
+            snapshot: named(&header.to),
+            protected: Some(self.protected),
+            from_snapshot: named(&header.from),
+            image: Some(self.image.clone()),
+            rbd: Some(self.identity.clone()),
+            consistency: Some(CRASH.to_owned()),
+            ..SourceInfo::of_kind(KIND)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_export_of_other_snapshots_or_of_another_size_is_refused() {
+        let export = ExportInfo {
+            identity: RbdIdentity::default(),
+            image: RbdImage::default(),
+            metadata: None,
+            from: Some("a".to_owned()),
+            to: "b".to_owned(),
+            size: 5,
+            protected: false,
+        };
+        let name = |name: &str| Some(name.as_bytes().to_vec());
+        let right = DiffHeader {
+            from: name("a"),
+            to: name("b"),
+            size: 5,
+            protected: None,
+        };
+        export.require("vms/a", &right).unwrap();
+        for wrong in [
+            DiffHeader {
+                from: None,
+                ..right.clone()
+            },
+            DiffHeader {
+                from: name("b"),
+                ..right.clone()
+            },
+            DiffHeader {
+                to: None,
+                ..right.clone()
+            },
+            DiffHeader {
+                to: name("a"),
+                ..right.clone()
+            },
+            DiffHeader {
+                size: 4,
+                ..right.clone()
+            },
+        ] {
+            let error = export.require("vms/a", &wrong).unwrap_err();
+            assert!(matches!(error, OpsError::WrongExport { .. }), "{wrong:?}");
+        }
+    }
+}

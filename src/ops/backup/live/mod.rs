@@ -1,0 +1,14 @@
+//! Backup of an image in a cluster. The backup of a snapshot that still exists, with the same
+//! number, is the base, and the cluster says what changed since. Without such a backup, all data is
+//! read and compared with the newest backup of the volume.
+//!
+//! The order of the steps makes every interruption harmless: load the records, make the snapshot,
+//! export and store, verify the snapshots, commit, and only then remove older snapshots. A run that
+//! is killed leaves a snapshot that the next run removes.
+
+mod plan;
+mod run;
+mod tracking;
+
+pub use plan::volume_of_image;
+pub use run::{LiveOptions, backup_image};

@@ -1,0 +1,189 @@
+//! Chooses the base of a backup of an image in a cluster.
+
+use crate::base::{FullRead, Role};
+use crate::format::{ContentKind, RbdIdentity, SourceInfo};
+use crate::ops::backup::base::trusted;
+use crate::ops::backup::options::BackupOptions;
+use crate::ops::backup::record::load;
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
+use crate::repo::{Backup, Project, Records};
+use crate::volume::{ExportedSnapshot, Snapshot};
+
+/// How to back up a snapshot.
+pub(super) enum Plan<'a> {
+    /// The volume has a backup of this very snapshot.
+    Existing(&'a Backup),
+    /// Only the changes since the snapshot of this backup are read.
+    Changes(&'a Backup, ExportedSnapshot),
+    /// All data is read.
+    Everything(FullRead),
+}
+
+/// The wishes of the user that decide on the plan.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wishes {
+    /// Read everything.
+    pub(super) full: bool,
+}
+
+impl<'a> Plan<'a> {
+    /// Chooses the plan for `target`, one of the image's `snapshots`.
+    pub(super) fn choose(
+        project: &Project,
+        records: &'a Records,
+        options: &BackupOptions,
+        wishes: Wishes,
+        identity: &RbdIdentity,
+        snapshots: &[Snapshot],
+        target: &Snapshot,
+    ) -> Self {
+        let all: Vec<_> = backups_of_image(project, records, identity).collect();
+        let reread = wishes.full || options.reread;
+        let of_target = |(backup, id): &(&Backup, Option<u64>)| {
+            *id == Some(target.id) && backup.record.volume.name == options.volume
+        };
+        if let Some((existing, _)) = all.iter().rev().find(|b| of_target(b))
+            && !reread
+        {
+            return Self::Existing(existing);
+        }
+        if project.role() != Role::Full {
+            // The rest of a chunk that changed in part cannot be read.
+            return Self::Everything(FullRead::WriteKey);
+        }
+        if reread {
+            return Self::Everything(FullRead::Asked);
+        }
+        let chunk_size = project.chunk_size.bytes();
+        let fits = |backup: &Backup| backup.record.content.chunk_size == chunk_size;
+        let bases = all.iter().filter_map(|&(backup, id)| {
+            let snapshot = snapshots.iter().find(|s| Some(s.id) == id)?;
+            (snapshot.id < target.id && fits(backup)).then_some((backup, snapshot))
+        });
+        // The highest number is that of the newest snapshot.
+        match bases.max_by_key(|(_, snapshot)| snapshot.id) {
+            Some((base, snapshot)) => Self::Changes(
+                base,
+                ExportedSnapshot {
+                    id: snapshot.id,
+                    name: snapshot.name.clone(),
+                },
+            ),
+            None => Self::Everything(reason(records, options, &all, snapshots, chunk_size)),
+        }
+    }
+}
+
+/// Returns why no backup can be the base.
+fn reason(
+    records: &Records,
+    options: &BackupOptions,
+    all: &[(&Backup, Option<u64>)],
+    snapshots: &[Snapshot],
+    chunk_size: u32,
+) -> FullRead {
+    let Some(&(newest, id)) = all.last() else {
+        let of_volume = || records.of_volume(&options.volume);
+        return if of_volume().next().is_none() {
+            FullRead::First
+        } else if of_volume().any(|backup| identity_of(backup).is_some()) {
+            FullRead::OtherImage
+        } else {
+            FullRead::UnknownImage
+        };
+    };
+    if newest.record.content.chunk_size != chunk_size {
+        return FullRead::OtherChunkSize;
+    }
+    let snapshot = newest
+        .snapshot()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    if snapshots.iter().any(|found| Some(found.id) == id) {
+        FullRead::NoOlderSnapshot
+    } else if snapshots.iter().any(|found| found.name == snapshot) {
+        FullRead::SnapshotReplaced { snapshot }
+    } else {
+        FullRead::SnapshotGone { snapshot }
+    }
+}
+
+fn source_of(backup: &Backup) -> Option<&SourceInfo> {
+    backup.record.source.as_ref()
+}
+
+fn identity_of(backup: &Backup) -> Option<&RbdIdentity> {
+    source_of(backup)?.rbd.as_ref()
+}
+
+/// Returns the backups of this very image that can be relied on, in all volumes, and the numbers of
+/// their snapshots. Those of each volume are in order, oldest first.
+fn backups_of_image<'a>(
+    project: &Project,
+    records: &'a Records,
+    identity: &RbdIdentity,
+) -> impl Iterator<Item = (&'a Backup, Option<u64>)> {
+    let all = records.volumes().flat_map(|name| records.of_volume(name));
+    all.filter_map(move |backup| {
+        let of = identity_of(backup)?;
+        let is_image = backup.record.content.kind == ContentKind::Image;
+        (of.same_image(identity) && is_image && trusted(project, backup))
+            .then_some((backup, of.snapshot_id))
+    })
+}
+
+/// Returns the volume with the newest backup of this image, whatever name the image has now; none
+/// if there is no backup of it.
+pub fn volume_of_image(
+    project: &Project,
+    identity: &RbdIdentity,
+    context: &Context<'_>,
+) -> Result<Option<String>, OpsError> {
+    let records = load(project, context)?;
+    let newest = backups_of_image(project, &records, identity).max_by_key(|(b, _)| b.time);
+    Ok(newest.map(|(backup, _)| backup.record.volume.name.clone()))
+}
+
+/// Fails if the volume has backups of another image, unless the images have the same name, so that
+/// the new image has taken the place of the old one.
+pub(super) fn require_same_image(
+    records: &Records,
+    options: &BackupOptions,
+    identity: &RbdIdentity,
+) -> Result<(), OpsError> {
+    if options.accept.new_content {
+        return Ok(());
+    }
+    let mut before = records
+        .of_volume(&options.volume)
+        .rev()
+        .filter_map(source_of);
+    let known = before.find(|source| source.rbd.is_some() || source.image_id.is_some());
+    let (what, before, now) = match known.map(|source| (&source.rbd, &source.image_id)) {
+        Some((Some(rbd), _)) if !rbd.same_image(identity) && !rbd.same_name(identity) => {
+            ("the image", shown(rbd), shown(identity))
+        }
+        Some((None, Some(id))) if *id != identity.image_id => {
+            ("the image id", id.clone(), identity.image_id.clone())
+        }
+        _ => return Ok(()),
+    };
+    Err(OpsError::OtherStated {
+        volume: options.volume.clone(),
+        what,
+        before,
+        now,
+    })
+}
+
+/// Names an image for messages.
+fn shown(identity: &RbdIdentity) -> String {
+    let names = [&identity.pool, &identity.namespace, &identity.image];
+    let names: Vec<_> = names
+        .into_iter()
+        .flatten()
+        .map(ToString::to_string)
+        .collect();
+    format!("{} (id {})", names.join("/"), identity.image_id)
+}

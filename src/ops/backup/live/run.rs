@@ -1,0 +1,236 @@
+//! The steps of the backup of an image in a cluster.
+
+use super::plan::{Plan, Wishes, require_same_image};
+use super::tracking::{TrackingSnapshot, remove_older};
+use crate::base::{FullRead, ImageEvent, Notice};
+use crate::format::{Counts, ImageMetadata, RbdIdentity};
+use crate::ops::backup::diff::{ExportInfo, backup_export};
+use crate::ops::backup::options::{BackupOptions, BackupReport};
+use crate::ops::backup::protect::Protection;
+use crate::ops::backup::record::load;
+use crate::ops::backup::snapshots::notice_labels;
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
+use crate::repo::{Backup, Project, Records};
+use crate::volume::{ExportedSnapshot, ImageState, LiveImage, RbdError, RbdErrorKind, Snapshot};
+
+/// How to back up an image in a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveOptions {
+    /// The snapshot to back up. Then no snapshot is made or removed. None: a new one.
+    pub snapshot: Option<String>,
+    /// How many snapshots of this program stay on the image, the new one included. With 0, the next
+    /// backup reads everything.
+    pub keep_snapshots: usize,
+    /// Read everything, even if the cluster knows what changed.
+    pub full: bool,
+}
+
+/// Backs up an image in a cluster. `state` is the image's, as the caller has just read it.
+///
+/// If this fails, the snapshot that it made is removed. Failures to remove older snapshots after
+/// the backup are notices.
+pub fn backup_image(
+    project: &Project,
+    image: &LiveImage<'_>,
+    state: &ImageState,
+    live: &LiveOptions,
+    options: &BackupOptions,
+    context: &Context<'_>,
+) -> Result<BackupReport, OpsError> {
+    project
+        .may_back_up(&options.volume, &*context.observer)
+        .map_err(OpsError::from)?;
+    notice_flags(image, None, &state.flags, context);
+    let mut protection = Protection::begin(project, options, context)?;
+    // Load the records before the snapshot is made, since the new backup follows them.
+    let records = load(project, context)?;
+    require_same_image(&records, options, &state.identity)?;
+    let tracking = match &live.snapshot {
+        Some(_) => None,
+        None if state.is_mirror => {
+            let name = image.name();
+            return Err(OpsError::MirroredImage { name });
+        }
+        None => Some(TrackingSnapshot::create(image, project, context)?),
+    };
+    let snapshots = image.snapshots(context.cancel)?;
+    let wanted = tracking.as_ref().map(TrackingSnapshot::name);
+    let wanted = wanted.or(live.snapshot.as_deref()).unwrap_or_default();
+    let target = find(image, &snapshots, wanted)?;
+    let wishes = Wishes { full: live.full };
+    let plan = Plan::choose(
+        project,
+        &records,
+        options,
+        wishes,
+        &state.identity,
+        &snapshots,
+        target,
+    );
+    let (base, from) = match plan {
+        Plan::Existing(existing) => {
+            notice_labels(existing, options, context);
+            return Ok(existing_report(existing));
+        }
+        Plan::Changes(base, from) => {
+            let flags = image.snapshot_flags(&target.name, context.cancel)?;
+            notice_flags(image, Some(&target.name), &flags, context);
+            (Some(base), Some(from))
+        }
+        Plan::Everything(why) => {
+            notice_full(image, why, context);
+            (None, None)
+        }
+    };
+    let report = export(
+        project,
+        &mut protection,
+        &records,
+        image,
+        state,
+        (base, from),
+        target,
+        options,
+        context,
+    )?;
+    if let Some(tracking) = tracking
+        && report.id.is_some()
+    {
+        if live.keep_snapshots > 0 {
+            tracking.keep();
+        }
+        remove_older(image, project, target, live.keep_snapshots, context);
+    }
+    Ok(report)
+}
+
+/// Exports the changes, stores them, and commits the backup.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one operation, used once each"
+)]
+fn export(
+    project: &Project,
+    protection: &mut Protection<'_>,
+    records: &Records,
+    image: &LiveImage<'_>,
+    state: &ImageState,
+    (base, from): (Option<&Backup>, Option<ExportedSnapshot>),
+    target: &Snapshot,
+    options: &BackupOptions,
+    context: &Context<'_>,
+) -> Result<BackupReport, OpsError> {
+    let info = ExportInfo {
+        identity: RbdIdentity {
+            snapshot_id: Some(target.id),
+            ..state.identity.clone()
+        },
+        image: state.image.clone(),
+        metadata: metadata(image, context)?,
+        from: from.as_ref().map(|from| from.name.clone()),
+        to: target.name.clone(),
+        size: target.size,
+        protected: target.protected,
+    };
+    let options = BackupOptions {
+        base: base.map(|base| base.id.to_string()),
+        // The numbers of the snapshots prove that the changes build on this backup.
+        force_base: base.is_some(),
+        ..options.clone()
+    };
+    let to = ExportedSnapshot {
+        id: target.id,
+        name: target.name.clone(),
+    };
+    let mut stream = image.export(&state.identity, from.as_ref(), &to, context.cancel)?;
+    let stored = backup_export(
+        project,
+        protection,
+        records,
+        &mut stream,
+        info,
+        &options,
+        context,
+    );
+    match (stored, stream.take_failure()) {
+        // The error of the program explains why the stream is not complete.
+        (
+            Err(
+                OpsError::ReadDiff { .. }
+                | OpsError::DamagedDiff { .. }
+                | OpsError::NotADiff { .. },
+            ),
+            Some(failure),
+        ) => Err(failure.into()),
+        (stored, _) => stored,
+    }
+}
+
+/// Reads the metadata of the image. Metadata that is not text is left out, with a notice.
+fn metadata(
+    image: &LiveImage<'_>,
+    context: &Context<'_>,
+) -> Result<Option<ImageMetadata>, OpsError> {
+    match image.metadata(context.cancel) {
+        Err(error) if error.kind == RbdErrorKind::BadAnswer => {
+            let problem = error.to_string();
+            notice(image, ImageEvent::NoMetadata { problem }, context);
+            Ok(None)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn find<'a>(
+    image: &LiveImage<'_>,
+    snapshots: &'a [Snapshot],
+    name: &str,
+) -> Result<&'a Snapshot, RbdError> {
+    let found = snapshots.iter().find(|snapshot| snapshot.name == name);
+    found.ok_or_else(|| image.no_snapshot(name))
+}
+
+/// The report of a backup that exists already.
+fn existing_report(existing: &Backup) -> BackupReport {
+    BackupReport {
+        id: Some(existing.id),
+        existing: true,
+        snapshot: existing.snapshot().cloned(),
+        size: existing.record.content.size,
+        counts: Counts::default(),
+        base: existing.record.base,
+        base_by_name: false,
+        verified: None,
+        damage: None,
+    }
+}
+
+fn notice(image: &LiveImage<'_>, event: ImageEvent, context: &Context<'_>) {
+    let image = image.name();
+    context.observer.notice(Notice::Image { image, event });
+}
+
+fn notice_full(image: &LiveImage<'_>, why: FullRead, context: &Context<'_>) {
+    notice(image, ImageEvent::ReadCompletely(why), context);
+}
+
+/// Reports problems of an object map, with the command that repairs them.
+fn notice_flags(
+    image: &LiveImage<'_>,
+    snapshot: Option<&str>,
+    flags: &[String],
+    context: &Context<'_>,
+) {
+    if flags.is_empty() {
+        return;
+    }
+    let snapshot = snapshot.map(|name| format!("@{name}")).unwrap_or_default();
+    let of = format!("{}{snapshot}", image.name());
+    let event = ImageEvent::InvalidFlags {
+        flags: flags.to_vec(),
+        command: format!("rbd object-map rebuild {of}"),
+        of,
+    };
+    notice(image, event, context);
+}

@@ -1,0 +1,190 @@
+//! The snapshots that this program makes to find out later what has changed.
+
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::base::{Cancel, ImageEvent, Notice, ProjectId};
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
+use crate::repo::Project;
+use crate::volume::{LiveImage, RbdErrorKind, Snapshot};
+
+const PREFIX: &str = "cuttlebone-";
+/// How often another name is tried if the name is taken. The time in it has whole seconds.
+const ATTEMPTS: usize = 5;
+
+/// Returns the end of the names of a project's snapshots. Several projects can back up one image:
+/// none may remove the snapshots of another one.
+fn suffix(project: ProjectId) -> String {
+    let id = project.to_string();
+    format!("-{}", id.get(..8).unwrap_or(&id))
+}
+
+/// Returns the name of a snapshot of this time.
+fn name_at(time: Timestamp, project: ProjectId) -> String {
+    format!(
+        "{PREFIX}{}{}",
+        time.strftime("%Y%m%dT%H%M%SZ"),
+        suffix(project)
+    )
+}
+
+/// Whether this program gave a snapshot this name, for this project.
+fn is_own(name: &str, project: ProjectId) -> bool {
+    let middle = name.strip_prefix(PREFIX);
+    let time = middle.and_then(|rest| rest.strip_suffix(&suffix(project)));
+    time.is_some_and(|time| {
+        let shape = |(place, byte): (usize, u8)| match place {
+            8 => byte == b'T',
+            15 => byte == b'Z',
+            _ => byte.is_ascii_digit(),
+        };
+        time.len() == 16 && time.bytes().enumerate().all(shape)
+    })
+}
+
+/// A new snapshot. Unless it is [kept](Self::keep), it is removed when this is dropped.
+pub(super) struct TrackingSnapshot<'a> {
+    image: &'a LiveImage<'a>,
+    context: &'a Context<'a>,
+    name: String,
+    kept: bool,
+}
+
+impl<'a> TrackingSnapshot<'a> {
+    /// Makes a snapshot with a new name.
+    pub(super) fn create(
+        image: &'a LiveImage<'a>,
+        project: &Project,
+        context: &'a Context<'a>,
+    ) -> Result<Self, OpsError> {
+        let mut attempts = 0;
+        loop {
+            let name = name_at(Timestamp::now(), project.id);
+            let made = image.create_snapshot(&name, context.cancel);
+            match made {
+                Err(error) if error.kind == RbdErrorKind::Exists && attempts < ATTEMPTS => {
+                    attempts += 1;
+                    thread::sleep(Duration::from_secs(1));
+                }
+                Err(error) if error.kind == RbdErrorKind::Exists => return Err(error.into()),
+                made => {
+                    let snapshot = Self {
+                        image,
+                        context,
+                        name,
+                        kept: false,
+                    };
+                    // Even if this failed, the cluster may have made the snapshot: then it is
+                    // removed.
+                    made?;
+                    return Ok(snapshot);
+                }
+            }
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Keeps the snapshot for the next backup.
+    pub(super) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for TrackingSnapshot<'_> {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        // Remove it even if the work was cancelled.
+        match self.image.remove_snapshot(&self.name, &Cancel::default()) {
+            Err(error) if error.kind != RbdErrorKind::NotFound => {
+                stays(self.image, &self.name, &error, self.context);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Removes the snapshots of earlier backups, all but the newest `keep` ones, counting `newest`.
+/// Leaves alone the snapshots of others, and those that are newer: another run may be at work.
+/// Removes nothing unless `newest` still exists. Reports failures as notices.
+pub(super) fn remove_older(
+    image: &LiveImage<'_>,
+    project: &Project,
+    newest: &Snapshot,
+    keep: usize,
+    context: &Context<'_>,
+) {
+    let notice = |event| {
+        let image = image.name();
+        context.observer.notice(Notice::Image { image, event });
+    };
+    let snapshots = match image.snapshots(context.cancel) {
+        Ok(snapshots) => snapshots,
+        Err(error) => {
+            return notice(ImageEvent::SnapshotStays {
+                snapshot: newest.name.clone(),
+                problem: error.to_string(),
+            });
+        }
+    };
+    let is_newest = |found: &&Snapshot| (found.id, &found.name) == (newest.id, &newest.name);
+    if keep > 0 && !snapshots.iter().any(|found| is_newest(&found)) {
+        return notice(ImageEvent::SnapshotVanished {
+            snapshot: newest.name.clone(),
+        });
+    }
+    let older = snapshots.iter().rev();
+    let older = older.filter(|found| found.id < newest.id && is_own(&found.name, project.id));
+    for old in older.skip(keep.saturating_sub(1)) {
+        if let Err(error) = image.remove_snapshot(&old.name, context.cancel) {
+            stays(image, &old.name, &error, context);
+        }
+    }
+}
+
+fn stays(
+    image: &LiveImage<'_>,
+    snapshot: &str,
+    error: &dyn std::error::Error,
+    context: &Context<'_>,
+) {
+    let event = ImageEvent::SnapshotStays {
+        snapshot: snapshot.to_owned(),
+        problem: error.to_string(),
+    };
+    let image = image.name();
+    context.observer.notice(Notice::Image { image, event });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_snapshots_of_this_project_are_its_own() {
+        let project = ProjectId::from_bytes([0x12; 16]);
+        let time: Timestamp = "2026-11-28T22:15:00Z".parse().unwrap();
+        let name = name_at(time, project);
+        assert_eq!(name, "cuttlebone-20261128T221500Z-12121212");
+        assert!(is_own(&name, project));
+        for other in [
+            "cuttlebone-20261128T221500Z-12121213",
+            "cuttlebone-20261128T221500Z",
+            "cuttlebone--12121212",
+            "cuttlebone-before-upgrade-12121212",
+            "cuttlebone-20261128T22150éZ-12121212",
+            "xcuttlebone-20261128T221500Z-12121212",
+            "cuttlebone-20261128T221500Z-12121212x",
+            "mon",
+        ] {
+            assert!(!is_own(other, project), "{other}");
+        }
+    }
+}

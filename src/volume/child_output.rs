@@ -1,0 +1,146 @@
+//! The standard output of a child process, which ends with this process.
+
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use super::stdin::Stdin;
+use crate::base::ChildGroup;
+
+/// The time that a program may take to end after SIGTERM, before SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+/// The time between two tests whether the program has ended.
+pub(super) const STEP: Duration = Duration::from_millis(20);
+
+/// A running program and its standard output.
+///
+/// The program runs in its own process group and without standard input. A read returns 0 bytes
+/// only once the program has ended; then [`status`](Self::status) says how. If no bytes arrive for
+/// 0.2 s, a read fails with [`ErrorKind::WouldBlock`] and may be repeated. If this is dropped before
+/// the program has ended, the whole group is killed, and the program is reaped.
+///
+/// If the command has a pipe for standard error, processes that the program leaves behind are
+/// killed, too, so that this pipe ends.
+pub(super) struct ChildOutput {
+    child: Child,
+    /// Ends with this process. None once the program is about to be reaped.
+    ends_with_us: Option<ChildGroup>,
+    /// None once it has ended.
+    output: Option<Stdin>,
+    /// None until the program has ended and was reaped.
+    status: Option<ExitStatus>,
+    /// Whether to kill the rest of the group once the program has ended.
+    kills_rest: bool,
+}
+
+impl ChildOutput {
+    /// Starts the program. The caller decides where its standard error goes.
+    pub(super) fn start(command: &mut Command) -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .process_group(0)
+            .spawn();
+        // Drop the command's end of the pipe. Otherwise the output would never end.
+        command.stdout(Stdio::null());
+        let child = child?;
+        let kills_rest = child.stderr.is_some();
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        Ok(Self {
+            child,
+            ends_with_us: group.map(ChildGroup::new),
+            output: Some(Stdin::new(reader.into())),
+            status: None,
+            kills_rest,
+        })
+    }
+
+    /// Returns how the program ended; none while it runs.
+    pub(super) fn status(&self) -> Option<ExitStatus> {
+        self.status
+    }
+
+    /// Returns the program's standard error, if the command has a pipe for it; none the second time.
+    pub(super) fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
+    }
+
+    fn group(&self) -> Option<Pid> {
+        Pid::from_raw(i32::try_from(self.child.id()).ok()?)
+    }
+
+    /// Whether the program has ended. It stays a zombie, so that its group keeps its number.
+    fn has_ended(&self) -> io::Result<bool> {
+        let Some(pid) = self.group() else {
+            return Ok(true);
+        };
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        Ok(waitid(WaitId::Pid(pid), look)?.is_some())
+    }
+
+    /// Ends the program and all processes that it started.
+    fn end(&mut self) -> io::Result<()> {
+        let signal = |signal| {
+            // Fails if all processes of the group have ended.
+            self.group().map(|group| kill_process_group(group, signal))
+        };
+        signal(Signal::TERM);
+        let begun = Instant::now();
+        while !self.has_ended()? && begun.elapsed() < GRACE {
+            thread::sleep(STEP);
+        }
+        signal(Signal::KILL);
+        self.reap()
+    }
+
+    fn reap(&mut self) -> io::Result<()> {
+        self.ends_with_us = None;
+        self.status = Some(self.child.wait()?);
+        Ok(())
+    }
+}
+
+impl Read for ChildOutput {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if let Some(output) = &mut self.output
+            && !into.is_empty()
+        {
+            let read = output.read(into)?;
+            if read > 0 {
+                return Ok(read);
+            }
+            self.output = None;
+        }
+        if self.status.is_some() || into.is_empty() {
+            return Ok(0);
+        }
+        if !self.has_ended()? {
+            thread::sleep(STEP);
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        if self.kills_rest
+            && let Some(group) = self.group()
+        {
+            // Fails if there is no other process in the group.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        self.reap()?;
+        Ok(0)
+    }
+}
+
+impl Drop for ChildOutput {
+    fn drop(&mut self) {
+        // Once the output has ended, the program may have been reaped, and its number reused.
+        let reaped = self.ends_with_us.is_none();
+        if self.output.is_some() || !reaped {
+            // Ignore the error of a program that cannot be ended.
+            let _ = self.end();
+        }
+    }
+}

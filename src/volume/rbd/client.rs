@@ -1,0 +1,172 @@
+//! Requests to a cluster: the programs, their options, and the cluster's own properties.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::error::{RbdError, RbdErrorKind};
+use super::json::Pool;
+use super::run::answer;
+use super::spec::RbdSpec;
+use crate::base::{Cancel, child_command};
+
+/// The time that a request may take. A cluster that is healthy answers within seconds.
+pub(super) const LIMIT: Duration = Duration::from_mins(2);
+
+/// How to reach a cluster. What is not set is left to Ceph: its files below `/etc/ceph` and its
+/// environment variables.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RbdOptions {
+    /// The configuration file.
+    pub conf: Option<PathBuf>,
+    /// The name of the cluster, which Ceph uses to find its files.
+    pub cluster: Option<String>,
+    /// The user, without `client.`.
+    pub id: Option<String>,
+    /// The file with the user's key.
+    pub keyring: Option<PathBuf>,
+    /// The program `rbd` with its first arguments; empty for `rbd`.
+    pub rbd: Vec<OsString>,
+    /// The program `ceph` with its first arguments; empty for `ceph`.
+    pub ceph: Vec<OsString>,
+}
+
+/// A cluster, reached by running `rbd` and `ceph`.
+#[derive(Debug)]
+pub struct RbdClient {
+    options: RbdOptions,
+    fsid: OnceLock<String>,
+}
+
+impl RbdClient {
+    /// Prepares to reach a cluster. Runs nothing yet.
+    #[must_use]
+    pub fn new(options: RbdOptions) -> Self {
+        Self {
+            options,
+            fsid: OnceLock::new(),
+        }
+    }
+
+    /// Returns the cluster's id, which it keeps for ever. Asks the cluster once: the configuration
+    /// file may name another one.
+    pub fn fsid(&self, cancel: &Cancel) -> Result<String, RbdError> {
+        if let Some(fsid) = self.fsid.get() {
+            return Ok(fsid.clone());
+        }
+        let request = "ask the cluster for its id";
+        let printed = Self::ask(self.ceph(&["fsid"]), request, cancel)?;
+        let fsid = String::from_utf8_lossy(&printed).trim().to_owned();
+        if fsid.is_empty() || !fsid.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+            let why = format!("“{fsid}” is no id");
+            return Err(RbdError::new(RbdErrorKind::BadAnswer, request, why));
+        }
+        Ok(self.fsid.get_or_init(|| fsid).clone())
+    }
+
+    /// Returns the number of a pool.
+    pub fn pool_id(&self, pool: &str, cancel: &Cancel) -> Result<u64, RbdError> {
+        let request = format!("find the pool {pool}");
+        let pools: Vec<Pool> = Self::ask_json(
+            self.ceph(&["osd", "lspools", "--format=json"]),
+            &request,
+            cancel,
+        )?;
+        let found = pools.into_iter().find(|found| found.poolname == pool);
+        let missing = || RbdError::new(RbdErrorKind::NotFound, &request, "there is no such pool");
+        Ok(found.ok_or_else(missing)?.poolnum)
+    }
+
+    /// Returns the names of all pools, sorted.
+    pub fn pools(&self, cancel: &Cancel) -> Result<Vec<String>, RbdError> {
+        let ceph = self.ceph(&["osd", "lspools", "--format=json"]);
+        let pools: Vec<Pool> = Self::ask_json(ceph, "list the pools", cancel)?;
+        let mut names: Vec<_> = pools.into_iter().map(|pool| pool.poolname).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Returns the names of all images of a pool or namespace, sorted.
+    pub fn images(
+        &self,
+        pool: &str,
+        namespace: Option<&str>,
+        cancel: &Cancel,
+    ) -> Result<Vec<String>, RbdError> {
+        let mut rbd = self.rbd("ls");
+        rbd.arg(option("pool", pool)).arg("--format=json");
+        rbd.args(namespace.map(|name| option("namespace", name)));
+        let request = format!("list the images of {pool}");
+        let mut names: Vec<String> = Self::ask_json(rbd, &request, cancel)?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// Returns a command that runs `rbd` for one image.
+    pub(super) fn rbd_on(&self, verb: &[&str], spec: &RbdSpec) -> Command {
+        let mut rbd = self.program(&self.options.rbd, "rbd");
+        rbd.args(verb);
+        rbd.arg(option("pool", &spec.pool));
+        rbd.args(spec.namespace.iter().map(|name| option("namespace", name)));
+        rbd.arg(option("image", &spec.image));
+        rbd
+    }
+
+    fn rbd(&self, verb: &str) -> Command {
+        let mut rbd = self.program(&self.options.rbd, "rbd");
+        rbd.arg(verb);
+        rbd
+    }
+
+    fn ceph(&self, args: &[&str]) -> Command {
+        let mut ceph = self.program(&self.options.ceph, "ceph");
+        ceph.args(args);
+        ceph
+    }
+
+    fn program(&self, words: &[OsString], default: &str) -> Command {
+        let default = [OsString::from(default)];
+        let words = if words.is_empty() { &default } else { words };
+        let mut command = child_command(&words[0]);
+        command.args(&words[1..]);
+        let options = &self.options;
+        command.args(options.conf.iter().map(|file| option("conf", file)));
+        command.args(options.cluster.iter().map(|name| option("cluster", name)));
+        command.args(options.id.iter().map(|id| option("id", id)));
+        command.args(options.keyring.iter().map(|file| option("keyring", file)));
+        command
+    }
+
+    /// Runs a command to its end and returns its output.
+    pub(super) fn ask(
+        command: Command,
+        request: impl Into<String>,
+        cancel: &Cancel,
+    ) -> Result<Vec<u8>, RbdError> {
+        answer(command, request.into(), LIMIT, cancel)
+    }
+
+    /// Like [`ask`](Self::ask), for an answer in JSON. In names, bytes that are not UTF-8 are
+    /// replaced: such names are listed, but cannot be used.
+    pub(super) fn ask_json<T: DeserializeOwned>(
+        command: Command,
+        request: &str,
+        cancel: &Cancel,
+    ) -> Result<T, RbdError> {
+        let printed = Self::ask(command, request, cancel)?;
+        let text = String::from_utf8_lossy(&printed);
+        serde_json::from_str(&text)
+            .map_err(|error| RbdError::new(RbdErrorKind::BadAnswer, request, error))
+    }
+}
+
+/// Returns `--NAME=VALUE`. So a value that begins with a dash is no option.
+pub(super) fn option(name: &str, value: impl AsRef<OsStr>) -> OsString {
+    let mut option = OsString::from(format!("--{name}="));
+    option.push(value);
+    option
+}

@@ -1,0 +1,155 @@
+//! Errors of requests to a cluster.
+
+use std::fmt;
+use std::io;
+use std::process::ExitStatus;
+
+/// The class of an error. `rbd` and `ceph` exit with the number of the error (errno).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RbdErrorKind {
+    /// The program cannot be started.
+    NotStarted,
+    /// There is no such pool, namespace, image or snapshot (exit code 2).
+    NotFound,
+    /// The user is unknown, its key is wrong, or its capabilities do not suffice (1, 13).
+    Denied,
+    /// It exists already (17).
+    Exists,
+    /// It is in use (16), or not empty (39).
+    Busy,
+    /// The cluster refuses the arguments (22).
+    BadArgument,
+    /// The cluster did not answer in time.
+    Unreachable,
+    /// The program answered with something else than expected.
+    BadAnswer,
+    /// An image or snapshot is another one than before, although it has the same name.
+    Replaced,
+    /// The work was cancelled.
+    Cancelled,
+    /// Any other failure.
+    Failed,
+}
+
+/// A request to a cluster failed.
+#[derive(Debug, thiserror::Error)]
+pub struct RbdError {
+    /// The class of the error.
+    pub kind: RbdErrorKind,
+    /// The request, such as “list the snapshots of vms/web1”.
+    request: String,
+    /// The reason in the words of the program, or of this one.
+    detail: String,
+    #[source]
+    source: Option<io::Error>,
+}
+
+impl fmt::Display for RbdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "could not {}", self.request)?;
+        if !self.detail.is_empty() {
+            write!(f, ": {}", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+impl RbdError {
+    pub(super) fn new(
+        kind: RbdErrorKind,
+        request: impl fmt::Display,
+        detail: impl fmt::Display,
+    ) -> Self {
+        Self {
+            kind,
+            request: request.to_string(),
+            detail: detail.to_string(),
+            source: None,
+        }
+    }
+
+    pub(super) fn io(kind: RbdErrorKind, request: impl fmt::Display, source: io::Error) -> Self {
+        Self {
+            source: Some(source),
+            ..Self::new(kind, request, "")
+        }
+    }
+
+    /// Whether the pool, namespace, image or snapshot does not exist.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        self.kind == RbdErrorKind::NotFound
+    }
+
+    /// The error of a program that ended with this status and printed `printed` as errors.
+    pub(super) fn exited(request: impl fmt::Display, status: ExitStatus, printed: &str) -> Self {
+        let kind = match status.code() {
+            Some(2) => RbdErrorKind::NotFound,
+            Some(1 | 13) => RbdErrorKind::Denied,
+            Some(16 | 39) => RbdErrorKind::Busy,
+            Some(17) => RbdErrorKind::Exists,
+            Some(22) => RbdErrorKind::BadArgument,
+            Some(107 | 108 | 110) => RbdErrorKind::Unreachable,
+            _ => RbdErrorKind::Failed,
+        };
+        let detail = match summary(printed) {
+            text if text.is_empty() => status.to_string(),
+            text => format!("{text} ({status})"),
+        };
+        Self::new(kind, request, detail)
+    }
+}
+
+/// Returns the lines that say what failed. Lines of the debug log begin with a date. Progress ends
+/// with a carriage return.
+fn summary(printed: &str) -> String {
+    let lines = || {
+        let lines = printed.split(['\n', '\r']).map(str::trim);
+        lines.filter(|line| !line.is_empty())
+    };
+    let own = lines().filter_map(|line| line.strip_prefix("rbd: "));
+    let own: Vec<_> = own.collect();
+    if own.is_empty() {
+        return lines().next_back().unwrap_or_default().to_owned();
+    }
+    own.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn the_exit_code_of_the_program_gives_the_class_and_its_last_words_the_reason() {
+        let printed = "2026-11-28T22:25:04.427+0000 7f48267fc6c0 -1 librbd::image: failed\n\n\
+            \rExporting image: 3% complete...\rrbd: couldn't connect to the cluster!\nrbd: listing \
+            images failed: (13) Permission denied\n";
+        for (code, kind) in [
+            (2, RbdErrorKind::NotFound),
+            (1, RbdErrorKind::Denied),
+            (13, RbdErrorKind::Denied),
+            (16, RbdErrorKind::Busy),
+            (17, RbdErrorKind::Exists),
+            (22, RbdErrorKind::BadArgument),
+            (110, RbdErrorKind::Unreachable),
+            (5, RbdErrorKind::Failed),
+        ] {
+            let status = ExitStatus::from_raw(code << 8);
+            let error = RbdError::exited("list", status, printed);
+            assert_eq!(error.kind, kind, "{code}");
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "could not list: couldn't connect to the cluster!; listing images failed: (13) \
+                     Permission denied (exit status: {code})"
+                )
+            );
+        }
+        let killed = RbdError::exited("list", ExitStatus::from_raw(9), "\n");
+        assert_eq!(killed.kind, RbdErrorKind::Failed);
+        assert!(killed.to_string().contains("signal: 9"), "{killed}");
+        let other = RbdError::exited("list", ExitStatus::from_raw(0x100), "a\nlast one\n");
+        assert!(other.to_string().contains(": last one (exit"), "{other}");
+    }
+}

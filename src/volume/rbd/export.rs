@@ -1,0 +1,77 @@
+//! The changes of an image, as `rbd export-diff` writes them.
+
+use std::io::{self, ErrorKind, Read};
+use std::process::Command;
+
+use super::error::RbdError;
+use super::run::Run;
+use crate::volume::input::InputStream;
+
+/// A running `rbd export-diff`. If it is dropped before its end, the program is killed.
+pub struct RbdExport<'a> {
+    run: Run,
+    /// The name of the image.
+    name: String,
+    /// Verifies at the end that the stream is of the right snapshots.
+    verify: Box<dyn Fn() -> Result<(), RbdError> + Send + 'a>,
+    /// The whole stream was read and verified.
+    complete: bool,
+    failure: Option<RbdError>,
+}
+
+impl<'a> RbdExport<'a> {
+    pub(super) fn start(
+        command: Command,
+        name: String,
+        request: String,
+        verify: impl Fn() -> Result<(), RbdError> + Send + 'a,
+    ) -> Result<Self, RbdError> {
+        Ok(Self {
+            run: Run::start(command, request)?,
+            name,
+            verify: Box::new(verify),
+            complete: false,
+            failure: None,
+        })
+    }
+
+    /// Returns why the export failed, if it did. A failed read has only the text of this error.
+    pub fn take_failure(&mut self) -> Option<RbdError> {
+        self.failure.take()
+    }
+
+    fn read_or_fail(&mut self, into: &mut [u8]) -> Result<io::Result<usize>, RbdError> {
+        if self.complete {
+            return Ok(Ok(0));
+        }
+        let read = self.run.read(into)?;
+        if matches!(read, Ok(0)) && !into.is_empty() {
+            (self.verify)()?;
+            self.complete = true;
+        }
+        Ok(read)
+    }
+}
+
+impl Read for RbdExport<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.failure.is_some() {
+            return Err(ErrorKind::Other.into());
+        }
+        self.read_or_fail(into).unwrap_or_else(|failure| {
+            let error = io::Error::other(failure.to_string());
+            self.failure = Some(failure);
+            Err(error)
+        })
+    }
+}
+
+impl InputStream for RbdExport<'_> {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn kind(&self) -> &'static str {
+        "rbd"
+    }
+}

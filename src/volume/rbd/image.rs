@@ -1,0 +1,246 @@
+//! One image of a cluster: its state, its snapshots, and its changes.
+
+use std::collections::BTreeMap;
+
+use super::client::{RbdClient, option};
+use super::error::{RbdError, RbdErrorKind};
+use super::export::RbdExport;
+use super::json::{Info, SnapshotItem, feature_bits};
+use super::spec::RbdSpec;
+use crate::base::Cancel;
+use crate::format::{ByteString, ImageMetadata, RbdIdentity, RbdImage};
+
+/// An image of a cluster. Every method asks the cluster.
+#[derive(Debug, Clone)]
+pub struct LiveImage<'a> {
+    client: &'a RbdClient,
+    /// Without a snapshot.
+    spec: RbdSpec,
+}
+
+/// The state of an image.
+#[derive(Debug, Clone)]
+pub struct ImageState {
+    /// Identifies the image, without a snapshot.
+    pub identity: RbdIdentity,
+    /// The parameters to create it again.
+    pub image: RbdImage,
+    /// The size of its head, in bytes.
+    pub size: u64,
+    /// Problems of its object map, as `rbd info` names them: `object map invalid`, `fast diff
+    /// invalid`.
+    pub flags: Vec<String>,
+    /// It is the copy of an image of another cluster, and cannot be changed.
+    pub is_mirror: bool,
+}
+
+/// A snapshot by both of its names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportedSnapshot {
+    /// Its number.
+    pub id: u64,
+    /// Its name when the export begins.
+    pub name: String,
+}
+
+/// A snapshot that a user made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its number. A later snapshot of the image has a larger one.
+    pub id: u64,
+    /// Its name, which can be used again.
+    pub name: String,
+    /// The size of the image then, in bytes.
+    pub size: u64,
+    /// Whether it is protected from removal.
+    pub protected: bool,
+}
+
+impl<'a> LiveImage<'a> {
+    /// Names an image. Asks the cluster nothing yet. A snapshot in `spec` is ignored.
+    #[must_use]
+    pub fn new(client: &'a RbdClient, spec: &RbdSpec) -> Self {
+        let snapshot = None;
+        let spec = RbdSpec {
+            snapshot,
+            ..spec.clone()
+        };
+        Self { client, spec }
+    }
+
+    /// Returns `POOL/[NAMESPACE/]IMAGE`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.spec.image_path()
+    }
+
+    /// Returns the state of the image.
+    pub fn state(&self, cancel: &Cancel) -> Result<ImageState, RbdError> {
+        let client = self.client;
+        let cluster = client.fsid(cancel)?;
+        let pool_id = client.pool_id(&self.spec.pool, cancel)?;
+        let info = self.info(None, cancel)?;
+        let Some(image_id) = info.id else {
+            let request = format!("use the image {}", self.name());
+            let why = "it has the old format 1, without an id";
+            return Err(RbdError::new(RbdErrorKind::BadAnswer, request, why));
+        };
+        let text = |name: &String| ByteString::from(name.as_bytes());
+        Ok(ImageState {
+            identity: RbdIdentity {
+                cluster,
+                pool_id,
+                pool: Some(text(&self.spec.pool)),
+                namespace: self.spec.namespace.as_ref().map(text),
+                image_id,
+                image: Some(text(&self.spec.image)),
+                snapshot_id: None,
+            },
+            image: RbdImage {
+                order: Some(info.order),
+                features: Some(feature_bits(&info.features)),
+                stripe_unit: info.stripe_unit,
+                stripe_count: info.stripe_count,
+                data_pool: info.data_pool.as_ref().map(text),
+            },
+            size: info.size,
+            flags: info.flags,
+            is_mirror: info.mirroring.and_then(|m| m.primary) == Some(false),
+        })
+    }
+
+    /// Returns the flags of a snapshot, like [`ImageState::flags`].
+    pub fn snapshot_flags(&self, snapshot: &str, cancel: &Cancel) -> Result<Vec<String>, RbdError> {
+        Ok(self.info(Some(snapshot), cancel)?.flags)
+    }
+
+    fn info(&self, snapshot: Option<&str>, cancel: &Cancel) -> Result<Info, RbdError> {
+        let mut rbd = self.client.rbd_on(&["info"], &self.spec);
+        rbd.arg("--format=json");
+        rbd.args(snapshot.map(|name| option("snap", name)));
+        let request = format!("open the image {}", self.name());
+        RbdClient::ask_json(rbd, &request, cancel)
+    }
+
+    /// Returns the snapshots that users made, oldest first.
+    pub fn snapshots(&self, cancel: &Cancel) -> Result<Vec<Snapshot>, RbdError> {
+        let mut rbd = self.client.rbd_on(&["snap", "ls"], &self.spec);
+        rbd.arg("--format=json");
+        let request = format!("list the snapshots of {}", self.name());
+        let items: Vec<SnapshotItem> = RbdClient::ask_json(rbd, &request, cancel)?;
+        let mut snapshots: Vec<_> = items
+            .into_iter()
+            .map(|item| Snapshot {
+                id: item.id,
+                name: item.name,
+                size: item.size,
+                protected: item.protected == Some(true),
+            })
+            .collect();
+        snapshots.sort_by_key(|snapshot| snapshot.id);
+        Ok(snapshots)
+    }
+
+    /// The error for a snapshot that the image does not have.
+    #[must_use]
+    pub fn no_snapshot(&self, name: &str) -> RbdError {
+        let request = format!("find the snapshot {}@{name}", self.name());
+        RbdError::new(
+            RbdErrorKind::NotFound,
+            request,
+            "the image has no such snapshot",
+        )
+    }
+
+    /// Makes a snapshot. If this fails, there may be one nevertheless.
+    pub fn create_snapshot(&self, name: &str, cancel: &Cancel) -> Result<(), RbdError> {
+        let request = format!("make the snapshot {}@{name}", self.name());
+        self.change_snapshot("create", name, request, cancel)
+    }
+
+    /// Removes a snapshot. Fails if it is protected.
+    pub fn remove_snapshot(&self, name: &str, cancel: &Cancel) -> Result<(), RbdError> {
+        let request = format!("remove the snapshot {}@{name}", self.name());
+        self.change_snapshot("rm", name, request, cancel)
+    }
+
+    fn change_snapshot(
+        &self,
+        verb: &str,
+        name: &str,
+        request: String,
+        cancel: &Cancel,
+    ) -> Result<(), RbdError> {
+        let mut rbd = self.client.rbd_on(&["snap", verb], &self.spec);
+        rbd.arg(option("snap", name));
+        RbdClient::ask(rbd, request, cancel).map(drop)
+    }
+
+    /// Returns the metadata of the image; none if it has none.
+    pub fn metadata(&self, cancel: &Cancel) -> Result<Option<ImageMetadata>, RbdError> {
+        let mut rbd = self.client.rbd_on(&["image-meta", "list"], &self.spec);
+        rbd.arg("--format=json");
+        let request = format!("read the metadata of {}", self.name());
+        let printed = RbdClient::ask(rbd, &request[..], cancel)?;
+        // Without metadata, `rbd` prints nothing, not even JSON.
+        if printed.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        let bad = |error| RbdError::new(RbdErrorKind::BadAnswer, &request, error);
+        let found: BTreeMap<String, String> = serde_json::from_slice(&printed).map_err(bad)?;
+        let bytes = |text: String| ByteString::from(text.as_bytes());
+        let entries: Vec<_> = found
+            .into_iter()
+            .map(|(k, v)| (bytes(k), bytes(v)))
+            .collect();
+        Ok((!entries.is_empty()).then_some(ImageMetadata(entries)))
+    }
+
+    /// Starts to export the changes from one snapshot, or from nothing, to another one.
+    ///
+    /// The stream ends only once `rbd` has succeeded, and the image and both snapshots are known to
+    /// be the given ones: `rbd` finds them by name, and a name can be used again at any time.
+    pub fn export(
+        &self,
+        identity: &RbdIdentity,
+        from: Option<&ExportedSnapshot>,
+        to: &ExportedSnapshot,
+        cancel: &Cancel,
+    ) -> Result<RbdExport<'a>, RbdError> {
+        let mut rbd = self.client.rbd_on(&["export-diff"], &self.spec);
+        rbd.arg(option("snap", &to.name));
+        rbd.args(from.map(|from| option("from-snap", &from.name)));
+        rbd.args(["--no-progress", "--path=-"]);
+        let request = format!("export the changes of {}", self.name());
+        let expected: Vec<_> = from.into_iter().chain([to]).cloned().collect();
+        let (image, id, cancel) = (self.clone(), identity.image_id.clone(), cancel.clone());
+        let verify = move || image.require(&id, &expected, &cancel);
+        RbdExport::start(rbd, self.name(), request, verify)
+    }
+
+    /// Fails unless the image has this id, and snapshots with these names and numbers.
+    fn require(
+        &self,
+        id: &str,
+        expected: &[ExportedSnapshot],
+        cancel: &Cancel,
+    ) -> Result<(), RbdError> {
+        let replaced = |what: String| {
+            let request = format!("export the changes of {}", self.name());
+            let why = format!("{what} was removed or made again meanwhile");
+            RbdError::new(RbdErrorKind::Replaced, request, why)
+        };
+        if self.info(None, cancel)?.id.as_deref() != Some(id) {
+            return Err(replaced("the image".to_owned()));
+        }
+        let found = self.snapshots(cancel)?;
+        let is = |wanted: &ExportedSnapshot, found: &Snapshot| {
+            (found.id, &found.name) == (wanted.id, &wanted.name)
+        };
+        let missing = |wanted: &&ExportedSnapshot| !found.iter().any(|found| is(wanted, found));
+        match expected.iter().find(missing) {
+            None => Ok(()),
+            Some(wanted) => Err(replaced(format!("the snapshot {}", wanted.name))),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Images in a Ceph cluster, read and written through the programs `rbd` and `ceph`.
+//!
+//! Nothing of Ceph is linked. Each request is a run of a program, with names as single arguments,
+//! so that no name is parsed again. A program that runs too long is killed, and every program ends
+//! with this process.
+
+mod client;
+mod error;
+mod export;
+mod image;
+mod json;
+mod run;
+mod spec;
+
+pub use client::{RbdClient, RbdOptions};
+pub use error::{RbdError, RbdErrorKind};
+pub use export::RbdExport;
+pub use image::{ExportedSnapshot, ImageState, LiveImage, Snapshot};
+pub use spec::RbdSpec;

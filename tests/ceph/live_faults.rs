@@ -1,0 +1,306 @@
+//! Backups of images in the cluster that fail or are killed at any step.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::image::Image;
+use super::live::{Live, data, image};
+use crate::support::program::Ran;
+
+const MIB: u64 = 1 << 20;
+
+impl Live {
+    /// Makes a program that the backup calls in place of `rbd`. In the script, `$count` is the
+    /// number of the call, from 1, and `$*` are its arguments. The script runs before `rbd`.
+    fn rbd_script(&self, script: &str) -> String {
+        let (path, count) = (self.world.at("rbd-script"), self.world.at("count"));
+        fs::write(&count, "0").unwrap();
+        let script = format!(
+            "#!/bin/bash\n\
+             count=$(($(cat {count}) + 1)); echo $count >{count}; echo \"$count $*\" >>{count}.log\n\
+             {script}\n\
+             exec rbd \"$@\"\n"
+        );
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    fn run_with(&self, script: &str, image: &str) -> Ran {
+        let program = self.rbd_script(script);
+        let source = format!("rbd:{image}");
+        let args = ["backup", &source, "--rbd-command", &program, "--json"];
+        self.world.run(&args)
+    }
+
+    fn calls(&self) -> u32 {
+        fs::read_to_string(self.world.path("count"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
+    }
+}
+
+/// Waits until no snapshot is made or removed by a process that outlived its parent.
+fn settle() {
+    let begun = Instant::now();
+    let running = || {
+        let ps = Command::new("pgrep")
+            .args(["-f", "rbd .*--pool=live-kill"])
+            .output();
+        ps.is_ok_and(|output| !output.stdout.is_empty())
+    };
+    while running() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "rbd still runs");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_step_is_followed_by_a_right_backup_and_one_snapshot() {
+    let Some(live) = Live::with_pool("live-kill") else {
+        return;
+    };
+    let name = "live-kill/img";
+    let mut img: Image<'_> = image(&live.cluster, name, &[]);
+    live.backs_up(name, &[]);
+    let mut seed = 10;
+    let mut change = |img: &mut Image<'_>| {
+        seed += 1;
+        img.change(8 * MIB, vec![data(seed % 100 * (64 << 10), seed)]);
+    };
+    // Before each call of `rbd`.
+    let mut step = 0;
+    loop {
+        step += 1;
+        change(&mut img);
+        let ran = live.run_with(
+            &format!("[ $count = {step} ] && {{ kill -9 $PPID; exit 1; }}"),
+            name,
+        );
+        if ran.code == Some(0) {
+            break;
+        }
+        assert_eq!(ran.code, None, "step {step}: {ran:?}");
+        change(&mut img);
+        live.backs_up(name, &[]);
+    }
+    // A whole run has that many calls.
+    assert_eq!(live.calls() + 1, step);
+    assert!(step > 8, "only {step} calls");
+    // After the calls that change something, and in the middle of the export.
+    for call in ["snap create", "snap rm", "export-diff"] {
+        change(&mut img);
+        let kill = format!("case \"$*\" in '{call}'*) rbd \"$@\"; kill -9 $PPID; exit 1;; esac");
+        let ran = live.run_with(&kill, name);
+        assert_eq!(ran.code, None, "{call}: {ran:?}");
+        settle();
+        change(&mut img);
+        live.backs_up(name, &[]);
+    }
+    live.world.is_clean();
+}
+
+#[test]
+fn an_export_that_fails_or_is_cut_makes_no_backup_and_leaves_no_snapshot() {
+    let Some(live) = Live::with_pool("live-cut") else {
+        return;
+    };
+    let name = "live-cut/img";
+    let mut img = image(&live.cluster, name, &[]);
+    let (first, _) = live.backs_up(name, &[]);
+    let before = live.snapshots(name);
+    img.change(8 * MIB, vec![data(MIB, 5), data(3 * MIB, 6)]);
+    for (script, expected) in [
+        // The stream is whole, but `rbd` fails.
+        (
+            "rbd \"$@\"; echo 'rbd: disk on fire' >&2; exit 5",
+            "disk on fire",
+        ),
+        // Only its end is missing, and `rbd` seems to succeed.
+        ("rbd \"$@\" | head -c -1; exit 0", "damaged"),
+        ("rbd \"$@\" | head -c 1000; exit 0", "damaged"),
+        // As with a missing snapshot: a header, and an exit code.
+        ("rbd \"$@\" | head -c 40; exit 2", "exit status: 2"),
+        ("exit 13", "exit status: 13"),
+        ("kill -9 $$", "signal: 9"),
+        // Another export than the wanted one.
+        (
+            "rbd export-diff --path=- --no-progress live-cut/img@mine; exit 0",
+            "it leads to",
+        ),
+        // Meanwhile, the snapshot is replaced by another one of its name.
+        (
+            "name=$(echo \"$*\" | grep -o 'cuttlebone-[^ ]*' | head -n 1)
+             rbd \"$@\"
+             rbd snap rm --no-progress live-cut/img@$name
+             rbd snap create --no-progress live-cut/img@$name
+             exit 0",
+            "made again meanwhile",
+        ),
+    ] {
+        if expected == "it leads to" {
+            img.snapshot("mine");
+        }
+        let case = format!("case \"$*\" in export-diff*) {script};; esac");
+        let ran = live.run_with(&case, name);
+        assert!(matches!(ran.code, Some(1 | 21)), "{script}: {ran:?}");
+        assert!(ran.stderr.contains(expected), "{script}: {}", ran.stderr);
+        assert_eq!(live.backups(), 1, "{script}");
+        let mut left = live.snapshots(name);
+        left.retain(|name| name != "mine");
+        assert_eq!(left, before, "{script}");
+    }
+    // The next run still builds on the first backup.
+    let (next, notes) = live.backs_up(name, &[]);
+    assert_eq!(next["base"], first["backup_id"], "{notes}");
+    live.world.is_clean();
+}
+
+#[test]
+fn an_interrupted_run_removes_its_snapshot() {
+    let Some(live) = Live::with_pool("live-int") else {
+        return;
+    };
+    let name = "live-int/img";
+    image(&live.cluster, name, &[]);
+    // The export hangs. The signal comes from the script.
+    let case = "case \"$*\" in export-diff*) kill -INT $PPID; exec sleep 100;; esac";
+    let ran = live.run_with(case, name);
+    assert_eq!(ran.code, Some(130), "{ran:?}");
+    assert!(ran.took < Duration::from_secs(60), "{ran:?}");
+    assert_eq!(live.snapshots(name), Vec::<String>::new());
+    assert_eq!(live.backups(), 0);
+}
+
+#[test]
+fn a_missing_image_or_permission_is_named_before_anything_is_done() {
+    let Some(mut live) = Live::with_pool("live-deny") else {
+        return;
+    };
+    let name = "live-deny/img";
+    image(&live.cluster, name, &[]);
+    live.cluster.make_pool("live-other");
+    let conf = live.cluster.conf();
+    let keyring = |client: &str, caps: &[&str]| {
+        let path = live.world.at(client);
+        let mut ceph = Command::new("ceph");
+        ceph.args(["auth", "get-or-create", &format!("client.{client}")]);
+        let made = ceph
+            .args(caps)
+            .args(["-o", &path])
+            .env("CEPH_CONF", &conf)
+            .output();
+        assert!(made.unwrap().status.success());
+        path
+    };
+    let reads = keyring(
+        "reads",
+        &["mon", "profile rbd", "osd", "profile rbd-read-only"],
+    );
+    let other = keyring(
+        "other",
+        &["mon", "profile rbd", "osd", "profile rbd pool=live-other"],
+    );
+    let right = keyring(
+        "right",
+        &["mon", "profile rbd", "osd", "profile rbd pool=live-deny"],
+    );
+    let wrong = "[client.right]\n\tkey = AQAAAAAAAAAAABAAAAAAAAAAAAAAAAAAAAAAAA==\n";
+    let wrong = live.world.write("wrong", wrong.as_bytes());
+    let image = "rbd:live-deny/img";
+    for (args, expected) in [
+        (
+            ["rbd:live-deny/none", "--id", "right", "--keyring", &right],
+            "No such file",
+        ),
+        (
+            ["rbd:nowhere/img", "--id", "right", "--keyring", &right],
+            "no such pool",
+        ),
+        (
+            [image, "--id", "right", "--keyring", &wrong],
+            "could not ask the cluster",
+        ),
+        (
+            [image, "--id", "right", "--keyring", "/nowhere"],
+            "could not ask the cluster",
+        ),
+        (
+            [image, "--id", "nobody", "--keyring", &right],
+            "could not ask the cluster",
+        ),
+        (
+            [image, "--id", "other", "--keyring", &other],
+            "not permitted",
+        ),
+        (
+            [image, "--id", "reads", "--keyring", &reads],
+            "could not make the snapshot",
+        ),
+        (
+            [image, "--ceph-conf", "/nowhere", "--id", "right"],
+            "could not ask the cluster",
+        ),
+        (
+            [image, "--rbd-command", "/nowhere/rbd", "--id", "admin"],
+            "could not open the image",
+        ),
+        (
+            [image, "--ceph-command", "/nowhere/ceph", "--id", "admin"],
+            "could not ask the cluster",
+        ),
+    ] {
+        let args = [&["backup"][..], &args].concat();
+        let error = live.world.fails(&args, 1);
+        assert!(error.contains(expected), "{args:?}: {error}");
+        assert!(error.contains("next: "), "{args:?}: {error}");
+    }
+    assert_eq!(live.snapshots(name), Vec::<String>::new());
+    assert_eq!(live.backups(), 0);
+    // The least capabilities suffice, with the environment in place of the options.
+    live.world.set("CUTTLEBONE_CEPH_ID", "client.right");
+    live.world.set("CUTTLEBONE_CEPH_KEYRING", &right);
+    live.backs_up(name, &[]);
+}
+
+#[test]
+fn a_write_key_backs_up_all_data_of_an_image_each_time() {
+    let Some(mut live) = Live::with_pool("live-write") else {
+        return;
+    };
+    let name = "live-write/img";
+    let mut img = image(&live.cluster, name, &[]);
+    let password = live.world.write("write.pw", b"a write key\n");
+    let add = [
+        "key",
+        "add",
+        "--role",
+        "write",
+        "--new-password-file",
+        &password,
+    ];
+    let cheap = crate::support::program::CHEAP_KEY;
+    live.world.ok(&[&add[..], &cheap].concat());
+    let full = live.world.environment.clone();
+    for round in 0..2 {
+        img.change(8 * MIB, vec![data(MIB + 4096, round)]);
+        live.world.set("CUTTLEBONE_PASSWORD", "a write key");
+        let args = ["backup", "rbd:live-write/img", "--json"];
+        let ran = live.world.run(&args);
+        ran.ok(&args);
+        assert!(
+            ran.stderr.contains("cannot merge changes"),
+            "{}",
+            ran.stderr
+        );
+        live.world.environment.clone_from(&full);
+        let exported = live
+            .cluster
+            .digest(&format!("{name}@{}", live.tracking(name)));
+        assert_eq!(live.restored(name), exported);
+    }
+}
