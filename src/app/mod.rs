@@ -52,7 +52,8 @@ pub(crate) use request::{
     AcceptedBackups, BackupRequest, BackupSource, CacheRequest, ExportRequest, ForgetRequest,
     ForgetSelection, ImageRequest, KeyRequest, LabelRequest, ListRequest, MergeRequest,
     NewKeyAccess, NewKeyRequest, PruneRequest, RbdPattern, ReadFrom, RequestedSource,
-    RestoreRequest, Since, VolumeName, WriteTo, backup_selector, check_name, is_stdin, volume_name,
+    RestoreImageRequest, RestoreRequest, Since, VolumeName, WriteTo, backup_selector, check_name,
+    is_stdin, volume_name,
 };
 pub(crate) use rescue_map::rescue_map;
 pub(crate) use restore_mark::{MarkPlaces, RestoreMark};

@@ -31,6 +31,11 @@ pub enum ImageEvent {
         /// Why.
         problem: String,
     },
+    /// The metadata of the backup could not be given to the restored image.
+    MetadataNotRestored {
+        /// Why.
+        problem: String,
+    },
     /// Earlier backups of the image are in a volume of another name. The new one joins them.
     Continues {
         /// The volume.

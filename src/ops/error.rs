@@ -23,6 +23,8 @@ pub enum OpsError {
     Rbd(RbdError),
     #[error("{name} is the copy of an image of another cluster, and cannot have a new snapshot")]
     MirroredImage { name: String },
+    #[error("backup {backup} is a stream and no image")]
+    NotAnImage { backup: String },
     #[error("the export of {name} is not what was asked for: {why}")]
     WrongExport { name: String, why: String },
     #[error("could not read {name}")]

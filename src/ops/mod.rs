@@ -47,7 +47,7 @@ pub use history::{AcceptedLoss, require_history};
 pub use keyless::{KeylessReport, check_keyless};
 pub use missing::{DamagedHistory, MissingCertificate, MissingHistory, MissingRecord};
 pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
-pub use restore::{OnDamage, RestoreReport, restore, restore_despite};
+pub use restore::{OnDamage, RestoreReport, restore, restore_despite, restore_image};
 pub use revoke::{backups_of_key, revoke_key, that_count};
 pub use space::{Space, space};
 pub use statement::{Statement, StatementError};

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ pub(super) const STEP: Duration = Duration::from_millis(20);
 
 /// A running program and its standard output.
 ///
-/// The program runs in its own process group and without standard input. A read returns 0 bytes
+/// The program runs in its own process group. A read returns 0 bytes
 /// only once the program has ended; then [`status`](Self::status) says how. If no bytes arrive for
 /// 0.2 s, a read fails with [`ErrorKind::WouldBlock`] and may be repeated. If this is dropped before
 /// the program has ended, the whole group is killed, and the program is reaped.
@@ -40,12 +40,13 @@ pub(super) struct ChildOutput {
 impl ChildOutput {
     /// Starts the program. The caller decides where its standard error goes.
     pub(super) fn start(command: &mut Command) -> io::Result<Self> {
+        Self::start_with(command, Stdio::null())
+    }
+
+    /// Like [`start`](Self::start), with this standard input.
+    pub(super) fn start_with(command: &mut Command, input: Stdio) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(writer)
-            .process_group(0)
-            .spawn();
+        let child = command.stdin(input).stdout(writer).process_group(0).spawn();
         // Drop the command's end of the pipe. Otherwise the output would never end.
         command.stdout(Stdio::null());
         let child = child?;
@@ -68,6 +69,11 @@ impl ChildOutput {
     /// Returns the program's standard error, if the command has a pipe for it; none the second time.
     pub(super) fn take_stderr(&mut self) -> Option<ChildStderr> {
         self.child.stderr.take()
+    }
+
+    /// Returns the pipe to the program's standard input, if it has one; none the second time.
+    pub(super) fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     fn group(&self) -> Option<Pid> {

@@ -9,6 +9,7 @@ mod diffs;
 mod image;
 mod live;
 mod live_faults;
+mod live_restore;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};

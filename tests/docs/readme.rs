@@ -245,7 +245,7 @@ fn the_blocks_of_the_readme_run_as_they_are() {
         }
         ran += 1;
         match &image {
-            Some(image) if block.text.contains("rbd snap create") => nights(&stage, image, &block),
+            Some(image) if block.text.contains("backup rbd:") => nights(&stage, image, &block),
             Some(image) if block.text.contains("rbd snap rollback") => {
                 let snapshots = third_backup(&stage, image);
                 stage.replace("web1@OLD", &format!("web1@{}", snapshots.0));

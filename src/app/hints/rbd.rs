@@ -27,8 +27,11 @@ impl From<RbdError> for Failure {
                 Some("check the cluster (“ceph -s”), and the configuration (--ceph-conf)")
             }
             RbdErrorKind::Replaced => Some("no backup was created; run it again"),
-            RbdErrorKind::Exists
-            | RbdErrorKind::BadArgument
+            RbdErrorKind::Exists => Some(
+                "choose another name: a restore to a cluster makes a new image, or fills an empty \
+                 one",
+            ),
+            RbdErrorKind::BadArgument
             | RbdErrorKind::BadAnswer
             | RbdErrorKind::Cancelled
             | RbdErrorKind::Failed => None,

@@ -19,4 +19,4 @@ pub(crate) use label::LabelRequest;
 pub(crate) use list::{ListRequest, Since};
 pub(crate) use names::{backup_selector, check_name, volume_name};
 pub(crate) use read_write::{ReadFrom, WriteTo, is_stdin};
-pub(crate) use restore::{ExportRequest, MergeRequest, RestoreRequest};
+pub(crate) use restore::{ExportRequest, MergeRequest, RestoreImageRequest, RestoreRequest};

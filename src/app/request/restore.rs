@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::volume::Existing;
+use crate::volume::{Existing, RbdOptions, RbdSpec};
 
 use super::read_write::{ReadFrom, WriteTo};
 
@@ -16,6 +16,14 @@ pub(crate) struct RestoreRequest {
     pub(crate) keep_going: bool,
     /// A new file for the map of what was restored.
     pub(crate) map: Option<PathBuf>,
+}
+
+/// Restore a backup to an image in a cluster.
+#[derive(Debug)]
+pub(crate) struct RestoreImageRequest {
+    pub(crate) backup: String,
+    pub(crate) image: RbdSpec,
+    pub(crate) cluster: RbdOptions,
 }
 
 /// Write a diff: what changed between one backup, or an empty image, and another backup.

@@ -58,6 +58,13 @@ fn attachments(detail: &BackupDetail) -> Option<String> {
 /// Returns the source of a backup, as its record describes it.
 fn source(source: &serde_json::Value) -> Option<String> {
     let kind = source.get("kind")?.as_str()?;
+    if let Some(rbd) = source.get("rbd").filter(|rbd| rbd.is_object()) {
+        let names = ["pool", "namespace", "image"]
+            .iter()
+            .filter_map(|name| rbd.get(name));
+        let names: Vec<_> = names.filter_map(|name| name.as_str()).collect();
+        return Some(format!("{kind} {}", names.join("/")));
+    }
     let path = source.get("path").unwrap_or_default();
     Some(match (path.as_str(), path.get("hex")) {
         (Some(path), _) => format!("{kind} {path}"),

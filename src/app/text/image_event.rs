@@ -21,6 +21,9 @@ pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
         ImageEvent::NoMetadata { problem } => {
             format!("the metadata of {image} is not in the backup: {problem}")
         }
+        ImageEvent::MetadataNotRestored { problem } => {
+            format!("{image} is restored, but not all of its metadata: {problem}")
+        }
         ImageEvent::Continues { volume } => {
             format!("{image} has earlier backups in volume “{volume}”, and continues there")
         }

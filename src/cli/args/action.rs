@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::app::{
     BackupRequest, CacheRequest, ExportRequest, ForgetRequest, KeyRequest, LabelRequest,
-    ListRequest, MergeRequest, PruneRequest, ReadFrom, RepositorySettings, RestoreRequest, WriteTo,
+    ListRequest, MergeRequest, PruneRequest, ReadFrom, RepositorySettings, RestoreImageRequest,
+    RestoreRequest, WriteTo,
 };
 use crate::base::ChunkSize;
 use crate::repo::KdfParams;
@@ -36,6 +37,7 @@ pub(crate) enum RepositoryAction {
         b: String,
     },
     Restore(RestoreRequest),
+    RestoreImage(Box<RestoreImageRequest>),
     ExportDiff(ExportRequest),
     Forget(ForgetRequest),
     Prune {

@@ -58,7 +58,7 @@ Environment:
   CUTTLEBONE_TIMEOUT           see --timeout
   CUTTLEBONE_LIMIT_UPLOAD      see --limit-upload
   CUTTLEBONE_LIMIT_DOWNLOAD    see --limit-download
-  CUTTLEBONE_CEPH_CONF         see --ceph-conf of “backup”
+  CUTTLEBONE_CEPH_CONF         see --ceph-conf of “backup” and “restore”
   CUTTLEBONE_CEPH_CLUSTER      see --cluster of “backup”
   CUTTLEBONE_CEPH_ID           see --id of “backup”
   CUTTLEBONE_CEPH_KEYRING      see --keyring of “backup”
@@ -136,7 +136,7 @@ Examples:
   rbd diff --from-snap mon pool/web1@tue --format json | \\
     cuttlebone backup /dev/rbd0 --extents - --volume web1 \
     --from-snapshot mon --to-snapshot tue")]
-    Backup(BackupArgs),
+    Backup(Box<BackupArgs>),
 
     /// List backups, oldest first
     #[command(after_help = "\
@@ -169,7 +169,7 @@ Example:
         b: String,
     },
 
-    /// Restore a backup to a file, a block device or standard output
+    /// Restore a backup to a file, a block device, a Ceph cluster or standard output
     ///
     /// New files are sparse. An existing file, or a block device that is not blank, is changed only
     /// with --in-place or --force.
@@ -177,6 +177,7 @@ Example:
 Examples:
   cuttlebone restore web1-root disk.img
   cuttlebone restore 3f9a01bc /dev/vg0/root --in-place
+  cuttlebone restore vms/web1 rbd:vms/web1-restored
   cuttlebone restore db.dump - | psql
   cuttlebone restore web1-root - --format rbd-diff | \\
     rbd import-diff - pool/new")]

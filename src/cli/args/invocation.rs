@@ -73,7 +73,7 @@ fn action(
             a: backup_selector(a)?,
             b: backup_selector(b)?,
         },
-        Command::Restore(args) => args.into_action()?,
+        Command::Restore(args) => args.into_action(environment)?,
         Command::Forget(args) => RepositoryAction::Forget(args.into_request()?),
         Command::Prune {
             limits,

@@ -1,22 +1,30 @@
 //! The arguments of `restore`.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use crate::app::{ExportRequest, Failure, RestoreRequest, WriteTo, backup_selector};
+use crate::app::{
+    Environment, ExportRequest, Failure, RestoreImageRequest, RestoreRequest, WriteTo,
+    backup_selector,
+};
 
 use super::action::RepositoryAction;
-use crate::volume::Existing;
-
+use super::ceph_args::CephArgs;
 use super::diff_args::diff_target;
+use crate::volume::{Existing, RbdSpec};
+
+/// The beginning of a target that is an image in a cluster.
+const RBD: &[u8] = b"rbd:";
 
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
     /// An id or its beginning, VOLUME, VOLUME@SNAPSHOT or VOLUME~N
     backup: String,
-    /// A file, a block device, or “-” for standard output
+    /// A file, a block device, “-” for standard output, or a new image of a Ceph cluster:
+    /// rbd:POOL/[NAMESPACE/]IMAGE
     #[arg(value_hint = ValueHint::FilePath)]
     target: OsString,
     /// Compare with the content of an existing target and write only differences
@@ -34,6 +42,8 @@ pub(super) struct RestoreArgs {
     /// Format to write
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Raw)]
     format: Format,
+    #[command(flatten)]
+    ceph: CephArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,10 +55,52 @@ enum Format {
 }
 
 impl RestoreArgs {
-    pub(super) fn into_action(self) -> Result<RepositoryAction, Failure> {
+    pub(super) fn into_action(
+        self,
+        environment: &Environment,
+    ) -> Result<RepositoryAction, Failure> {
+        if self.target.as_bytes().starts_with(RBD) {
+            let request = self.into_image(environment)?;
+            return Ok(RepositoryAction::RestoreImage(Box::new(request)));
+        }
         Ok(match self.format {
             Format::Raw => RepositoryAction::Restore(self.into_restore()?),
             Format::RbdDiff => RepositoryAction::ExportDiff(self.into_full_diff()?),
+        })
+    }
+
+    fn into_image(self, environment: &Environment) -> Result<RestoreImageRequest, Failure> {
+        let name = self
+            .target
+            .to_str()
+            .and_then(|text| text.strip_prefix("rbd:"));
+        let image = name
+            .and_then(RbdSpec::parse)
+            .filter(|spec| spec.snapshot.is_none());
+        let image = image.ok_or_else(|| {
+            Failure::usage(format!(
+                "“{}” does not name an image",
+                self.target.display()
+            ))
+            .hint("write rbd:POOL/IMAGE or rbd:POOL/NAMESPACE/IMAGE")
+        })?;
+        let options = [
+            self.in_place,
+            self.force,
+            self.keep_going,
+            self.format != Format::Raw,
+        ];
+        if options.contains(&true) {
+            return Err(Failure::usage(
+                "--in-place, --force, --keep-going and --format do not apply to an image of a \
+                 cluster",
+            )
+            .hint("leave them out, and name a new image"));
+        }
+        Ok(RestoreImageRequest {
+            backup: backup_selector(self.backup)?,
+            image,
+            cluster: self.ceph.into_options().into_settings(environment)?,
         })
     }
 

@@ -226,7 +226,19 @@ fn options_of_restore_decide_about_an_existing_target() {
         Existing::Replace
     );
     refused(&["restore", "v", "-", "--force"]);
-    refused(&["restore", "v", "rbd:p/i"]);
+    let image = action(&["restore", "v", "rbd:p/i"]);
+    assert!(matches!(image, RepositoryAction::RestoreImage(request) if request.image.image == "i"));
+    for args in [
+        &["restore", "v", "rbd:p/i@s"][..],
+        &["restore", "v", "rbd:i"],
+        &["restore", "v", "rbd:p/i", "--force"],
+        &["restore", "v", "rbd:p/i", "--in-place"],
+        &["restore", "v", "rbd:p/i", "--keep-going"],
+        &["restore", "v", "rbd:p/i", "--format", "rbd-diff"],
+        &["restore", "v", "rbd:p/i", "--rbd-command", ""],
+    ] {
+        refused(args);
+    }
     refused(&["restore", "", "f"]);
 }
 

@@ -37,7 +37,7 @@ impl Images {
             self.state(console, spec)?;
             return Ok(vec![spec.clone()]);
         }
-        let pools = self.client.pools(cancel)?;
+        let pools = self.client.pool_names(cancel)?;
         let pools = pools
             .iter()
             .filter(|pool| matches_pattern(&spec.pool, pool));

@@ -18,6 +18,7 @@ use super::label::label;
 use super::list::list;
 use super::prune::prune;
 use super::restore::restore;
+use super::restore_image::restore_image;
 use super::show::show;
 use super::stats::stats;
 
@@ -33,6 +34,7 @@ pub(crate) fn run_in_repository(
         RepositoryAction::Show { backup } => show(console, settings, &backup),
         RepositoryAction::Compare { a, b } => compare(console, settings, &a, &b),
         RepositoryAction::Restore(request) => restore(console, settings, &request),
+        RepositoryAction::RestoreImage(request) => restore_image(console, settings, *request),
         RepositoryAction::ExportDiff(request) => export_diff(console, settings, request),
         RepositoryAction::Forget(request) => forget(console, settings, request),
         RepositoryAction::Prune { request, dry_run } => prune(console, settings, request, dry_run),

@@ -19,6 +19,7 @@ mod label;
 mod list;
 mod prune;
 mod restore;
+mod restore_image;
 mod show;
 mod stats;
 

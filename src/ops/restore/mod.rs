@@ -3,12 +3,14 @@
 mod examine;
 mod fill;
 mod holes;
+mod live;
 mod samples;
 mod task;
 mod write;
 mod write_units;
 
 pub use holes::OnDamage;
+pub use live::restore_image;
 pub use task::RestoreReport;
 pub use write::{restore, restore_despite};
 

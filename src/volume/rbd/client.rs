@@ -40,6 +40,7 @@ pub struct RbdOptions {
 pub struct RbdClient {
     options: RbdOptions,
     fsid: OnceLock<String>,
+    pools: OnceLock<Vec<Pool>>,
 }
 
 impl RbdClient {
@@ -49,6 +50,7 @@ impl RbdClient {
         Self {
             options,
             fsid: OnceLock::new(),
+            pools: OnceLock::new(),
         }
     }
 
@@ -70,24 +72,33 @@ impl RbdClient {
 
     /// Returns the number of a pool.
     pub fn pool_id(&self, pool: &str, cancel: &Cancel) -> Result<u64, RbdError> {
-        let request = format!("find the pool {pool}");
-        let pools: Vec<Pool> = Self::ask_json(
-            self.ceph(&["osd", "lspools", "--format=json"]),
-            &request,
-            cancel,
-        )?;
-        let found = pools.into_iter().find(|found| found.poolname == pool);
-        let missing = || RbdError::new(RbdErrorKind::NotFound, &request, "there is no such pool");
+        let missing = || {
+            let request = format!("find the pool {pool}");
+            RbdError::new(RbdErrorKind::NotFound, request, "there is no such pool")
+        };
+        let found = self
+            .pools(cancel)?
+            .iter()
+            .find(|found| found.poolname == pool);
         Ok(found.ok_or_else(missing)?.poolnum)
     }
 
     /// Returns the names of all pools, sorted.
-    pub fn pools(&self, cancel: &Cancel) -> Result<Vec<String>, RbdError> {
-        let ceph = self.ceph(&["osd", "lspools", "--format=json"]);
-        let pools: Vec<Pool> = Self::ask_json(ceph, "list the pools", cancel)?;
-        let mut names: Vec<_> = pools.into_iter().map(|pool| pool.poolname).collect();
+    pub fn pool_names(&self, cancel: &Cancel) -> Result<Vec<String>, RbdError> {
+        let pools = self.pools(cancel)?.iter();
+        let mut names: Vec<_> = pools.map(|pool| pool.poolname.clone()).collect();
         names.sort();
         Ok(names)
+    }
+
+    /// Returns all pools. Asks the cluster once, since each start of `ceph` takes half a second.
+    fn pools(&self, cancel: &Cancel) -> Result<&[Pool], RbdError> {
+        if let Some(pools) = self.pools.get() {
+            return Ok(pools);
+        }
+        let ceph = self.ceph(&["osd", "lspools", "--format=json"]);
+        let pools = Self::ask_json(ceph, "list the pools", cancel)?;
+        Ok(self.pools.get_or_init(|| pools))
     }
 
     /// Returns the names of all images of a pool or namespace, sorted.

@@ -1,11 +1,14 @@
 //! One image of a cluster: its state, its snapshots, and its changes.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 
 use super::client::{RbdClient, option};
 use super::error::{RbdError, RbdErrorKind};
 use super::export::RbdExport;
-use super::json::{Info, SnapshotItem, feature_bits};
+use super::import::RbdImport;
+use super::json::{Ignored, Info, SnapshotItem, Status, feature_bits, feature_names};
 use super::spec::RbdSpec;
 use crate::base::Cancel;
 use crate::format::{ByteString, ImageMetadata, RbdIdentity, RbdImage};
@@ -194,6 +197,93 @@ impl<'a> LiveImage<'a> {
             .map(|(k, v)| (bytes(k), bytes(v)))
             .collect();
         Ok((!entries.is_empty()).then_some(ImageMetadata(entries)))
+    }
+
+    /// Makes the image with this size in bytes. For parameters that are not set, Ceph uses its
+    /// defaults.
+    pub fn create(
+        &self,
+        size: u64,
+        parameters: &RbdImage,
+        cancel: &Cancel,
+    ) -> Result<(), RbdError> {
+        let mut rbd = self.client.rbd_on(&["create"], &self.spec);
+        rbd.arg(format!("--size={size}B"));
+        // Others are no sizes of objects, and Ceph would refuse them.
+        let object = parameters
+            .order
+            .and_then(|order| 1_u64.checked_shl(order.into()));
+        rbd.args(object.map(|bytes| format!("--object-size={bytes}B")));
+        let names = parameters.features.map(feature_names).into_iter().flatten();
+        rbd.args(names.map(|name| option("image-feature", name)));
+        if let (Some(unit), Some(count)) = (parameters.stripe_unit, parameters.stripe_count) {
+            rbd.arg(format!("--stripe-unit={unit}B"));
+            rbd.arg(format!("--stripe-count={count}"));
+        }
+        let request = format!("make the image {}", self.name());
+        if let Some(pool) = &parameters.data_pool {
+            let unusable = || {
+                let why = "the name of its data pool is not valid UTF-8";
+                RbdError::new(RbdErrorKind::BadArgument, &request, why)
+            };
+            let pool = pool.bytes().and_then(|bytes| String::from_utf8(bytes).ok());
+            rbd.arg(option("data-pool", pool.ok_or_else(unusable)?));
+        }
+        RbdClient::ask(rbd, request, cancel).map(drop)
+    }
+
+    /// Fails unless the image has no data, no snapshots and no users. Fails with
+    /// [`RbdErrorKind::NotFound`] if there is no such image.
+    pub fn require_empty(&self, cancel: &Cancel) -> Result<(), RbdError> {
+        self.info(None, cancel)?;
+        let refuse = |why| {
+            let request = format!("restore to the image {}", self.name());
+            Err(RbdError::new(RbdErrorKind::Exists, request, why))
+        };
+        if !self.snapshots(cancel)?.is_empty() {
+            return refuse("it exists and has snapshots");
+        }
+        let request = format!("see whether {} is in use", self.name());
+        let mut rbd = self.client.rbd_on(&["status"], &self.spec);
+        rbd.arg("--format=json");
+        let status: Status = RbdClient::ask_json(rbd, &request, cancel)?;
+        if !status.watchers.is_empty() {
+            return refuse("it exists and is in use");
+        }
+        let request = format!("find the data of {}", self.name());
+        let mut rbd = self.client.rbd_on(&["diff"], &self.spec);
+        rbd.arg("--format=json");
+        let extents: Vec<Ignored> = RbdClient::ask_json(rbd, &request, cancel)?;
+        if extents.is_empty() {
+            Ok(())
+        } else {
+            refuse("it exists and has data")
+        }
+    }
+
+    /// Starts to write a diff into the image.
+    pub fn import(&self, cancel: &Cancel) -> Result<RbdImport, RbdError> {
+        let mut rbd = self.client.rbd_on(&["import-diff"], &self.spec);
+        rbd.args(["--no-progress", "--path=-"]);
+        let request = format!("write to the image {}", self.name());
+        RbdImport::start(rbd, request, cancel)
+    }
+
+    /// Sets one value of the metadata of the image.
+    pub fn set_metadata(
+        &self,
+        key: &ByteString,
+        value: &ByteString,
+        cancel: &Cancel,
+    ) -> Result<(), RbdError> {
+        let mut rbd = self.client.rbd_on(&["image-meta", "set"], &self.spec);
+        // The bytes may be any, so that the pair may look like options.
+        rbd.arg("--");
+        for text in [key, value] {
+            rbd.arg(OsString::from_vec(text.bytes().unwrap_or_default()));
+        }
+        let request = format!("set the metadata “{key}” of {}", self.name());
+        RbdClient::ask(rbd, request, cancel).map(drop)
     }
 
     /// Starts to export the changes from one snapshot, or from nothing, to another one.

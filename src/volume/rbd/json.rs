@@ -32,6 +32,17 @@ pub(super) struct Mirroring {
     pub(super) primary: Option<bool>,
 }
 
+/// `rbd status`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Status {
+    #[serde(default)]
+    pub(super) watchers: Vec<Ignored>,
+}
+
+/// An item whose members do not matter.
+#[derive(Debug, Deserialize)]
+pub(super) struct Ignored {}
+
 /// An item of `rbd snap ls`.
 #[derive(Debug, Deserialize)]
 pub(super) struct SnapshotItem {
@@ -93,6 +104,21 @@ pub(super) fn feature_bits(names: &[String]) -> u64 {
     known.map(|(_, bit)| bit).sum()
 }
 
+/// Returns the names of those features that can be chosen when an image is made.
+pub(super) fn feature_names(bits: u64) -> impl Iterator<Item = &'static str> {
+    const CHOSEN: [&str; 6] = [
+        "layering",
+        "exclusive-lock",
+        "object-map",
+        "fast-diff",
+        "deep-flatten",
+        "journaling",
+    ];
+    let set = FEATURES.iter().filter(move |(_, bit)| bits & bit != 0);
+    set.map(|(name, _)| *name)
+        .filter(|name| CHOSEN.contains(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +135,11 @@ mod tests {
         .unwrap();
         assert_eq!(info.id.as_deref(), Some("1021af26ba07"));
         assert_eq!(feature_bits(&info.features), 1 + 4 + 8 + 16);
+        let names: Vec<_> = feature_names(u64::MAX).collect();
+        assert_eq!(
+            (names.len(), names[0], names[5]),
+            (6, "layering", "journaling")
+        );
         assert_eq!(info.mirroring.unwrap().primary, Some(false));
         let snapshots: Vec<SnapshotItem> = serde_json::from_str(
             r#"[{"id":4,"name":"s","size":1,"protected":"true","timestamp":"Sat"},

@@ -1,7 +1,7 @@
 //! Runs of `rbd` and `ceph`.
 
 use std::io::{self, ErrorKind, Read};
-use std::process::{ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,11 +23,20 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Starts the program.
-    pub(super) fn start(mut command: Command, request: String) -> Result<Self, RbdError> {
+    /// Starts the program without standard input.
+    pub(super) fn start(command: Command, request: String) -> Result<Self, RbdError> {
+        Self::start_with(command, request, Stdio::null())
+    }
+
+    /// Starts the program with a pipe as its standard input.
+    pub(super) fn start_with_input(command: Command, request: String) -> Result<Self, RbdError> {
+        Self::start_with(command, request, Stdio::piped())
+    }
+
+    fn start_with(mut command: Command, request: String, input: Stdio) -> Result<Self, RbdError> {
         command.stderr(Stdio::piped());
         let failed = |error| RbdError::io(RbdErrorKind::NotStarted, &request, error);
-        let mut output = ChildOutput::start(&mut command).map_err(failed)?;
+        let mut output = ChildOutput::start_with(&mut command, input).map_err(failed)?;
         let errors = match output.take_stderr() {
             Some(pipe) => Some(
                 thread::Builder::new()
@@ -41,6 +50,11 @@ impl Run {
             errors,
             request,
         })
+    }
+
+    /// Returns the pipe to the program; none the second time.
+    pub(super) fn take_input(&mut self) -> Option<ChildStdin> {
+        self.output.take_stdin()
     }
 
     pub(super) fn request(&self) -> &str {
@@ -144,7 +158,7 @@ mod tests {
 
     #[test]
     fn many_error_messages_do_not_block_the_program() {
-        let script = "yes 'an error' | head -c 1000000 >&2; echo last >&2; exit 5";
+        let script = "yes 'an error' | head -c 1000000 >&2; echo >&2; echo last >&2; exit 5";
         let error = run(script, LONG).unwrap_err().to_string();
         assert!(error.contains(": last (exit status: 5)"), "{error}");
     }
@@ -162,7 +176,7 @@ mod tests {
         let stat = || std::fs::read_to_string(format!("/proc/{}/stat", sleep.trim()));
         // It is a zombie until its new parent reaps it.
         while stat().is_ok_and(|stat| !stat.contains(") Z ")) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "it still runs");
+            assert!(begun.elapsed() < Duration::from_mins(1), "it still runs");
             thread::sleep(Duration::from_millis(10));
         }
     }

@@ -168,9 +168,6 @@ impl<'a> DiffChain<'a> {
                 size: header.size,
             });
         }
-        if let Some(export) = &self.export {
-            export.require(self.info.name, &header)?;
-        }
         not_empty(self.options, self.info.name, header.size)?;
         let started = Timestamp::now();
         let to = header.to.as_ref().map(|to| ByteString::from(&to[..]));

@@ -9,19 +9,19 @@ const KIND: &str = "rbd";
 const CRASH: &str = "crash";
 
 /// The image and the snapshots of an export, as the cluster described them.
-pub(in crate::ops::backup) struct ExportInfo {
+pub(crate) struct ExportInfo {
     /// The image and the snapshot.
-    pub(in crate::ops::backup) identity: RbdIdentity,
-    pub(in crate::ops::backup) image: RbdImage,
-    pub(in crate::ops::backup) metadata: Option<ImageMetadata>,
+    pub(crate) identity: RbdIdentity,
+    pub(crate) image: RbdImage,
+    pub(crate) metadata: Option<ImageMetadata>,
     /// The snapshot from which the diff starts; none if it is a full one.
-    pub(in crate::ops::backup) from: Option<String>,
+    pub(crate) from: Option<String>,
     /// The snapshot to which it leads.
-    pub(in crate::ops::backup) to: String,
+    pub(crate) to: String,
     /// The size of the image in this snapshot, in bytes.
-    pub(in crate::ops::backup) size: u64,
+    pub(crate) size: u64,
     /// Whether this snapshot is protected.
-    pub(in crate::ops::backup) protected: bool,
+    pub(crate) protected: bool,
 }
 
 impl ExportInfo {

@@ -133,6 +133,9 @@ fn ingest(
     let mut present: Option<Present<'_>> = None;
     let mut links: Vec<Link<'_>> = Vec::new();
     while let Some(header) = reader.next_diff().map_err(reading(name))? {
+        if let Some(export) = &chain.export {
+            export.require(name, &header)?;
+        }
         let base = match links.last() {
             Some(before) => Base::On(before.as_ancestor(links.len() - 1)),
             None => chain.first_base(&header)?,

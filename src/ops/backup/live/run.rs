@@ -167,13 +167,14 @@ fn export(
     }
 }
 
-/// Reads the metadata of the image. Metadata that is not text is left out, with a notice.
+/// Reads the metadata of the image. It is left out, with a notice, if it is not text, or if the
+/// user may only read the image: Ceph opens an image for writing to list its metadata.
 fn metadata(
     image: &LiveImage<'_>,
     context: &Context<'_>,
 ) -> Result<Option<ImageMetadata>, OpsError> {
     match image.metadata(context.cancel) {
-        Err(error) if error.kind == RbdErrorKind::BadAnswer => {
+        Err(error) if matches!(error.kind, RbdErrorKind::BadAnswer | RbdErrorKind::Denied) => {
             let problem = error.to_string();
             notice(image, ImageEvent::NoMetadata { problem }, context);
             Ok(None)

@@ -1,6 +1,5 @@
 //! The snapshots that this program makes to find out later what has changed.
 
-use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -64,25 +63,34 @@ impl<'a> TrackingSnapshot<'a> {
         loop {
             let name = name_at(Timestamp::now(), project.id);
             let made = image.create_snapshot(&name, context.cancel);
-            match made {
-                Err(error) if error.kind == RbdErrorKind::Exists && attempts < ATTEMPTS => {
+            match made.as_ref().map_err(|error| error.kind) {
+                Err(RbdErrorKind::Exists) if attempts < ATTEMPTS => {
                     attempts += 1;
-                    thread::sleep(Duration::from_secs(1));
+                    context.cancel.sleep(Duration::from_secs(1))?;
+                    continue;
                 }
-                Err(error) if error.kind == RbdErrorKind::Exists => return Err(error.into()),
-                made => {
+                // The cluster has refused it.
+                Err(
+                    RbdErrorKind::Exists
+                    | RbdErrorKind::NotStarted
+                    | RbdErrorKind::NotFound
+                    | RbdErrorKind::Denied
+                    | RbdErrorKind::BadArgument,
+                ) => {}
+                // Even if this failed, the cluster may have made the snapshot, or may be about to.
+                // Then it is removed.
+                _ => {
                     let snapshot = Self {
                         image,
                         context,
                         name,
                         kept: false,
                     };
-                    // Even if this failed, the cluster may have made the snapshot: then it is
-                    // removed.
                     made?;
                     return Ok(snapshot);
                 }
             }
+            made?;
         }
     }
 

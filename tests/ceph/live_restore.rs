@@ -1,0 +1,166 @@
+//! Restores to images in the cluster: `restore BACKUP rbd:POOL/IMAGE`.
+
+use serde_json::Value;
+
+use super::live::{Live, data, image};
+
+const MIB: u64 = 1 << 20;
+
+impl Live {
+    fn info(&self, image: &str) -> Value {
+        let info = self.cluster.rbd(&["info", "--format", "json", image]);
+        serde_json::from_slice(&info).unwrap()
+    }
+
+    /// Asserts that an image has the content of another image or snapshot.
+    #[track_caller]
+    fn same(&self, image: &str, other: &str) {
+        assert_eq!(
+            self.cluster.digest(image),
+            self.cluster.digest(other),
+            "{image}"
+        );
+    }
+}
+
+#[test]
+fn a_restored_image_has_the_content_and_the_parameters_of_the_one_that_was_backed_up() {
+    let Some(live) = Live::with_pool("live-back") else {
+        return;
+    };
+    let (cluster, world) = (&live.cluster, &live.world);
+    cluster.make_pool("live-back-data");
+    cluster.make_pool("live-else");
+    cluster.rbd(&["namespace", "create", "live-else/ns"]);
+    let name = "live-back/img";
+    let options = ["--object-size", "1M", "--data-pool", "live-back-data"];
+    let stripes = ["--stripe-unit", "65536", "--stripe-count", "4"];
+    let features = ["--image-feature", "layering,exclusive-lock"];
+    let options = [&options[..], &stripes, &features].concat();
+    let mut img = image(cluster, name, &options);
+    img.change(8 * MIB + 512, vec![data(2 * MIB, 3)]);
+    cluster.rbd(&["image-meta", "set", name, "--", "owner", "-a b=✓"]);
+    live.backs_up(name, &[]);
+    let snapshot = format!("{name}@{}", live.tracking(name));
+    for target in ["live-back/again", "live-else/a b", "live-else/ns/img"] {
+        let summary = world.json_one(&["restore", name, &format!("rbd:{target}")], "summary");
+        assert_eq!(summary["target"], format!("rbd:{target}"));
+        assert!(
+            summary["bytes_written"].as_u64() < Some(4 * MIB),
+            "it is sparse: {summary}"
+        );
+        live.same(target, &snapshot);
+        assert!(live.snapshots(target).is_empty());
+        let (restored, original) = (live.info(target), live.info(name));
+        for field in [
+            "size",
+            "order",
+            "features",
+            "data_pool",
+            "stripe_unit",
+            "stripe_count",
+        ] {
+            assert_eq!(restored[field], original[field], "{target}: {field}");
+        }
+        let metadata = cluster.rbd(&["image-meta", "list", "--format", "json", target]);
+        let metadata: Value = serde_json::from_slice(&metadata).unwrap();
+        assert_eq!(metadata, serde_json::json!({"owner": "-a b=✓"}));
+    }
+    // Only data is allocated.
+    let extents = cluster.rbd(&["diff", "--format", "json", "live-back/again"]);
+    let extents: Vec<Value> = serde_json::from_slice(&extents).unwrap();
+    let allocated: u64 = extents.iter().map(|e| e["length"].as_u64().unwrap()).sum();
+    assert!(allocated <= MIB, "{allocated}");
+    // A restored image is another one, and is not confused with the first.
+    let (_, notes) = live.backs_up("live-back/again", &[]);
+    assert!(notes.contains("this is its first backup"), "{notes}");
+}
+
+#[test]
+fn a_backup_of_a_file_is_restored_to_a_new_or_to_an_empty_image() {
+    let Some(live) = Live::with_pool("live-file") else {
+        return;
+    };
+    let (cluster, world) = (&live.cluster, &live.world);
+    let content = [vec![7; 100_000], vec![0; 900_000], vec![9; 5000]].concat();
+    let file = world.write("disk.img", &content);
+    world.ok(&["backup", &file]);
+    world.ok(&["restore", "disk.img", "rbd:live-file/new"]);
+    cluster.rbd(&[
+        "create",
+        "live-file/empty",
+        "--size",
+        "64M",
+        "--object-size",
+        "512K",
+    ]);
+    world.ok(&["restore", "disk.img", "rbd:live-file/empty"]);
+    for image in ["live-file/new", "live-file/empty"] {
+        assert_eq!(cluster.digest(image), blake3::hash(&content), "{image}");
+    }
+    assert_eq!(
+        live.info("live-file/empty")["order"],
+        19,
+        "it keeps its parameters"
+    );
+}
+
+#[test]
+fn an_image_that_has_data_or_snapshots_is_not_touched() {
+    let Some(live) = Live::with_pool("live-full") else {
+        return;
+    };
+    let (cluster, world) = (&live.cluster, &live.world);
+    image(cluster, "live-full/img", &[]);
+    let file = world.write("disk.img", &vec![1; 70_000]);
+    world.ok(&["backup", &file]);
+    world.ok(&["backup", "--command", "echo stream", "--volume", "stream"]);
+    let before = cluster.digest("live-full/img");
+    cluster.rbd(&["create", "live-full/snap", "--size", "8M"]);
+    cluster.rbd(&["snap", "create", "--no-progress", "live-full/snap@mine"]);
+    for (backup, target, code, expected) in [
+        ("disk.img", "rbd:live-full/img", 1, "it exists and has data"),
+        (
+            "disk.img",
+            "rbd:live-full/snap",
+            1,
+            "it exists and has snapshots",
+        ),
+        ("disk.img", "rbd:nowhere/img", 1, "could not make the image"),
+        ("stream", "rbd:live-full/new", 1, "is a stream and no image"),
+        (
+            "disk.img",
+            "rbd:live-full/img@mine",
+            2,
+            "does not name an image",
+        ),
+        ("disk.img", "rbd:img", 2, "does not name an image"),
+    ] {
+        let error = world.fails(&["restore", backup, target], code);
+        assert!(error.contains(expected), "{target}: {error}");
+    }
+    world.fails(&["restore", "disk.img", "rbd:live-full/img", "--force"], 2);
+    world.fails(
+        &["restore", "disk.img", "rbd:live-full/img", "--in-place"],
+        2,
+    );
+    assert_eq!(cluster.digest("live-full/img"), before);
+    let images = cluster.rbd(&["ls", "live-full"]);
+    assert_eq!(String::from_utf8(images).unwrap(), "img\nsnap\n");
+    // The program fails in the middle: that is no success.
+    let script = world.at("rbd-fails");
+    let text = "#!/bin/bash\ncase \"$*\" in *import-diff*) head -c 100 >/dev/null; echo 'rbd: full' \
+        >&2; exit 28;; esac\nexec rbd \"$@\"\n";
+    std::fs::write(&script, text).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, mode).unwrap();
+    let args = [
+        "restore",
+        "disk.img",
+        "rbd:live-full/new",
+        "--rbd-command",
+        &script,
+    ];
+    let error = world.fails(&args, 1);
+    assert!(error.contains("full (exit status: 28)"), "{error}");
+}
