@@ -16,7 +16,8 @@ PASSWORD = "correct horse battery"
 class Program:
     """Where one program keeps its files, and the command line of each step.
 
-    `bin` is the directory that holds the program, `dir` everything that a repetition leaves behind.
+    `bin` is the directory that holds the program. `dir` is the directory that holds everything that
+    a repetition of a benchmark leaves behind.
     """
 
     def __init__(self, work):

@@ -33,11 +33,11 @@ pub(crate) const COMPRESSED: u8 = 16;
 /// A mark names all packs and segments.
 pub(crate) const MARKED: u8 = 32;
 
-/// Stored as they are.
+/// The bytes of a node, stored uncompressed.
 pub(crate) const NODE: u8 = 0;
-/// Stored compressed.
+/// The bytes of a node, stored compressed if that saves space.
 pub(crate) const NODE_ZSTD: u8 = 1;
-/// Stored as they are.
+/// The bytes of a chunk, stored uncompressed unless [`COMPRESSED`] is set.
 pub(crate) const CHUNK: u8 = 2;
 /// A `u16` plain length and a Zstandard frame, which may be invalid.
 pub(crate) const CHUNK_ZSTD: u8 = 3;

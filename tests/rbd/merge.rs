@@ -171,7 +171,7 @@ fn all_diffs_of_a_v2_stream_are_merged() {
 }
 
 #[test]
-fn diffs_that_do_not_follow_each_other_are_refused_by_name() {
+fn an_error_names_the_diffs_that_do_not_follow_each_other() {
     let refused = |names: &[&str]| match merge_fixtures(names) {
         Err(error @ OpsError::NotFollowing { .. }) => error.to_string(),
         other => panic!("{other:?}"),

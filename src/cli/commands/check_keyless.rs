@@ -53,7 +53,8 @@ fn read_statement(given: &str) -> Result<Statement, Failure> {
         (given.to_owned(), "the statement".to_owned())
     } else {
         let failed = |why: &str| {
-            Failure::usage(format!("could not read the statement in {given}: {why}")).hint(
+            let text = format!("could not read the statement in {given}: {why}");
+            Failure::new(Code::Failed, text).hint(
                 "give the line that begins with CUTTLEBONE:HEAD, or the name of a file with it",
             )
         };

@@ -120,7 +120,7 @@ impl Finding {
     }
 
     /// Converts an error into the finding about the object that is damaged.
-    pub(in crate::ops) fn from_error(problem: RepoError) -> Self {
+    pub(crate) fn from_error(problem: RepoError) -> Self {
         match problem {
             RepoError::Damaged { object, .. } => Self::ObjectDamaged {
                 object,

@@ -56,8 +56,8 @@ struct NamedPack {
     listing: PackListing,
 }
 
-/// Proof that all packs of a run and the segments that name them are durable. Needed to commit a
-/// record.
+/// Proof that all packs that a writer stored, and the segments that name them, are durable. Needed
+/// to commit a record.
 #[derive(Debug)]
 pub struct IndexStored(());
 
@@ -85,9 +85,9 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Stores packs until the channel closes. Passes the buffers of each pack to `spent`, the plain
-    /// bytes of the chunks in it to `durable` once it is, and the ids that the index has from now
-    /// on to `indexed`. Returns the number of stored bytes.
+    /// Stores packs until the channel closes. Passes the buffers of each pack to `spent`. Once a
+    /// pack is durable, passes the number of plain bytes of its chunks to `durable`. Once a segment
+    /// is stored, passes the ids in it to `indexed`. Returns the number of stored bytes.
     pub(super) fn run(
         mut self,
         packs: &Receiver<ToWriter>,
@@ -167,7 +167,8 @@ impl<'a> Writer<'a> {
                     durable(stored.iter().map(PackStored::plain).sum());
                     self.note(stored, indexed)
                 }) {
-                    // Stop receiving, since workers may wait for the bytes of this pack.
+                    // Stop receiving, so that the writer ends and its budget is closed: workers may
+                    // wait for bytes of the budget that a failed pack never gives back.
                     more = false;
                     failed.get_or_insert(error);
                 }
@@ -226,7 +227,8 @@ impl<'a> Writer<'a> {
         let random = *pack.random.as_bytes();
         let head = PackHead { random }.encode();
         let project = self.index.project();
-        // Hash all bytes in one pass. The contents repeat the hash of the bytes before them.
+        // Hash all bytes in one pass. The sealed contents include the hash of the bytes before
+        // them.
         let mut hasher = ObjectHasher::default();
         let before = joined(&head, &pack.parts, &[]);
         for part in &before {
