@@ -59,8 +59,8 @@ impl RawImage {
         self.identity.kind
     }
 
-    /// Returns how the image is used in a way that may change it while it is read, if it is a
-    /// device: a sentence without a stop. The system does not tell all.
+    /// Returns how the image is used in a way that may change it while it is read, as a sentence
+    /// without a full stop. The system does not tell all.
     #[must_use]
     pub fn writer(&self) -> Option<String> {
         writer_of(&self.file.metadata().ok()?)

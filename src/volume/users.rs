@@ -13,18 +13,39 @@ use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 use super::mounts::{Mount, mounts, unescape};
 use super::sys::open_image;
 
-/// Returns a use of a block device, or of one of its partitions, that may change it while it is
-/// read: it is mounted for writing, or used as swap. `None` for a file.
+/// The maximum number of devices on top of each other that are followed.
+const LAYERS_MAX: u32 = 8;
+
+/// Returns a use of a device or file that may change it while it is read, as a sentence without a
+/// full stop: it is in use as swap space, or mounted for writing. That may be one of its
+/// partitions, a device on top of it such as a logical volume, or a loop device.
 pub(super) fn writer_of(of: &Metadata) -> Option<String> {
-    if !of.file_type().is_block_device() {
-        return None;
+    if of.file_type().is_block_device() {
+        return written_through(&in_sysfs(of), LAYERS_MAX).or_else(|| swap(of));
     }
-    let parts = parts_of(&in_sysfs(of)).into_iter();
-    let writes = |(_, mount): &(String, Mount)| !mount.is_read_only;
-    let mount = parts.filter_map(|part| part.mount()).find(writes);
-    mount
-        .map(|(prefix, mount)| format!("{prefix}mounted at {}", mount.at.display()))
-        .or_else(|| swap(of))
+    let device = loop_of(of)?;
+    let user = written_through(&device, LAYERS_MAX)?;
+    let name = device.file_name()?.display();
+    Some(format!("the device /dev/{name} is attached to it: {user}"))
+}
+
+/// Finds a mount for writing of a device, of its partitions, and of devices on top of these. The
+/// kernel describes the device in `directory`.
+fn written_through(directory: &Path, layers: u32) -> Option<String> {
+    for part in parts_of(directory) {
+        let mount = part.mount().filter(|(_, mount)| !mount.is_read_only);
+        if let Some((prefix, mount)) = mount {
+            return Some(format!("{prefix}mounted at {}", mount.at.display()));
+        }
+        let layers = layers.checked_sub(1)?;
+        for holder in entries(&part.directory.join("holders")) {
+            let name = holder.file_name().unwrap_or_default().display();
+            if let Some(user) = written_through(&holder, layers) {
+                return Some(format!("{}held by the device {name}: {user}", part.prefix));
+            }
+        }
+    }
+    None
 }
 
 /// Opens an existing file or block device to change it. Fails with [`VolumeErrorKind::Busy`] if any
@@ -145,16 +166,23 @@ fn swap(of: &Metadata) -> Option<String> {
     is_swap.then(|| "it is in use as swap space".to_owned())
 }
 
-/// Finds the loop device to which a file or device is attached.
+/// Describes the loop device to which a file or device is attached.
 fn attached(of: &Metadata) -> Option<String> {
-    entries(Path::new("/sys/block"))
-        .into_iter()
-        .find_map(|device| {
-            let backing = fs::read_to_string(device.join("loop/backing_file")).ok()?;
-            let backing = Path::new(backing.strip_suffix('\n').unwrap_or(&backing));
-            let name = device.file_name()?.display();
-            same(of, backing).then(|| format!("the device /dev/{name} is attached to it"))
+    let device = loop_of(of)?;
+    let name = device.file_name()?.display();
+    Some(format!("the device /dev/{name} is attached to it"))
+}
+
+/// Finds the loop device to which a file or device is attached. Returns the directory in which the
+/// kernel describes the loop device.
+fn loop_of(of: &Metadata) -> Option<PathBuf> {
+    entries(Path::new("/sys/block")).into_iter().find(|device| {
+        let backing = fs::read_to_string(device.join("loop/backing_file"));
+        backing.is_ok_and(|backing| {
+            let backing = backing.strip_suffix('\n').unwrap_or(&backing);
+            same(of, Path::new(backing))
         })
+    })
 }
 
 /// Returns whether a path leads to this file or device.
@@ -178,8 +206,31 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::device_user;
+    use super::{LAYERS_MAX, device_user, mounts, written_through};
     use std::fs;
+
+    #[test]
+    fn a_mount_of_a_device_on_top_of_others_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let [disk, volume] = ["sda", "dm-3"].map(|name| directory.path().join(name));
+        fs::create_dir_all(disk.join("sda1/holders")).unwrap();
+        fs::write(disk.join("sda1/partition"), "1\n").unwrap();
+        fs::create_dir(&volume).unwrap();
+        std::os::unix::fs::symlink(&volume, disk.join("sda1/holders/dm-3")).unwrap();
+        assert_eq!(written_through(&disk, LAYERS_MAX), None);
+
+        let mounted = mounts().into_iter().find(|mount| !mount.is_read_only);
+        let device = mounted.unwrap().device;
+        fs::write(volume.join("dev"), format!("{device}\n")).unwrap();
+        let user = written_through(&disk, LAYERS_MAX).unwrap();
+        let expected = "its partition sda1 is held by the device dm-3: it is mounted at ";
+        assert!(user.starts_with(expected), "{user}");
+        // A loop of devices has an end.
+        fs::create_dir(volume.join("holders")).unwrap();
+        std::os::unix::fs::symlink(&disk, volume.join("holders/sda")).unwrap();
+        fs::remove_file(volume.join("dev")).unwrap();
+        assert_eq!(written_through(&disk, LAYERS_MAX), None);
+    }
 
     #[test]
     fn a_device_on_top_of_a_device_or_of_its_partition_is_found() {

@@ -5,6 +5,7 @@
 use std::error::Error;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -387,4 +388,26 @@ fn an_upload_limit_is_kept_block_by_block() {
     let begun = Instant::now();
     store.put(&name("a"), &[&vec![1; 6 << 20]]).unwrap();
     assert!(begun.elapsed() > Duration::from_secs(1));
+}
+
+/// The server would wait for a program that writes to it.
+#[test]
+fn a_fifo_in_the_place_of_an_object_stalls_no_read_and_no_later_operation() {
+    let Some(server) = Sshd::start() else { return };
+    let store = open(&server);
+    store.put(&name("a/1"), &[b"content"]).unwrap();
+    let fifo = server.store().join("a/2");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    std::os::unix::fs::symlink("2", server.store().join("a/3")).unwrap();
+    let begun = Instant::now();
+    for object in ["a/2", "a/3"] {
+        let error = store.get(&name(object), 100).unwrap_err();
+        assert_eq!(error.kind, StorageErrorKind::NotAFile, "{error}");
+        let error = store.get_range(&name(object), 0, &mut [0; 4]).unwrap_err();
+        assert_eq!(error.kind, StorageErrorKind::NotAFile, "{error}");
+        assert_eq!(store.get(&name("a/1"), 100).unwrap(), b"content");
+    }
+    let limit = server.options().timeout;
+    assert!(begun.elapsed() < limit, "{:?}", begun.elapsed());
 }

@@ -209,7 +209,9 @@ impl Backend for SftpBackend {
         }
         let path = self.paths.at(directory);
         self.run(StorageOperation::List, directory, async |first| {
-            let names = listing::read_directory(&first, &path).await?.into_iter();
+            let allowance = listing::Allowance::new();
+            let names = listing::read_directory(&first, &path, &allowance).await?;
+            let names = names.into_iter();
             Ok(names
                 .filter(|(name, found)| found.is_directory() && Name::new(name.as_str()).is_ok())
                 .map(|(name, _)| name)

@@ -17,6 +17,7 @@ use super::error::SftpError;
 use super::options::SftpOptions;
 use super::ssh::{Processes, Ssh};
 use super::ssh_failure::not_connected;
+use super::window::Window;
 use crate::base::{Cancel, lock};
 use crate::storage::error::StorageErrorKind;
 
@@ -33,6 +34,7 @@ const ASK_TIMEOUT: Duration = Duration::from_mins(3);
 const TIMEOUT_WHEN_CANCELLED: Duration = Duration::from_secs(3);
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
+const FIFO: u32 = 0o010_000;
 const TYPE_MASK: u32 = 0o170_000;
 
 /// The extensions to version 3 of the protocol that a server offers.
@@ -186,9 +188,40 @@ impl Connection {
     }
 
     /// Opens a file for reading, or on some servers a directory.
+    ///
+    /// A server that opens a FIFO waits for its writer, and answers nothing meanwhile. So the
+    /// attributes are requested before, at the same time: this takes no further round trip. If it
+    /// is a FIFO, this ends the connection, since the request cannot be taken back.
     pub(super) async fn open_read(self: &Arc<Self>, path: &str) -> Result<File, SftpError> {
-        self.open_file(path, OpenFlags::READ, FileAttributes::empty())
-            .await
+        enum Answer {
+            Attributes(Result<Attributes, SftpError>),
+            Opened(Result<File, SftpError>),
+        }
+        let mut requests = Window::new();
+        requests
+            .begin(async { Answer::Attributes(self.target_attributes(path).await) })
+            .await;
+        requests
+            .begin(async {
+                let opened = self.open_file(path, OpenFlags::READ, FileAttributes::empty());
+                Answer::Opened(opened.await)
+            })
+            .await;
+        while let Some(answer) = requests.next().await {
+            match answer {
+                Answer::Attributes(Ok(found)) if found.is_fifo() => {
+                    self.state
+                        .lose("the server waits for the writer of a FIFO".to_owned());
+                    self.ssh.kill();
+                    let text = "a FIFO is in its place";
+                    return Err(SftpError::known(StorageErrorKind::NotAFile, text));
+                }
+                // The answer to the other request says more.
+                Answer::Attributes(_) => {}
+                Answer::Opened(opened) => return opened,
+            }
+        }
+        Err(SftpError::Lost(String::new()))
     }
 
     async fn open_file(
@@ -313,6 +346,10 @@ impl Attributes {
 
     pub(super) fn is_directory(&self) -> bool {
         self.mode.is_some_and(|mode| mode & TYPE_MASK == DIRECTORY)
+    }
+
+    fn is_fifo(&self) -> bool {
+        self.mode.is_some_and(|mode| mode & TYPE_MASK == FIFO)
     }
 
     pub(super) fn is_known(&self) -> bool {

@@ -25,14 +25,48 @@ const AT_ONCE: usize = 32;
 const AHEAD: usize = 2;
 const AHEAD_MORE: usize = 4;
 const AHEAD_MAX: usize = 64;
-/// Maximum number of names in a directory. An endless listing from a server must not fill the
-/// memory.
-const NAMES_MAX: usize = 10 << 20;
+/// Maximum number of bytes that one listing may take, of all its directories. An endless listing
+/// from a server must not fill the memory. This is enough for 4 million packs, or some 100 TiB.
+const BYTES_MAX: usize = 512 << 20;
+/// The bytes that a name takes, besides its own.
+const NAME_COST: usize = 64;
+/// Maximum length of a name, in bytes. No file system has longer ones.
+const NAME_LEN_MAX: usize = 255;
+
+/// The bytes that the names of a listing may still take.
+pub(super) struct Allowance(AtomicUsize);
+
+impl Allowance {
+    /// The allowance of one listing.
+    pub(super) fn new() -> Self {
+        Self(AtomicUsize::new(BYTES_MAX))
+    }
+
+    /// Counts a name. Fails if it is too long, or the listing has too many.
+    fn take(&self, name: &str) -> Result<(), SftpError> {
+        let too_large = |why| Err(SftpError::known(StorageErrorKind::TooLarge, why));
+        if name.len() > NAME_LEN_MAX {
+            return too_large("the server lists a name that is too long");
+        }
+        let cost = name.len() + NAME_COST;
+        let taken = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(cost)
+            });
+        match taken {
+            Ok(_) => Ok(()),
+            Err(_) => too_large("the server lists too many names"),
+        }
+    }
+}
 
 /// Returns the names in a directory with their attributes; none if there is no such directory.
+/// Takes their bytes from `allowance`.
 pub(super) async fn read_directory(
     connection: &Arc<Connection>,
     path: &str,
+    allowance: &Allowance,
 ) -> Result<Vec<(String, Attributes)>, SftpError> {
     let directory = match connection.open_directory(path).await {
         Err(error) if error.is(StatusCode::NoSuchFile) => return Ok(Vec::new()),
@@ -57,17 +91,14 @@ pub(super) async fn read_directory(
             match answer {
                 // Some servers end a listing this way.
                 Ok(next) if next.is_empty() => more = false,
-                Ok(next) => names.extend(next),
+                Ok(next) => {
+                    next.iter().try_for_each(|(name, _)| allowance.take(name))?;
+                    names.extend(next);
+                }
                 Err(error) if error.is(StatusCode::Eof) => more = false,
                 // The directory was removed meanwhile.
                 Err(error) if error.is(StatusCode::NoSuchFile) => more = false,
                 Err(error) => return Err(error),
-            }
-            if names.len() > NAMES_MAX {
-                return Err(SftpError::known(
-                    StorageErrorKind::TooLarge,
-                    "it has too many names",
-                ));
             }
         }
         ahead = AHEAD_MAX.min(ahead * AHEAD_MORE);
@@ -93,6 +124,7 @@ async fn walk(
     directory: &str,
 ) -> Result<Vec<(String, Attributes)>, SftpError> {
     let found = Mutex::new(Vec::new());
+    let allowance = Allowance::new();
     let mut level = vec![directory.to_owned()];
     while !level.is_empty() {
         let deeper = Mutex::new(Vec::new());
@@ -108,11 +140,13 @@ async fn walk(
         let next = AtomicUsize::new(0);
         let workers = level.len().min(AT_ONCE * connections.len().max(1));
         let (level_, next, deeper_, found_) = (&level, &next, &deeper, &found);
+        let allowance = &allowance;
         let results = all((0..workers).map(|worker| {
             let connection = connection(worker);
             async move {
                 while let Some(directory) = level_.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let names = read_directory(&connection, &paths.at(directory)).await?;
+                    let names =
+                        read_directory(&connection, &paths.at(directory), allowance).await?;
                     for (last, attributes) in names {
                         let path = join(directory, &last);
                         if attributes.is_directory() {
@@ -202,4 +236,22 @@ async fn clock(first: &PooledConnection, paths: &Paths) -> Result<u64, SftpError
     let now = found?.modified;
     removed?;
     Ok(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_fails_at_a_long_name_or_at_too_many_names() {
+        let allowance = Allowance::new();
+        allowance.take(&"x".repeat(NAME_LEN_MAX)).unwrap();
+        allowance.take(&"x".repeat(NAME_LEN_MAX + 1)).unwrap_err();
+        let name = "x".repeat(NAME_COST);
+        let mut names = 1;
+        while allowance.take(&name).is_ok() {
+            names += 1;
+        }
+        assert_eq!(names, BYTES_MAX / (2 * NAME_COST) - 2);
+    }
 }
