@@ -102,6 +102,45 @@ pub(crate) fn shortened(text: &str, columns: usize) -> String {
     head + "…" + &tail
 }
 
+/// Shortens a text to this many columns, with an ellipsis at its end. Cuts at the end of a word if
+/// any fits.
+pub(crate) fn cut_short(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let head = take(text.chars(), columns.saturating_sub(1));
+    let ends_word = text[head.len()..].starts_with(' ');
+    let word = head.rfind(' ').filter(|_| !ends_word);
+    let kept = word.map_or(&head[..], |end| &head[..end]);
+    kept.trim_end_matches([' ', ',']).to_owned() + "…"
+}
+
+/// Breaks lines at spaces so that they fit into this many columns. The rest of a line is indented
+/// by two columns more than its beginning. Longer words stay whole.
+pub(crate) fn wrapped(text: &str, columns: usize) -> String {
+    let mut result = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let words = line.trim_start_matches(' ');
+        let indent = line.len() - words.len();
+        let rest = " ".repeat(indent + 2);
+        result.push_str(&line[..indent]);
+        let (mut used, mut is_first) = (indent, true);
+        for word in words.split_inclusive(' ') {
+            let shown = width(word.trim_end_matches([' ', '\n']));
+            if !is_first && used + shown > columns && rest.len() + shown <= columns {
+                result.truncate(result.trim_end_matches(' ').len());
+                result.push('\n');
+                result.push_str(&rest);
+                used = rest.len();
+            }
+            result.push_str(word);
+            used += width(word.trim_end_matches('\n'));
+            is_first = false;
+        }
+    }
+    result
+}
+
 fn take(chars: impl Iterator<Item = char>, columns: usize) -> String {
     let mut used = 0;
     chars
@@ -147,6 +186,44 @@ mod tests {
         assert_eq!(shortened("日本語の名前", 6), "日…前");
         for columns in 0..12 {
             assert!(width(&shortened("日本abc語の名前", columns)) <= columns.max(1));
+        }
+    }
+
+    #[test]
+    fn labels_are_cut_at_the_end_of_a_word() {
+        for (columns, expected) in [(12, "a=1, b=word2"), (11, "a=1…"), (20, "a=1, b=word2")] {
+            assert_eq!(cut_short("a=1, b=word2", columns), expected);
+        }
+        let text = "env=prod, tier=database";
+        for (columns, expected) in [
+            (22, "env=prod…"),
+            (17, "env=prod…"),
+            (10, "env=prod…"),
+            (9, "env=prod…"),
+            (8, "env=pro…"),
+            (1, "…"),
+        ] {
+            assert_eq!(cut_short(text, columns), expected, "{columns}");
+        }
+        assert_eq!(cut_short("日本語 名前", 8), "日本語…");
+    }
+
+    #[test]
+    fn long_lines_are_broken_at_spaces_and_words_stay_whole() {
+        let text = "error: one two three\n  next: four five six\nshort\n";
+        assert_eq!(
+            wrapped(text, 14),
+            "error: one two\n  three\n  next: four\n    five six\nshort\n"
+        );
+        assert_eq!(wrapped(text, 80), text);
+        assert_eq!(wrapped("", 80), "");
+        assert_eq!(
+            wrapped("/a/very/long/path is missing", 10),
+            "/a/very/long/path\n  is\n  missing"
+        );
+        for columns in 0..40 {
+            let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert_eq!(words(&wrapped(text, columns)), words(text));
         }
     }
 

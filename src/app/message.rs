@@ -13,6 +13,8 @@ use super::key_change::KeyChange;
 use super::prune_message::PruneSummary;
 use crate::format::ByteString;
 
+use super::stats::{Stats, VolumeStats};
+
 /// One line of `--json`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "message_type", rename_all = "snake_case")]
@@ -152,6 +154,8 @@ pub(crate) struct BackupSummary {
 pub(crate) struct MetDamageEntry {
     /// Packs in the index that are missing or too short.
     pub(crate) packs_missing: u64,
+    /// Packs with parts that are known to be damaged, and whose content no other pack held.
+    pub(crate) packs_damaged: u64,
     /// The backup that it was compared with, if that one could not be restored completely.
     pub(crate) base: Option<AffectedEntry>,
     /// The parts of the new backup that cannot be restored.
@@ -168,6 +172,12 @@ pub(crate) struct RestoreSummary {
     pub(crate) bytes_fetched: u64,
     /// Bytes that could not be restored.
     pub(crate) bytes_missing: u64,
+    /// Bytes of the target after the end of the backup that were cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_cut: Option<u64>,
+    /// Bytes of the target after the end of the backup that stay as they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_after_end: Option<u64>,
     pub(crate) duration: f64,
 }
 
@@ -306,34 +316,6 @@ pub(crate) struct KeylessSummary {
     /// Whether the repository has all that the statement covers. `None` without a statement.
     pub(crate) statement_holds: Option<bool>,
     pub(crate) duration: f64,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Stats {
-    pub(crate) volumes: u64,
-    pub(crate) backups: u64,
-    /// The sum of the sizes of all backups.
-    pub(crate) bytes_backed_up: u64,
-    pub(crate) chunks: u64,
-    /// The uncompressed size of all stored chunks.
-    pub(crate) bytes_unique: u64,
-    /// The size of all packs in the store.
-    pub(crate) bytes_stored: u64,
-    /// The part of this size that backups use.
-    pub(crate) bytes_used: u64,
-    pub(crate) packs: u64,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct VolumeStats {
-    pub(crate) volume: String,
-    pub(crate) backups: u64,
-    /// The sum of the sizes of its backups.
-    pub(crate) bytes_backed_up: u64,
-    /// The space that only its backups use.
-    pub(crate) bytes_exclusive: u64,
-    /// The space that they use together with backups of other volumes.
-    pub(crate) bytes_shared: u64,
 }
 
 /// The backups of one volume that `forget` keeps and removes, oldest first.

@@ -24,6 +24,7 @@ mod restore_mark;
 mod session;
 mod settings;
 mod state_dir;
+mod stats;
 mod table;
 mod text;
 
@@ -31,14 +32,14 @@ pub(crate) use client_memory::{ClientMemory, Lost, history_lost};
 pub(crate) use cluster::ClusterOptions;
 pub(crate) use environment::Environment;
 pub(crate) use failure::{Code, Failure};
-pub(crate) use human::{count, duration, printable, printable_lines, short_id};
+pub(crate) use human::{count, duration, printable, printable_lines, short_id, wrapped};
 pub(crate) use key_change::{KeyChange, RevokedVolume};
 pub(crate) use message::{
     AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary,
     CompareSummary, DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary,
     ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry, KeylessSummary, LabelSummary,
     ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup, RestoreSummary,
-    Stats, Status, VolumeStats,
+    Status,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,
@@ -61,6 +62,7 @@ pub(crate) use session::Session;
 pub(crate) use settings::{
     CONNECTIONS_MAX, RepositoryOptions, RepositorySettings, THREADS_MAX, worker_threads,
 };
+pub(crate) use stats::{Stats, VolumeStats};
 pub(crate) use text::{
     affected_entry, backups, counts_bytes, diff, diffs, done, extents, fields, finding,
     forget_plan, hole_extents, keys, lost_history, lost_parts, message, notice, phase, status,

@@ -113,8 +113,20 @@ fn wrong_password(settings: &RepositorySettings, origin: &Origin) -> Failure {
         settings.location,
         origin.password()
     );
-    Failure::new(Code::WrongPassword, message)
-        .hint("try again; “cuttlebone key test” checks a password")
+    Failure::new(Code::WrongPassword, message).hint(match origin {
+        Origin::Terminal => "try again; check the keyboard layout and the Caps Lock key",
+        Origin::File(_) => {
+            "check that this is the right file for this repository, and that it has nothing but \
+             the password; “cuttlebone key test --password-file FILE” checks another one"
+        }
+        Origin::Variable => {
+            "set it to the password of this repository, or unset it to be asked on a terminal"
+        }
+        Origin::Stdin | Origin::Descriptor(_) | Origin::Command => {
+            "check that it gives the password of this repository; “cuttlebone key test” checks a \
+             password"
+        }
+    })
 }
 
 /// Opens the repository and the project that the settings name. Fails if the role of the key does
@@ -181,6 +193,10 @@ pub(crate) fn create(
         let location = settings.location.to_string();
         return Err(RepoError::RepositoryExists { location }.into());
     }
+    if let Some((repository, time)) = ClientMemory::new(session, settings).repository() {
+        let notice = Notice::SeenBefore { repository, time };
+        session.observer.notice(notice);
+    }
     create_where_none_is(session, settings, chunk_size, kdf)
 }
 
@@ -206,7 +222,7 @@ fn create_where_none_is(
         created_text: now.to_string(),
     };
     let repository = Repository::init(backend, &options)?;
-    ClientMemory::new(session, settings).forget();
+    ClientMemory::new(session, settings).begin(repository.id());
     Ok(repository)
 }
 

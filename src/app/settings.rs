@@ -176,9 +176,16 @@ impl ConnectionSettings {
         };
         let timeout = options.timeout.unwrap_or(TIMEOUT_DEFAULT);
         let count = options.connections.unwrap_or(CONNECTIONS_DEFAULT);
+        if count > CONNECTIONS_MAX {
+            return Err(
+                Failure::usage(format!("{count} connections are too many")).hint(format!(
+                    "set CUTTLEBONE_CONNECTIONS to 1 to {CONNECTIONS_MAX}"
+                )),
+            );
+        }
         Ok(Self {
             ssh,
-            count: count.min(CONNECTIONS_MAX),
+            count,
             timeout: Duration::from_secs(timeout.get()),
             limits: Limits {
                 upload: rate("--limit-upload", options.limit_upload)?,
@@ -317,6 +324,11 @@ mod tests {
                 assert_eq!(failure.code, Code::Usage, "{name:?}={wrong}");
             }
         }
+        let mut many = variables;
+        many[3].1 = "9";
+        let failure = resolve(&many, RepositoryOptions::default()).unwrap_err();
+        assert_eq!(failure.code, Code::Usage);
+        assert!(failure.hint.unwrap().contains("1 to 8"));
     }
 
     #[test]

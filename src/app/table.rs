@@ -1,14 +1,24 @@
 //! Tables with aligned columns.
 
-use super::human::{printable, shortened, width};
+use super::human::{cut_short, printable, shortened, width};
 
 /// A column of a table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Column {
     pub(crate) title: &'static str,
     pub(crate) align: Align,
-    /// Long texts are shortened if the terminal is too narrow.
-    pub(crate) shrinks: bool,
+    /// How to shorten long texts if the terminal is too narrow.
+    pub(crate) shrinks: Shrinks,
+}
+
+/// How a column shortens long texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shrinks {
+    Never,
+    /// Cuts out the middle: both ends of a name help to recognize it.
+    Middle,
+    /// Cuts off the end.
+    End,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +32,7 @@ impl Column {
         Self {
             title,
             align: Align::Left,
-            shrinks: false,
+            shrinks: Shrinks::Never,
         }
     }
 
@@ -30,7 +40,7 @@ impl Column {
         Self {
             title,
             align: Align::Right,
-            shrinks: false,
+            shrinks: Shrinks::Never,
         }
     }
 
@@ -39,7 +49,16 @@ impl Column {
         Self {
             title,
             align: Align::Left,
-            shrinks: true,
+            shrinks: Shrinks::Middle,
+        }
+    }
+
+    /// Returns a column of lists of words, whose ends are cut off if they do not fit.
+    pub(crate) const fn words(title: &'static str) -> Self {
+        Self {
+            title,
+            align: Align::Left,
+            shrinks: Shrinks::End,
         }
     }
 }
@@ -74,7 +93,10 @@ pub(crate) fn table(header: &[Column], rows: &[Vec<String>], columns: Option<usi
             if i > 0 {
                 pad(&mut text, GAP);
             }
-            let cell = shortened(cell, columns);
+            let cell = match column.shrinks {
+                Shrinks::End => cut_short(cell, columns),
+                Shrinks::Never | Shrinks::Middle => shortened(cell, columns),
+            };
             let space = columns - width(&cell).min(columns);
             if column.align == Align::Right {
                 pad(&mut text, space);
@@ -99,7 +121,7 @@ fn shrink(widths: &mut [usize], header: &[Column], columns: usize) {
         let widest = widths
             .iter_mut()
             .zip(header)
-            .filter(|(columns, column)| column.shrinks && **columns > NARROWEST)
+            .filter(|(columns, column)| column.shrinks != Shrinks::Never && **columns > NARROWEST)
             .max_by_key(|(columns, _)| **columns);
         let Some((widest, _)) = widest else { return };
         *widest -= 1;
@@ -148,6 +170,13 @@ mod tests {
         let narrow = table(&HEADER, &rows, Some(80));
         assert!(narrow.lines().all(|line| width(line) == 80), "{narrow}");
         assert!(table(&HEADER, &rows, None).contains(&name));
+        let words = [Column::left("ID"), Column::words("Labels")];
+        let rows = [vec![
+            "3f9a01bc".to_owned(),
+            "env=prod, tier=database".to_owned(),
+        ]];
+        assert!(table(&words, &rows, Some(24)).ends_with("3f9a01bc  env=prod…\n"));
+        let rows = [row(["3f9a01bc", &name, "8.0 GiB"])];
         // Too narrow even for ids and sizes: these are never shortened.
         let tiny = table(&HEADER, &rows, Some(10));
         assert!(

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::id::ObjectHash;
+use super::id::{ObjectHash, RepositoryId};
 use super::image_event::ImageEvent;
 
 /// A part of an operation.
@@ -141,7 +141,7 @@ pub enum Notice {
         /// Its name.
         record: ObjectHash,
     },
-    /// The index names packs that are missing. All data in them that backups need is also in other
+    /// Packs of the index are missing or damaged. All lost data that backups need is also in other
     /// packs.
     PacksNotNeeded {
         /// How many.
@@ -151,6 +151,35 @@ pub enum Notice {
     /// stores the data again that it needs.
     PacksMissing {
         /// How many.
+        packs: u64,
+    },
+    /// No backup was made by the host that the user named.
+    NoBackupOfHost {
+        /// The host.
+        host: String,
+        /// Hosts that made backups, in order.
+        known: Vec<String>,
+    },
+    /// This host saw a repository at the location where a new one is created.
+    SeenBefore {
+        /// The id of the repository.
+        repository: RepositoryId,
+        /// When it was seen last, as in RFC 3339.
+        time: String,
+    },
+    /// A target of a restore has more bytes than the backup.
+    TargetLarger {
+        /// The target.
+        target: String,
+        /// The bytes after the end of the backup.
+        bytes: u64,
+        /// Whether they are cut off. Otherwise they stay as they are.
+        cut: bool,
+    },
+    /// Parts of packs are known to be damaged. A backup does not rely on these, and stores the data
+    /// again that it needs.
+    PacksDamaged {
+        /// How many packs.
         packs: u64,
     },
     /// The source was not written to since the last backup, so the content of that backup is used.
@@ -209,6 +238,13 @@ pub enum Notice {
     },
     /// This host cannot store its memory of the repository.
     MemoryUnusable {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        problem: String,
+    },
+    /// The file with what this host saw of the repository cannot be read. A new one replaces it.
+    MemoryDamaged {
         /// The file.
         path: PathBuf,
         /// The system's message.

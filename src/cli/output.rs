@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
@@ -28,6 +29,8 @@ pub(crate) struct Output {
     zone: TimeZone,
     /// The width of the terminal on standard output, if there is one.
     columns: Option<usize>,
+    /// The width of the terminal on standard error, if there is one.
+    error_columns: Option<usize>,
 }
 
 /// How to show messages.
@@ -41,14 +44,18 @@ pub(crate) struct Style {
 
 impl Output {
     pub(crate) fn of_process(style: Style) -> Self {
-        let columns = terminal_columns();
-        Self::with(
+        let columns = terminal_columns(&io::stdout());
+        let output = Self::with(
             style,
             Box::new(io::stdout()),
             Box::new(io::stderr()),
             TimeZone::system(),
             columns,
-        )
+        );
+        Self {
+            error_columns: terminal_columns(&io::stderr()),
+            ..output
+        }
     }
 
     fn with(
@@ -64,6 +71,7 @@ impl Output {
             stderr: Mutex::new(stderr),
             zone,
             columns,
+            error_columns: None,
         }
     }
 
@@ -100,7 +108,13 @@ impl Output {
         if self.style.verbosity == Verbosity::Quiet && reports_success {
             return Ok(());
         }
-        self.text(&app::message(message, &self.zone))
+        let columns = if self.style.data_on_stdout {
+            self.error_columns
+        } else {
+            self.columns
+        };
+        let text = app::printable_lines(&app::message(message, &self.zone));
+        self.text(&fitted(text, columns))
     }
 
     /// Shows the result of `list`.
@@ -184,7 +198,7 @@ impl Output {
             };
             serde_json::to_string(&notice).unwrap_or_default()
         } else {
-            app::printable_lines(text)
+            fitted(app::printable_lines(text), self.error_columns)
         };
         let _ = write(&self.stderr, format!("{line}\n").as_bytes());
     }
@@ -247,13 +261,20 @@ fn unwritten(error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::new(Code::Failed, "could not write to standard output").caused_by(Some(error))
 }
 
-/// Returns the width of the terminal on standard output, if there is one.
-fn terminal_columns() -> Option<usize> {
-    let stdout = io::stdout();
-    if !stdout.is_terminal() {
+/// Breaks lines that are wider than the terminal, if there is one.
+fn fitted(text: String, columns: Option<usize>) -> String {
+    match columns {
+        Some(columns) => app::wrapped(&text, columns),
+        None => text,
+    }
+}
+
+/// Returns the width of the terminal on this stream, if there is one.
+fn terminal_columns(stream: &(impl IsTerminal + AsFd)) -> Option<usize> {
+    if !stream.is_terminal() {
         return None;
     }
-    let size = rustix::termios::tcgetwinsize(&stdout).ok()?;
+    let size = rustix::termios::tcgetwinsize(stream).ok()?;
     Some(usize::from(size.ws_col)).filter(|&columns| columns > 0)
 }
 
@@ -262,7 +283,7 @@ pub(crate) fn failure(failure: &Failure, json: bool) -> ExitCode {
     let text = if json {
         failure.to_json()
     } else {
-        failure.to_text()
+        fitted(failure.to_text(), terminal_columns(&io::stderr()))
     };
     // If standard error is closed, the exit code still reports the failure.
     let _ = io::stderr().write_all(text.as_bytes());

@@ -174,6 +174,10 @@ fn is_wrong(notice: &Notice) -> bool {
         | Notice::RecordDamaged { .. }
         | Notice::RecordMissing { .. }
         | Notice::PacksMissing { .. }
+        | Notice::PacksDamaged { .. }
+        | Notice::NoBackupOfHost { .. }
+        | Notice::SeenBefore { .. }
+        | Notice::MemoryDamaged { .. }
         | Notice::SeveralNewest { .. }
         | Notice::Withdrawn { .. }
         | Notice::Forgotten { .. }
@@ -193,6 +197,7 @@ fn is_wrong(notice: &Notice) -> bool {
         | Notice::ConcurrentPrune
         | Notice::Behind { .. }
         | Notice::MemoryUnusable { .. }
+        | Notice::TargetLarger { .. }
         | Notice::LabelsKept { .. } => false,
     }
 }

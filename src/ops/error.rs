@@ -165,8 +165,17 @@ pub enum OpsError {
          the log"
     )]
     NoBackups { packs: usize },
-    #[error("{id} is not a missing or damaged backup, certificate or log entry")]
-    NotMissing { id: ObjectHash },
+    #[error("{name} is not a missing or damaged backup, certificate or log entry")]
+    NotMissing { name: String },
+    #[error(
+        "several lost objects have names that begin with {name}: {}, {}",
+        objects[0],
+        objects[1]
+    )]
+    SeveralMissing {
+        name: String,
+        objects: [ObjectHash; 2],
+    },
     #[error("the diff is a full one, and cannot be applied to backup “{base}”")]
     NeedsNoBase { base: String },
     #[error(

@@ -2,6 +2,8 @@
 //! stops, until a full key accepts the loss in the log.
 
 use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
 
 use super::context::TOOL;
 use super::error::OpsError;
@@ -14,11 +16,57 @@ use crate::repo::{KeySummary, Log, NewEntry, Project, Records, RepoError, Worker
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AcceptedLoss {
     /// Missing or damaged records, certificates and entries of the log.
-    pub objects: Vec<ObjectHash>,
+    pub objects: Vec<LostName>,
     /// Whether the user accepts all losses, except of objects that the store does not deliver to
     /// this process. Then a project without any record may lose all of its data.
     pub all: bool,
 }
+
+/// The name of a lost object, or the beginning of it: at least 8 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostName(String);
+
+impl LostName {
+    /// The minimum number of digits.
+    const DIGITS_MIN: usize = 8;
+
+    /// Whether this is the name of the object, or the beginning of it.
+    #[must_use]
+    pub fn fits(&self, id: &ObjectHash) -> bool {
+        id.to_string().starts_with(&self.0)
+    }
+}
+
+impl fmt::Display for LostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<ObjectHash> for LostName {
+    fn from(id: ObjectHash) -> Self {
+        Self(id.to_string())
+    }
+}
+
+impl FromStr for LostName {
+    type Err = ParseLostNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let digits = Self::DIGITS_MIN..=2 * ObjectHash::LEN;
+        if digits.contains(&text.len()) && text.bytes().all(is_digit) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ParseLostNameError)
+        }
+    }
+}
+
+/// A text is no name of a lost object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("give all 64 digits of a name, or at least the first 8, or “all”")]
+pub struct ParseLostNameError;
 
 impl AcceptedLoss {
     /// Returns whether the user accepts no losses.
@@ -33,7 +81,7 @@ impl AcceptedLoss {
     pub(super) fn includes(&self, error: &RepoError) -> bool {
         let is_named = error
             .object_hash()
-            .is_some_and(|id| self.objects.contains(&id));
+            .is_some_and(|id| self.objects.iter().any(|name| name.fits(&id)));
         is_named || self.all && !error.is_unreadable()
     }
 }
@@ -76,8 +124,9 @@ impl MissingHistory {
 
     /// Fails with [`OpsError::HistoryCut`] if an object is missing, or an entry of the log is
     /// damaged, whose loss the user does not accept. Fails with [`OpsError::NotMissing`] if the
-    /// user accepts the loss of an object that is neither missing nor damaged. Otherwise writes an
-    /// entry of the log for the loss, except in a dry run.
+    /// user accepts the loss of an object that is neither missing nor damaged, and with
+    /// [`OpsError::SeveralMissing`] if a name is not unique. Otherwise writes an entry of the log
+    /// for the loss, except in a dry run.
     pub fn accept(
         mut self,
         project: &Project,
@@ -87,13 +136,24 @@ impl MissingHistory {
         dry_run: bool,
     ) -> Result<(), OpsError> {
         let missing: HashSet<ObjectHash> = self.ids().collect();
-        let is_known = |id: &&ObjectHash| !missing.contains(id) && !log.excuses(**id);
-        if let Some(id) = accepted.objects.iter().find(is_known) {
-            return Err(OpsError::NotMissing { id: *id });
+        for lost_name in &accepted.objects {
+            let mut found = missing.iter().filter(|id| lost_name.fits(id));
+            let name = lost_name.to_string();
+            match (found.next(), found.next()) {
+                (Some(_), None) => {}
+                (Some(a), Some(b)) => {
+                    let objects = [*a, *b];
+                    return Err(OpsError::SeveralMissing { name, objects });
+                }
+                // It was accepted before.
+                (None, _) if log.accepted_losses().any(|id| lost_name.fits(id)) => {}
+                (None, _) if name.parse().is_ok_and(|id| log.excuses(id)) => {}
+                (None, _) => return Err(OpsError::NotMissing { name }),
+            }
         }
-        let is_lost = |id: &ObjectHash| {
-            accepted.objects.contains(id) || accepted.all && !self.unreadable.contains(id)
-        };
+        let is_named = |id: &ObjectHash| accepted.objects.iter().any(|name| name.fits(id));
+        let is_lost =
+            |id: &ObjectHash| is_named(id) || accepted.all && !self.unreadable.contains(id);
         let mut lost: Vec<ObjectHash> = missing.into_iter().filter(is_lost).collect();
         self.without(&lost);
         if !self.is_empty() {

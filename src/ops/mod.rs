@@ -43,7 +43,7 @@ pub use forget::{
     Reason, Removal, Rule, Span, VolumePlan, forget, plan_forget,
 };
 pub use head::{Head, head};
-pub use history::{AcceptedLoss, require_history};
+pub use history::{AcceptedLoss, LostName, ParseLostNameError, require_history};
 pub use keyless::{KeylessReport, check_keyless};
 pub use missing::{DamagedHistory, MissingCertificate, MissingHistory, MissingRecord};
 pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};

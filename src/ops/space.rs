@@ -33,14 +33,23 @@ pub struct Space {
     pub unused: u64,
 }
 
+/// The space that backups use, and the trees of which a part could not be read.
+#[derive(Debug, Default)]
+pub struct SpaceReport {
+    /// The space, without the parts of trees that could not be read.
+    pub space: Space,
+    /// Why these parts could not be read.
+    pub unread: Vec<RepoError>,
+}
+
 /// Returns the space that those backups use for which `is_ours` returns true. Reads the trees of
-/// all backups, as a prune does. Parts of a tree that cannot be read do not count.
+/// all backups, as a prune does.
 pub fn space(
     project: &Project,
     records: &Records,
     is_ours: impl Fn(&Backup) -> bool + Sync,
     context: &Context<'_>,
-) -> Result<Space, OpsError> {
+) -> Result<SpaceReport, OpsError> {
     let index = context.index(project)?;
     let pool = thread_pool(context.threads)?;
     let found = pool.install(|| {
@@ -62,7 +71,9 @@ pub fn space(
                 total: Some(all.len() as u64),
             });
         }
-        notes.measure(&index, context)
+        let space = notes.measure(&index, context)?;
+        let unread = std::mem::take(&mut notes.unread);
+        Ok(SpaceReport { space, unread })
     });
     index.close();
     found
@@ -74,6 +85,8 @@ struct Notes {
     nodes: Ids<NodeKey>,
     /// Nodes that the index does not know, with the bit of their user.
     unknown: HashSet<(BlobId, u8)>,
+    /// Why nodes could not be read.
+    unread: Vec<RepoError>,
 }
 
 impl Notes {
@@ -92,6 +105,7 @@ impl Notes {
             chunks: Ids::new(chunks),
             nodes: Ids::new(nodes),
             unknown: HashSet::new(),
+            unread: Vec::new(),
         })
     }
 
@@ -190,7 +204,10 @@ impl BlobVisitor for Marker<'_> {
 
     fn unreadable(&mut self, _: &BlobId, error: RepoError) -> Result<(), OpsError> {
         match error.kind() {
-            RepoErrorKind::Damaged => Ok(()),
+            RepoErrorKind::Damaged => {
+                self.notes.unread.push(error);
+                Ok(())
+            }
             _ => Err(error.into()),
         }
     }

@@ -6,10 +6,10 @@ use super::context::Context;
 use super::error::OpsError;
 use super::space::{Space, space};
 use crate::format::BlobKind;
-use crate::repo::{Project, Records};
+use crate::repo::{Damage, ObjectRef, Project, Records, RepoError};
 
 /// Counts of a project. In bytes unless stated otherwise.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub struct StatsReport {
     /// Volumes with a backup.
     pub volumes: u64,
@@ -27,10 +27,12 @@ pub struct StatsReport {
     pub used: u64,
     /// Packs.
     pub packs: u64,
+    /// Why records, nodes and packs could not be read. They do not count.
+    pub unread: Vec<RepoError>,
 }
 
 /// Counts of a volume. In bytes unless stated otherwise.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct VolumeStats {
     /// Backups.
     pub backups: u64,
@@ -38,27 +40,38 @@ pub struct VolumeStats {
     pub backed_up: u64,
     /// The space that they use, alone and with other volumes.
     pub space: Space,
+    /// Why records and nodes could not be read. They do not count.
+    pub unread: Vec<RepoError>,
 }
 
 /// Counts the packs in the store, the chunks in the index, and the backups. Reads the trees of all
 /// backups.
 pub fn stats(project: &Project, context: &Context<'_>) -> Result<StatsReport, OpsError> {
-    let records = Records::load(project)?;
+    let mut records = Records::load(project)?;
+    let mut unread = records.take_damaged();
     let all = records.all();
+    let used = space(project, &records, |_| true, context)?;
+    unread.extend(used.unread);
     let mut report = StatsReport {
         volumes: all.iter().map(|b| b.volume).collect::<HashSet<_>>().len() as u64,
         backups: all.len() as u64,
         backed_up: all.iter().map(|b| b.record.content.size).sum(),
-        used: space(project, &records, |_| true, context)?.exclusive,
+        used: used.space.exclusive,
         ..StatsReport::default()
     };
     let index = context.index(project)?;
+    let lost: HashSet<_> = index.lost_packs()?.into_iter().collect();
     for pack in index.list_packs()? {
         report.packs += 1;
         report.stored += pack.info.size;
     }
     index.each_pack(|pack| {
         context.cancel.check()?;
+        if lost.contains(&pack.pack) {
+            let object = ObjectRef::of_pack(project.id, pack.contents.kind, pack.pack);
+            let source = Damage::Impossible("it is missing, or too short");
+            unread.push(RepoError::Damaged { object, source });
+        }
         if pack.contents.kind == BlobKind::Chunk {
             for blob in pack.contents.blobs() {
                 report.chunks += 1;
@@ -68,6 +81,7 @@ pub fn stats(project: &Project, context: &Context<'_>) -> Result<StatsReport, Op
         Ok(())
     })?;
     index.close();
+    report.unread = unread;
     Ok(report)
 }
 
@@ -77,7 +91,8 @@ pub fn volume_stats(
     volume: &str,
     context: &Context<'_>,
 ) -> Result<VolumeStats, OpsError> {
-    let records = Records::load(project)?;
+    let mut records = Records::load(project)?;
+    let mut unread = records.take_damaged();
     let of_volume = || records.of_volume(volume);
     if of_volume().next().is_none() {
         return Err(OpsError::NoVolume {
@@ -85,9 +100,12 @@ pub fn volume_stats(
         });
     }
     let is_ours = |backup: &crate::repo::Backup| backup.record.volume.name == volume;
+    let space = space(project, &records, is_ours, context)?;
+    unread.extend(space.unread);
     Ok(VolumeStats {
         backups: of_volume().count() as u64,
         backed_up: of_volume().map(|b| b.record.content.size).sum(),
-        space: space(project, &records, is_ours, context)?,
+        space: space.space,
+        unread,
     })
 }

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::{
     ProjectId, RepositoryId, create_private_dir, remove_unless_private, replace_file,
 };
+use crate::crypto::object_hash;
 
 /// The cache directory of one project.
 pub struct CacheDir {
@@ -23,6 +25,27 @@ impl CacheDir {
         Self {
             caches: caches.to_owned(),
             path: repository.join(project.to_string()),
+        }
+    }
+
+    /// The directory of the project as it is at this location: a path, or the address of a server.
+    /// A copy of a repository elsewhere has other segments and other damage, so each copy has a
+    /// cache of its own.
+    #[must_use]
+    pub fn at(self, location: &str) -> Self {
+        let resolved = Path::new(location)
+            .is_absolute()
+            .then(|| fs::canonicalize(location));
+        let resolved = resolved.and_then(Result::ok).map(PathBuf::into_os_string);
+        let hash = match &resolved {
+            Some(path) => object_hash(&[path.as_bytes()]),
+            None => object_hash(&[location.as_bytes()]),
+        };
+        let mut path = self.path.into_os_string();
+        path.push(format!("-{}", &hash.to_string()[..16]));
+        Self {
+            path: path.into(),
+            ..self
         }
     }
 
@@ -52,6 +75,11 @@ impl CacheDir {
     /// The path of the file in it that says which leases and marks of others were seen.
     fn seen(&self) -> PathBuf {
         self.path.join("seen")
+    }
+
+    /// The path of the file in it that names damaged parts of packs.
+    pub(super) fn damaged(&self) -> PathBuf {
+        self.path.join("damaged")
     }
 
     /// Returns what was seen of the leases and marks of others; `None` if nothing was noted. Fails

@@ -5,7 +5,7 @@ use super::object_ref::ObjectRef;
 use crate::base::{BlobId, Cancelled, ObjectHash, ProjectId, Role, SignerId};
 use crate::crypto::{KdfError, OpenError, RandomError, RoleError, SignatureError};
 use crate::format::FormatError;
-use crate::storage::{self, StorageError};
+use crate::storage::{self, StorageError, StorageErrorClass, StorageOperation};
 
 /// An operation on a repository failed.
 #[derive(Debug, thiserror::Error)]
@@ -281,6 +281,16 @@ impl RepoError {
                 ..
             }
         )
+    }
+
+    /// Whether a directory of the store cannot be listed, although the store can be reached.
+    #[must_use]
+    pub fn is_unlistable(&self) -> bool {
+        let Self::Storage(error) = self else {
+            return false;
+        };
+        let class = error.kind.class();
+        error.operation == StorageOperation::List && class != StorageErrorClass::Transient
     }
 
     /// Damage of `object`, or features in it that this program does not know.

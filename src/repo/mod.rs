@@ -44,7 +44,9 @@ pub use crate::crypto::{KdfParams, KdfParamsError};
 
 pub use audits::Audits;
 pub use backup::Backup;
-pub use blobs::{BlobReader, Opener, ReadSession, lease_for_reading};
+pub use blobs::{
+    BlobReader, Opener, ReadSession, exclude_damaged, lease_for_reading, still_damaged,
+};
 pub use cache_dir::CacheDir;
 pub use certificates::{Certificates, Certified};
 pub use codec::{Compression, Compressor};
@@ -52,7 +54,9 @@ pub use envelope::Signed;
 pub use error::{Damage, ForeignReason, RepoError, RepoErrorKind};
 pub use history::{ForgottenRecord, History, HistoryEnds, HistoryEntry, OrderedRecord, Records};
 pub use image_reader::{ChunkFetcher, ContentExtent, ImageReader, RunCache};
-pub use index::{BlobLocation, CacheState, Index, ListedPack, LostChunks, PlacedRun, Rewritten};
+pub use index::{
+    BlobLocation, CacheState, Index, KnownDamage, ListedPack, LostChunks, PlacedRun, Rewritten,
+};
 pub use init::InitOptions;
 pub use key_admin::Grant;
 pub use keyless::{authority, projects, verify_stored};

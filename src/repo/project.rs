@@ -80,7 +80,7 @@ impl Project {
     /// The directory below `caches` that caches this project.
     #[must_use]
     pub fn cache_dir(&self, caches: &Path) -> CacheDir {
-        CacheDir::new(self.repository, self.id, caches)
+        CacheDir::new(self.repository, self.id, caches).at(self.objects.backend().location())
     }
 
     /// Returns the role of the key that it was opened with.

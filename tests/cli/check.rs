@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::failures::assert_error;
 use crate::support::noise;
-use crate::support::program::{self, World, damage};
+use crate::support::program::{self, World, damage, files};
 
 const MIB: usize = 1 << 20;
 
@@ -99,4 +99,45 @@ fn list_reports_a_damaged_record_and_lists_the_others() {
     assert!(ran.stderr.contains("check"), "{}", ran.stderr);
     world.fails(&["check"], 21);
     world.restores("b", &b);
+}
+
+#[test]
+fn stats_name_what_cannot_be_read_and_exit_with_21() {
+    let (world, ..) = two_backups();
+    let listed = world.json(&["list"]);
+    let second = listed[1]["backup_id"].as_str().unwrap().to_owned();
+    let first = listed[0]["volume"].as_str().unwrap().to_owned();
+    let counts = |world: &World, code: i32| {
+        let ran = world.run(&["stats", "--json"]);
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        let lines = program::json_lines(&String::from_utf8(ran.stdout).unwrap());
+        (lines[0].clone(), ran.stderr)
+    };
+    assert_eq!(counts(&world, 0).0["unreadable"], 0);
+    let record = world.project().join("backups").join(&second);
+    let bytes = fs::read(&record).unwrap();
+    damage(&record);
+    let (stats, errors) = counts(&world, 21);
+    assert_eq!(stats["unreadable"], 1, "{stats}");
+    assert_eq!(stats["backups"], 1);
+    assert!(errors.contains(&second), "{errors}");
+    world.fails(&["stats", &first], 21);
+    fs::write(&record, bytes).unwrap();
+
+    for tree in files(&world.project().join("trees")) {
+        damage(&tree);
+    }
+    let (stats, errors) = counts(&world, 21);
+    assert!(stats["unreadable"].as_u64().unwrap() > 0, "{stats}");
+    assert!(errors.contains("check"), "{errors}");
+}
+
+#[test]
+fn stats_name_a_missing_pack_and_exit_with_21() {
+    let (world, ..) = two_backups();
+    let pack = largest(&world);
+    fs::remove_file(&pack).unwrap();
+    let error = world.fails(&["stats"], 21);
+    let name = pack.file_name().unwrap().to_str().unwrap();
+    assert!(error.contains(name), "{error}");
 }

@@ -336,10 +336,13 @@ fn no_second_repository_is_created_on_a_disk_that_is_not_mounted() {
     let (world, _) = three_backups();
     let (place, aside) = (world.repository(), world.path("aside"));
     fs::rename(&place, &aside).unwrap();
-    assert_error(
-        &world.fails(&["list"], 10),
-        &["no repository", "is mounted"],
-    );
+    for args in [&["list"][..], &["backup", "source", "--volume", "v"]] {
+        let error = world.fails(args, 10);
+        assert_error(
+            &error,
+            &["no repository", "this host saw one", "is mounted"],
+        );
+    }
     let backup = ["backup", "source", "--volume", "v", "--init"];
     let refused = world.fails(&backup, 23);
     assert_error(&refused, &["although this host saw one there", "mounted"]);
@@ -349,9 +352,12 @@ fn no_second_repository_is_created_on_a_disk_that_is_not_mounted() {
 
     // After `init`, the host remembers only the new repository.
     fs::rename(&place, &aside).unwrap();
-    world.ok(&["init"]);
+    let notice = notices(&world, &["init"]);
+    assert!(notice.contains("saw another repository there"), "{notice}");
     world.ok(&backup);
     check_is_clean(&world);
+    let (world, made) = (World::empty(), "note: ");
+    assert!(!notices(&world, &["init"]).contains(made));
 }
 
 #[test]
@@ -377,6 +383,37 @@ fn another_repository_at_a_known_location_is_noticed() {
 }
 
 #[test]
+fn disks_that_are_mounted_in_turn_are_accepted_once_and_each_is_remembered() {
+    let (world, ids) = three_backups();
+    let (place, first, second) = (
+        world.repository(),
+        world.path("first"),
+        world.path("second"),
+    );
+    fs::rename(World::new().repository(), &second).unwrap();
+    fs::rename(&place, &first).unwrap();
+    let mount = |disk: &Path| fs::rename(disk, &place).unwrap();
+    let unmount = |disk: &Path| fs::rename(&place, disk).unwrap();
+    mount(&second);
+    world.fails(&["check"], 23);
+    world.ok(&["check", "--accept-history"]);
+    back_up(&world, 7);
+    unmount(&second);
+    for _ in 0..2 {
+        for disk in [&first, &second] {
+            mount(disk);
+            check_is_clean(&world);
+            assert!(!notices(&world, &["list"]).contains("note: "));
+            unmount(disk);
+        }
+    }
+    // The loss of a backup on either disk is noticed, even if the other one was used last.
+    mount(&first);
+    fs::remove_file(record(&world, &ids[2])).unwrap();
+    assert_error(&world.fails(&["check"], 23), &[&ids[2][..8]]);
+}
+
+#[test]
 fn a_memory_that_cannot_be_used_is_reported_and_stops_nothing() {
     let (mut world, ids) = three_backups();
     let [file] = &memory(&world)[..] else {
@@ -387,8 +424,12 @@ fn a_memory_that_cannot_be_used_is_reported_and_stops_nothing() {
         0o600
     );
     fs::write(file, "rubbish").unwrap();
-    let notice = notices(&world, &["list"]);
+    let notice = notices(&world, &["list", "-q"]);
     assert!(notice.contains(file.to_str().unwrap()), "{notice}");
+    assert!(
+        notice.contains("does not notice earlier losses"),
+        "{notice}"
+    );
     // The next command makes a new file.
     assert_eq!(notices(&world, &["list", "-q"]), "");
     fs::remove_file(record(&world, &ids[2])).unwrap();

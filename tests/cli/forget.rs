@@ -257,6 +257,10 @@ fn forget_refuses_ambiguous_or_empty_selections() {
         output.contains("nothing selects the backups to keep") && output.contains("next: "),
         "{output}"
     );
+    for zero in [["--keep-last", "0"], ["--keep-within", "0d"]] {
+        let output = world.fails(&[&["forget"][..], &zero].concat(), 2);
+        assert!(output.contains("this policy keeps no backup"), "{output}");
+    }
     let output = world.fails(&["forget", "--keep-last", "1", "--volume", "web2"], 24);
     assert!(
         output.contains("web2") && output.contains("cuttlebone list"),

@@ -66,6 +66,12 @@ fn a_list_can_be_limited_to_a_host_and_a_time() {
     let host = String::from_utf8(host).unwrap();
     assert_eq!(listed(&world, &["--host", host.trim()]).len(), 5);
     assert_eq!(listed(&world, &["--host", "another host"]).len(), 0);
+    let named = world.run(&["list", "--host", "anothr"]).stderr;
+    for part in ["no backup was made by host “anothr”", host.trim()] {
+        assert!(named.contains(part), "{named}");
+    }
+    let known = world.run(&["list", "--host", host.trim()]).stderr;
+    assert_eq!(known, "");
     for since in ["1h", "7d", "2020-01-01", "2020-01-01T00:00:00Z"] {
         assert_eq!(listed(&world, &["--since", since]).len(), 5, "{since}");
     }

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub(super) enum Way {
     /// The user may not read it.
     Denied,
     Fifo,
+    Socket,
     Directory,
     Dangling,
     Truncated,
@@ -35,9 +37,10 @@ pub(super) enum Way {
     Huge,
 }
 
-pub(super) const WAYS: [Way; 9] = [
+pub(super) const WAYS: [Way; 10] = [
     Way::Denied,
     Way::Fifo,
+    Way::Socket,
     Way::Directory,
     Way::Dangling,
     Way::Truncated,
@@ -59,7 +62,8 @@ pub(super) struct Whole {
     backups: Vec<(String, String)>,
     /// A backup that nothing builds on.
     spare: String,
-    /// Packs that no backup needs and a mark names: damage to these costs nothing.
+    /// Packs that no backup needs and a mark names, and their index segment, which another one
+    /// replaces: damage to these costs nothing.
     unused: Vec<PathBuf>,
 }
 
@@ -85,7 +89,8 @@ impl Whole {
             id
         };
         let gone = back_up("gone", 1, &[]);
-        let unused = world.packs();
+        let mut unused = world.packs();
+        unused.extend(files(&world.project().join("index")));
         back_up("a", 2, &[]);
         back_up("client", 3, &["--password-file", &write]);
         let spare = back_up("b", 4, &[]);
@@ -203,6 +208,12 @@ pub(super) fn damage(path: &Path, way: Way) -> bool {
         Way::Fifo => {
             let made = Command::new("mkfifo").arg(path).status().unwrap();
             assert!(made.success());
+        }
+        Way::Socket => {
+            // The path that a socket is bound to must be short.
+            let short = path.with_file_name("s");
+            drop(UnixListener::bind(&short).unwrap());
+            fs::rename(&short, path).unwrap();
         }
         Way::Directory => fs::create_dir(path).unwrap(),
         Way::Dangling => symlink("nowhere", path).unwrap(),
@@ -348,4 +359,49 @@ fn no_damage_to_an_object_of_any_kind_stops_commands_that_do_not_need_it() {
         }
     });
     assert_eq!(failures.into_inner(), 0, "of {} cases", cases.len());
+}
+
+#[test]
+fn a_check_goes_on_after_a_directory_that_cannot_be_listed() {
+    if !modes_apply("cli::matrix::a_check_goes_on_after_a_directory_that_cannot_be_listed") {
+        return;
+    }
+    let whole = Whole::new();
+    let world = &whole.world;
+    let project = world.project();
+    let pack = files(&project.join("packs")).remove(0);
+    let in_packs = pack.parent().unwrap().strip_prefix(&project).unwrap();
+    let kinds = [
+        "packs", "trees", "index", "backups", "voids", "log", "marks", "audits",
+    ];
+    let directories = kinds.iter().map(Path::new).chain([in_packs]);
+    for directory in directories {
+        let path = project.join(directory);
+        // Damage in another directory is found, too. To read the history, these three are needed.
+        let of_history = ["backups", "voids", "log"];
+        let other = if of_history.map(Path::new).contains(&directory) {
+            project.join("project.copy")
+        } else {
+            files(&project.join("backups")).remove(0)
+        };
+        let bytes = fs::read(&other).unwrap();
+        assert!(damage(&other, Way::Flipped));
+        fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
+        for args in [&["check"][..], &["check", "--read-data"]] {
+            let ran = world.run(args);
+            let output = String::from_utf8(ran.stdout).unwrap();
+            let when = format!("{args:?} {}: {output}{}", directory.display(), ran.stderr);
+            assert_eq!(ran.code, Some(21), "{when}");
+            let name = directory.iter().next().unwrap().to_str().unwrap();
+            let named = output
+                .lines()
+                .any(|line| line.contains(name) && line.contains("list"));
+            assert!(named, "{when}");
+            let other = other.file_name().unwrap().to_str().unwrap();
+            assert!(output.contains(other), "{when}");
+        }
+        fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+        heal(&other, &bytes);
+    }
+    world.ok(&["check", "--read-data"]);
 }

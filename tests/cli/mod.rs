@@ -4,6 +4,7 @@
 mod check;
 mod client_memory;
 mod command;
+mod devices;
 mod diff;
 mod examples;
 mod export;
@@ -12,6 +13,7 @@ mod failures;
 mod forget;
 mod golden;
 mod head;
+mod heal;
 mod help;
 mod ingest;
 mod interrupted;

@@ -89,6 +89,11 @@ fn a_wrong_password_is_tried_once_and_the_error_names_its_source() {
         assert!(text.contains(named), "{text}");
     };
     refused(&["list"], "CUTTLEBONE_PASSWORD");
+    refused(&["list"], "or unset it to be asked on a terminal");
+    refused(
+        &["list", "--password-file", &file],
+        "the right file for this repository",
+    );
     refused(&["list", "--password-file", &file], &file);
     refused(&["list", "--password-command", "echo no"], "command");
     // Test this on a terminal, too: the program asks again only for a password that was typed.

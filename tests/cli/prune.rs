@@ -170,10 +170,11 @@ fn prune_and_forget_exit_with_23_until_the_loss_of_a_missing_backup_is_accepted(
         assert_error(&refused, &[&named, "--accept-loss"]);
         assert_eq!(world.packs(), packs);
     }
-    for wrong in ["ab", ids[0].as_str()] {
+    let longer = format!("{}0", ids[1]);
+    for wrong in ["ab", &ids[1][..7], &longer, "xyzxyzxyz", ids[0].as_str()] {
         world.fails(&["prune", "--accept-loss", wrong], 2);
     }
-    let forget = ["forget", "--keep-last", "1", "--accept-loss", &ids[1]];
+    let forget = ["forget", "--keep-last", "1", "--accept-loss", &ids[1][..8]];
     world.ok(&[&forget[..], &["--prune", "--grace", "0"]].concat());
     world.is_clean();
     assert!(world.packs().len() < packs.len());

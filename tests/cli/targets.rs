@@ -107,7 +107,8 @@ fn a_blank_device_needs_no_flag() {
     let Some(device) = LoopDevice::new(&vec![0; 4 * MIB]) else {
         return;
     };
-    world.ok(&["restore", "v", &device.device]);
+    let summary = world.json_one(&["restore", "v", &device.device], "summary");
+    assert_eq!(summary["bytes_after_end"], 2 * MIB, "{summary}");
     let held = fs::read(&device.device).unwrap();
     assert!(held[..2 * MIB] == content);
     let error = world.fails(&["restore", "v", &device.device], 1);
@@ -159,6 +160,26 @@ fn a_backup_of_a_mounted_device_warns_unless_it_is_mounted_read_only() {
     let at = mounted.0.to_str().unwrap();
     run("mount", &["-o", "remount,ro", at]).unwrap();
     assert!(!warned(), "nothing writes to it");
+}
+
+#[test]
+fn a_backup_of_a_file_warns_if_it_is_mounted_through_a_loop_device() {
+    let world = World::new();
+    let Some(device) = LoopDevice::new(&vec![0; 8 * MIB]) else {
+        return;
+    };
+    run("mke2fs", &["-q", "-F", &device.device]).unwrap();
+    let backing = device.backing.to_str().unwrap();
+    let args = ["backup", backing, "--volume", "v", "-q"];
+    assert_eq!(world.run(&args).stderr, "");
+    let Some(mounted) = Mounted::new(&device.device, world.path("mount")) else {
+        skip("mounting a file system is not permitted here");
+        return;
+    };
+    let ran = world.run(&args);
+    let at = mounted.0.display();
+    let expected = format!("{} is attached to it: it is mounted at {at}", device.device);
+    assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
 }
 
 #[test]
@@ -354,4 +375,24 @@ fn data_for_a_closed_stream_is_an_error_before_anything_is_done() {
         assert_eq!(ran.code, Some(0), "{line}: {ran:?}");
     }
     assert!(!world.ok(&["list"]).contains(" s "));
+}
+
+#[test]
+fn a_restore_says_that_it_cuts_off_the_end_of_a_larger_file() {
+    let (world, content) = backed_up(2 * MIB);
+    let target = world.write("larger", &noise(2, 3 * MIB));
+    let args = ["restore", "v", &target, "--in-place"];
+    let ran = world.run(&args);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let expected = format!("its last {MIB} bytes will be cut off");
+    assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
+    assert!(fs::read(&target).unwrap() == content);
+    let again = world.run(&args);
+    assert!(!again.stderr.contains("cut off"), "{}", again.stderr);
+    fs::write(&target, noise(2, 3 * MIB)).unwrap();
+    let summary = world.json_one(&args, "summary");
+    assert_eq!(summary["bytes_cut"], MIB, "{summary}");
+    fs::write(&target, noise(2, 3 * MIB)).unwrap();
+    let ran = world.run(&["restore", "v", &target, "--force"]);
+    assert!(!ran.stderr.contains("cut off"), "a new file replaces it");
 }

@@ -100,6 +100,11 @@ fn output_on_a_terminal_fits_80_columns() {
             fits(&lines);
         }
     }
+    let (code, lines) = run_on_terminal(&world, "restore no-such-backup x").unwrap();
+    assert_eq!(code, Some(24));
+    fits(&lines);
+    let long = world.run(&["restore", "no-such-backup", "x"]).stderr;
+    assert!(long.lines().any(|line| line.len() > 80), "{long}");
     let listed = on_terminal(&world, "list").unwrap();
     assert!(
         listed[1].contains('…') && listed[1].contains("disk.img"),

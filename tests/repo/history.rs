@@ -128,7 +128,7 @@ impl Site {
 
 fn accepting(objects: &[ObjectHash]) -> AcceptedLoss {
     AcceptedLoss {
-        objects: objects.to_vec(),
+        objects: objects.iter().copied().map(Into::into).collect(),
         all: false,
     }
 }

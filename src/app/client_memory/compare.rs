@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::thread;
 use std::time::Duration;
 
-use super::file::{SeenLocation, SeenProject};
+use super::file::{SeenProject, SeenRepository};
 use super::lost::Lost;
 use crate::base::ObjectHash;
 use crate::repo::{Log, Project, Records, RepoError};
@@ -15,7 +15,7 @@ const LIST_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Returns a loss if the whole project was replaced: by another project of this name, or by an
 /// older state.
-pub(super) fn replaced(location: &SeenLocation, project: &Project) -> Option<Lost> {
+pub(super) fn replaced(location: &SeenRepository, project: &Project) -> Option<Lost> {
     if location.repository != project.repository {
         return Some(Lost::Repository {
             seen: location.repository,
@@ -56,6 +56,40 @@ pub(super) fn note_missing(seen: &mut SeenProject, project: &Project) -> Result<
         .into_iter()
         .partition(|hash| missing.entries.contains(hash));
     Ok(())
+}
+
+/// Repeats in `seen` what [`note_missing`] changed from `before` to `after`. Another process may
+/// have changed `seen` meanwhile.
+pub(super) fn note_again(seen: &mut SeenProject, before: &SeenProject, after: &SeenProject) {
+    move_all(
+        (&mut seen.backups, &mut seen.lost_backups),
+        (&before.backups, &before.lost_backups),
+        (&after.backups, &after.lost_backups),
+    );
+    move_all(
+        (&mut seen.log, &mut seen.lost_log),
+        (&before.log, &before.lost_log),
+        (&after.log, &after.lost_log),
+    );
+}
+
+/// Moves items between the present and the missing ones. Each pair has the present ones first.
+fn move_all<T: Ord + Clone>(
+    (present, missing): (&mut BTreeSet<T>, &mut BTreeSet<T>),
+    before: (&BTreeSet<T>, &BTreeSet<T>),
+    after: (&BTreeSet<T>, &BTreeSet<T>),
+) {
+    for item in before.0.union(before.1) {
+        let was_present = present.remove(item);
+        if !(missing.remove(item) || was_present) {
+            continue;
+        }
+        if after.0.contains(item) {
+            present.insert(item.clone());
+        } else if after.1.contains(item) {
+            missing.insert(item.clone());
+        }
+    }
 }
 
 /// Returns the number of backups that were seen at another location, and that this store lacks
@@ -100,5 +134,27 @@ impl Missing {
 
     fn is_empty(&self) -> bool {
         self.backups.is_empty() && self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_that_was_noticed_is_recorded_and_changes_by_others_stay() {
+        let set = |items: &[i32]| -> BTreeSet<i32> { items.iter().copied().collect() };
+        // 1 is missing now, 2 exists again, and 3 was forgotten.
+        let before = (&set(&[1, 3]), &set(&[2]));
+        let after = (&set(&[2]), &set(&[1]));
+        for (now, expected) in [
+            ((set(&[1, 3]), set(&[2])), (set(&[2]), set(&[1]))),
+            // Another process has added 4, and no longer remembers 1.
+            ((set(&[3, 4]), set(&[2])), (set(&[2, 4]), set(&[]))),
+        ] {
+            let (mut present, mut missing) = now;
+            move_all((&mut present, &mut missing), before, after);
+            assert_eq!((present, missing), expected);
+        }
     }
 }

@@ -3,10 +3,12 @@
 //! file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::fs::OFlags;
@@ -23,12 +25,30 @@ const VERSION: u32 = 1;
 /// The maximum length of a file, in bytes.
 const LEN_MAX: u64 = 64 << 20;
 
-/// The repository that this host saw at a location.
+/// The maximum number of other repositories to remember at a location.
+const OTHERS_MAX: usize = 16;
+/// How often to try to lock the files, and the pause before the next attempt. A process holds the
+/// lock only while it replaces a file.
+const LOCK_ATTEMPTS: usize = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// The repositories that this host saw at a location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SeenLocation {
     version: u32,
     /// The location in its canonical form.
     pub(super) location: String,
+    /// The repository that was seen last.
+    #[serde(flatten)]
+    pub(super) last: SeenRepository,
+    /// Others that were seen there, the newest first: disks may be mounted there in turn.
+    #[serde(default)]
+    others: Vec<SeenRepository>,
+}
+
+/// The state of a repository that this host saw at a location.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SeenRepository {
     pub(super) repository: RepositoryId,
     /// When it was seen last, as in RFC 3339.
     pub(super) time: String,
@@ -70,6 +90,37 @@ impl SeenLocation {
         Self {
             version: VERSION,
             location: location.to_owned(),
+            last: SeenRepository::new(repository),
+            others: Vec::new(),
+        }
+    }
+
+    /// Makes a repository the last one, if it was seen here before.
+    pub(super) fn select(&mut self, repository: RepositoryId) {
+        let mut found = self.others.iter();
+        let found = found.position(|other| other.repository == repository);
+        if let Some(at) = found.filter(|_| self.last.repository != repository) {
+            let found = self.others.remove(at);
+            self.others
+                .insert(0, std::mem::replace(&mut self.last, found));
+        }
+    }
+
+    /// Makes a repository the last one, whether it was seen here before or not.
+    pub(super) fn accept(&mut self, repository: RepositoryId) {
+        self.select(repository);
+        if self.last.repository != repository {
+            let new = SeenRepository::new(repository);
+            self.others
+                .insert(0, std::mem::replace(&mut self.last, new));
+            self.others.truncate(OTHERS_MAX);
+        }
+    }
+}
+
+impl SeenRepository {
+    fn new(repository: RepositoryId) -> Self {
+        Self {
             repository,
             time: now(),
             projects: BTreeMap::new(),
@@ -106,6 +157,30 @@ impl Files {
     fn path(&self, location: &str) -> PathBuf {
         let name = file_name(location.as_bytes());
         self.directory.join(format!("{name}.json"))
+    }
+
+    /// Locks all files against changes by other processes, until the returned file is closed.
+    /// Returns none if that is not possible, or takes too long: then a change by another process
+    /// at the same time may be lost.
+    pub(super) fn lock(&self) -> Option<File> {
+        create_private_dir(&self.state, &self.directory).ok()?;
+        let path = self.state.join("locations.lock");
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(path)
+            .ok()?;
+        for _ in 0..LOCK_ATTEMPTS {
+            match file.try_lock() {
+                Ok(()) => return Some(file),
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(_)) => return None,
+            }
+        }
+        None
     }
 
     /// Reads the state that was seen at a location; `None` if no repository was seen there. Fails
@@ -146,15 +221,6 @@ impl Files {
         });
         written.map_err(|error| (path, error))
     }
-
-    /// Forgets a location.
-    pub(super) fn remove(&self, location: &str) -> Result<(), (PathBuf, io::Error)> {
-        let path = self.path(location);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err((path, error)),
-            _ => Ok(()),
-        }
-    }
 }
 
 fn read(path: &Path) -> io::Result<SeenLocation> {
@@ -178,4 +244,73 @@ fn read(path: &Path) -> io::Result<SeenLocation> {
         )));
     }
     Ok(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_at_the_same_time_are_made_one_after_the_other() {
+        let top = tempfile::tempdir().unwrap();
+        let state = top.path().join("state");
+        let directory = state.join("locations");
+        let files = Files { state, directory };
+        let repository = RepositoryId::from_bytes([1; 16]);
+        thread::scope(|scope| {
+            for thread in 0..4 {
+                let files = &files;
+                scope.spawn(move || {
+                    for round in 0..5 {
+                        let lock = files.lock().unwrap();
+                        let seen = files.read("/mnt").unwrap();
+                        let mut seen =
+                            seen.unwrap_or_else(|| SeenLocation::new("/mnt", repository));
+                        let name = format!("{thread} {round}");
+                        seen.last.projects.insert(name, project());
+                        files.write(&seen).unwrap();
+                        drop(lock);
+                    }
+                });
+            }
+        });
+        let seen = files.read("/mnt").unwrap().unwrap();
+        assert_eq!(seen.last.projects.len(), 20);
+    }
+
+    fn project() -> SeenProject {
+        SeenProject {
+            id: ProjectId::from_bytes([9; 16]),
+            authority: SignerId::from_bytes([8; 32]),
+            settings_revision: 7,
+            backups: BTreeSet::new(),
+            log: BTreeSet::new(),
+            lost_backups: BTreeSet::new(),
+            lost_log: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn repositories_that_are_mounted_at_a_place_in_turn_are_all_remembered() {
+        let [a, b, c] = [1, 2, 3].map(|id| RepositoryId::from_bytes([id; 16]));
+        let mut seen = SeenLocation::new("/mnt", a);
+        let name = "p".to_owned();
+        let project = project();
+        seen.last.projects.insert(name.clone(), project.clone());
+        seen.select(b);
+        assert_eq!(seen.last.repository, a, "it was not seen there");
+        seen.accept(b);
+        assert_eq!((seen.last.repository, seen.last.projects.len()), (b, 0));
+        seen.accept(c);
+        seen.select(a);
+        assert_eq!(seen.last.projects.get(&name), Some(&project));
+        seen.select(b);
+        assert_eq!(seen.last.repository, b);
+        for id in 4..100 {
+            seen.accept(RepositoryId::from_bytes([id; 16]));
+        }
+        assert_eq!(seen.others.len(), OTHERS_MAX);
+        let text = serde_json::to_string(&seen).unwrap();
+        assert_eq!(serde_json::from_str::<SeenLocation>(&text).unwrap(), seen);
+    }
 }

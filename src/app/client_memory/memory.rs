@@ -1,9 +1,8 @@
 //! The client memory. A command first compares a repository with it, and later updates it.
 
-use std::io;
-use std::path::PathBuf;
+use std::fs::File;
 
-use super::compare::{behind, note_missing, replaced};
+use super::compare::{behind, note_again, note_missing, replaced};
 use super::file::{Files, SeenBackup, SeenLocation, SeenProject, now, text_of};
 use super::lost::Lost;
 use crate::app::session::Session;
@@ -39,7 +38,7 @@ impl<'a> ClientMemory<'a> {
     /// Returns the repository that was seen here, and the time.
     pub(crate) fn repository(&self) -> Option<(RepositoryId, String)> {
         let seen = self.read()?;
-        Some((seen.repository, seen.time))
+        Some((seen.last.repository, seen.last.time))
     }
 
     /// Returns the losses, and records them until they are accepted. Sends a notice if other
@@ -49,14 +48,16 @@ impl<'a> ClientMemory<'a> {
         let Some(mut location) = self.read() else {
             return Ok(Vec::new());
         };
-        if let Some(replaced) = replaced(&location, project) {
+        location.select(project.repository);
+        if let Some(replaced) = replaced(&location.last, project) {
             return Ok(vec![replaced]);
         }
-        let Some(seen) = location.projects.get_mut(&project.settings.name) else {
+        let name = &project.settings.name;
+        let Some(before) = location.last.projects.get(name).cloned() else {
             return Ok(Vec::new());
         };
-        let before = seen.clone();
-        note_missing(seen, project)?;
+        let mut seen = before.clone();
+        note_missing(&mut seen, project)?;
         let mut lost = Vec::new();
         let found = project.settings.revision;
         if seen.settings_revision > found {
@@ -65,8 +66,8 @@ impl<'a> ClientMemory<'a> {
         }
         lost.extend(seen.lost_backups.iter().cloned().map(Lost::Backup));
         lost.extend(seen.lost_log.iter().copied().map(Lost::LogEntry));
-        if *seen != before {
-            self.write(&location);
+        if seen != before {
+            self.change(project, |now| note_again(now, &before, &seen));
         }
         Ok(lost)
     }
@@ -77,7 +78,7 @@ impl<'a> ClientMemory<'a> {
             .iter()
             .flat_map(|files| files.others(&self.location));
         for other in others {
-            let mut seen = other.projects.values();
+            let mut seen = other.last.projects.values();
             let Some(seen) = seen.find(|seen| seen.id == project.id) else {
                 continue;
             };
@@ -95,7 +96,8 @@ impl<'a> ClientMemory<'a> {
     /// Returns a lost backup of this volume, if there is one. [`compare`](Self::compare) finds it.
     pub(crate) fn lost_of_volume(&self, project: &Project, volume: &str) -> Option<SeenBackup> {
         let mut location = self.read()?;
-        let seen = location.projects.remove(&project.settings.name)?;
+        location.select(project.repository);
+        let seen = location.last.projects.remove(&project.settings.name)?;
         let volume = shortened(volume);
         let mut lost = seen.lost_backups.into_iter();
         lost.find(|lost| lost.volume == volume)
@@ -137,29 +139,35 @@ impl<'a> ClientMemory<'a> {
 
     /// Accepts the current state: drops the recorded losses.
     pub(crate) fn accept(&self, project: &Project, ends: &HistoryEnds) {
-        let mut location = match self.read() {
-            Some(seen) if seen.repository == project.repository => seen,
-            _ => SeenLocation::new(&self.location, project.repository),
-        };
-        location.projects.remove(&project.settings.name);
-        self.write(&location);
+        {
+            let _lock = self.lock();
+            let new = || SeenLocation::new(&self.location, project.repository);
+            let mut location = self.read().unwrap_or_else(new);
+            location.accept(project.repository);
+            location.last.projects.remove(&project.settings.name);
+            self.write(&location);
+        }
         self.remember(project, ends);
     }
 
-    /// Forgets this location, where a new repository was created.
-    pub(crate) fn forget(&self) {
-        if let Some(files) = &self.files {
-            self.report(files.remove(&self.location));
+    /// Notes that a new repository was created at this location, if others were seen there before.
+    pub(crate) fn begin(&self, repository: RepositoryId) {
+        let _lock = self.lock();
+        if let Some(mut location) = self.read() {
+            location.accept(repository);
+            self.write(&location);
         }
     }
 
     fn change(&self, project: &Project, change: impl FnOnce(&mut SeenProject)) {
+        let _lock = self.lock();
         let new = || SeenLocation::new(&self.location, project.repository);
         let mut location = self.read().unwrap_or_else(new);
-        if replaced(&location, project).is_some() {
+        location.select(project.repository);
+        if replaced(&location.last, project).is_some() {
             return;
         }
-        let seen = location.projects.entry(project.settings.name.clone());
+        let seen = location.last.projects.entry(project.settings.name.clone());
         let seen = seen.or_insert_with(|| SeenProject {
             id: project.id,
             authority: *project.keys.authority(),
@@ -170,30 +178,37 @@ impl<'a> ClientMemory<'a> {
             lost_log: [].into(),
         });
         change(seen);
-        location.time = now();
+        location.last.time = now();
         self.write(&location);
     }
 
-    fn read(&self) -> Option<SeenLocation> {
-        let read = self.files.as_ref()?.read(&self.location);
-        self.report(read).flatten()
+    /// Locks the files against changes by other processes.
+    fn lock(&self) -> Option<File> {
+        self.files.as_ref()?.lock()
     }
 
-    fn write(&self, seen: &SeenLocation) {
-        if let Some(files) = &self.files {
-            self.report(files.write(seen));
+    /// Reads the file. If that fails, sends a notice: the next change replaces the file.
+    fn read(&self) -> Option<SeenLocation> {
+        match self.files.as_ref()?.read(&self.location) {
+            Ok(seen) => seen,
+            Err((path, error)) => {
+                let problem = error.to_string();
+                self.notice(Notice::MemoryDamaged { path, problem });
+                None
+            }
         }
     }
 
-    /// Reports an error as a notice, since the program can work without its memory.
-    fn report<T>(&self, result: Result<T, (PathBuf, io::Error)>) -> Option<T> {
-        result
-            .map_err(|(path, error)| {
-                let problem = error.to_string();
-                let notice = Notice::MemoryUnusable { path, problem };
-                self.session.observer().notice(notice);
-            })
-            .ok()
+    /// Writes the file. If that fails, sends a notice: the program can work without its memory.
+    fn write(&self, seen: &SeenLocation) {
+        if let Some(Err((path, error))) = self.files.as_ref().map(|files| files.write(seen)) {
+            let problem = error.to_string();
+            self.notice(Notice::MemoryUnusable { path, problem });
+        }
+    }
+
+    fn notice(&self, notice: Notice) {
+        self.session.observer().notice(notice);
     }
 }
 

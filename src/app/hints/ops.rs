@@ -28,6 +28,7 @@ fn code(error: &OpsError) -> Code {
         OpsError::OtherSource { .. }
         | OpsError::ListWithoutStart
         | OpsError::NotMissing { .. }
+        | OpsError::SeveralMissing { .. }
         | OpsError::DiffAsContent { .. } => Code::Usage,
         OpsError::PartOfChunk { .. } | OpsError::LabelOfWriteKey { .. } => Code::NotAllowed,
         OpsError::NoVolume { .. } => Code::NotFound,
@@ -219,8 +220,10 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              data with --accept-loss all"
         }
         OpsError::NotMissing { .. } => {
-            "give names that the error message or “cuttlebone check” shows, with all 64 digits"
+            "give names that the error message or “cuttlebone check” shows, with all 64 digits or \
+             at least the first 8"
         }
+        OpsError::SeveralMissing { .. } => "give more digits of the name",
         OpsError::NeedsNoBase { .. } => "leave --base out",
         OpsError::BaseWithdrawn { .. } => {
             "leave --base out, or name another backup; a backup is withdrawn if data that it needs \

@@ -8,6 +8,10 @@ use crate::base::{Notice, ObjectHash, RebuildReason};
 use super::image_event::image_event;
 
 /// Returns the text of a notice.
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table, with an arm for each notice"
+)]
 pub(crate) fn notice(notice: &Notice) -> String {
     match notice {
         Notice::IndexRebuilt(reason) => rebuild_reason(reason),
@@ -45,8 +49,8 @@ pub(crate) fn notice(notice: &Notice) -> String {
         }
         Notice::DamageAccepted { problem } => damage_accepted(problem),
         Notice::PacksNotNeeded { packs } => format!(
-            "{} that the index names {} missing, but no backup needs their data; \
-             “cuttlebone prune” removes them from the index",
+            "{} that the index names {} missing or damaged, but no backup needs the lost data; \
+             “cuttlebone prune” removes them",
             count(*packs, "pack"),
             if *packs == 1 { "is" } else { "are" }
         ),
@@ -55,6 +59,30 @@ pub(crate) fn notice(notice: &Notice) -> String {
              backup needs; “cuttlebone check” shows which backups are damaged",
             count(*packs, "pack"),
             if *packs == 1 { "is" } else { "are" }
+        ),
+        Notice::NoBackupOfHost { host, known } => {
+            let known = match &known[..] {
+                [] => "no backup names its host".to_owned(),
+                known => format!("hosts with backups: {}", known.join(", ")),
+            };
+            format!("no backup was made by host “{host}”; {known}")
+        }
+        Notice::SeenBefore { repository, time } => format!(
+            "this host saw another repository there ({repository}, on {time}). If its disk is not \
+             mounted now, delete the new repository"
+        ),
+        Notice::TargetLarger { target, bytes, cut } => {
+            let what = if *cut {
+                "will be cut off"
+            } else {
+                "will stay as they are"
+            };
+            format!("{target} is larger than the backup: its last {bytes} bytes {what}")
+        }
+        Notice::PacksDamaged { packs } => format!(
+            "parts of {} are damaged: storing the data again that this backup needs; “cuttlebone \
+             check --read-data” shows which backups are damaged",
+            count(*packs, "pack")
         ),
         Notice::RecordMissing { record } => format!(
             "backup record {record} is missing, although it was not forgotten; “cuttlebone check” \
@@ -100,6 +128,11 @@ pub(crate) fn notice(notice: &Notice) -> String {
         Notice::Behind { location, backups } => format!(
             "this repository is at least {} behind {location}",
             count(*backups as u64, "backup")
+        ),
+        Notice::MemoryDamaged { path, problem } => format!(
+            "could not read what this host saw of the repository, in {} ({problem}): a new file \
+             replaces it, so that this host does not notice earlier losses",
+            path.display()
         ),
         Notice::MemoryUnusable { path, problem } => memory_unusable(path, problem),
         Notice::Withdrawn { backup } => withdrawn(backup),

@@ -6,8 +6,9 @@ use crate::app::human::{count, printable, short_id};
 use crate::app::key_change::{KeyChange, RevokedVolume};
 use crate::app::message::{
     BackupSummary, CacheInfo, CheckSummary, CompareSummary, InitSummary, KeylessSummary,
-    LabelSummary, RestoreSummary, Stats, VolumeStats,
+    LabelSummary, RestoreSummary,
 };
+use crate::app::stats::{Stats, VolumeStats};
 use crate::base::ByteSize;
 
 use super::common::{fields, named, took};
@@ -47,8 +48,9 @@ pub(super) fn backup(summary: &BackupSummary) -> String {
     };
     let missing = match &summary.damage {
         Some(damage) => format!(
-            "  {} missing in the repository: the data that this backup needs was {stored} again\n",
-            count(damage.packs_missing, "pack")
+            "  {} missing or damaged in the repository: the data that this backup needs was \
+             {stored} again\n",
+            count(damage.packs_missing + damage.packs_damaged, "pack")
         ),
         None => String::new(),
     };

@@ -22,7 +22,7 @@ pub(crate) fn backups(entries: &[BackupEntry], zone: &TimeZone, columns: Option<
     ];
     let labelled = entries.iter().any(|entry| !entry.labels.is_empty());
     if labelled {
-        header.push(Column::name("Labels"));
+        header.push(Column::words("Labels"));
     }
     let with_state = entries.iter().any(|entry| state(entry).is_some());
     if with_state {

@@ -50,7 +50,7 @@ impl ForgetArgs {
             )
             .hint("add --prune, or leave them out"));
         }
-        let policy = self.keep.into_policy();
+        let (policy, is_given) = self.keep.into_policy();
         let selection =
             if !self.backups.is_empty() {
                 let backups = self.backups.into_iter().map(backup_selector);
@@ -58,6 +58,9 @@ impl ForgetArgs {
                     backups: backups.collect::<Result<_, _>>()?,
                     force: self.force,
                 }
+            } else if policy.is_empty() && is_given {
+                return Err(Failure::usage("this policy keeps no backup")
+                    .hint("give a number or a span that is not 0, or name the backups to remove"));
             } else if policy.is_empty() {
                 return Err(Failure::usage("nothing selects the backups to keep or remove").hint(
                 "give a policy, such as --keep-daily 7 --keep-weekly 4, or name the backups to \
@@ -135,8 +138,9 @@ struct KeepArgs {
 }
 
 impl KeepArgs {
-    /// Returns the policy, with its rules in the order of reasons: counts, spans, labels.
-    fn into_policy(self) -> Policy {
+    /// Returns the policy, with its rules in the order of reasons: counts, spans, labels. Also
+    /// returns whether there is any rule, even one that keeps nothing.
+    fn into_policy(self) -> (Policy, bool) {
         let last = [
             (Period::Each, self.keep_last),
             (Period::Hour, self.keep_hourly),
@@ -160,6 +164,8 @@ impl KeepArgs {
             .into_iter()
             .filter_map(|(period, span)| Some(Rule::PeriodWithin(period, span?)));
         let labels = self.keep_labels.into_iter().map(Rule::Label);
-        Policy::new(last.chain(all_within).chain(within).chain(labels))
+        let rules: Vec<_> = last.chain(all_within).chain(within).chain(labels).collect();
+        let is_given = !rules.is_empty();
+        (Policy::new(rules), is_given)
     }
 }

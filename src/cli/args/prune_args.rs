@@ -7,8 +7,8 @@ use clap::Args;
 use jiff::{Span, SpanRelativeTo};
 
 use crate::app::PruneRequest;
-use crate::base::{ByteSize, ObjectHash, ParseIdError};
-use crate::ops::{AcceptedLoss, MaxUnused};
+use crate::base::ByteSize;
+use crate::ops::{AcceptedLoss, LostName, MaxUnused, ParseLostNameError};
 
 const MAX_UNUSED_DEFAULT: MaxUnused = MaxUnused::Percent(5.0);
 /// Less than a day, so that a prune each night deletes the packs that the one before marked.
@@ -38,24 +38,24 @@ pub(super) struct PruneLimits {
 /// The losses that the user accepts for ever.
 #[derive(Debug, Args)]
 pub(super) struct AcceptLossArgs {
-    /// Accept the loss of a missing or damaged backup, certificate or log entry (its id), so that
-    /// “prune” and “forget” continue; can be repeated. “all” accepts all losses. If there is no
-    /// backup at all, that deletes all data
+    /// Accept the loss of a missing or damaged backup, certificate or log entry (its id, or at
+    /// least the first 8 digits of it), so that “prune” and “forget” continue; can be repeated.
+    /// “all” accepts all losses. If there is no backup at all, that deletes all data
     #[arg(long = "accept-loss", value_name = "NAME", value_delimiter = ',')]
     accept_loss: Vec<Lost>,
 }
 
 /// A value of `--accept-loss`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Lost {
     All,
-    Object(ObjectHash),
+    Object(LostName),
 }
 
 impl FromStr for Lost {
-    type Err = ParseIdError;
+    type Err = ParseLostNameError;
 
-    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+    fn from_str(text: &str) -> Result<Self, ParseLostNameError> {
         match text {
             "all" => Ok(Self::All),
             id => id.parse().map(Self::Object),

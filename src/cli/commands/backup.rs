@@ -367,6 +367,7 @@ fn summary(report: &BackupReport, volume: &str, duration: f64) -> BackupSummary 
         base_by_name: report.base_by_name,
         damage: report.damage.as_ref().map(|damage| MetDamageEntry {
             packs_missing: damage.packs,
+            packs_damaged: damage.packs_damaged,
             base: damage.base.as_ref().map(affected_entry),
             extents: hole_extents(&damage.holes),
         }),

@@ -8,7 +8,7 @@ use crate::app::{
 };
 use crate::cli::console::Console;
 use crate::ops::{self, CheckReport, Finding};
-use crate::repo::ObjectRef;
+use crate::repo::{ObjectRef, RepoError};
 
 pub(super) fn check(
     console: &Console,
@@ -24,7 +24,10 @@ pub(super) fn check(
     };
     let (repository, project) = open_project(&console.session, settings, attempt)?;
     let memory = ClientMemory::new(&console.session, settings);
-    let mut lost = memory.compare(&project)?;
+    let compared = memory.compare(&project);
+    // The check itself reports a directory that cannot be listed.
+    let is_compared = !compared.as_ref().is_err_and(RepoError::is_unlistable);
+    let mut lost = if is_compared { compared? } else { Vec::new() };
     if accept_history {
         for lost in lost.drain(..) {
             console.output.notice(&format!("accepted: {lost}"));
@@ -43,7 +46,9 @@ pub(super) fn check(
         },
     )?;
     console.meter.finish();
-    if accept_history {
+    if !is_compared {
+        // It is not known what is missing.
+    } else if accept_history {
         memory.accept(&project, &report.ends);
     } else {
         memory.remember(&project, &report.ends);
@@ -112,6 +117,8 @@ struct Seen {
     records: bool,
     /// One of the two copies of an object is damaged.
     copies: bool,
+    /// A directory cannot be listed.
+    unlistable: bool,
     /// Packs or index segments are damaged.
     others: bool,
 }
@@ -126,19 +133,23 @@ impl Seen {
             } => self.records = true,
             Finding::CopyDamaged { .. } => self.copies = true,
             Finding::ObjectForeign { .. } => {}
+            Finding::RepositoryDamaged { problem } if problem.is_unlistable() => {
+                self.unlistable = true;
+            }
             _ => self.others = true,
         }
     }
 
     /// Returns the next steps for the user. None of them loses data.
     fn hint(&self) -> &'static str {
-        if self.affected {
-            "copy the damaged files from another copy of the repository. Do not delete them: most \
-             of the data in a damaged pack can still be read. If there is no other copy, move the \
-             damaged packs out of the repository, back up the affected volumes with --reread, \
-             which stores missing data again if the sources still have it, and move the packs back \
-             (docs/check.md). “cuttlebone restore --keep-going” restores all other parts of a \
-             damaged backup, and “cuttlebone forget” removes it"
+        if self.unlistable {
+            "not everything was checked: run this as a user who may read these directories"
+        } else if self.affected {
+            "copy the damaged files from another copy of the repository. If there is none, back up \
+             the affected volumes with --reread on this host, which stores the lost data again if \
+             the sources still have it, and then run “cuttlebone prune”. Do not delete damaged \
+             packs: most of their data can still be read. “cuttlebone restore --keep-going” \
+             restores all other parts of a damaged backup, and “cuttlebone forget” removes it"
         } else if self.records {
             "the backup of a damaged record is not listed: copy the record from another copy of \
              the repository. To give up this backup, run “cuttlebone prune --accept-loss NAME” \
@@ -148,9 +159,9 @@ impl Seen {
              good one over the damaged one, NAME.copy over NAME or NAME over NAME.copy"
         } else {
             "every backup can still be restored. Copy the damaged files from another copy of the \
-             repository. If there is none, move damaged packs out of it, run “cuttlebone cache \
-             rebuild” if the index is damaged, and then “cuttlebone prune”: it writes the index \
-             again. A prune after the grace period removes the damaged parts of the index"
+             repository. If there is none, run “cuttlebone prune”, which replaces damaged packs of \
+             nodes and damaged parts of the index, or back up the volumes again, which stores the \
+             damaged data again"
         }
     }
 }

@@ -74,7 +74,11 @@ pub(super) fn forget(
         let removed: HashSet<_> = plan.removals().map(|removal| removal.backup.id).collect();
         let is_removed = |backup: &Backup| removed.contains(&backup.id);
         let context = console.session.context(Some(&settings.cache_dir));
-        Some(ops::space(&project, &records, is_removed, &context)?.exclusive)
+        Some(
+            ops::space(&project, &records, is_removed, &context)?
+                .space
+                .exclusive,
+        )
     } else {
         None
     };

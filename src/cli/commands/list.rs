@@ -1,11 +1,12 @@
 //! The command `list`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::app::{
     Attempt, BackupEntry, Failure, ListRequest, RepositorySettings, load_records,
     notice_several_newest, open_project,
 };
+use crate::base::Notice;
 use crate::cli::console::Console;
 use crate::ops::OpsError;
 use crate::repo::{Backup, Records};
@@ -34,6 +35,9 @@ pub(super) fn list(
         let volume = name.to_owned();
         return Err(OpsError::NoVolume { volume }.into());
     }
+    if let Some(host) = request.host.as_deref() {
+        notice_unknown_host(console, &records, host);
+    }
     for name in records.volumes() {
         if volume.is_none_or(|volume| volume == name) {
             notice_several_newest(&console.session, &records, name);
@@ -41,6 +45,18 @@ pub(super) fn list(
     }
     console.meter.finish();
     console.output.backups(&entries)
+}
+
+/// Sends a notice if no backup was made by this host.
+fn notice_unknown_host(console: &Console, records: &Records, host: &str) {
+    let hosts = records.listed().filter_map(|b| b.record.host.as_deref());
+    let known: BTreeSet<&str> = hosts.collect();
+    if !known.contains(host) {
+        console.session.observer.notice(Notice::NoBackupOfHost {
+            host: host.to_owned(),
+            known: known.into_iter().map(str::to_owned).collect(),
+        });
+    }
 }
 
 /// Returns at most `latest` backups of each volume, the newest ones, of backups in ascending order.

@@ -43,7 +43,10 @@ pub(super) fn refuse_other_losses(
         return Ok(());
     }
     let mut lost = ClientMemory::new(&console.session, settings).compare(project)?;
-    let is_accepted = |lost: &Lost| lost.id().is_some_and(|id| accepted.objects.contains(&id));
+    let is_accepted = |lost: &Lost| {
+        lost.id()
+            .is_some_and(|id| accepted.objects.iter().any(|name| name.fits(&id)))
+    };
     lost.retain(|lost| !is_accepted(lost));
     if lost.is_empty() {
         return Ok(());

@@ -1,7 +1,9 @@
 //! The command `restore`.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -53,6 +55,7 @@ pub(super) fn restore(
     }
     notice_state(&console.session, &records, backup);
     let size = backup.record.content.size;
+    let rest = rest_of(request, size);
     let map = request.map.as_ref().map(OutputFile::create_new);
     let map = map.transpose().map_err(OpsError::from)?;
     let target: Box<dyn Target> = match &request.target {
@@ -64,6 +67,11 @@ pub(super) fn restore(
             open_target(path, size, request.existing).map_err(unusable_target)?
         }
     };
+    if let Some(Rest { bytes, cut }) = rest {
+        let target = request.target.to_string();
+        let notice = Notice::TargetLarger { target, bytes, cut };
+        console.session.observer.notice(notice);
+    }
     // Other targets need no mark, since they do not exist until they are complete.
     let marks = match &request.target {
         WriteTo::Path(path) if target.as_read_target().is_some() => {
@@ -86,18 +94,7 @@ pub(super) fn restore(
     };
     let context = console.session.context(Some(&settings.cache_dir));
     let report = ops::restore_despite(on_damage, &project, backup, &target, &context)?;
-    if let WriteTo::Path(path) = &request.target
-        && let Ok(marks) = MarkPlaces::of(path, &console.session.environment)
-    {
-        // The target is complete now, so marks of earlier restores no longer apply.
-        marks.remove().map_err(|error| {
-            Failure::new(
-                Code::Failed,
-                "could not remove the mark of an interrupted restore",
-            )
-            .caused_by(Some(&error))
-        })?;
-    }
+    remove_mark(console, request)?;
     console.meter.finish();
     if let Some(map) = map {
         write_map(map, &rescue_map(size, &report.holes)).map_err(OpsError::from)?;
@@ -117,6 +114,8 @@ pub(super) fn restore(
         bytes_written: report.written,
         bytes_fetched: report.fetched,
         bytes_missing,
+        bytes_cut: rest.filter(|rest| rest.cut).map(|rest| rest.bytes),
+        bytes_after_end: rest.filter(|rest| !rest.cut).map(|rest| rest.bytes),
         duration: started.elapsed().as_secs_f64(),
     }))?;
     console.output.detail(&[
@@ -130,6 +129,51 @@ pub(super) fn restore(
         Some(damage) => Err(incomplete(backup, &holes, on_damage, &damage)),
         None => Ok(()),
     }
+}
+
+/// The bytes of an existing target after the end of the backup.
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    bytes: u64,
+    /// Whether they are cut off. Otherwise they stay as they are.
+    cut: bool,
+}
+
+/// Returns the bytes of the target after the end of a backup of `size` bytes, if the restore
+/// overwrites an existing target.
+fn rest_of(request: &RestoreRequest, size: u64) -> Option<Rest> {
+    let WriteTo::Path(path) = &request.target else {
+        return None;
+    };
+    let kind = path.metadata().ok()?.file_type();
+    let cut = kind.is_file();
+    // A new file has no rest.
+    let overwrites = match request.existing {
+        Existing::Update => cut || kind.is_block_device(),
+        Existing::Refuse | Existing::Replace => kind.is_block_device(),
+    };
+    if !overwrites {
+        return None;
+    }
+    let end = File::open(path).and_then(|mut file| file.seek(SeekFrom::End(0)));
+    let bytes = end.ok()?.checked_sub(size).filter(|bytes| *bytes > 0)?;
+    Some(Rest { bytes, cut })
+}
+
+/// Removes the marks of earlier restores to a target that is complete now.
+fn remove_mark(console: &Console, request: &RestoreRequest) -> Result<(), Failure> {
+    if let WriteTo::Path(path) = &request.target
+        && let Ok(marks) = MarkPlaces::of(path, &console.session.environment)
+    {
+        marks.remove().map_err(|error| {
+            Failure::new(
+                Code::Failed,
+                "could not remove the mark of an interrupted restore",
+            )
+            .caused_by(Some(&error))
+        })?;
+    }
+    Ok(())
 }
 
 /// Returns the mark of a restore to this path that was interrupted, or is still running.

@@ -38,6 +38,8 @@ pub(super) fn restore_image(
         bytes_written: report.written,
         bytes_fetched: report.fetched,
         bytes_missing: 0,
+        bytes_cut: None,
+        bytes_after_end: None,
         duration: started.elapsed().as_secs_f64(),
     }))
 }

@@ -97,7 +97,8 @@ pub struct BackupReport {
     /// Number of chunks outside of the list of extents that were compared with the base; none
     /// without a list.
     pub verified: Option<u64>,
-    /// Damage of the repository that was found during this backup; none if no pack is missing.
+    /// Damage of the repository that was found during this backup; none if no data is known to be
+    /// lost.
     pub damage: Option<MetDamage>,
 }
 
@@ -106,6 +107,8 @@ pub struct BackupReport {
 pub struct MetDamage {
     /// Packs in the index that are missing or too short.
     pub packs: u64,
+    /// Packs with parts that are known to be damaged, and of which no other pack held the content.
+    pub packs_damaged: u64,
     /// The backup that this one was compared with, if it could not be restored completely. Lost
     /// data that the source still has was stored again.
     pub base: Option<AffectedBackup>,

@@ -1,5 +1,6 @@
-//! Backups in a repository that has lost packs. A backup does not rely on missing packs, stores the
-//! data again that it needs, and reports lost data.
+//! Backups in a repository that has lost data. A backup does not rely on missing packs or on parts
+//! of packs that this host knows as damaged. It stores the data again that it needs, and reports
+//! lost data.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use crate::format::Content;
 use crate::ops::affected::{AffectedBackup, affected, listed_holes};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::repo::{Backup, BlobReader, Index, LostChunks, RepoError};
+use crate::repo::{Backup, BlobReader, Index, LostChunks, RepoError, exclude_damaged};
 
 /// An index that finds blobs only in packs that a backup may rely on.
 pub(super) struct Present<'a> {
@@ -18,12 +19,15 @@ pub(super) struct Present<'a> {
     context: &'a Context<'a>,
     /// Packs in the index that are missing or too short.
     packs: u64,
+    /// Packs with parts that are known to be damaged, and of which no other pack holds the content.
+    damaged: u64,
     base: Option<AffectedBackup>,
 }
 
 impl<'a> Present<'a> {
-    /// Lists the packs. If some are missing, or with --reread, excludes missing packs and segments
-    /// from the index. Then also searches for damage in `base`, before any data is stored again.
+    /// Lists the packs, and reads parts of packs again that were found damaged earlier. If some are
+    /// missing or damaged, or with --reread, excludes missing packs and segments from the index.
+    /// Then also searches for damage in `base`, before any data is stored again.
     pub(super) fn find(
         index: Arc<Index>,
         base: Option<&Backup>,
@@ -31,26 +35,32 @@ impl<'a> Present<'a> {
         context: &'a Context<'a>,
     ) -> Result<Self, OpsError> {
         let packs = index.lost_packs()?.len() as u64;
+        let damaged = exclude_damaged(&index)?.needed.len() as u64;
         if options.reread {
             index.require_present()?;
         }
-        if options.reread || packs > 0 {
+        if options.reread || packs + damaged > 0 {
             index.scan_unindexed()?;
         }
         let mut found = Self {
             index,
             context,
             packs,
+            damaged,
             base: None,
         };
         if packs > 0 {
             context.observer.notice(Notice::PacksMissing { packs });
-            if let Some(base) = base {
-                let lost = LostChunks::new(&found.index)?;
-                let base = affected(base, |content| found.holes(&lost, content))?;
-                let is_whole = base.holes.is_empty() && base.attachments.is_empty();
-                found.base = Some(base).filter(|_| !is_whole);
-            }
+        }
+        if damaged > 0 {
+            let packs = damaged;
+            context.observer.notice(Notice::PacksDamaged { packs });
+        }
+        if let Some(base) = base.filter(|_| packs + damaged > 0) {
+            let lost = LostChunks::new(&found.index)?;
+            let base = affected(base, |content| found.holes(&lost, content))?;
+            let is_whole = base.holes.is_empty() && base.attachments.is_empty();
+            found.base = Some(base).filter(|_| !is_whole);
         }
         Ok(found)
     }
@@ -64,11 +74,11 @@ impl<'a> Present<'a> {
         &self.index
     }
 
-    /// Returns the options for storing the source. If packs are missing, they are the same as with
+    /// Returns the options for storing the source. If data was lost, they are the same as with
     /// --reread.
     pub(super) fn options(&self, options: &BackupOptions) -> BackupOptions {
         BackupOptions {
-            reread: options.reread || self.packs > 0,
+            reread: options.reread || self.packs + self.damaged > 0,
             ..options.clone()
         }
     }
@@ -76,7 +86,7 @@ impl<'a> Present<'a> {
     /// Returns the damage that was found during a backup. `builds_on` is the content of the backup,
     /// if a part of it was not read from the source.
     pub(super) fn met(&self, builds_on: Option<&Content>) -> Result<Option<MetDamage>, OpsError> {
-        if self.packs == 0 {
+        if self.packs + self.damaged == 0 {
             return Ok(None);
         }
         let holes = match builds_on {
@@ -85,6 +95,7 @@ impl<'a> Present<'a> {
         };
         Ok(Some(MetDamage {
             packs: self.packs,
+            packs_damaged: self.damaged,
             base: self.base.clone(),
             holes,
         }))

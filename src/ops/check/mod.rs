@@ -1,6 +1,7 @@
 //! Verifies that every backup is complete and, if asked, that all of its data opens.
 
 mod finding;
+mod packs;
 mod task;
 mod walk;
 
@@ -8,28 +9,19 @@ pub use finding::{Finding, StatementFault};
 pub use task::CheckReport;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use std::sync::Arc;
 
 use self::task::CheckTask;
 use self::walk::walk_trees;
-use super::context::{Context, READER, thread_pool};
+use super::context::{Context, READER};
 use super::error::OpsError;
 use super::history::notice_unconfirmed;
-use crate::base::{Notice, ObjectHash, Phase, Progress, Silent, lock, recover, to_usize};
-use crate::format::PackListing;
+use crate::base::{Notice, ObjectHash, Silent};
 use crate::repo::{
     Backup, Damage, ForeignReason, HistoryEnds, Index, Lease, Log, Marks, ObjectKind, ObjectRef,
-    Opener, PlacedRun, Project, Records, RepoError, Repository, Voids, lease_for_reading,
-    listing_of,
+    Project, Records, RepoError, Repository, Voids, lease_for_reading,
 };
 use crate::storage::StorageErrorClass;
-
-/// Maximum number of packs that are in memory at once. Each is read completely, so this limits the
-/// memory.
-const READERS_MAX: usize = 3;
 
 /// Verifies a project and the objects that it depends on. Damage is reported through `each`; `Err`
 /// means that the check itself failed.
@@ -50,80 +42,168 @@ pub fn check(
         bad_packs: HashSet::new(),
         missing: HashSet::new(),
         unreported: Vec::new(),
+        unreported_damage: Vec::new(),
         bad_runs: HashSet::new(),
         unnamed: HashSet::new(),
-        marked: Marks::load_readable(project)?.packs(),
+        unlisted: HashSet::new(),
+        marked: HashSet::new(),
         read: read_data.then(HashSet::new),
         proven: Vec::new(),
     };
-    run.copies(repository)?;
-    let mut records = Records::load(project)?;
-    run.report.ends = HistoryEnds::of(&records);
-    // The lease keeps a prune from deleting data that this check reads.
-    let newest_first = records.all().iter().rev();
-    let tops: Vec<_> = newest_first.flat_map(Backup::tops).collect();
-    let lease = if read_data {
-        lease_for_reading(project, &tops, READER, &context.observer)?
-    } else {
-        None
-    };
-    // Load the log after the records: if a record was deleted before it could be read, the log
-    // explains that.
-    let mut log = Log::load(project)?;
-    let mut voids = Voids::load(project)?;
-    run.log(&log);
-    run.voids(&voids, &records);
-    let damaged = records.take_damaged();
-    let damaged_records: HashSet<_> = damaged.iter().filter_map(record_of).collect();
-    run.report.records_damaged = damaged_records.iter().copied().collect();
-    let foreign = records
-        .take_foreign()
-        .into_iter()
-        .chain(log.take_foreign())
-        .chain(project.find_foreign()?)
-        .chain(repository.foreign_slots(&Silent)?);
-    for (_, problem) in records.ignored() {
-        let problem = problem.to_string();
-        context.observer.notice(Notice::DamageAccepted { problem });
+    let marks = Marks::load_readable(project).map_err(OpsError::from);
+    run.marked = run
+        .go_on(marks)?
+        .map_or_else(HashSet::new, |marks| marks.packs());
+    let copies = run.copies(repository);
+    run.go_on(copies)?;
+    let history = run.history(repository, read_data);
+    let history = run.go_on(history)?;
+    let index = run.data(read_data);
+    let index = run.go_on(index)?;
+    if let (Some(history), Some(index)) = (&history, &index) {
+        run.trees(index, &history.records)?;
+        run.audit(index, history.lease.as_ref())?;
     }
-    for error in damaged
-        .into_iter()
-        .chain(log.take_damaged())
-        .chain(voids.take_damaged())
-        .chain(project.damaged_audits()?)
-        .chain(foreign)
-    {
-        run.found(&Finding::from_error(error));
+    if let Some(history) = &history {
+        run.vanished(history)?;
     }
-    let index = context.index(project)?;
-    // If a segment is missing, no segment names its packs. Their content still exists.
-    index.scan_unindexed()?;
-    run.segments(&index)?;
-    let packs = run.packs(&index)?;
-    run.read_packs(&index, &packs)?;
-    run.trees(&index, &records)?;
-    run.audit(&index, lease.as_ref())?;
-    for error in project.verify_certificates(&log)? {
-        if let (true, Some(certificate)) = (error.is_missing(), error.object_hash()) {
-            run.report.certificates_vanished.push(certificate);
-            run.found(&Finding::CertificateVanished { certificate });
+    if let Some(index) = index {
+        index.close();
+    }
+    Ok(run.report)
+}
+
+/// The history of a project, and the lease under which it is checked.
+struct CheckedHistory {
+    records: Records,
+    log: Log,
+    damaged: HashSet<ObjectHash>,
+    lease: Option<Lease>,
+}
+
+impl CheckTask<'_> {
+    /// Turns an error into a finding if it is of a directory that cannot be listed, so that the
+    /// other parts of the check go on. Returns `None` then.
+    fn go_on<T>(&mut self, part: Result<T, OpsError>) -> Result<Option<T>, OpsError> {
+        match part {
+            Ok(value) => Ok(Some(value)),
+            Err(OpsError::Repo(error)) if error.is_unlistable() => {
+                // Several parts may list the same directory.
+                if self.unlisted.insert(error.to_string()) {
+                    self.found(&Finding::from_error(error));
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
-    notice_unconfirmed(&records, &log, &context.observer);
-    run.report.vanished = records.vanished(&log);
-    run.report
-        .vanished
-        .retain(|id| !damaged_records.contains(id));
-    for id in run.report.vanished.clone() {
-        let mut backups = records.all().iter();
-        let follower = backups.find(|backup| backup.record.follows.contains(&id));
-        run.found(&Finding::RecordVanished {
-            record: id,
-            volume: follower.map(|backup| backup.record.volume.name.clone()),
-        });
+
+    /// Reads the records, the log and the voids, and reports their damage.
+    fn history(
+        &mut self,
+        repository: &Repository,
+        read_data: bool,
+    ) -> Result<CheckedHistory, OpsError> {
+        let project = self.project;
+        let context = self.context;
+        let run = self;
+        let mut records = Records::load(project)?;
+        run.report.ends = HistoryEnds::of(&records);
+        // The lease keeps a prune from deleting data that this check reads.
+        let newest_first = records.all().iter().rev();
+        let tops: Vec<_> = newest_first.flat_map(Backup::tops).collect();
+        let lease = if read_data {
+            lease_for_reading(project, &tops, READER, &context.observer)?
+        } else {
+            None
+        };
+        // Load the log after the records: if a record was deleted before it could be read, the log
+        // explains that.
+        let mut log = Log::load(project)?;
+        let mut voids = Voids::load(project)?;
+        run.log(&log);
+        run.voids(&voids, &records);
+        let damaged = records.take_damaged();
+        let damaged_records: HashSet<_> = damaged.iter().filter_map(record_of).collect();
+        run.report.records_damaged = damaged_records.iter().copied().collect();
+        let others = [
+            project.find_foreign(),
+            repository.foreign_slots(&Silent),
+            project.damaged_audits(),
+        ];
+        let mut foreign = records.take_foreign();
+        foreign.extend(log.take_foreign());
+        for errors in others {
+            let errors = run.go_on(errors.map_err(OpsError::from))?;
+            foreign.extend(errors.unwrap_or_default());
+        }
+        for (_, problem) in records.ignored() {
+            let problem = problem.to_string();
+            context.observer.notice(Notice::DamageAccepted { problem });
+        }
+        for error in damaged
+            .into_iter()
+            .chain(log.take_damaged())
+            .chain(voids.take_damaged())
+            .chain(foreign)
+        {
+            run.found(&Finding::from_error(error));
+        }
+        Ok(CheckedHistory {
+            records,
+            log,
+            damaged: damaged_records,
+            lease,
+        })
     }
-    index.close();
-    Ok(run.report)
+
+    /// Verifies the index and the packs.
+    fn data(&mut self, read_data: bool) -> Result<Arc<Index>, OpsError> {
+        let index = self.context.index(self.project)?;
+        // If a segment is missing, no segment names its packs. Their content still exists.
+        index.scan_unindexed()?;
+        self.segments(&index)?;
+        let packs = self.packs(&index)?;
+        if read_data {
+            self.read_packs(&index, &packs)?;
+        } else {
+            self.known_damage(&index)?;
+        }
+        Ok(index)
+    }
+
+    /// Reports objects that others name and that do not exist.
+    fn vanished(&mut self, history: &CheckedHistory) -> Result<(), OpsError> {
+        let CheckedHistory {
+            records,
+            log,
+            damaged: damaged_records,
+            ..
+        } = history;
+        let project = self.project;
+        let context = self.context;
+        let run = self;
+        for error in project.verify_certificates(log)? {
+            if let (true, Some(certificate)) = (error.is_missing(), error.object_hash()) {
+                run.report.certificates_vanished.push(certificate);
+                run.found(&Finding::CertificateVanished { certificate });
+            }
+        }
+        notice_unconfirmed(records, log, &context.observer);
+        run.report.vanished = records.vanished(log);
+        run.report
+            .vanished
+            .retain(|id| !damaged_records.contains(id));
+        for id in run.report.vanished.clone() {
+            let mut backups = records.all().iter();
+            let follower = backups.find(|backup| backup.record.follows.contains(&id));
+            run.found(&Finding::RecordVanished {
+                record: id,
+                volume: follower.map(|backup| backup.record.volume.name.clone()),
+            });
+        }
+        Ok(())
+    }
 }
 
 /// Returns the record that an error names as damaged.
@@ -135,18 +215,6 @@ fn record_of(error: &RepoError) -> Option<ObjectHash> {
         } if !matches!(source, Damage::Missing) => Some(*id),
         _ => None,
     }
-}
-
-/// The packs of the index, compared with those that exist.
-#[derive(Default)]
-struct Compared {
-    /// Packs of the size that the index states, and that size in bytes.
-    packs: Vec<(ObjectRef, u64)>,
-    /// All other packs, with their size and the size that the index states; `None` for a missing
-    /// pack.
-    wrong: Vec<(ObjectRef, Option<(u64, u64)>)>,
-    /// Missing packs that only superseded segments name. This is no damage.
-    deleted: Vec<ObjectHash>,
 }
 
 impl CheckTask<'_> {
@@ -259,139 +327,6 @@ impl CheckTask<'_> {
         Ok(())
     }
 
-    /// Verifies that every pack in the index exists with its size. Returns the packs that can be
-    /// read, with their sizes.
-    fn packs(&mut self, index: &Index) -> Result<Vec<(ObjectRef, u64)>, OpsError> {
-        let mut compared = self.compare(index)?;
-        // The cache may be damaged, so read the segments again.
-        if !compared.wrong.is_empty() {
-            index.rebuild()?;
-            index.scan_unindexed()?;
-            compared = self.compare(index)?;
-        }
-        self.unnamed = index.unnamed()?.into_iter().collect();
-        self.report.packs += (compared.packs.len() + compared.wrong.len()) as u64;
-        self.bad_packs.extend(&compared.deleted);
-        self.missing.extend(&compared.deleted);
-        for (object, found) in compared.wrong {
-            self.bad_packs.extend(object.hash());
-            match found {
-                None => {
-                    self.missing.extend(object.hash());
-                    self.unreported.push(object);
-                }
-                Some((found, expected)) => {
-                    self.report.packs_damaged += 1;
-                    // Some of its runs may still be readable.
-                    compared.packs.push((object, found.min(expected)));
-                    self.found(&Finding::PackWrongSize {
-                        pack: object,
-                        expected,
-                        found,
-                    });
-                }
-            }
-        }
-        Ok(compared.packs)
-    }
-
-    /// Compares the packs of the index with those that exist.
-    fn compare(&self, index: &Index) -> Result<Compared, OpsError> {
-        let project = self.project.id;
-        let sizes: HashMap<ObjectRef, u64> = index
-            .list_packs()?
-            .into_iter()
-            .map(|pack| (pack.object(project), pack.info.size))
-            .collect();
-        // Packs that only superseded segments name are read only if a backup needs them.
-        let retired: HashSet<_> = index.retired()?.into_iter().collect();
-        let mut compared = Compared::default();
-        index.each_pack(|listing| {
-            self.context.cancel.check()?;
-            let expected = listing.contents.pack_size();
-            let object = ObjectRef::of_pack(project, listing.contents.kind, listing.pack);
-            match (sizes.get(&object), retired.contains(&listing.pack)) {
-                (Some(found), false) if *found == expected => {
-                    compared.packs.push((object, expected));
-                }
-                (Some(found), true) if *found == expected => {}
-                (None, true) => compared.deleted.push(listing.pack),
-                (found, _) => {
-                    let sizes = found.map(|found| (*found, expected));
-                    compared.wrong.push((object, sizes));
-                }
-            }
-            Ok(())
-        })?;
-        Ok(compared)
-    }
-
-    /// Verifies, if asked, that every pack has its hash, and that every blob in it opens and has
-    /// its id.
-    fn read_packs(&mut self, index: &Index, packs: &[(ObjectRef, u64)]) -> Result<(), OpsError> {
-        let Some(read) = &mut self.read else {
-            return Ok(());
-        };
-        read.extend(packs.iter().filter_map(|(pack, _)| pack.hash()));
-        let total: u64 = packs.iter().map(|(_, size)| size).sum();
-        let done = AtomicU64::new(0);
-        let findings = Mutex::new(Vec::new());
-        let proven = Mutex::new(Vec::new());
-        let context = self.context;
-        let (unnamed, authority) = (&self.unnamed, *self.project.keys.authority());
-        thread_pool(context.threads.min(READERS_MAX))?.install(|| {
-            packs.par_iter().try_for_each(|(pack, size)| {
-                context.cancel.check()?;
-                let Some(hash) = pack.hash() else {
-                    return Ok(());
-                };
-                match read_pack(index, *pack, hash, *size)? {
-                    PackVerdict::Whole(listing) => {
-                        // If a backup uses such a pack of a full key, a prune or a later backup
-                        // names it.
-                        let is_ours = unnamed.contains(&hash) && listing.signer == authority;
-                        if !is_ours && !index.may_rely_on(&listing)? {
-                            lock(&proven).push(listing);
-                        }
-                    }
-                    PackVerdict::Damaged(damage, bad) => {
-                        lock(&findings).push((hash, damage, bad));
-                    }
-                }
-                let done = done.fetch_add(*size, Ordering::Relaxed) + size;
-                let progress = Progress {
-                    phase: Phase::CheckData,
-                    done,
-                    total: Some(total),
-                };
-                context.observer.progress(progress);
-                Ok::<(), RepoError>(())
-            })
-        })?;
-        self.proven.append(&mut recover(proven.into_inner()));
-        self.report.bytes_read += done.into_inner();
-        for (pack, damage, bad) in recover(findings.into_inner()) {
-            if let RepoError::Damaged {
-                source: Damage::Missing,
-                ..
-            } = damage
-            {
-                self.missing.insert(pack);
-            }
-            // A pack of the wrong size is reported already.
-            if self.bad_packs.insert(pack) {
-                self.report.packs_damaged += 1;
-                self.found(&Finding::from_error(damage));
-            }
-            if let Some(bad) = bad {
-                self.bad_packs.remove(&pack);
-                self.bad_runs
-                    .extend(bad.into_iter().map(|ordinal| (pack, ordinal)));
-            }
-        }
-        Ok(())
-    }
-
     /// Stores an audit of the undamaged packs of write keys, so that other keys may rely on them,
     /// too.
     fn audit(&mut self, index: &Index, lease: Option<&Lease>) -> Result<(), OpsError> {
@@ -413,16 +348,25 @@ impl CheckTask<'_> {
             let unread: Vec<_> = found.unread.into_values().collect();
             self.read_packs(index, &unread)?;
         };
-        // All data in the other missing packs that backups need was stored again.
+        // All data in the other missing and damaged packs that backups need was stored again. If a
+        // node cannot be read, the chunks below it are not known, so any pack may be needed.
+        let all = !found.errors.is_empty();
+        let is_needed = |pack: &ObjectHash| all || found.missed.contains(pack);
         let unreported = std::mem::take(&mut self.unreported).into_iter();
-        let (missed, spare): (Vec<_>, Vec<_>) = unreported
-            .partition(|pack| pack.hash().is_some_and(|hash| found.missed.contains(&hash)));
+        let (missed, spare): (Vec<_>, Vec<_>) =
+            unreported.partition(|pack| pack.hash().is_some_and(|hash| is_needed(&hash)));
         for pack in missed {
             self.report.packs_damaged += 1;
             self.found(&Finding::PackMissing { pack });
         }
-        if !spare.is_empty() {
-            let packs = spare.len() as u64;
+        let damaged = std::mem::take(&mut self.unreported_damage).into_iter();
+        let (needed, unneeded): (Vec<_>, Vec<_>) = damaged.partition(|(pack, _)| is_needed(pack));
+        for (_, damage) in needed {
+            self.report.packs_damaged += 1;
+            self.found(&Finding::from_error(damage));
+        }
+        let packs = (spare.len() + unneeded.len()) as u64;
+        if packs > 0 {
             self.context
                 .observer
                 .notice(Notice::PacksNotNeeded { packs });
@@ -440,77 +384,4 @@ impl CheckTask<'_> {
         self.report.backups_affected = found.affected.iter().map(|b| b.id).collect();
         Ok(())
     }
-}
-
-/// The result of reading a pack.
-enum PackVerdict {
-    /// Every blob in it opens and has its id.
-    Whole(PackListing),
-    /// The pack is damaged. If only some runs are, these are their ordinals.
-    Damaged(RepoError, Option<Vec<u64>>),
-}
-
-fn read_pack(
-    index: &Index,
-    object: ObjectRef,
-    pack: ObjectHash,
-    size: u64,
-) -> Result<PackVerdict, RepoError> {
-    let project = index.project();
-    let damaged = |source| RepoError::Damaged { object, source };
-    let read = match project.objects.get(object, size) {
-        // All that the index knows of may still be at its beginning.
-        Err(RepoError::Damaged {
-            source: Damage::TooLarge,
-            ..
-        }) => project.objects.get_start(object, to_usize(size)),
-        read => read,
-    };
-    let bytes = match read {
-        Ok(bytes) => bytes,
-        Err(error @ RepoError::Damaged { .. }) => return Ok(PackVerdict::Damaged(error, None)),
-        Err(error) => return Err(error),
-    };
-    let (damage, listing) = match listing_of(project, object, &bytes) {
-        Ok(listing) => (None, Some(listing)),
-        // Use the runs that the index lists to find the affected backups. The contents in the
-        // damaged pack may be those of another pack.
-        Err(error @ (RepoError::Damaged { .. } | RepoError::Foreign { .. })) => {
-            (Some(error), index.listing(&pack)?)
-        }
-        Err(error) => return Err(error),
-    };
-    let bad = listing
-        .clone()
-        .map(|listing| bad_runs(project, listing, bytes));
-    Ok(match (damage, listing, bad) {
-        (None, Some(listing), Some(bad)) if bad.is_empty() => PackVerdict::Whole(listing),
-        (Some(damage), _, bad) => PackVerdict::Damaged(damage, bad),
-        (None, _, bad) => {
-            let why = Damage::Impossible("a part of it does not open");
-            PackVerdict::Damaged(damaged(why), bad)
-        }
-    })
-}
-
-/// Returns the ordinals of the runs that do not open, or hold a blob that does not have its id.
-fn bad_runs(project: &Project, listing: PackListing, mut bytes: Vec<u8>) -> Vec<u64> {
-    let mut opener = Opener::default();
-    let mut bad = Vec::new();
-    for placed in PlacedRun::all_of(listing) {
-        let run: Vec<_> = placed.locations().collect();
-        let [first, ..] = &run[..] else { continue };
-        let range = first.run_range();
-        let whole = bytes
-            .get_mut(to_usize(range.start)..to_usize(range.end))
-            .and_then(|stored| opener.open_run(project, first, stored).ok())
-            .is_some_and(|opened| {
-                run.iter()
-                    .all(|blob| Opener::blob(project, blob, opened).is_ok())
-            });
-        if !whole {
-            bad.push(first.ordinal());
-        }
-    }
-    bad
 }

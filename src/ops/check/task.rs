@@ -6,7 +6,7 @@ use super::finding::Finding;
 use crate::base::ObjectHash;
 use crate::format::PackListing;
 use crate::ops::context::Context;
-use crate::repo::{HistoryEnds, ObjectRef, Project};
+use crate::repo::{HistoryEnds, ObjectRef, Project, RepoError};
 
 /// The totals of a check.
 #[derive(Debug, Clone, Default)]
@@ -51,8 +51,12 @@ pub(super) struct CheckTask<'a> {
     pub(super) missing: HashSet<ObjectHash>,
     /// Missing packs for which it is not known yet whether a backup needs them.
     pub(super) unreported: Vec<ObjectRef>,
+    /// The same for packs with damaged runs.
+    pub(super) unreported_damage: Vec<(ObjectHash, RepoError)>,
     /// Runs that did not open, by pack and ordinal.
     pub(super) bad_runs: HashSet<(ObjectHash, u64)>,
+    /// The errors of directories that cannot be listed.
+    pub(super) unlisted: HashSet<String>,
     /// Packs that no segment names.
     pub(super) unnamed: HashSet<ObjectHash>,
     /// Packs that are going to be deleted.

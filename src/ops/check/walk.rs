@@ -91,7 +91,7 @@ pub(super) struct Walked {
     /// Packs that the walk relied on and that should have been read before, with their sizes.
     pub(super) unread: BTreeMap<ObjectHash, (ObjectRef, u64)>,
     pub(super) errors: Vec<RepoError>,
-    /// Missing packs that would have blobs that trees name.
+    /// Missing and damaged packs that would have blobs that trees name.
     pub(super) missed: HashSet<ObjectHash>,
     /// Backups that cannot be restored completely.
     pub(super) affected: Vec<AffectedBackup>,
@@ -366,22 +366,26 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Notes the missing packs of a blob, if fewer than `copies` other packs hold it undamaged.
-    /// Packs that are going to be deleted do not count.
+    /// Notes the packs in which a blob is lost, since they are missing or damaged, if fewer than
+    /// `copies` other packs hold it undamaged. Packs that are going to be deleted do not count.
     fn note_missed(&mut self, id: &BlobId, copies: usize) -> Result<(), RepoError> {
-        if self.run.missing.is_empty() {
+        let run = self.run;
+        if run.missing.is_empty() && run.bad_packs.is_empty() && run.bad_runs.is_empty() {
             return Ok(());
         }
+        let lost = |at: &BlobLocation| {
+            let pack = at.pack();
+            run.missing.contains(&pack)
+                || run.bad_packs.contains(&pack)
+                || run.bad_runs.contains(&(pack, at.ordinal()))
+        };
         let places = self.index.find_anywhere(id)?;
-        let (missing, there): (HashSet<_>, HashSet<_>) = places
-            .iter()
-            .filter(|at| !self.run.bad_runs.contains(&(at.pack(), at.ordinal())))
-            .map(BlobLocation::pack)
-            .partition(|pack| self.run.missing.contains(pack));
-        let (bad, marked) = (&self.run.bad_packs, &self.run.marked);
-        let stays = |pack: &&ObjectHash| !bad.contains(*pack) && !marked.contains(*pack);
-        if there.iter().filter(stays).count() < copies {
-            self.walked.missed.extend(missing);
+        let (bad, good): (Vec<_>, Vec<_>) = places.iter().partition(|at| lost(at));
+        let good: HashSet<_> = good.iter().map(|at| at.pack()).collect();
+        let stay = good.iter().filter(|pack| !run.marked.contains(*pack));
+        if stay.count() < copies {
+            let packs = bad.iter().map(|at| at.pack());
+            self.walked.missed.extend(packs);
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ use crate::base::{BlobId, ObjectHash};
 use crate::format::{LogItem, LogKind};
 use crate::repo::{
     Index, Lease, Leases, ListedPack, Log, Mark, Marks, NewEntry, ObjectRef, Project, RepoError,
-    RepoErrorKind, Work, Worker, read_whole,
+    RepoErrorKind, Work, Worker, exclude_damaged, read_whole,
 };
 
 /// Interrupted uploads are removed after this time.
@@ -81,6 +81,7 @@ pub fn plan_prune<'a>(
         )?))
     };
     let index = context.index(project)?;
+    let damage = exclude_damaged(&index)?.runs;
     let mut state = RepoState::read(project, lease.as_deref(), &index)?;
     if !dry_run {
         refuse_second(project, &state.leases)?;
@@ -114,7 +115,9 @@ pub fn plan_prune<'a>(
         found = find(&state);
     }
     let (mut usage, known, walked) = found?;
-    let mut plan = plan(&index, &mut usage, &known, &state, options, context)?;
+    let mut plan = plan(
+        &index, &mut usage, &known, &damage, &state, options, context,
+    )?;
     plan.refused = refused::find(project, &state.records)?.len() as u64;
     let deletes = plan.steps.going().next().is_some() || plan.delete.packs > 0;
     let is_empty = state.records.all().is_empty() && !state.log.removes_any(LogKind::Record);

@@ -1,6 +1,7 @@
 //! The plan of a prune: the step for each pack.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::small;
@@ -147,11 +148,13 @@ impl Steps {
     }
 }
 
-/// Makes a plan. `known` are the packs of the index, oldest entries first.
+/// Makes a plan. `known` are the packs of the index, oldest entries first. `damage` has the
+/// ordinals of the runs that are known to be damaged, for each pack.
 pub(super) fn plan(
     index: &Index,
     usage: &mut Usage,
     known: &[ObjectHash],
+    damage: &BTreeMap<ObjectHash, Vec<u64>>,
     state: &RepoState,
     options: &PruneOptions,
     context: &Context<'_>,
@@ -159,13 +162,7 @@ pub(super) fn plan(
     let mut plan = PrunePlan::default();
     let marked = state.marks.packs();
     let due = state.due(options.grace);
-    let relied_on: HashSet<_> = state
-        .leases
-        .others
-        .iter()
-        .filter(|lease| !lease.expired)
-        .flat_map(|lease| lease.packs.iter().copied())
-        .collect();
+    let relied_on = relied_on(state);
     let mut unnamed: HashSet<_> = index.unnamed()?.into_iter().collect();
     unnamed.extend(index.retired()?);
     let mut partly: Vec<PackUse> = Vec::new();
@@ -176,24 +173,14 @@ pub(super) fn plan(
     let removed = Log::removals(index.project())?;
     index.exclude_removed(removed.clone());
     let mut unreliable: Vec<PackUse> = Vec::new();
-    // Each blob is kept in the first pack that has it. Newer packs come first, so that after an
-    // interrupted prune the new packs are kept, and not the repacked ones. Indexed packs without a
-    // mark come first, then unnamed packs, then marked ones, then those that the log removes. Packs
-    // of other write keys come last, since their content is not verified. Each of them keeps all
-    // blobs that no pack before them keeps, even if several of them have the same blob.
-    let mut places = Vec::with_capacity(known.len());
-    for pack in known.iter().rev() {
-        let trusted = usage.trusts(pack);
-        let order = (
-            !trusted,
-            removed.has_pack(pack),
-            marked.contains(pack),
-            unnamed.contains(pack),
-        );
-        places.push((order, pack));
-    }
-    places.sort_by_key(|(order, _)| *order);
-    for ((untrusted, ..), pack) in places {
+    for (pack, trusted) in in_order(
+        usage,
+        known,
+        damage,
+        &unnamed,
+        |pack| removed.has_pack(pack),
+        state,
+    ) {
         context.cancel.check()?;
         let Some(listed) = state.packs.get(pack) else {
             plan.steps.lost.push(*pack);
@@ -202,7 +189,7 @@ pub(super) fn plan(
         let Some(listing) = index.listing(pack)? else {
             continue;
         };
-        let pack_use = usage.keep(&listing, !untrusted);
+        let pack_use = usage.keep(&listing, trusted);
         let is_held = relied_on.contains(pack) || usage.is_held(&listing);
         let is_used = pack_use.blobs > 0 || is_held;
         if marked.contains(pack) {
@@ -216,14 +203,23 @@ pub(super) fn plan(
             plan.steps.rescue.push(*pack);
         }
         let young = state.is_young(pack, listed.info.modified, options.grace);
-        if is_used && !young && !is_held && removed.has_pack(pack) {
+        let damaged = damage.get(pack).filter(|_| is_used);
+        // If nothing has the damaged data, the pack must stay as it is.
+        let stays = match damaged {
+            Some(runs) => {
+                index.holds_damaged_only(pack, runs, |kind, id| usage.is_used(kind, id))?
+            }
+            None => false,
+        };
+        let stays = stays || young || is_held;
+        if is_used && !stays && (damaged.is_some() || removed.has_pack(pack)) {
             unreliable.push(pack_use);
             continue;
         }
-        if is_used && (pack_use.unused == 0 || young || is_held) {
+        if is_used && (pack_use.unused == 0 || stays) {
             plan.keep.add(pack_use.size);
             plan.unused += pack_use.unused;
-            if !young && !is_held {
+            if !stays {
                 mergeable.push(pack_use);
             }
         } else if is_used {
@@ -274,6 +270,54 @@ fn merge(plan: &mut PrunePlan, mergeable: Vec<PackUse>, budget: u64) {
     plan.keep.packs -= plan.merge.packs;
     plan.keep.bytes -= plan.merge.bytes;
     plan.unused -= plan.merge.bytes - plan.merge_used;
+}
+
+/// Returns the packs that leases of other processes name.
+fn relied_on(state: &RepoState) -> HashSet<ObjectHash> {
+    let leases = state.leases.others.iter();
+    let leases = leases.filter(|lease| !lease.expired);
+    leases
+        .flat_map(|lease| lease.packs.iter().copied())
+        .collect()
+}
+
+/// Returns the packs of the index in the order in which they keep blobs, and whether the signer of
+/// each is trusted.
+fn in_order<'a>(
+    usage: &Usage,
+    known: &'a [ObjectHash],
+    damage: &BTreeMap<ObjectHash, Vec<u64>>,
+    unnamed: &HashSet<ObjectHash>,
+    is_removed: impl Fn(&ObjectHash) -> bool,
+    state: &RepoState,
+) -> Vec<(&'a ObjectHash, bool)> {
+    let marked = state.marks.packs();
+    // Each blob is kept in the first pack that has it. Newer packs come first: after an interrupted
+    // prune the new packs are kept, and not the repacked ones, and if data was stored again because
+    // a pack is damaged, the new pack is kept, even by a host that does not know of the damage.
+    // Indexed packs without a mark come first, then unnamed packs, then marked ones, then those
+    // that the log removes. Packs of other write keys come next, since their content is not
+    // verified. Each of them keeps all blobs that no pack before them keeps, even if several of
+    // them have the same blob. Packs that are known to be damaged come last.
+    let mut places = Vec::with_capacity(known.len());
+    for pack in known.iter().rev() {
+        let trusted = usage.trusts(pack);
+        let stored = state.packs.get(pack).map(|listed| listed.info.modified);
+        let order = (
+            damage.contains_key(pack),
+            !trusted,
+            is_removed(pack),
+            marked.contains(pack),
+            unnamed.contains(pack),
+            Reverse(stored),
+        );
+        places.push((order, pack));
+    }
+    places.sort_by_key(|(order, _)| *order);
+    let in_order = places.into_iter();
+    in_order
+        .map(|((_, untrusted, ..), pack)| (pack, !untrusted))
+        .collect()
 }
 
 /// Chooses the packs to repack: the unreliable ones, then the emptiest ones, until the unused data

@@ -262,7 +262,10 @@ impl BlobReader {
         places.extend(self.index.find_anywhere(id)?);
         for place in places.iter().filter(|place| place.kind() == kind) {
             match self.read(place) {
-                Err(error @ RepoError::Damaged { .. }) => failure = failure.or(Some(error)),
+                Err(error @ RepoError::Damaged { .. }) => {
+                    self.note(place, &error);
+                    failure = failure.or(Some(error));
+                }
                 other => return other,
             }
         }
@@ -297,12 +300,23 @@ impl BlobReader {
             tried = places.len();
             for place in places {
                 match read(&place) {
-                    Err(error @ RepoError::Damaged { .. }) => failure = failure.or(Some(error)),
+                    Err(error @ RepoError::Damaged { .. }) => {
+                        self.note(&place, &error);
+                        failure = failure.or(Some(error));
+                    }
                     other => return other,
                 }
             }
         }
         Err(failure.unwrap_or_else(|| missing(kind, id)))
+    }
+
+    /// Remembers the damage of a place, so that the next backup of the same data stores it again. A
+    /// pack that does not exist needs no note.
+    fn note(&self, place: &BlobLocation, error: &RepoError) {
+        if !error.is_missing() {
+            self.index.note_damaged(place);
+        }
     }
 
     /// Returns a blob's plain bytes, from this place.

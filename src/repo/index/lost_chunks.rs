@@ -9,8 +9,8 @@ use super::stored_packs::{PackName, StoredPacks};
 use crate::base::{BlobId, lock};
 use crate::repo::error::{Damage, RepoError, RepoErrorKind};
 
-/// Finds lost chunks without reading chunks. A chunk is lost if each of its packs is missing or too
-/// short.
+/// Finds lost chunks without reading chunks. A chunk is lost if each of its packs is missing, too
+/// short, or known to be damaged where the chunk is.
 pub struct LostChunks<'a> {
     index: &'a Index,
     listed: StoredPacks,
@@ -39,7 +39,8 @@ impl<'a> LostChunks<'a> {
             return Ok(());
         }
         let mut places = self.index.find_anywhere(id)?;
-        if places.iter().any(|location| self.listed.hold(location)) {
+        let holds = |at: &BlobLocation| self.listed.hold(at) && !self.index.is_damaged(at);
+        if places.iter().any(holds) {
             return Ok(());
         }
         if places.is_empty() {
@@ -49,6 +50,11 @@ impl<'a> LostChunks<'a> {
         let mut failure = None;
         for place in &places {
             match self.ask(place) {
+                Ok(()) if self.index.is_damaged(place) => {
+                    let object = place.object(self.index.project().id);
+                    let why = Damage::Impossible("a part of it does not open");
+                    failure = failure.or(Some(RepoError::damaged(object, why)));
+                }
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == RepoErrorKind::Damaged => {
                     failure = failure.or(Some(error));

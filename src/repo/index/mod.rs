@@ -10,6 +10,8 @@
 //! ([`filter`]), then the database ([`db`]). It ignores packs that must not be used
 //! ([`usable_packs`]).
 
+mod damage_notes;
+mod damaged;
 mod db;
 mod db_write;
 mod exclude;
@@ -32,6 +34,7 @@ mod unnamed;
 mod usable_packs;
 mod vouch;
 
+pub use damaged::KnownDamage;
 pub use location::{BlobLocation, PlacedRun};
 pub use lookup::CacheState;
 pub use lost_chunks::LostChunks;

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::damage_notes::DamageNotes;
 use super::db::OpenedDb;
 use super::panics::catch;
 use super::segments::SegmentsSeen;
 use super::state::{Current, Index, memory_db, open_db, unusable};
 use crate::base::{Notice, Observer, RebuildReason, recover, remove_unless_private};
-use crate::repo::cache_dir::CacheDir;
 use crate::repo::error::RepoError;
 use crate::repo::project::Project;
 
@@ -25,8 +25,8 @@ impl Index {
         cache: &Path,
         observer: Arc<dyn Observer>,
     ) -> Result<Arc<Self>, RepoError> {
-        let current = open_file(project, cache, &*observer)?;
-        let index = Self::new(project, current, observer);
+        let (current, damage) = open_file(project, cache, &*observer)?;
+        let index = Self::new(project, current, damage, observer);
         index.sync()?;
         index.load_audits()?;
         Ok(Arc::new(index))
@@ -40,8 +40,8 @@ impl Index {
         observer: Arc<dyn Observer>,
         seen: &SegmentsSeen,
     ) -> Result<Arc<Self>, RepoError> {
-        let current = open_file(project, cache, &*observer)?;
-        let index = Self::new(project, current, observer);
+        let (current, damage) = open_file(project, cache, &*observer)?;
+        let index = Self::new(project, current, damage, observer);
         index.sync_as_of(seen)?;
         index.load_audits()?;
         Ok(Arc::new(index))
@@ -56,7 +56,7 @@ impl Index {
             db: memory_db(project)?,
             rebuilds: 0,
         };
-        let index = Self::new(project, current, observer);
+        let index = Self::new(project, current, DamageNotes::new(None), observer);
         index.sync()?;
         index.load_audits()?;
         Ok(Arc::new(index))
@@ -81,25 +81,28 @@ impl Drop for Index {
 }
 
 /// Opens the first index file that no other process has open, or a database in memory if no file
-/// can be used.
+/// can be used. Also returns the notes on damage of this cache.
 fn open_file(
     project: &Project,
     cache: &Path,
     observer: &dyn Observer,
-) -> Result<Current, RepoError> {
-    let directory = CacheDir::new(project.repository, project.id, cache);
+) -> Result<(Current, DamageNotes), RepoError> {
+    let directory = project.cache_dir(cache);
     let mut rebuilds = 0;
     let mut notify = |why: RebuildReason| {
         observer.notice(Notice::IndexRebuilt(why));
         rebuilds = 1;
     };
     let mut found = None;
+    let mut notes = None;
     if let Err(error) = directory.create() {
         notify(RebuildReason::Directory {
             path: directory.path().to_owned(),
             problem: error.to_string(),
         });
     } else {
+        let path = directory.damaged();
+        notes = remove_unless_private(&path).is_ok().then_some(path);
         for number in 0..FILES_MAX {
             let path = directory.path().join(format!("index-{number}.redb"));
             // Also the files that belong to it: see `close` and `UnindexedPacks`.
@@ -122,5 +125,5 @@ fn open_file(
         }
     }
     let db = found.map_or_else(|| memory_db(project), Ok)?;
-    Ok(Current { db, rebuilds })
+    Ok((Current { db, rebuilds }, DamageNotes::new(notes)))
 }

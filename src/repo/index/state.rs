@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
+use super::damage_notes::DamageNotes;
 use super::db::{Db, OpenedDb};
 use super::panics::{DbError, catch};
 use super::recent_runs::RecentRuns;
@@ -30,6 +31,8 @@ pub struct Index {
     excluded_used: AtomicBool,
     /// Whether the work with the index ended normally.
     pub(super) closes: AtomicBool,
+    /// The damage that was noted, by this process or earlier ones.
+    pub(super) damage: DamageNotes,
     /// The last run of [`resync`](Index::resync).
     pub(super) last_resync: Mutex<Option<LastResync>>,
 }
@@ -71,7 +74,12 @@ impl From<RepoError> for StepError {
 
 impl Index {
     /// Returns an index with this database, which need not be up to date yet.
-    pub(super) fn new(project: &Project, current: Current, observer: Arc<dyn Observer>) -> Self {
+    pub(super) fn new(
+        project: &Project,
+        current: Current,
+        damage: DamageNotes,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
         Self {
             project: project.clone(),
             observer,
@@ -82,6 +90,7 @@ impl Index {
             relies_on_unnamed: AtomicBool::new(false),
             excluded_used: AtomicBool::new(false),
             closes: AtomicBool::new(false),
+            damage,
             last_resync: Mutex::default(),
         }
     }

@@ -321,12 +321,21 @@ impl Index {
     }
 
     /// Reads all segments in the store and returns the errors of those that are damaged or foreign.
+    /// A damaged segment that another one supersedes is no error. Remembers the others, so that the
+    /// next prune replaces them.
     pub fn verify_segments(&self) -> Result<Vec<RepoError>, RepoError> {
         let mut errors = Vec::new();
+        let replaced: HashSet<_> = self.replaced_segments()?.into_iter().collect();
         for hash in self.list_segments()? {
             match read_segment(&self.project, hash) {
                 Err(e) if e.is_missing() => {}
-                Err(e @ (RepoError::Damaged { .. } | RepoError::Foreign { .. })) => errors.push(e),
+                Err(RepoError::Damaged { .. }) if replaced.contains(&hash) => {}
+                Err(e @ (RepoError::Damaged { .. } | RepoError::Foreign { .. })) => {
+                    if matches!(e, RepoError::Damaged { .. }) {
+                        self.note_damaged_segment(hash);
+                    }
+                    errors.push(e);
+                }
                 other => drop(other?),
             }
         }

@@ -8,13 +8,15 @@ use crate::base::ObjectHash;
 use crate::repo::removals::Removals;
 
 /// The packs in which blobs are found: all packs, except those that are known to be missing, too
-/// short, going to be deleted, or removed by the log.
+/// short, going to be deleted, or removed by the log, and except damaged parts of packs.
 #[derive(Default)]
 pub(super) struct UsablePacks {
     /// The packs in the store; `None` until they are listed.
     present: Option<StoredPacks>,
     /// Packs that are going to be deleted.
     excluded: HashSet<ObjectHash>,
+    /// Runs that are known to be damaged, by pack and ordinal.
+    damaged: HashSet<(ObjectHash, u64)>,
     /// The objects that the log removes. Empty if the caller may rely on removed objects.
     removed: Removals,
 }
@@ -24,7 +26,22 @@ impl UsablePacks {
     pub(super) fn has(&self, location: &BlobLocation) -> bool {
         let pack = location.pack();
         let present = self.present.as_ref();
-        present.is_none_or(|present| present.hold(location)) && !self.excludes(&pack)
+        present.is_none_or(|present| present.hold(location))
+            && !self.excludes(&pack)
+            && !self.is_damaged(location)
+    }
+
+    /// From now on, finds no blob in these runs, given by pack and ordinal.
+    pub(super) fn set_damaged(&mut self, runs: HashSet<(ObjectHash, u64)>) {
+        self.damaged = runs;
+    }
+
+    /// Whether this place is in a run that is known to be damaged.
+    pub(super) fn is_damaged(&self, location: &BlobLocation) -> bool {
+        !self.damaged.is_empty()
+            && self
+                .damaged
+                .contains(&(location.pack(), location.ordinal()))
     }
 
     /// From now on, only these packs count as present.

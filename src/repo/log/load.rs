@@ -143,6 +143,11 @@ impl Log {
         self.removed(LogKind::Record, record) || self.lost.contains(&record)
     }
 
+    /// Returns the objects whose loss an entry accepts, in no particular order.
+    pub fn accepted_losses(&self) -> impl Iterator<Item = &ObjectHash> {
+        self.lost.iter()
+    }
+
     /// Returns whether an entry explains that this certificate is missing, or accepts its loss.
     #[must_use]
     pub fn excuses_certificate(&self, certificate: ObjectHash) -> bool {

@@ -72,7 +72,7 @@ fn a_prune_deletes_a_damaged_record_once_its_loss_is_accepted() {
         let stops = |accepted: AcceptedLoss| prune_accepting(&test_repo, accepted).unwrap_err();
         assert!(matches!(stops(named(&[])), OpsError::Unreadable { .. }));
         let other = stops(named(&[ids[1]]));
-        assert!(matches!(other, OpsError::NotMissing { id } if id == ids[1]));
+        assert!(matches!(other, OpsError::NotMissing { name } if name == ids[1].to_string()));
         let selected = |repo: &TestRepo| {
             let records = Records::load(&repo.project).unwrap();
             records.select_surely("disk").map(|backup| backup.id).ok()
@@ -199,7 +199,7 @@ fn prune_accepting(test_repo: &TestRepo, accept_loss: AcceptedLoss) -> Result<()
 
 fn named(objects: &[ObjectHash]) -> AcceptedLoss {
     AcceptedLoss {
-        objects: objects.to_vec(),
+        objects: objects.iter().copied().map(Into::into).collect(),
         all: false,
     }
 }
@@ -232,7 +232,7 @@ fn prune_refuses_to_run_if_a_record_is_missing_until_its_loss_is_accepted() {
     // The loss of an existing record cannot be accepted.
     let wrong = prune_accepting(&test_repo, named(&[ids[2], ids[1]]));
     assert!(
-        matches!(&wrong, Err(OpsError::NotMissing { id }) if *id == ids[1]),
+        matches!(&wrong, Err(OpsError::NotMissing { name }) if *name == ids[1].to_string()),
         "{wrong:?}"
     );
     cut(prune_accepting(&test_repo, named(&[])));

@@ -1,0 +1,298 @@
+//! Verifies the packs of the index, and their content.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use super::finding::Finding;
+use super::task::CheckTask;
+use crate::base::{ObjectHash, Phase, Progress, lock, recover, to_usize};
+use crate::format::PackListing;
+use crate::ops::context::thread_pool;
+use crate::ops::error::OpsError;
+use crate::repo::{
+    Damage, Index, ObjectRef, Opener, PlacedRun, Project, RepoError, listing_of, still_damaged,
+};
+
+/// Maximum number of packs that are in memory at once. Each is read completely, so this limits the
+/// memory.
+const READERS_MAX: usize = 3;
+
+/// The packs of the index, compared with those that exist.
+#[derive(Default)]
+struct Compared {
+    /// Packs of the size that the index states, and that size in bytes.
+    packs: Vec<(ObjectRef, u64)>,
+    /// All other packs, with their size and the size that the index states; `None` for a missing
+    /// pack.
+    wrong: Vec<(ObjectRef, Option<(u64, u64)>)>,
+    /// Missing packs that only superseded segments name. This is no damage.
+    deleted: Vec<ObjectHash>,
+}
+
+impl CheckTask<'_> {
+    /// Verifies that every pack in the index exists with its size. Returns the packs that can be
+    /// read, with their sizes.
+    pub(super) fn packs(&mut self, index: &Index) -> Result<Vec<(ObjectRef, u64)>, OpsError> {
+        let mut compared = self.compare(index)?;
+        // The cache may be damaged, so read the segments again.
+        if !compared.wrong.is_empty() {
+            index.rebuild()?;
+            index.scan_unindexed()?;
+            compared = self.compare(index)?;
+        }
+        self.unnamed = index.unnamed()?.into_iter().collect();
+        self.report.packs += (compared.packs.len() + compared.wrong.len()) as u64;
+        self.bad_packs.extend(&compared.deleted);
+        self.missing.extend(&compared.deleted);
+        for (object, found) in compared.wrong {
+            self.bad_packs.extend(object.hash());
+            match found {
+                None => {
+                    self.missing.extend(object.hash());
+                    self.unreported.push(object);
+                }
+                Some((found, expected)) => {
+                    self.report.packs_damaged += 1;
+                    // Some of its runs may still be readable.
+                    compared.packs.push((object, found.min(expected)));
+                    self.found(&Finding::PackWrongSize {
+                        pack: object,
+                        expected,
+                        found,
+                    });
+                }
+            }
+        }
+        Ok(compared.packs)
+    }
+
+    /// Compares the packs of the index with those that exist.
+    fn compare(&self, index: &Index) -> Result<Compared, OpsError> {
+        let project = self.project.id;
+        let sizes: HashMap<ObjectRef, u64> = index
+            .list_packs()?
+            .into_iter()
+            .map(|pack| (pack.object(project), pack.info.size))
+            .collect();
+        // Packs that only superseded segments name are read only if a backup needs them.
+        let retired: HashSet<_> = index.retired()?.into_iter().collect();
+        let mut compared = Compared::default();
+        index.each_pack(|listing| {
+            self.context.cancel.check()?;
+            let expected = listing.contents.pack_size();
+            let object = ObjectRef::of_pack(project, listing.contents.kind, listing.pack);
+            match (sizes.get(&object), retired.contains(&listing.pack)) {
+                (Some(found), false) if *found == expected => {
+                    compared.packs.push((object, expected));
+                }
+                (Some(found), true) if *found == expected => {}
+                (None, true) => compared.deleted.push(listing.pack),
+                (found, _) => {
+                    let sizes = found.map(|found| (*found, expected));
+                    compared.wrong.push((object, sizes));
+                }
+            }
+            Ok(())
+        })?;
+        Ok(compared)
+    }
+
+    /// Verifies, if asked, that every pack has its hash, and that every blob in it opens and has
+    /// its id.
+    pub(super) fn read_packs(
+        &mut self,
+        index: &Index,
+        packs: &[(ObjectRef, u64)],
+    ) -> Result<(), OpsError> {
+        let Some(read) = &mut self.read else {
+            return Ok(());
+        };
+        read.extend(packs.iter().filter_map(|(pack, _)| pack.hash()));
+        let total: u64 = packs.iter().map(|(_, size)| size).sum();
+        let done = AtomicU64::new(0);
+        let findings = Mutex::new(Vec::new());
+        let proven = Mutex::new(Vec::new());
+        let context = self.context;
+        let (unnamed, authority) = (&self.unnamed, *self.project.keys.authority());
+        thread_pool(context.threads.min(READERS_MAX))?.install(|| {
+            packs.par_iter().try_for_each(|(pack, size)| {
+                context.cancel.check()?;
+                let Some(hash) = pack.hash() else {
+                    return Ok(());
+                };
+                match read_pack(index, *pack, hash, *size)? {
+                    PackVerdict::Whole(listing) => {
+                        // If a backup uses such a pack of a full key, a prune or a later backup
+                        // names it.
+                        let is_ours = unnamed.contains(&hash) && listing.signer == authority;
+                        if !is_ours && !index.may_rely_on(&listing)? {
+                            lock(&proven).push(listing);
+                        }
+                    }
+                    PackVerdict::Damaged(damage, bad) => {
+                        lock(&findings).push((hash, damage, bad));
+                    }
+                }
+                let done = done.fetch_add(*size, Ordering::Relaxed) + size;
+                let progress = Progress {
+                    phase: Phase::CheckData,
+                    done,
+                    total: Some(total),
+                };
+                context.observer.progress(progress);
+                Ok::<(), RepoError>(())
+            })
+        })?;
+        self.proven.append(&mut recover(proven.into_inner()));
+        self.report.bytes_read += done.into_inner();
+        for (pack, damage, bad) in recover(findings.into_inner()) {
+            if let RepoError::Damaged {
+                source: Damage::Missing,
+                ..
+            } = damage
+            {
+                self.missing.insert(pack);
+            }
+            note_damage(index, pack, &damage, bad.as_deref())?;
+            // A pack of the wrong size is reported already.
+            if self.bad_packs.insert(pack) {
+                let is_relied_on = match index.listing(&pack)? {
+                    Some(listing) => index.may_rely_on(&listing)?,
+                    None => false,
+                };
+                // If all runs are undamaged, other parts of the pack are not. In a pack of a write
+                // key, the holder of the key may have stored wrong data.
+                let is_whole = bad.as_ref().is_some_and(Vec::is_empty);
+                if is_relied_on && !is_whole {
+                    self.unreported_damage.push((pack, damage));
+                } else {
+                    self.report.packs_damaged += 1;
+                    self.found(&Finding::from_error(damage));
+                }
+            }
+            if let Some(bad) = bad {
+                self.bad_packs.remove(&pack);
+                self.bad_runs
+                    .extend(bad.into_iter().map(|ordinal| (pack, ordinal)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads only those parts of packs that this host found damaged earlier.
+    pub(super) fn known_damage(&mut self, index: &Index) -> Result<(), OpsError> {
+        for (pack, bad) in still_damaged(index)? {
+            let Some(listing) = index.listing(&pack)? else {
+                continue;
+            };
+            let object = ObjectRef::of_pack(self.project.id, listing.contents.kind, pack);
+            let why = Damage::Impossible("a part of it does not open");
+            let damage = RepoError::Damaged {
+                object,
+                source: why,
+            };
+            if !self.bad_packs.contains(&pack) {
+                self.unreported_damage.push((pack, damage));
+            }
+            self.bad_runs
+                .extend(bad.into_iter().map(|ordinal| (pack, ordinal)));
+        }
+        Ok(())
+    }
+}
+
+/// Remembers the damage of a pack, so that the next backup of the same data stores it again.
+/// `bad` are the ordinals of the damaged runs, if the pack could be read.
+fn note_damage(
+    index: &Index,
+    pack: ObjectHash,
+    damage: &RepoError,
+    bad: Option<&[u64]>,
+) -> Result<(), OpsError> {
+    match bad {
+        Some(bad) => index.note_damaged_runs(pack, bad.iter().copied()),
+        None if damage.is_missing() => {}
+        None => {
+            if let Some(listing) = index.listing(&pack)? {
+                index.note_damaged_runs(pack, 0..listing.contents.runs.len() as u64);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The result of reading a pack.
+enum PackVerdict {
+    /// Every blob in it opens and has its id.
+    Whole(PackListing),
+    /// The pack is damaged. If only some runs are, these are their ordinals.
+    Damaged(RepoError, Option<Vec<u64>>),
+}
+
+fn read_pack(
+    index: &Index,
+    object: ObjectRef,
+    pack: ObjectHash,
+    size: u64,
+) -> Result<PackVerdict, RepoError> {
+    let project = index.project();
+    let damaged = |source| RepoError::Damaged { object, source };
+    let read = match project.objects.get(object, size) {
+        // All that the index knows of may still be at its beginning.
+        Err(RepoError::Damaged {
+            source: Damage::TooLarge,
+            ..
+        }) => project.objects.get_start(object, to_usize(size)),
+        read => read,
+    };
+    let bytes = match read {
+        Ok(bytes) => bytes,
+        Err(error @ RepoError::Damaged { .. }) => return Ok(PackVerdict::Damaged(error, None)),
+        Err(error) => return Err(error),
+    };
+    let (damage, listing) = match listing_of(project, object, &bytes) {
+        Ok(listing) => (None, Some(listing)),
+        // Use the runs that the index lists to find the affected backups. The contents in the
+        // damaged pack may be those of another pack.
+        Err(error @ (RepoError::Damaged { .. } | RepoError::Foreign { .. })) => {
+            (Some(error), index.listing(&pack)?)
+        }
+        Err(error) => return Err(error),
+    };
+    let bad = listing
+        .clone()
+        .map(|listing| bad_runs(project, listing, bytes));
+    Ok(match (damage, listing, bad) {
+        (None, Some(listing), Some(bad)) if bad.is_empty() => PackVerdict::Whole(listing),
+        (Some(damage), _, bad) => PackVerdict::Damaged(damage, bad),
+        (None, _, bad) => {
+            let why = Damage::Impossible("a part of it does not open");
+            PackVerdict::Damaged(damaged(why), bad)
+        }
+    })
+}
+
+/// Returns the ordinals of the runs that do not open, or hold a blob that does not have its id.
+fn bad_runs(project: &Project, listing: PackListing, mut bytes: Vec<u8>) -> Vec<u64> {
+    let mut opener = Opener::default();
+    let mut bad = Vec::new();
+    for placed in PlacedRun::all_of(listing) {
+        let run: Vec<_> = placed.locations().collect();
+        let [first, ..] = &run[..] else { continue };
+        let range = first.run_range();
+        let whole = bytes
+            .get_mut(to_usize(range.start)..to_usize(range.end))
+            .and_then(|stored| opener.open_run(project, first, stored).ok())
+            .is_some_and(|opened| {
+                run.iter()
+                    .all(|blob| Opener::blob(project, blob, opened).is_ok())
+            });
+        if !whole {
+            bad.push(first.ordinal());
+        }
+    }
+    bad
+}

@@ -1,0 +1,158 @@
+//! Damaged parts of packs, and damaged segments, in a file of the cache.
+//!
+//! The file is a hint: what it names is read again before it counts as damaged, since someone may
+//! have copied an undamaged file over the damaged one.
+
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use crate::base::{ObjectHash, lock, replace_file};
+
+/// The maximum length of the file, in bytes: some 200,000 runs. More damage is not remembered.
+const LEN_MAX: u64 = 16 << 20;
+
+/// The damage that was noted.
+pub(super) struct DamageNotes {
+    /// The file; none if there is no cache.
+    path: Option<PathBuf>,
+    noted: Mutex<Noted>,
+}
+
+/// Damaged runs, by pack and ordinal, and damaged segments.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Noted {
+    pub(super) runs: BTreeSet<(ObjectHash, u64)>,
+    pub(super) segments: BTreeSet<ObjectHash>,
+}
+
+impl DamageNotes {
+    /// The notes in this file, which may not exist.
+    pub(super) fn new(path: Option<PathBuf>) -> Self {
+        Self {
+            path,
+            noted: Mutex::default(),
+        }
+    }
+
+    /// Adds damage to the file, unless this process did so before.
+    pub(super) fn add(&self, found: &Noted) {
+        let mut noted = lock(&self.noted);
+        let new = Noted {
+            runs: found.runs.difference(&noted.runs).copied().collect(),
+            segments: found
+                .segments
+                .difference(&noted.segments)
+                .copied()
+                .collect(),
+        };
+        let Some(path) = self.path.as_ref().filter(|_| new != Noted::default()) else {
+            return;
+        };
+        // The cache is only a hint, so errors do not matter. A line that is cut short is ignored.
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path);
+        if let Ok(mut file) = file
+            && file.metadata().is_ok_and(|file| file.len() < LEN_MAX)
+        {
+            let _ = file.write_all(new.to_text().as_bytes());
+        }
+        noted.runs.extend(new.runs);
+        noted.segments.extend(new.segments);
+    }
+
+    /// Reads the file. Lines that are malformed are ignored.
+    pub(super) fn read(&self) -> Noted {
+        let mut text = Vec::new();
+        if let Some(path) = &self.path {
+            let file = OpenOptions::new().read(true).open(path);
+            let _ = file.map(|file| file.take(LEN_MAX).read_to_end(&mut text));
+        }
+        Noted::parse(&String::from_utf8_lossy(&text))
+    }
+
+    /// Replaces the content of the file.
+    pub(super) fn replace(&self, noted: &Noted) {
+        if let Some(path) = &self.path {
+            let _ = replace_file(path, &[noted.to_text().as_bytes()]);
+        }
+        *lock(&self.noted) = noted.clone();
+    }
+}
+
+impl Noted {
+    fn to_text(&self) -> String {
+        let runs = self.runs.iter();
+        let runs = runs.map(|(pack, ordinal)| format!("pack {pack} {ordinal}\n"));
+        let segments = self.segments.iter();
+        runs.chain(segments.map(|name| format!("segment {name}\n")))
+            .collect()
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut noted = Self::default();
+        for line in text.lines() {
+            let words: Vec<_> = line.split(' ').collect();
+            match words[..] {
+                ["pack", pack, ordinal] => {
+                    if let (Ok(pack), Ok(ordinal)) = (pack.parse(), ordinal.parse()) {
+                        noted.runs.insert((pack, ordinal));
+                    }
+                }
+                ["segment", name] => noted.segments.extend(name.parse::<ObjectHash>().ok()),
+                _ => {}
+            }
+        }
+        noted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pack(number: u8) -> ObjectHash {
+        ObjectHash::from_bytes([number; 32])
+    }
+
+    #[test]
+    fn notes_are_added_once_and_malformed_lines_are_ignored() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("damaged");
+        let notes = DamageNotes::new(Some(path.clone()));
+        assert_eq!(notes.read(), Noted::default());
+        let found = Noted {
+            runs: [(pack(1), 3), (pack(2), 0)].into(),
+            segments: [pack(3)].into(),
+        };
+        notes.add(&found);
+        let len = std::fs::metadata(&path).unwrap().len();
+        notes.add(&found);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), len);
+        assert_eq!(notes.read(), found);
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        text.push_str("pack x 1\npack\n\nsegment\n\u{1}\npack ");
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(notes.read(), found);
+        notes.replace(&Noted::default());
+        assert_eq!(notes.read(), Noted::default());
+        notes.add(&found);
+        assert_eq!(notes.read(), found);
+    }
+
+    #[test]
+    fn without_a_cache_nothing_is_remembered() {
+        let notes = DamageNotes::new(None);
+        notes.add(&Noted {
+            runs: [(pack(1), 3)].into(),
+            ..Noted::default()
+        });
+        assert_eq!(notes.read(), Noted::default());
+    }
+}

@@ -1,0 +1,208 @@
+//! Known damage of packs and segments. A blob whose part of a pack is damaged does not count as
+//! present, so the next backup of the same data stores it again.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use super::damage_notes::Noted;
+use super::db::Db;
+use super::location::{BlobLocation, PlacedRun};
+use super::segments::read_segment;
+use super::state::Index;
+use crate::base::{BlobId, ObjectHash, read_lock, write_lock};
+use crate::format::BlobKind;
+use crate::repo::error::RepoError;
+
+/// The number of packs that hold each node.
+const NODE_COPIES: usize = 2;
+
+/// The damage that was noted earlier and still exists.
+#[derive(Debug, Default, Clone)]
+pub struct KnownDamage {
+    /// The ordinals of damaged runs, for each pack.
+    pub runs: BTreeMap<ObjectHash, Vec<u64>>,
+    /// The packs among them with a blob that too few other packs hold: one other pack for a chunk,
+    /// and two for a node.
+    pub needed: Vec<ObjectHash>,
+}
+
+/// Returns whether a run opens and all of its blobs have their ids. Fails if the run cannot be
+/// fetched.
+pub(crate) type TestRun<'a> = dyn FnMut(&Arc<PlacedRun>) -> Result<bool, RepoError> + 'a;
+
+impl Index {
+    /// Remembers that a run does not open, or that a blob in it does not have its id.
+    pub(crate) fn note_damaged(&self, place: &BlobLocation) {
+        self.note_damaged_runs(place.pack(), [place.ordinal()]);
+    }
+
+    /// Remembers that these runs of a pack are damaged.
+    pub fn note_damaged_runs(&self, pack: ObjectHash, runs: impl IntoIterator<Item = u64>) {
+        self.damage.add(&Noted {
+            runs: runs.into_iter().map(|ordinal| (pack, ordinal)).collect(),
+            ..Noted::default()
+        });
+    }
+
+    /// Remembers that a segment is damaged.
+    pub(super) fn note_damaged_segment(&self, name: ObjectHash) {
+        self.damage.add(&Noted {
+            segments: [name].into(),
+            ..Noted::default()
+        });
+    }
+
+    /// Reads the parts of packs again that were noted as damaged. From now on, no blob is found in
+    /// those that are still damaged, except as a last resort. Forgets the others. If a segment is
+    /// still damaged, rebuilds the cache without it.
+    pub(crate) fn exclude_damaged_by(
+        &self,
+        test: &mut TestRun<'_>,
+    ) -> Result<KnownDamage, RepoError> {
+        let still = self.find_noted(test)?;
+        if !still.segments.is_empty() {
+            let cached = self.query(Db::segments)?;
+            if cached.iter().any(|row| still.segments.contains(&row.name)) {
+                self.rebuild()?;
+            }
+        }
+        let mut found = KnownDamage {
+            runs: by_pack(&still),
+            needed: Vec::new(),
+        };
+        write_lock(&self.usable).set_damaged(still.runs.into_iter().collect());
+        for (pack, runs) in &found.runs {
+            if self.lacks(pack, runs)? {
+                found.needed.push(*pack);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads the parts of packs again that were noted as damaged. Returns the ordinals of the runs
+    /// that are still damaged, for each pack. Forgets the others.
+    pub(crate) fn still_damaged_by(
+        &self,
+        test: &mut TestRun<'_>,
+    ) -> Result<BTreeMap<ObjectHash, Vec<u64>>, RepoError> {
+        Ok(by_pack(&self.find_noted(test)?))
+    }
+
+    /// Returns what was noted and is still damaged, and notes nothing else.
+    fn find_noted(&self, test: &mut TestRun<'_>) -> Result<Noted, RepoError> {
+        let noted = self.damage.read();
+        if noted == Noted::default() {
+            return Ok(noted);
+        }
+        let mut still = Noted::default();
+        for name in &noted.segments {
+            match read_segment(&self.project, *name) {
+                Err(error @ RepoError::Damaged { .. }) if !error.is_missing() => {
+                    still.segments.insert(*name);
+                }
+                Err(error) if !error.is_missing() => return Err(error),
+                _ => {}
+            }
+        }
+        for (pack, ordinals) in by_pack(&noted) {
+            let runs = self.damaged_among(&pack, &ordinals, test)?;
+            still.runs.extend(runs.iter().map(|run| (pack, *run)));
+        }
+        if still != noted {
+            self.damage.replace(&still);
+        }
+        Ok(still)
+    }
+
+    /// Returns which of these runs of a pack cannot be opened. If a part of the pack cannot be
+    /// fetched, does not try the others: each attempt may take a long time.
+    fn damaged_among(
+        &self,
+        pack: &ObjectHash,
+        ordinals: &[u64],
+        test: &mut TestRun<'_>,
+    ) -> Result<Vec<u64>, RepoError> {
+        let Some(listing) = self.listing(pack)? else {
+            return Ok(Vec::new());
+        };
+        let (mut damaged, mut unreadable) = (Vec::new(), false);
+        for run in PlacedRun::all_of(listing).filter(|run| ordinals.contains(&run.ordinal)) {
+            let is_whole = !unreadable
+                && match test(&run) {
+                    Ok(is_whole) => is_whole,
+                    // `lost_packs` finds missing packs.
+                    Err(error) if error.is_missing() => return Ok(Vec::new()),
+                    Err(RepoError::Damaged { .. }) => {
+                        unreadable = true;
+                        false
+                    }
+                    Err(error) => return Err(error),
+                };
+            if !is_whole {
+                damaged.push(run.ordinal);
+            }
+        }
+        Ok(damaged)
+    }
+
+    /// Returns whether too few other packs hold a blob of these runs. If this client does not rely
+    /// on the pack, returns `false`: the holder of a write key may have stored wrong data.
+    fn lacks(&self, pack: &ObjectHash, runs: &[u64]) -> Result<bool, RepoError> {
+        let Some(listing) = self.listing(pack)? else {
+            return Ok(false);
+        };
+        if !self.may_rely_on(&listing)? {
+            return Ok(false);
+        }
+        let wanted = match listing.contents.kind {
+            BlobKind::Chunk => 1,
+            BlobKind::Node => NODE_COPIES,
+        };
+        for run in PlacedRun::all_of(listing).filter(|run| runs.contains(&run.ordinal)) {
+            for blob in run.locations() {
+                let places = self.find_all_trusted(&blob.blob().id)?;
+                let packs: HashSet<_> = places.iter().map(BlobLocation::pack).collect();
+                if packs.len() < wanted {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns whether a used blob of a damaged part of this pack is in no other place.
+    /// Damaged runs must have been excluded.
+    pub(crate) fn holds_damaged_only(
+        &self,
+        pack: &ObjectHash,
+        runs: &[u64],
+        is_used: impl Fn(BlobKind, &BlobId) -> bool,
+    ) -> Result<bool, RepoError> {
+        let Some(listing) = self.listing(pack)? else {
+            return Ok(false);
+        };
+        for run in PlacedRun::all_of(listing).filter(|run| runs.contains(&run.ordinal)) {
+            for blob in run.locations() {
+                let id = blob.blob().id;
+                if is_used(blob.kind(), &id) && self.find_readable(&id)?.is_none() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether this place is known to be damaged.
+    pub(super) fn is_damaged(&self, place: &BlobLocation) -> bool {
+        read_lock(&self.usable).is_damaged(place)
+    }
+}
+
+/// Returns the ordinals of the runs, for each pack.
+fn by_pack(noted: &Noted) -> BTreeMap<ObjectHash, Vec<u64>> {
+    let mut packs: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+    for (pack, ordinal) in &noted.runs {
+        packs.entry(*pack).or_default().push(*ordinal);
+    }
+    packs
+}
