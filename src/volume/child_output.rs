@@ -20,8 +20,8 @@ pub(super) const STEP: Duration = Duration::from_millis(20);
 ///
 /// The program runs in its own process group. A read returns 0 bytes
 /// only once the program has ended; then [`status`](Self::status) says how. If no bytes arrive for
-/// 0.2 s, a read fails with [`ErrorKind::WouldBlock`] and may be repeated. If this is dropped before
-/// the program has ended, the whole group is killed, and the program is reaped.
+/// 0.2 s, a read fails with [`ErrorKind::WouldBlock`] and may be repeated. If this is dropped
+/// before the program has ended, the whole group is killed, and the program is reaped.
 ///
 /// If the command has a pipe for standard error, processes that the program leaves behind are
 /// killed, too, so that this pipe ends.
@@ -66,7 +66,8 @@ impl ChildOutput {
         self.status
     }
 
-    /// Returns the program's standard error, if the command has a pipe for it; none the second time.
+    /// Returns the program's standard error, if the command has a pipe for it; none the second
+    /// time.
     pub(super) fn take_stderr(&mut self) -> Option<ChildStderr> {
         self.child.stderr.take()
     }

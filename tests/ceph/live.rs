@@ -235,7 +235,7 @@ fn a_lost_or_replaced_snapshot_or_image_is_noticed_and_everything_is_read() {
     cluster.rbd(&["snap", "create", "--no-progress", &snapshot]);
     img.change(8 * MIB, vec![data(3 * MIB, 5)]);
     let found = live.backs_up(name, &[]);
-    read_everything(&found, "another one has its name");
+    read_everything(&found, "another has its name");
     // The image is renamed: the backups continue in their volume.
     let renamed = "live-lost/renamed";
     cluster.rbd(&["mv", name, renamed]);

@@ -13,14 +13,14 @@ const MIB: u64 = 1 << 20;
 
 impl Live {
     /// Makes a program that the backup calls in place of `rbd`. In the script, `$count` is the
-    /// number of the call, from 1, and `$*` are its arguments, the first of which names the cluster.
-    /// The script runs before `rbd`.
+    /// number of the call, from 1, and `$*` are its arguments, the first of which names the
+    /// cluster. The script runs before `rbd`.
     fn rbd_script(&self, script: &str) -> String {
         let (path, count) = (self.world.at("rbd-script"), self.world.at("count"));
         fs::write(&count, "0").unwrap();
         let script = format!(
             "#!/bin/bash\n\
-             count=$(($(cat {count}) + 1)); echo $count >{count}; echo \"$count $*\" >>{count}.log\n\
+             count=$(($(cat {count}) + 1)); echo $count >{count}\n\
              {script}\n\
              exec rbd \"$@\"\n"
         );

@@ -149,7 +149,8 @@ fn an_image_that_has_data_or_snapshots_is_not_touched() {
     assert_eq!(String::from_utf8(images).unwrap(), "img\nsnap\n");
     // The program fails in the middle: that is no success.
     let script = world.at("rbd-fails");
-    let text = "#!/bin/bash\ncase \"$*\" in *import-diff*) head -c 100 >/dev/null; echo 'rbd: full' \
+    let text = "#!/bin/bash\n\
+        case \"$*\" in *import-diff*) head -c 100 >/dev/null; echo 'rbd: full' \
         >&2; exit 28;; esac\nexec rbd \"$@\"\n";
     std::fs::write(&script, text).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);

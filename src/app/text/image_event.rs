@@ -47,7 +47,7 @@ fn full_read(why: &FullRead) -> String {
             format!("the snapshot of its newest backup no longer exists: {snapshot}")
         }
         FullRead::SnapshotReplaced { snapshot } => format!(
-            "the snapshot of its newest backup was removed, and another one has its name: {snapshot}"
+            "the snapshot of its newest backup was removed, and another has its name: {snapshot}"
         ),
         FullRead::NoOlderSnapshot => {
             "no backup is of an older snapshot that still exists".to_owned()
