@@ -100,7 +100,8 @@ impl Whole {
         world.ok(&["check", "--read-data"]);
         world.ok(&["forget", &gone, "--force"]);
         thread::sleep(std::time::Duration::from_secs(2));
-        world.ok(&["prune", "--grace", "1s", "--max-unused", "unlimited"]);
+        let options = ["--max-unused", "unlimited", "--no-merge-small"];
+        world.ok(&[&["prune", "--grace", "1s"], &options[..]].concat());
         world.ok(&["head"]);
         let store = LocalBackend::open(world.repository()).unwrap();
         let repository = Repository::open(Arc::new(store), PASSWORD.as_bytes(), &Silent).unwrap();
