@@ -20,6 +20,9 @@ use crate::storage::Name;
 /// Maximum number of objects that are read at the same time.
 const READERS_MAX: usize = 4;
 
+/// The longest file that is compared with its copy, in bytes.
+const COPY_MAX: u64 = 64 << 10;
+
 /// The totals of a check without a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeylessReport {
@@ -35,6 +38,9 @@ pub struct KeylessReport {
     pub projects: u64,
     /// Objects that the logs name, and that must exist.
     pub required: u64,
+    /// Whether all objects that the statement covers exist and are undamaged, or were removed by an
+    /// entry. `None` without a statement.
+    pub statement_holds: Option<bool>,
 }
 
 /// The files of one object: their names and sizes in bytes. The second copy is the second one.
@@ -65,18 +71,22 @@ pub fn check_keyless(
         reported: HashSet::new(),
     };
     let projects = repo::projects(objects)?;
-    let files = task.files(&projects)?;
+    let mut files = task.files(&projects)?;
     let first = &files[&ObjectRef::Repository];
     if first.iter().all(Option::is_none) && projects.is_empty() {
         let location = objects.location().to_owned();
         return Err(RepoError::NoRepository { location }.into());
     }
-    task.read(&files)?;
+    task.read(&mut files)?;
+    if projects.is_empty() {
+        let object = ObjectRef::Repository;
+        let source = Damage::Impossible("the repository has no project");
+        task.damaged(object, RepoError::Damaged { object, source });
+    }
     if let Some(statement) = statement
         && !projects.contains(&statement.project)
     {
-        let fault = StatementFault::NoProject;
-        task.found(&Finding::StatementBroken { fault });
+        task.broken(StatementFault::NoProject);
     }
     for project in projects {
         let of_project = statement.filter(|statement| statement.project == project);
@@ -90,6 +100,11 @@ impl Task<'_> {
         self.report.errors += 1;
         self.report.of_history += u64::from(finding.is_of_history());
         (self.each)(finding);
+    }
+
+    fn broken(&mut self, fault: StatementFault) {
+        self.report.statement_holds = Some(false);
+        self.found(&Finding::StatementBroken { fault });
     }
 
     fn damaged(&mut self, object: ObjectRef, problem: RepoError) {
@@ -121,8 +136,9 @@ impl Task<'_> {
         Ok(files)
     }
 
-    /// Reads all files, in the order of their names.
-    fn read(&mut self, files: &HashMap<ObjectRef, Files>) -> Result<(), OpsError> {
+    /// Reads all files, in the order of their names. Takes files out of `files` that were deleted
+    /// meanwhile.
+    fn read(&mut self, files: &mut HashMap<ObjectRef, Files>) -> Result<(), OpsError> {
         // Leases have no hash: nothing can be verified without a key.
         let readable = files.iter().flat_map(|(object, both)| {
             let is_lease = matches!(object, ObjectRef::Lease(..));
@@ -135,7 +151,8 @@ impl Task<'_> {
         readable.sort_unstable_by(|a, b| a.1.cmp(b.1));
         let total: u64 = readable.iter().map(|(_, (_, size))| size).sum();
         let done = AtomicU64::new(0);
-        let bad = Mutex::new(BTreeMap::new());
+        let (bad, gone) = (Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
+        let bytes_read = AtomicU64::new(0);
         let (objects, context) = (self.objects, self.context);
         thread_pool(context.threads.min(READERS_MAX))?.install(|| {
             readable.par_iter().try_for_each(|(object, (name, size))| {
@@ -147,11 +164,15 @@ impl Task<'_> {
                     *size,
                     context.cancel,
                 ))? {
-                    Some(Damaged(error)) if error.is_missing() => {}
+                    Some(Damaged(error)) if error.is_missing() => {
+                        lock(&gone).push((*object, name.clone()));
+                    }
                     Some(Damaged(error)) => {
                         lock(&bad).insert(name.clone(), error);
                     }
-                    None => {}
+                    None => {
+                        bytes_read.fetch_add(*size, Ordering::Relaxed);
+                    }
                 }
                 let done = done.fetch_add(*size, Ordering::Relaxed) + size;
                 context.observer.progress(Progress {
@@ -162,9 +183,30 @@ impl Task<'_> {
                 Ok::<(), RepoError>(())
             })
         })?;
-        self.report.files = readable.len() as u64;
-        self.report.bytes_read = done.into_inner();
-        self.report_files(files, recover(bad.into_inner()));
+        let gone = recover(gone.into_inner());
+        let mut bad = recover(bad.into_inner());
+        self.report.files = (readable.len() - gone.len()) as u64;
+        self.report.bytes_read = bytes_read.into_inner();
+        if !gone.is_empty() {
+            let now = self.files(&[])?;
+            for (object, name) in gone {
+                let is_name = |file: &&(Name, u64)| file.0 == name;
+                let listed = now
+                    .get(&object)
+                    .map(|both| both.iter().flatten().find(is_name));
+                if listed.flatten().is_some() {
+                    let source = Damage::Impossible("the store lists it, but does not return it");
+                    bad.insert(name, RepoError::Damaged { object, source });
+                } else if let Some(both) = files.get_mut(&object) {
+                    for file in both.iter_mut() {
+                        file.take_if(|file| file.0 == name);
+                    }
+                }
+            }
+            files
+                .retain(|object, both| both.iter().any(Option::is_some) || object.hash().is_none());
+        }
+        self.report_files(files, bad);
         Ok(())
     }
 
@@ -195,7 +237,12 @@ impl Task<'_> {
             let [one, two] = [0, 1].map(|n| both[n].is_none().then(missing));
             let [first_error, second_error] = errors;
             match [one.or(first_error), two.or(second_error)] {
-                [None, None] => {}
+                [None, None] => {
+                    if object.hash().is_none() && self.differ(&names) {
+                        let source = Damage::Impossible("its two copies differ");
+                        self.damaged(object, RepoError::Damaged { object, source });
+                    }
+                }
                 [Some(error), Some(_)] => self.damaged(object, error),
                 [first_error, second_error] => {
                     let is_second = second_error.is_some();
@@ -212,6 +259,15 @@ impl Task<'_> {
         }
     }
 
+    /// Returns whether two files, which are no longer than a project object, have other bytes.
+    fn differ(&self, names: &[Name; 2]) -> bool {
+        let [one, two] = names.each_ref().map(|name| {
+            let bytes = self.objects.backend().get(name, COPY_MAX);
+            bytes.ok()
+        });
+        one != two
+    }
+
     /// Verifies that the log of a project is complete, and that every object exists that it
     /// requires.
     fn project(
@@ -221,20 +277,19 @@ impl Task<'_> {
         files: &HashMap<ObjectRef, Files>,
     ) -> Result<(), OpsError> {
         self.report.projects += 1;
-        let broken = |fault| Finding::StatementBroken { fault };
         let authority = match repo::authority(self.objects, project, &*self.context.observer) {
             Ok(authority) => authority,
             Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
                 self.damaged(ObjectRef::Project(project), error);
                 if statement.is_some() {
-                    self.found(&broken(StatementFault::Unreadable));
+                    self.broken(StatementFault::Unreadable);
                 }
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
         if statement.is_some_and(|statement| !statement.is_signed_by(&authority)) {
-            self.found(&broken(StatementFault::OtherKey));
+            self.broken(StatementFault::OtherKey);
             return Ok(());
         }
         let mut log = PublicLog::load(self.objects, project, &authority)?;
@@ -244,16 +299,19 @@ impl Task<'_> {
         });
         let entry = entry.map(|(hash, _)| hash);
         if statement.is_some() && entry.is_none() {
-            self.found(&broken(StatementFault::NoEntry));
+            self.broken(StatementFault::NoEntry);
         }
-        let exists = |item: &LogItem| {
+        let exists = |files: &HashMap<ObjectRef, Files>, item: &LogItem| {
             ObjectRef::of_log(project, *item).is_none_or(|object| files.contains_key(&object))
         };
         let required = log.required(entry);
         self.report.required += required.len() as u64;
-        let mut missing: Vec<LogItem> = required.into_iter().filter(|i| !exists(i)).collect();
+        let mut missing: Vec<LogItem> = required.clone();
+        missing.retain(|item| !exists(files, item));
         if !missing.is_empty() {
-            // A prune may have deleted them since the store was listed.
+            // They may have been stored, or removed, since the store was listed.
+            let now = self.files(&[])?;
+            missing.retain(|item| !exists(&now, item));
             log = PublicLog::load(self.objects, project, &authority)?;
             let required: HashSet<LogItem> = log.required(entry).into_iter().collect();
             missing.retain(|item| required.contains(item));
@@ -270,6 +328,14 @@ impl Task<'_> {
             let object = ObjectRef::Log(project, entry);
             let source = Damage::Impossible("its number does not follow those before it");
             self.damaged(object, RepoError::Damaged { object, source });
+        }
+        if entry.is_some() {
+            let is_damaged = |item: &LogItem| {
+                let object = ObjectRef::of_log(project, *item);
+                object.is_some_and(|object| self.reported.contains(&object))
+            };
+            let holds = missing.is_empty() && !required.iter().any(is_damaged);
+            self.report.statement_holds = Some(holds);
         }
         for item in missing {
             self.missing(project, item);

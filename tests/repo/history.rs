@@ -7,8 +7,9 @@ use cuttlebone::crypto::object_hash;
 use cuttlebone::format::{Certificate, LogKind, RemovedRecord};
 use cuttlebone::ops::{self, AcceptedLoss, MaxUnused, MissingHistory, OpsError, PruneOptions};
 use cuttlebone::repo::{Certified, Log, ObjectRef, Records, Voids};
-use cuttlebone::storage::{Backend, MemoryBackend};
+use cuttlebone::storage::{Backend, MemoryBackend, StorageOperation};
 
+use super::intercepted::Intercepted;
 use super::provenance::client;
 use super::prune::forget;
 use super::{CHUNK, Host, Image, LEAF, TestRepo, noise};
@@ -372,4 +373,25 @@ fn names_that_a_write_key_invented_are_not_added_to_the_log() {
     site.host.check_clean(&site.full, "the record was removed");
     site.prune();
     site.restores();
+}
+
+#[test]
+fn a_record_that_is_stored_and_logged_while_records_are_read_has_not_vanished() {
+    let site = Site::new();
+    let again = std::sync::Mutex::new(Some(site.store.clone()));
+    let busy = Intercepted::new(&site.store, move |operation, name| {
+        let reads_log = operation == StorageOperation::List && name.contains("/log");
+        if reads_log && let Some(store) = again.lock().unwrap().take() {
+            let other = TestRepo::open(store, &Silent).unwrap();
+            let host = Host::without_cache();
+            let image = Image::new(LEAF).with(0, &noise(3, CHUNK));
+            host.back_up(&other, "new", &image).unwrap();
+            ops::head(&other.project, None, &host.context()).unwrap();
+        }
+        Ok(())
+    });
+    let busy = TestRepo::open(busy, &Silent).unwrap();
+    let (report, findings) = site.host.check(&busy, false);
+    assert!(findings.is_empty(), "{findings:?}");
+    assert!(report.vanished.is_empty());
 }

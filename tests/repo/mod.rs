@@ -31,6 +31,7 @@ mod ingest_model;
 mod ingest_source;
 mod intercepted;
 mod isolation;
+mod keyless;
 mod leases;
 mod log;
 mod model;

@@ -268,8 +268,18 @@ fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
         ),
         None => format!("the dry run of {}", printable(volume)),
     };
-    let packs = count(damage.packs, "pack");
-    let missing = format!("the repository lacks {packs} that its index names");
+    let missing = match (damage.packs, damage.packs_damaged) {
+        (missing, 0) => format!(
+            "the repository lacks {} that its index names",
+            count(missing, "pack")
+        ),
+        (0, damaged) => format!("{} damaged in the repository", are(damaged)),
+        (missing, damaged) => format!(
+            "the repository lacks {} that its index names, and {} damaged",
+            count(missing, "pack"),
+            are(damaged)
+        ),
+    };
     if !damage.holes.is_empty() {
         let lost = lost_parts(&damage.holes, report.size, &[]);
         let message = format!("{backup} is stored, but {missing}: {lost}");
@@ -287,6 +297,12 @@ fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
         "the data that the source still has was stored again. “cuttlebone check” shows which data \
          is still missing, and which other backups are damaged. Find out why files are missing",
     ))
+}
+
+/// Returns the subject and the verb of a sentence about this many packs.
+fn are(packs: u64) -> String {
+    let verb = if packs == 1 { "is" } else { "are" };
+    format!("{} {verb}", count(packs, "pack"))
 }
 
 /// Fails if the source is the target of an interrupted restore, since its content is a mixture of

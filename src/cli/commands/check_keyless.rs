@@ -37,7 +37,7 @@ pub(super) fn check_keyless(
         bytes_read: report.bytes_read,
         projects: report.projects,
         objects_required: report.required,
-        statement_holds: statement.map(|_| report.errors == 0),
+        statement_holds: report.statement_holds,
         duration: started.elapsed().as_secs_f64(),
     }))?;
     failure(&report, settings).map_or(Ok(()), Err)

@@ -190,7 +190,8 @@ impl CheckTask<'_> {
             }
         }
         notice_unconfirmed(records, log, &context.observer);
-        run.report.vanished = records.vanished(log);
+        // Records may have been stored and named since the records were listed.
+        run.report.vanished = Records::missing_of(run.project, records.vanished(log))?;
         run.report
             .vanished
             .retain(|id| !damaged_records.contains(id));

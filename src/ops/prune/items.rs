@@ -6,11 +6,15 @@ use crate::repo::ListedPack;
 
 /// Returns a pack as the log names it.
 pub(super) const fn pack_item(pack: &ListedPack) -> LogItem {
-    let kind = match pack.kind {
+    item_of_pack(pack.kind, pack.hash)
+}
+
+/// Returns the pack of blobs of this kind that has this hash as the log names it.
+pub(super) const fn item_of_pack(kind: BlobKind, hash: ObjectHash) -> LogItem {
+    let kind = match kind {
         BlobKind::Chunk => LogKind::ChunkPack,
         BlobKind::Node => LogKind::TreePack,
     };
-    let hash = pack.hash;
     LogItem { kind, hash }
 }
 

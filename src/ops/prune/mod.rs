@@ -32,7 +32,7 @@ use self::usage::{Known, Usage};
 use super::check::Finding;
 use super::context::{Context, TOOL, thread_pool, unindexed_packs};
 use super::error::OpsError;
-use super::history::notice_unconfirmed;
+use super::history::{notice_unconfirmed, unnamed};
 use crate::base::{BlobId, ObjectHash};
 use crate::format::{LogItem, LogKind};
 use crate::repo::{
@@ -234,10 +234,11 @@ impl Prune<'_> {
         let by = worker(self.options);
         let records: Vec<_> = self.state.records.all().iter().map(|b| b.id).collect();
         named::name(
-            self.project,
+            &self.index,
             &mut self.state.log,
             &self.walked,
             &records,
+            repacked.packs,
             by,
         )?;
         let mut own = Marks::put(self.project, &packs, &[], &records, by)?;
@@ -384,7 +385,11 @@ impl Prune<'_> {
             None => Log::load(self.project)?,
         };
         self.confirm()?;
+        // Name the segments that replace those that are going to be deleted.
+        let segments = self.index.segments()?.into_iter().map(segment_item);
+        let segments = segments.filter(|segment| !items.contains(segment));
         let entry = NewEntry {
+            added: unnamed(&log, segments),
             removed: items,
             ..NewEntry::default()
         };

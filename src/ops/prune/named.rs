@@ -1,24 +1,30 @@
 //! Adds the records that a prune keeps, and the certificates, to the log. From then on, processes
-//! notice if one of them vanishes, even if only write keys made records.
+//! notice if one of them vanishes, even if only write keys made records. Also adds the packs that
+//! replace others, and the segments: before the log removes an object, it names its replacement. So
+//! a check without a key covers the same data after a prune as before.
 
 use std::collections::HashSet;
 
 use super::in_use::Walked;
+use super::items::segment_item;
 use crate::base::{ObjectHash, Silent};
 use crate::format::{LogItem, LogKind};
 use crate::ops::error::OpsError;
 use crate::ops::history::unnamed;
-use crate::repo::{Log, NewEntry, Project, Worker};
+use crate::repo::{Index, Log, NewEntry, Worker};
 
-/// Appends an entry with those of these records and certificates that the log does not name yet.
-/// Leaves out the records that the prune removes. If the log names all of them, appends no entry.
+/// Appends an entry with those of these records, certificates and packs, and those of the index
+/// segments, that the log does not name yet. Leaves out the records that the prune removes. If the
+/// log names all of them, appends no entry.
 pub(super) fn name(
-    project: &Project,
+    index: &Index,
     log: &mut Log,
     walked: &Walked,
     records: &[ObjectHash],
+    packs: Vec<LogItem>,
     by: Worker<'_>,
 ) -> Result<(), OpsError> {
+    let project = index.project();
     let obsolete: HashSet<ObjectHash> = walked.obsolete.iter().map(|backup| backup.id).collect();
     let records = records.iter().filter(|id| !obsolete.contains(id));
     let certificates = project.certificates(&Silent)?;
@@ -26,6 +32,9 @@ pub(super) fn name(
     let item = |kind| move |hash| LogItem { kind, hash };
     let items = records.copied().map(item(LogKind::Record));
     let items = items.chain(certificates.map(item(LogKind::Certificate)));
+    let items = items
+        .chain(packs)
+        .chain(index.segments()?.into_iter().map(segment_item));
     let entry = NewEntry {
         added: unnamed(log, items),
         ..NewEntry::default()

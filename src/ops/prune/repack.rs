@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use super::items::item_of_pack;
 use super::plan::Steps;
 use super::usage::{PackUse, Usage};
 use crate::base::{BlobId, Notice, ObjectHash, Observer, Phase, Progress, lock, recover, to_usize};
-use crate::format::BlobKind;
+use crate::format::{BlobKind, LogItem};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{
@@ -32,6 +33,8 @@ pub(super) struct Repacked {
     pub(super) written: u64,
     /// Packs with a used blob of which no undamaged copy exists. These packs must stay.
     pub(super) spared: HashSet<ObjectHash>,
+    /// The new packs.
+    pub(super) packs: Vec<LogItem>,
 }
 
 /// The packs with a used blob of which no undamaged copy exists.
@@ -100,7 +103,7 @@ pub(super) fn repack(
         name_unnamed: false,
         ..PackerOptions::default()
     };
-    let ((), _, report) = Packer::scope(index, unindexed, options, |packer| {
+    let ((), stored, report) = Packer::scope(index, unindexed, options, |packer| {
         for of_one_volume in packs.chunk_by(|a, b| a.class == b.class) {
             // Repack one group at a time, to save memory.
             for group in groups(of_one_volume, context.threads) {
@@ -129,6 +132,11 @@ pub(super) fn repack(
         read: read.into_inner(),
         written: report.bytes_stored,
         spared,
+        packs: stored
+            .packs()
+            .iter()
+            .map(|(kind, pack)| item_of_pack(*kind, *pack))
+            .collect(),
     })
 }
 

@@ -79,6 +79,29 @@ impl Records {
     }
 
     fn read(project: &Project, withdraws_removed: bool) -> Result<(Self, Log), RepoError> {
+        let read = Self::read_once(project, withdraws_removed)?;
+        let vanished = read.0.vanished(&read.1);
+        // A record may have been stored and named by the log after the records were listed.
+        if Self::missing_of(project, vanished.clone())?.len() < vanished.len() {
+            return Self::read_once(project, withdraws_removed);
+        }
+        Ok(read)
+    }
+
+    /// Returns those of these records that do not exist now.
+    pub fn missing_of(
+        project: &Project,
+        mut records: Vec<ObjectHash>,
+    ) -> Result<Vec<ObjectHash>, RepoError> {
+        if !records.is_empty() {
+            let listed = project.list(ObjectKind::Backup)?;
+            let exist: HashSet<_> = listed.iter().filter_map(|(o, _)| o.hash()).collect();
+            records.retain(|record| !exist.contains(record));
+        }
+        Ok(records)
+    }
+
+    fn read_once(project: &Project, withdraws_removed: bool) -> Result<(Self, Log), RepoError> {
         let (mut backups, mut damaged, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
         let listed = project.list(ObjectKind::Backup)?;
         for loaded in project.load_with::<BackupRecord>(listed, |e| foreign.push(e))? {

@@ -16,7 +16,7 @@ use super::super::project::Project;
 use super::full_pack::{FullPack, PackerOptions, ToWriter};
 use super::unindexed_packs::UnindexedPacks;
 use super::verify::VerifyBuffers;
-use crate::base::{BlobId, Cancelled};
+use crate::base::{BlobId, Cancelled, ObjectHash};
 use crate::crypto::{ObjectHasher, PackCipher};
 use crate::format::{BlobKind, IndexSegment, PACK_HEAD_LEN, PackHead, PackListing};
 
@@ -59,7 +59,17 @@ struct NamedPack {
 /// Proof that all packs that a writer stored, and the segments that name them, are durable. Needed
 /// to commit a record.
 #[derive(Debug)]
-pub struct IndexStored(());
+pub struct IndexStored {
+    packs: Vec<(BlobKind, ObjectHash)>,
+}
+
+impl IndexStored {
+    /// The packs.
+    #[must_use]
+    pub fn packs(&self) -> &[(BlobKind, ObjectHash)] {
+        &self.packs
+    }
+}
 
 pub(super) struct Writer<'a> {
     index: &'a Index,
@@ -68,6 +78,8 @@ pub(super) struct Writer<'a> {
     pending: Vec<PackStored>,
     pending_blobs: usize,
     bytes: u64,
+    /// The packs that were stored.
+    stored: Vec<(BlobKind, ObjectHash)>,
     /// The number of runs of chunks that were packed so far.
     runs: u64,
 }
@@ -81,6 +93,7 @@ impl<'a> Writer<'a> {
             pending: Vec::new(),
             pending_blobs: 0,
             bytes: 0,
+            stored: Vec::new(),
             runs: 0,
         }
     }
@@ -103,7 +116,8 @@ impl<'a> Writer<'a> {
         let named = self.store_segment(&indexed);
         result?;
         named?;
-        Ok((IndexStored(()), self.bytes))
+        let packs = self.stored;
+        Ok((IndexStored { packs }, self.bytes))
     }
 
     /// Stores packs, a few at a time. After a failure, starts no further put and waits for those in
@@ -184,6 +198,8 @@ impl<'a> Writer<'a> {
     ) -> Result<(), RepoError> {
         let blobs = |pack: &PackStored| pack.listing.contents.blobs().count();
         self.pending_blobs += stored.iter().map(blobs).sum::<usize>();
+        let named = |pack: &PackStored| (pack.listing.contents.kind, pack.listing.pack);
+        self.stored.extend(stored.iter().map(named));
         self.pending.extend(stored);
         let full = self.pending.len() >= self.options.sizes.segment_packs();
         if full || self.pending_blobs >= SEGMENT_BLOBS {
