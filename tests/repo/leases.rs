@@ -224,7 +224,7 @@ fn a_lease_that_was_stored_long_ago_does_not_count_even_if_nobody_has_seen_it() 
 }
 
 #[test]
-fn a_lease_to_delete_that_does_not_state_the_time_of_the_store_does_not_count() {
+fn a_lease_to_delete_that_states_no_time_or_a_wrong_time_of_the_store_does_not_count() {
     let (store, _) = two_backups();
     let test_repo = open(&store);
     let lease = |work: &str, store_time: Option<u64>| {
@@ -243,9 +243,14 @@ fn a_lease_to_delete_that_does_not_state_the_time_of_the_store_does_not_count() 
     for work in ["prune", "forget"] {
         assert!(!lease(work, None), "{work}");
         assert!(lease(work, Some(now)), "{work}");
-        assert!(lease(work, Some(u64::MAX)), "{work}");
+        assert!(lease(work, Some(now + 19 * 60)), "{work}");
+        // It was stored when the clock of the store was wrong.
+        assert!(!lease(work, Some(now + 21 * 60)), "{work}");
+        assert!(!lease(work, Some(u64::MAX)), "{work}");
     }
-    assert!(lease("backup", None) && lease("read", None));
+    for work in ["backup", "read"] {
+        assert!(lease(work, None) && lease(work, Some(u64::MAX)), "{work}");
+    }
 }
 
 /// From its first version on: someone could have copied that one.

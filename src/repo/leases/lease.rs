@@ -513,17 +513,21 @@ fn other(
 }
 
 /// Returns whether a lease states a time of the store that passed so long ago that its process has
-/// ended: someone has kept this lease, and put it back. A lease to delete must state the time.
+/// ended: someone has kept this lease, and put it back. A lease to delete must state the time, and
+/// the time may not be far in the future, either: it was stored when the store's clock was wrong.
 /// Without `now` by the store's clock, the stated time is not judged.
 fn is_outdated(body: &LeaseBody, now: Option<SystemTime>) -> bool {
-    let Some(stated) = body.store_time else {
-        return Work::deletes(&body.work);
+    let deletes = Work::deletes(&body.work);
+    let (Some(stated), Some(now)) = (body.store_time, now) else {
+        return deletes && body.store_time.is_none();
     };
-    let stated = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(stated));
-    let age = now
-        .zip(stated)
-        .map(|(now, stated)| now.duration_since(stated));
-    age.is_some_and(|age| age.is_ok_and(|age| age >= STATED_LIFE))
+    let Some(stated) = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(stated)) else {
+        return deletes;
+    };
+    match now.duration_since(stated) {
+        Ok(age) => age >= STATED_LIFE,
+        Err(ahead) => deletes && ahead.duration() >= STATED_LIFE,
+    }
 }
 
 fn seconds_since_1970(time: SystemTime) -> u64 {
