@@ -16,6 +16,7 @@ use cuttlebone::storage::{
 };
 
 use super::{Host, RecordingObserver, TestRepo, is_damage};
+use crate::support::program::files;
 
 /// The backups made before the fault, and those made during it.
 pub(super) trait Work {
@@ -73,14 +74,14 @@ fn unindexed(host: &Host, test_repo: &TestRepo) -> HashSet<BlobId> {
         return HashSet::new();
     };
     let project = &test_repo.project;
-    let directory = cache
-        .join(project.repository.to_string())
-        .join(project.id.to_string());
     let mut ids = HashSet::new();
-    let Ok(list) = fs::read_to_string(directory.join("index-0.pending")) else {
-        return ids;
-    };
-    for line in list.lines() {
+    let lists = files(&cache.join(project.repository.to_string()))
+        .into_iter()
+        .filter(|path| path.ends_with("index-0.pending"));
+    let lists: String = lists
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    for line in lists.lines() {
         let pack: ObjectHash = line.parse().unwrap();
         if let Ok(listing) = read_listing(project, ObjectRef::Pack(project.id, pack), None) {
             ids.extend(listing.contents.blobs().map(|blob| blob.id));
