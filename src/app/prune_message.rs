@@ -50,6 +50,8 @@ pub(crate) struct PruneSummary {
     pub(crate) bytes_written: u64,
     /// Marked packs that are in use again.
     pub(crate) packs_rescued: u64,
+    /// Packs that stay because data in them that backups need is damaged, and no other pack has it.
+    pub(crate) packs_damaged: u64,
     /// Incomplete uploads that were removed.
     pub(crate) uploads_removed: u64,
     /// Backup records and voids of revoked keys that were removed.

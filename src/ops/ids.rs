@@ -89,6 +89,11 @@ impl<K: Key> Ids<K> {
         self.notes.get(self.position(id)?).copied()
     }
 
+    /// Changes the notes on all ids.
+    pub(super) fn change_notes(&mut self, change: impl FnMut(&mut u8)) {
+        self.notes.iter_mut().for_each(change);
+    }
+
     /// Holds an id. Returns whether the set has it and it was not held before.
     pub(super) fn hold(&mut self, id: &BlobId) -> bool {
         let Some(at) = self.position(id) else {

@@ -45,7 +45,8 @@ pub use crate::crypto::{KdfParams, KdfParamsError};
 pub use audits::Audits;
 pub use backup::Backup;
 pub use blobs::{
-    BlobReader, Opener, ReadSession, exclude_damaged, lease_for_reading, still_damaged,
+    BlobReader, Opener, ReadSession, damaged_among, exclude_damaged, lease_for_reading,
+    still_damaged,
 };
 pub use cache_dir::CacheDir;
 pub use certificates::{Certificates, Certified};

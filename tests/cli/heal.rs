@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -13,6 +14,7 @@ use crate::support::noise;
 use crate::support::program::{self, World, damage, files};
 
 const MIB: usize = 1 << 20;
+const PRUNE: [&str; 5] = ["prune", "--grace", "0", "--max-unused", "0"];
 
 /// Returns the only file in a directory of the project.
 #[track_caller]
@@ -154,8 +156,14 @@ fn data_that_the_source_no_longer_has_stays_damaged_and_nothing_of_it_is_deleted
     fs::write(&damaged.disk, noise(2, 6 * MIB)).unwrap();
     back_up(world, &damaged.disk, 21);
     for _ in 0..2 {
-        let args = ["prune", "--grace", "0", "--max-unused", "0"];
-        world.ok(&args);
+        // Each prune names the pack.
+        let (summary, notes) = lines(world, &PRUNE, 21);
+        assert_eq!(summary.last().unwrap()["packs_damaged"], 1, "{summary:?}");
+        let pack = damaged.pack.file_name().unwrap().to_str().unwrap();
+        let stays = format!("pack {pack} is damaged; its pack stays");
+        assert!(notes.contains(&stays), "{notes}");
+        let (_, notes) = lines(world, &[&PRUNE[..], &["--dry-run"]].concat(), 21);
+        assert!(notes.contains(&stays), "{notes}");
         let (found, _) = lines(world, &["check", "--read-data"], 21);
         assert_eq!(
             found.last().unwrap()["backups_affected"],
@@ -176,6 +184,36 @@ fn data_that_the_source_no_longer_has_stays_damaged_and_nothing_of_it_is_deleted
     world.ok(&["prune", "--grace", "0"]);
     world.is_clean();
     assert!(!damaged.pack.exists());
+}
+
+/// Another host may not know of the damage, and the times of files may be wrong, for example after
+/// `cp -r`.
+#[test]
+fn a_prune_deletes_no_copy_of_data_before_it_has_read_the_other_one() {
+    for (hours, options) in [(0, &PRUNE[..]), (48, &PRUNE), (0, &PRUNE[..3])] {
+        let damaged = Damaged::new();
+        let world = &damaged.world;
+        world.fails(&["check", "--read-data"], 21);
+        damaged.is_stored_again();
+        fs::remove_dir_all(cache(world)).unwrap();
+        let new = SystemTime::now() + Duration::from_hours(hours);
+        let pack = fs::File::options()
+            .append(true)
+            .open(&damaged.pack)
+            .unwrap();
+        pack.set_modified(new).unwrap();
+        world.ok(&["prune", "--dry-run", "--grace", "0"]);
+        world.ok(options);
+        world.ok(&["check", "--read-data"]);
+        world.restores(&damaged.id, &damaged.disk);
+        world.restores("v", &damaged.disk);
+        pack.set_modified(SystemTime::now() - Duration::from_hours(1))
+            .unwrap();
+        world.ok(options);
+        assert!(!damaged.pack.exists());
+        world.is_clean();
+        world.restores(&damaged.id, &damaged.disk);
+    }
 }
 
 /// Another host may not know of the damage.

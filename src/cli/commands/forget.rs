@@ -14,7 +14,7 @@ use crate::cli::console::Console;
 use crate::ops::{self, Reason, VolumePlan};
 use crate::repo::{Backup, HistoryEnds};
 
-use super::prune::{prune_project, refuse_other_losses};
+use super::prune::{prune_project, refuse_other_losses, require_none_damaged};
 
 pub(super) fn forget(
     console: &Console,
@@ -102,7 +102,10 @@ pub(super) fn forget(
     }))?;
     match request.prune {
         // In a dry run the backups still exist, so that a prune plan would be wrong.
-        Some(prune) if prunes => prune_project(console, settings, &project, prune, false),
+        Some(prune) if prunes => {
+            let damaged = prune_project(console, settings, &project, prune, false)?;
+            require_none_damaged(damaged)
+        }
         _ => Ok(()),
     }
 }

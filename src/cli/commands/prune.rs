@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::app::{
-    Attempt, ClientMemory, Failure, Lost, Message, PackAmount, PrunePlan, PruneRequest,
-    PruneSummary, RepositorySettings, finding, history_lost, host_name, open_project,
+    Attempt, ClientMemory, Code, Failure, Lost, Message, PackAmount, PrunePlan, PruneRequest,
+    PruneSummary, RepositorySettings, count, finding, history_lost, host_name, open_project,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, AcceptedLoss, Amount, PruneOptions, PruneReport};
@@ -24,12 +24,25 @@ pub(super) fn prune(
     let (_, project) = open_project(&console.session, settings, attempt)?;
     refuse_other_losses(console, settings, &project, &request.accept_loss)?;
     let accepts_all = request.accept_loss.all && !dry_run;
-    prune_project(console, settings, &project, request, dry_run)?;
+    let damaged = prune_project(console, settings, &project, request, dry_run)?;
     if accepts_all {
         let ends = HistoryEnds::of(&Records::load(&project)?);
         ClientMemory::new(&console.session, settings).accept(&project, &ends);
     }
-    Ok(())
+    require_none_damaged(damaged)
+}
+
+/// Fails if a prune left so many packs as they are because of damage.
+pub(super) fn require_none_damaged(packs: u64) -> Result<(), Failure> {
+    if packs == 0 {
+        return Ok(());
+    }
+    let verb = if packs == 1 { "has" } else { "have" };
+    let packs = count(packs, "pack");
+    let why = format!("{packs} {verb} damaged data that backups need and that no other pack has");
+    let hint = "no such pack was changed, and this kept nothing else from being pruned; run \
+                “cuttlebone check” to see which backups are affected";
+    Err(Failure::new(Code::Damage, why).hint(hint))
 }
 
 /// Fails if this host saw something that is lost, and the user accepts losses, but not this one.
@@ -54,14 +67,15 @@ pub(super) fn refuse_other_losses(
     Err(history_lost(&settings.location, &lost))
 }
 
-/// Prunes an open project.
+/// Prunes an open project. Returns the number of packs that stay because data in them is damaged,
+/// for [`require_none_damaged`].
 pub(super) fn prune_project(
     console: &Console,
     settings: &RepositorySettings,
     project: &Project,
     request: PruneRequest,
     dry_run: bool,
-) -> Result<(), Failure> {
+) -> Result<u64, Failure> {
     let started = Instant::now();
     let options = PruneOptions {
         max_unused: request.max_unused,
@@ -74,6 +88,7 @@ pub(super) fn prune_project(
     let context = console.session.context(Some(&settings.cache_dir));
     let prune = ops::plan_prune(project, &options, dry_run, &context)?;
     let plan = plan_message(prune.plan(), &options);
+    let planned_damaged = prune.plan().damaged;
     let findings: Vec<_> = prune.findings().map(|found| finding(&found)).collect();
     let report = if dry_run {
         prune.close();
@@ -85,8 +100,12 @@ pub(super) fn prune_project(
     for finding in findings {
         console.output.show(&Message::Error(finding))?;
     }
-    let message = summary(plan, report.as_ref(), started.elapsed());
-    console.output.show(&Message::Prune(Box::new(message)))
+    let damaged = report
+        .as_ref()
+        .map_or(planned_damaged, |report| report.damaged);
+    let message = summary(plan, report.as_ref(), damaged, started.elapsed());
+    console.output.show(&Message::Prune(Box::new(message)))?;
+    Ok(damaged)
 }
 
 fn amount(amount: Amount) -> PackAmount {
@@ -113,7 +132,12 @@ fn plan_message(plan: &ops::PrunePlan, options: &PruneOptions) -> PrunePlan {
     }
 }
 
-fn summary(plan: PrunePlan, report: Option<&PruneReport>, took: Duration) -> PruneSummary {
+fn summary(
+    plan: PrunePlan,
+    report: Option<&PruneReport>,
+    damaged: u64,
+    took: Duration,
+) -> PruneSummary {
     let done = report.copied().unwrap_or_default();
     PruneSummary {
         dry_run: report.is_none(),
@@ -125,6 +149,7 @@ fn summary(plan: PrunePlan, report: Option<&PruneReport>, took: Duration) -> Pru
         bytes_read: done.bytes_read,
         bytes_written: done.bytes_written,
         packs_rescued: done.rescued,
+        packs_damaged: damaged,
         uploads_removed: done.uploads,
         revoked_removed: done.refused,
         duration: took.as_secs_f64(),

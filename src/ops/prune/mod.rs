@@ -2,6 +2,7 @@
 //! (`repack`), and deletes in two steps. `docs/concurrency.md` explains why no used data can be
 //! deleted while other processes run.
 
+mod copies;
 mod in_use;
 mod items;
 mod named;
@@ -81,7 +82,7 @@ pub fn plan_prune<'a>(
         )?))
     };
     let index = context.index(project)?;
-    let damage = exclude_damaged(&index)?.runs;
+    let mut damage = exclude_damaged(&index)?.runs;
     let mut state = RepoState::read(project, lease.as_deref(), &index)?;
     if !dry_run {
         refuse_second(project, &state.leases)?;
@@ -115,9 +116,25 @@ pub fn plan_prune<'a>(
         found = find(&state);
     }
     let (mut usage, known, walked) = found?;
-    let mut plan = plan(
-        &index, &mut usage, &known, &damage, &state, options, context,
-    )?;
+    let mut plan = loop {
+        let plan = plan(
+            &index, &mut usage, &known, &damage, &state, options, context,
+        )?;
+        if dry_run {
+            break plan;
+        }
+        let find = || copies::find_damaged(&index, &usage, &plan, &damage, &state, context);
+        let found = pool.install(find)?;
+        if found.is_empty() {
+            break plan;
+        }
+        // Other packs must stay then.
+        for (pack, runs) in found {
+            index.exclude_damaged_runs(pack, &runs);
+            damage.entry(pack).or_default().extend(runs);
+        }
+    };
+    plan.notice_damaged(project.id, &*context.observer);
     plan.refused = refused::find(project, &state.records)?.len() as u64;
     let deletes = plan.steps.going().next().is_some() || plan.delete.packs > 0;
     let is_empty = state.records.all().is_empty() && !state.log.removes_any(LogKind::Record);
@@ -201,10 +218,12 @@ impl Prune<'_> {
     pub fn run(mut self) -> Result<PruneReport, OpsError> {
         let mut report = PruneReport::default();
         let mut steps = std::mem::take(&mut self.plan.steps);
-        let (unindexed, _) = unindexed_packs(&self.index);
-        let unindexed = match &self.lease {
-            Some(lease) => unindexed.with_lease(lease),
-            None => unindexed,
+        let unindexed = || {
+            let (unindexed, _) = unindexed_packs(&self.index);
+            match &self.lease {
+                Some(lease) => unindexed.with_lease(lease),
+                None => unindexed,
+            }
         };
         let (index, usage) = (&self.index, &self.usage);
         // Repacking does not copy blobs that the index finds in other packs. So exclude the packs
@@ -214,15 +233,16 @@ impl Prune<'_> {
         unnamed.retain(|pack| !steps.rescue.contains(pack) && !marks.contains(pack));
         index.exclude(unnamed.iter().copied());
         let gone = marks.iter().filter(|pack| !steps.rescue.contains(pack));
-        let going = steps.going().map(|p| &p.pack);
-        index.exclude(gone.chain(going).chain(&steps.lost).copied());
-        let merge_small = self.options.merge_small;
-        let repacked = repack::repack(index, usage, &steps, unindexed, merge_small, self.context)?;
+        let mut stay: Vec<_> = steps.going().map(|pack| pack.pack).collect();
+        index.exclude(gone.chain(&stay).chain(&steps.lost).copied());
+        let (merge_small, context) = (self.options.merge_small, self.context);
+        let repacked = repack::repack(index, usage, &mut steps, unindexed, merge_small, context)?;
         // A running backup may still add the unnamed packs to the index, and rely on them.
         index.include_again(&unnamed);
-        let spared: Vec<_> = repacked.spared.iter().copied().collect();
-        index.include_again(&spared);
-        steps.spare(&repacked.spared);
+        let going: HashSet<_> = steps.going().map(|pack| pack.pack).collect();
+        stay.retain(|pack| !going.contains(pack));
+        index.include_again(&stay);
+        report.damaged = self.plan.damaged + repacked.damaged;
         report.repacked = Amount::of(&steps.repack);
         report.merged = Amount::of(&steps.merge);
         report.bytes_read = repacked.read;

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::small;
 use super::state::RepoState;
 use super::usage::{PackUse, Usage};
-use crate::base::ObjectHash;
+use crate::base::{BlobId, Notice, ObjectHash, Observer, ProjectId};
 use crate::format::BlobKind;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::ops::history::AcceptedLoss;
-use crate::repo::{Index, ListedPack, Log};
+use crate::repo::{Damage, Index, ListedPack, Log, ObjectRef, RepoError};
 
 /// How much unused data to tolerate.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -108,9 +108,24 @@ pub struct PrunePlan {
     pub young: Amount,
     /// Packs that an earlier prune marked and that are used again.
     pub rescue: Amount,
+    /// Packs that stay because a used blob of them is known to be damaged, and no other pack has
+    /// it. Packs whose signers are not trusted, and those that the log removes, do not count.
+    pub damaged: u64,
     /// Records and voids of revoked keys that will be removed.
     pub refused: u64,
     pub(super) steps: Steps,
+}
+
+impl PrunePlan {
+    /// Notifies the observer of the packs that stay because used blobs of them are damaged.
+    pub(super) fn notice_damaged(&self, project: ProjectId, observer: &dyn Observer) {
+        for (kind, pack) in &self.steps.damaged {
+            let object = ObjectRef::of_pack(project, *kind, *pack);
+            let source = Damage::Impossible("a part of it does not open");
+            let problem = RepoError::Damaged { object, source }.to_string();
+            observer.notice(Notice::PackStays { problem });
+        }
+    }
 }
 
 /// The packs of each step.
@@ -123,6 +138,9 @@ pub(super) struct Steps {
     pub(super) rescue: Vec<ObjectHash>,
     /// Unused packs that the index names and that do not exist.
     pub(super) lost: Vec<ObjectHash>,
+    /// Packs with a used blob that is known to be damaged, and that no other pack has. These packs
+    /// stay as they are.
+    pub(super) damaged: Vec<(BlobKind, ObjectHash)>,
 }
 
 impl Steps {
@@ -160,6 +178,7 @@ pub(super) fn plan(
     context: &Context<'_>,
 ) -> Result<PrunePlan, OpsError> {
     let mut plan = PrunePlan::default();
+    usage.keep_nothing();
     let marked = state.marks.packs();
     let due = state.due(options.grace);
     let relied_on = relied_on(state);
@@ -205,12 +224,14 @@ pub(super) fn plan(
         let young = state.is_young(pack, listed.info.modified, options.grace);
         let damaged = damage.get(pack).filter(|_| is_used);
         // If nothing has the damaged data, the pack must stay as it is.
-        let stays = match damaged {
-            Some(runs) => {
-                index.holds_damaged_only(pack, runs, |kind, id| usage.is_used(kind, id))?
-            }
-            None => false,
-        };
+        let is_in_use = |kind, id: &BlobId| usage.is_used(kind, id);
+        let stays = damaged.map_or(Ok(false), |runs| {
+            index.holds_damaged_only(pack, runs, is_in_use)
+        })?;
+        if stays {
+            plan.steps.damaged.push((pack_use.kind, *pack));
+            plan.damaged += u64::from(trusted && !removed.has_pack(pack));
+        }
         let stays = stays || young || is_held;
         if is_used && !stays && (damaged.is_some() || removed.has_pack(pack)) {
             unreliable.push(pack_use);
@@ -294,7 +315,8 @@ fn in_order<'a>(
     let marked = state.marks.packs();
     // Each blob is kept in the first pack that has it. Newer packs come first: after an interrupted
     // prune the new packs are kept, and not the repacked ones, and if data was stored again because
-    // a pack is damaged, the new pack is kept, even by a host that does not know of the damage.
+    // a pack is damaged, the new pack is kept. The times may be wrong, so `copies` reads the packs
+    // that are kept.
     // Indexed packs without a mark come first, then unnamed packs, then marked ones, then those
     // that the log removes. Packs of other write keys come next, since their content is not
     // verified. Each of them keeps all blobs that no pack before them keeps, even if several of

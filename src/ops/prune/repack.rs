@@ -1,12 +1,14 @@
 //! Repacking: copies the used blobs of some packs into new packs.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::items::item_of_pack;
 use super::plan::Steps;
+use super::small;
 use super::usage::{PackUse, Usage};
 use crate::base::{BlobId, Notice, ObjectHash, Observer, Phase, Progress, lock, recover, to_usize};
 use crate::format::{BlobKind, LogItem};
@@ -31,10 +33,24 @@ pub(super) struct Repacked {
     pub(super) read: u64,
     /// Bytes that were stored.
     pub(super) written: u64,
-    /// Packs with a used blob of which no undamaged copy exists. These packs must stay.
-    pub(super) spared: HashSet<ObjectHash>,
+    /// How many packs stay because a used blob of them has no undamaged copy, though the signers of
+    /// these packs are trusted.
+    pub(super) damaged: u64,
     /// The new packs.
     pub(super) packs: Vec<LogItem>,
+}
+
+/// The result of an attempt.
+struct Attempt {
+    read: u64,
+    written: u64,
+    /// Packs with a used blob of which no undamaged copy exists. These packs must stay.
+    spared: HashSet<ObjectHash>,
+    damaged: u64,
+    /// The new packs.
+    packs: Vec<LogItem>,
+    /// Whether it ended early, since it no longer pays to merge the packs.
+    ended_early: bool,
 }
 
 /// The packs with a used blob of which no undamaged copy exists.
@@ -71,18 +87,56 @@ type Wanted = (Arc<PlacedRun>, Vec<BlobId>);
 /// Copies the used blobs of the packs to repack and to merge into new packs, which are durable and
 /// indexed when it returns. With `merge_small`, small volumes share new packs. The index must
 /// exclude all packs that are going to be deleted: blobs that it finds are not copied.
+///
+/// Packs with a used blob of which no undamaged copy exists must stay, and are removed from the
+/// steps. If it does not pay to merge the others, these are removed, too.
 pub(super) fn repack(
+    index: &Arc<Index>,
+    usage: &Usage,
+    steps: &mut Steps,
+    unindexed: impl Fn() -> UnindexedPacks,
+    merge_small: bool,
+    context: &Context<'_>,
+) -> Result<Repacked, OpsError> {
+    let mut all = Repacked::default();
+    while !steps.copied().is_empty() {
+        let attempt = copy_all(index, usage, steps, unindexed(), merge_small, context)?;
+        all.read += attempt.read;
+        all.written += attempt.written;
+        all.damaged += attempt.damaged;
+        all.packs.extend(attempt.packs);
+        steps.spare(&attempt.spared);
+        if !attempt.ended_early {
+            break;
+        }
+        steps.merge = merged_without(steps, &HashSet::new());
+    }
+    Ok(all)
+}
+
+/// Returns the packs to merge, in order, if these packs must stay.
+fn merged_without(steps: &Steps, spared: &HashSet<ObjectHash>) -> Vec<PackUse> {
+    let rest = |packs: &[PackUse]| {
+        let packs = packs.iter().filter(|pack| !spared.contains(&pack.pack));
+        packs.copied().collect::<Vec<_>>()
+    };
+    // The packs are chosen in reverse order.
+    let mut merge = rest(&steps.merge);
+    merge.reverse();
+    small::choose(merge, &rest(&steps.repack), u64::MAX)
+}
+
+/// Does the work of [`repack`], but ends early, with as little stored as possible, if so many packs
+/// must stay that it does not pay to merge all others.
+fn copy_all(
     index: &Arc<Index>,
     usage: &Usage,
     steps: &Steps,
     unindexed: UnindexedPacks,
     merge_small: bool,
     context: &Context<'_>,
-) -> Result<Repacked, OpsError> {
+) -> Result<Attempt, OpsError> {
     let packs = &steps.copied();
-    if packs.is_empty() {
-        return Ok(Repacked::default());
-    }
     let read = AtomicU64::new(0);
     let removed = Log::removals(index.project())?;
     let is_small = |pack: &PackUse| pack.size < PackSizes::default().small(pack.kind);
@@ -103,7 +157,7 @@ pub(super) fn repack(
         name_unnamed: false,
         ..PackerOptions::default()
     };
-    let ((), stored, report) = Packer::scope(index, unindexed, options, |packer| {
+    let (ended_early, stored, report) = Packer::scope(index, unindexed, options, |packer| {
         for of_one_volume in packs.chunk_by(|a, b| a.class == b.class) {
             // Repack one group at a time, to save memory.
             for group in groups(of_one_volume, context.threads) {
@@ -111,7 +165,15 @@ pub(super) fn repack(
                 for pack in group {
                     wanted.push(wanted_of(index, usage, &pack.pack)?);
                 }
+                let before = lock(&spared.packs).len();
                 copy(packer, index, &wanted, (&read, &spared), context)?;
+                let stay = lock(&spared.packs);
+                let merged = steps.merge.iter().filter(|pack| !stay.contains(&pack.pack));
+                if stay.len() > before && merged_without(steps, &stay).len() < merged.count() {
+                    packer.discard();
+                    return Ok(true);
+                }
+                drop(stay);
                 done += group.iter().map(|pack| pack.size).sum::<u64>();
                 context.observer.progress(Progress {
                     phase: Phase::Repack,
@@ -124,19 +186,24 @@ pub(super) fn repack(
                 packer.end_pack()?;
             }
         }
-        Ok::<(), OpsError>(())
+        Ok::<_, OpsError>(false)
     })?;
     let spared = recover(spared.packs.into_inner());
-    verify(index, usage, packs, &spared)?;
-    Ok(Repacked {
+    if !ended_early {
+        verify(index, usage, packs, &spared)?;
+    }
+    let is_damaged = |pack: &&ObjectHash| usage.trusts(pack) && !removed.has_pack(pack);
+    Ok(Attempt {
         read: read.into_inner(),
         written: report.bytes_stored,
+        damaged: spared.iter().filter(is_damaged).count() as u64,
         spared,
         packs: stored
             .packs()
             .iter()
             .map(|(kind, pack)| item_of_pack(*kind, *pack))
             .collect(),
+        ended_early,
     })
 }
 
@@ -199,7 +266,8 @@ fn copy(
             let mut rest = &wanted[..];
             while !rest.is_empty() {
                 context.cancel.check()?;
-                let (together, after) = rest.split_at(read_together(rest));
+                let ranges = rest.iter().map(|(run, _)| run.range());
+                let (together, after) = rest.split_at(read_together(ranges));
                 rest = after;
                 let bytes = copier.copy(together)?;
                 read.fetch_add(bytes, Ordering::Relaxed);
@@ -228,20 +296,18 @@ fn copy(
     })
 }
 
-/// Returns how many of these runs of one pack to read together.
-fn read_together(wanted: &[Wanted]) -> usize {
-    let range = |wanted: &Wanted| wanted.0.range();
-    let Some(first) = wanted.first().map(range) else {
+/// Returns how many of these ranges of one pack to read together. They are in order.
+pub(super) fn read_together(mut ranges: impl Iterator<Item = Range<u64>>) -> usize {
+    let Some(first) = ranges.next() else {
         return 0;
     };
-    let near = |(a, b): (&Wanted, &Wanted)| {
-        range(b).start <= range(a).end + GAP && range(b).end <= first.start + READ_MAX
-    };
-    1 + wanted
-        .iter()
-        .zip(&wanted[1..])
-        .take_while(|pair| near(*pair))
-        .count()
+    let mut end = first.end;
+    let near = ranges.take_while(|range| {
+        let is_near = range.start <= end + GAP && range.end <= first.start + READ_MAX;
+        end = range.end;
+        is_near
+    });
+    1 + near.count()
 }
 
 /// Copies blobs to the packer, in one thread.

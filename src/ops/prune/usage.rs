@@ -22,7 +22,7 @@ const KEPT: u8 = 0x80;
 /// The bit in the note of a used node. The other bits count the packs that keep the node.
 const USED: u8 = 0x80;
 /// The number of packs in which a node is kept.
-const NODE_COPIES: u8 = 2;
+pub(super) const NODE_COPIES: u8 = 2;
 
 /// The used blobs of a project.
 pub(super) struct Usage {
@@ -40,6 +40,18 @@ pub(super) struct Usage {
     untrusted: HashSet<ObjectHash>,
     /// The number of each volume in the notes of chunks.
     volumes: HashMap<VolumeId, u8>,
+    /// Packs with a used blob that packs of earlier calls of [`keep`](Self::keep) keep.
+    duplicates: Vec<ObjectHash>,
+}
+
+/// Whether a pack keeps a blob.
+enum Keeps {
+    /// The pack keeps it, for the volume with this number.
+    Here(u8),
+    /// The blob is used, and enough other packs keep it.
+    Elsewhere,
+    /// The blob is not used.
+    Nowhere,
 }
 
 /// The used part of a pack.
@@ -100,6 +112,7 @@ impl Usage {
             lacks_held: false,
             untrusted,
             volumes: HashMap::new(),
+            duplicates: Vec::new(),
         };
         Ok((usage, packs))
     }
@@ -217,6 +230,19 @@ impl Usage {
         }
     }
 
+    /// Forgets which packs keep blobs, for another plan.
+    pub(super) fn keep_nothing(&mut self) {
+        self.chunks.change_notes(|note| *note &= CLASS);
+        self.nodes.change_notes(|note| *note &= USED);
+        self.duplicates.clear();
+    }
+
+    /// Returns the packs with a used blob that enough other packs keep. Of two packs with the same
+    /// chunk, it returns at least one.
+    pub(super) fn duplicates(&self) -> &[ObjectHash] {
+        &self.duplicates
+    }
+
     /// Lets a pack keep its used blobs, except those that packs of earlier calls keep. Returns the
     /// amount that the pack keeps. Unless the pack `settles` these blobs, packs of later calls keep
     /// them, too.
@@ -224,17 +250,26 @@ impl Usage {
         let kind = listing.contents.kind;
         let mut classes = [0_u64; 128];
         let (mut unused, mut blobs) = (0, 0);
+        let mut is_duplicate = false;
         for run in &listing.contents.runs {
             let mut plain = 0;
             for blob in &run.blobs {
-                let Some(class) = self.keep_blob(kind, &blob.id, settles) else {
-                    continue;
+                let class = match self.keep_blob(kind, &blob.id, settles) {
+                    Keeps::Here(class) => class,
+                    Keeps::Elsewhere => {
+                        is_duplicate = true;
+                        continue;
+                    }
+                    Keeps::Nowhere => continue,
                 };
                 classes[usize::from(class)] += u64::from(blob.plain_len);
                 plain += u64::from(blob.plain_len);
                 blobs += 1;
             }
             unused += u64::from(run.stored_len) - run.share(plain);
+        }
+        if is_duplicate {
+            self.duplicates.push(listing.pack);
         }
         let size = listing.contents.pack_size();
         let most = (0..).zip(classes).max_by_key(|(_, plain)| *plain);
@@ -248,11 +283,13 @@ impl Usage {
         }
     }
 
-    fn keep_blob(&mut self, kind: BlobKind, id: &BlobId, settles: bool) -> Option<u8> {
+    fn keep_blob(&mut self, kind: BlobKind, id: &BlobId, settles: bool) -> Keeps {
         match kind {
             BlobKind::Chunk => {
                 let held = self.chunks.is_held(id);
-                let note = self.chunks.note(id)?;
+                let Some(note) = self.chunks.note(id) else {
+                    return Keeps::Nowhere;
+                };
                 let class = match *note & CLASS {
                     0 if held => ANY_CLASS,
                     class => class,
@@ -261,16 +298,27 @@ impl Usage {
                 if settles {
                     *note |= KEPT;
                 }
-                (class != 0 && !kept).then_some(class)
+                match (class, kept) {
+                    (0, _) => Keeps::Nowhere,
+                    (_, true) => Keeps::Elsewhere,
+                    (class, false) => Keeps::Here(class),
+                }
             }
             BlobKind::Node => {
                 let held = self.nodes.is_held(id);
-                let note = self.nodes.note(id)?;
-                let keeps = (held || *note & USED != 0) && *note & !USED < NODE_COPIES;
-                if keeps && settles {
+                let Some(note) = self.nodes.note(id) else {
+                    return Keeps::Nowhere;
+                };
+                if !held && *note & USED == 0 {
+                    return Keeps::Nowhere;
+                }
+                if *note & !USED >= NODE_COPIES {
+                    return Keeps::Elsewhere;
+                }
+                if settles {
                     *note += 1;
                 }
-                keeps.then_some(0)
+                Keeps::Here(0)
             }
         }
     }

@@ -44,6 +44,13 @@ impl Index {
         });
     }
 
+    /// Remembers that these runs of a pack are damaged. From now on, finds no blob in them, except
+    /// as a last resort.
+    pub(crate) fn exclude_damaged_runs(&self, pack: ObjectHash, runs: &[u64]) {
+        self.note_damaged_runs(pack, runs.iter().copied());
+        write_lock(&self.usable).add_damaged(runs.iter().map(|ordinal| (pack, *ordinal)));
+    }
+
     /// Remembers that a segment is damaged.
     pub(super) fn note_damaged_segment(&self, name: ObjectHash) {
         self.damage.add(&Noted {

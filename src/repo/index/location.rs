@@ -66,6 +66,18 @@ impl PlacedRun {
         self.offset..self.offset + u64::from(self.run.stored_len)
     }
 
+    /// The ordinal in the pack.
+    #[must_use]
+    pub fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+
+    /// The pack as an object of this project.
+    #[must_use]
+    pub fn object(&self, project: ProjectId) -> ObjectRef {
+        ObjectRef::of_pack(project, self.kind, self.pack)
+    }
+
     /// The ranges of its blobs in the opened run, in order.
     pub fn locations(self: &Arc<Self>) -> impl Iterator<Item = BlobLocation> {
         (0..self.run.blobs.len()).map(|blob| BlobLocation {
@@ -94,7 +106,7 @@ impl BlobLocation {
     /// The pack as an object of this project.
     #[must_use]
     pub fn object(&self, project: ProjectId) -> ObjectRef {
-        ObjectRef::of_pack(project, self.run.kind, self.run.pack)
+        self.run.object(project)
     }
 
     /// The signer of the pack.

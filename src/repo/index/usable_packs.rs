@@ -36,6 +36,11 @@ impl UsablePacks {
         self.damaged = runs;
     }
 
+    /// Also finds no blob in these runs, given by pack and ordinal.
+    pub(super) fn add_damaged(&mut self, runs: impl IntoIterator<Item = (ObjectHash, u64)>) {
+        self.damaged.extend(runs);
+    }
+
     /// Whether this place is in a run that is known to be damaged.
     pub(super) fn is_damaged(&self, location: &BlobLocation) -> bool {
         !self.damaged.is_empty()

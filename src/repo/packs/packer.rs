@@ -241,6 +241,13 @@ impl Packer<'_> {
         self.close_open()
     }
 
+    /// Drops the packs that are not full yet, so that they are not stored. Nothing may be added
+    /// afterwards. All workers must be [flushed](Self::flush).
+    pub fn discard(&self) {
+        drop(lock(&self.open).take());
+        drop(std::mem::take(&mut *lock(&self.nodes)));
+    }
+
     /// Returns whether there is an open pack that is small. See [`PackSizes`](super::PackSizes).
     #[must_use]
     pub fn is_open_small(&self) -> bool {

@@ -2,6 +2,7 @@
 //! processes run at the same time or calls fail.
 
 mod backups;
+mod copies;
 mod faults;
 mod hooked;
 mod marked;

@@ -257,6 +257,55 @@ fn a_damaged_small_pack_stays_and_stops_no_prune() {
     assert_restores(&test_repo, "healed");
 }
 
+/// A host without a cache does not remember the damage.
+#[test]
+fn undamaged_packs_are_not_merged_again_and_again_because_there_are_many_damaged_ones() {
+    let (store, _) = small_backups(9);
+    let test_repo = open(&store);
+    let chunk_packs = packs(&store).into_iter();
+    let mut chunk_packs = chunk_packs.filter(|pack| pack.blob_kind() == Some(BlobKind::Chunk));
+    let intact = chunk_packs.next().unwrap();
+    let bad: Vec<_> = chunk_packs.collect();
+    for pack in &bad {
+        damage(&store, pack.hash().unwrap());
+    }
+    merge(&test_repo, &Host::without_cache(), Duration::ZERO);
+    assert_eq!(pack_object(&store, intact.hash().unwrap()), intact);
+    assert_eq!(count(&store, BlobKind::Node), 2, "nodes are merged");
+    store.age(HOUR);
+    let all = all_names(&store);
+    for _ in 0..2 {
+        let host = Host::without_cache();
+        let report = merge(&test_repo, &host, Duration::ZERO);
+        assert_eq!((report.merged.packs, report.bytes_written), (0, 0));
+        assert!(report.damaged >= 2, "{report:?}");
+        let stays = |notice: &&Notice| matches!(notice, Notice::PackStays { .. });
+        assert_eq!(
+            host.notices.take().iter().filter(stays).count() as u64,
+            report.damaged
+        );
+        assert_eq!(all_names(&store), all);
+    }
+    for pack in &bad {
+        damage(&store, pack.hash().unwrap());
+    }
+    assert_restores(&test_repo, "healed");
+}
+
+#[test]
+fn packs_are_merged_without_damaged_ones_if_that_pays() {
+    let (store, _) = small_backups(12);
+    let test_repo = open(&store);
+    let chunk_packs = packs(&store).into_iter();
+    let mut chunk_packs = chunk_packs.filter(|pack| pack.blob_kind() == Some(BlobKind::Chunk));
+    let bad = chunk_packs.next().unwrap();
+    damage(&store, bad.hash().unwrap());
+    let host = Host::without_cache();
+    let report = merge(&test_repo, &host, Duration::ZERO);
+    assert_eq!((report.merged.packs, report.damaged), (11 + 24, 1));
+    assert_eq!(count(&store, BlobKind::Chunk), 2);
+}
+
 #[test]
 fn a_damaged_node_is_copied_from_its_other_pack() {
     let (store, _) = small_backups(10);
@@ -297,10 +346,14 @@ fn wrong_data_in_packs_of_a_write_key_is_not_merged_into_trusted_packs() {
         let made = host.back_up(&thief, volume, image).unwrap();
         assert_eq!(made.chunks_new, 0, "it relies on the wrong chunks");
     }
+    // With these, it pays to merge the packs without the wrong ones.
+    for (volume, seed) in [("more", 30), ("still more", 40)] {
+        host.back_up(&honest, volume, &image(seed)).unwrap();
+    }
     store.age(HOUR);
     let report = merge(&full, &host, Duration::ZERO);
     assert!(
-        report.merged.packs >= 7,
+        report.merged.packs >= 9,
         "six of the wrong ones stay: {report:?}"
     );
     let index = Index::in_memory(&full.project, Arc::new(Silent)).unwrap();
@@ -321,6 +374,8 @@ fn wrong_data_in_packs_of_a_write_key_is_not_merged_into_trusted_packs() {
         let restored = host.restore_image(&full, &backup);
         match &*backup.record.volume.name {
             "false" => assert!(restored.is_err_and(|error| is_damage(&error))),
+            "more" => assert!(restored.unwrap() == image(30)),
+            "still more" => assert!(restored.unwrap() == image(40)),
             _ => assert!(restored.unwrap() == shared),
         }
     }

@@ -1,0 +1,180 @@
+//! Reads the copies that a plan relies on. A pack may go because other packs have its used blobs,
+//! and such a copy may be damaged without anyone knowing it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use super::plan::PrunePlan;
+use super::repack::read_together;
+use super::state::RepoState;
+use super::usage::{NODE_COPIES, Usage};
+use crate::base::ObjectHash;
+use crate::format::BlobKind;
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
+use crate::repo::{BlobLocation, Index, Opener, PlacedRun, RepoError, damaged_among};
+
+/// The maximum number of runs to collect before they are read.
+const BATCH: usize = 4096;
+/// The maximum number of runs to remember as undamaged.
+const INTACT_MAX: usize = 1 << 16;
+
+/// The ordinals of damaged runs, for each pack.
+pub(super) type DamagedRuns = BTreeMap<ObjectHash, Vec<u64>>;
+
+/// Finds the packs that stay and that have a used blob of a pack that this plan deletes, now or
+/// after the grace period. Reads the runs with these blobs, and returns the damaged ones: for a
+/// chunk in one other pack, for a node in two. If a run is damaged, all of its pack is read.
+///
+/// `damage` are the runs that are known to be damaged. A blob that too few packs would have is not
+/// read, since [`repack`](super::repack::repack) copies it.
+pub(super) fn find_damaged(
+    index: &Index,
+    usage: &Usage,
+    plan: &PrunePlan,
+    damage: &DamagedRuns,
+    state: &RepoState,
+    context: &Context<'_>,
+) -> Result<DamagedRuns, OpsError> {
+    let steps = &plan.steps;
+    let mut going: HashSet<ObjectHash> = steps.going().map(|pack| pack.pack).collect();
+    going.extend(steps.delete.iter().map(|pack| pack.hash));
+    if going.is_empty() {
+        return Ok(DamagedRuns::new());
+    }
+    // Nothing relies on these packs, and this run does not delete them.
+    let rescued: HashSet<_> = steps.rescue.iter().collect();
+    let mut aside = state.marks.packs();
+    aside.extend(index.unnamed()?);
+    aside.retain(|pack| !rescued.contains(pack) && !going.contains(pack));
+    let stays = |place: &BlobLocation| {
+        let pack = place.pack();
+        state.packs.contains_key(&pack) && !going.contains(&pack) && !aside.contains(&pack)
+    };
+    let mut copies = Copies::new(index, context);
+    let duplicates: BTreeSet<_> = usage.duplicates().iter().chain(damage.keys()).collect();
+    for pack in duplicates.into_iter().filter(|pack| !aside.contains(*pack)) {
+        context.cancel.check()?;
+        let Some(listing) = index.listing(pack)? else {
+            continue;
+        };
+        let kind = listing.contents.kind;
+        let wanted = match kind {
+            BlobKind::Chunk => 1,
+            BlobKind::Node => usize::from(NODE_COPIES),
+        };
+        for blob in listing.contents.blobs() {
+            let id = &blob.id;
+            let goes = |place: &BlobLocation| going.contains(&place.pack());
+            if !usage.is_used(kind, id)
+                || !going.contains(pack) && !index.find_anywhere(id)?.iter().any(goes)
+            {
+                continue;
+            }
+            let mut places = index.find_all_trusted(id)?;
+            let mut packs = HashSet::new();
+            places.retain(|place| stays(place) && packs.insert(place.pack()));
+            if let Some(places) = places.get(..wanted) {
+                places.iter().try_for_each(|place| copies.add(place))?;
+            }
+        }
+    }
+    copies.read()?;
+    Ok(copies.damaged)
+}
+
+/// Reads runs, many at a time.
+struct Copies<'a> {
+    index: &'a Index,
+    context: &'a Context<'a>,
+    /// The runs to read.
+    unread: BTreeSet<(ObjectHash, u64)>,
+    /// Some of the runs that were read.
+    intact: HashSet<(ObjectHash, u64)>,
+    damaged: DamagedRuns,
+}
+
+impl<'a> Copies<'a> {
+    fn new(index: &'a Index, context: &'a Context<'a>) -> Self {
+        Self {
+            index,
+            context,
+            unread: BTreeSet::new(),
+            intact: HashSet::new(),
+            damaged: DamagedRuns::new(),
+        }
+    }
+
+    /// Adds the run at this place to those that will be read.
+    fn add(&mut self, place: &BlobLocation) -> Result<(), OpsError> {
+        let run = (place.pack(), place.ordinal());
+        if self.damaged.contains_key(&run.0) || self.intact.contains(&run) {
+            return Ok(());
+        }
+        self.unread.insert(run);
+        if self.unread.len() < BATCH {
+            return Ok(());
+        }
+        self.read()
+    }
+
+    /// Reads the runs that were added.
+    fn read(&mut self) -> Result<(), OpsError> {
+        let unread = std::mem::take(&mut self.unread);
+        let mut packs: BTreeMap<ObjectHash, Vec<u64>> = BTreeMap::new();
+        for (pack, ordinal) in &unread {
+            packs.entry(*pack).or_default().push(*ordinal);
+        }
+        let mut found = self.damaged_of(&packs, |ordinals, run| {
+            ordinals.binary_search(&run.ordinal()).is_ok()
+        })?;
+        if self.intact.len() + unread.len() > INTACT_MAX {
+            self.intact.clear();
+        }
+        let is_intact = |(pack, _): &(ObjectHash, u64)| !found.contains_key(pack);
+        self.intact.extend(unread.into_iter().filter(is_intact));
+        // Copying the rest of such a pack must not meet damage that the plan does not know of.
+        for (pack, ordinals) in
+            self.damaged_of(&found, |known, run| !known.contains(&run.ordinal()))?
+        {
+            found.entry(pack).or_default().extend(ordinals);
+        }
+        self.damaged.append(&mut found);
+        Ok(())
+    }
+
+    /// Reads those runs of these packs that are wanted. Returns the damaged ones.
+    fn damaged_of(
+        &self,
+        packs: &BTreeMap<ObjectHash, Vec<u64>>,
+        is_wanted: impl Fn(&[u64], &PlacedRun) -> bool,
+    ) -> Result<DamagedRuns, OpsError> {
+        let (index, cancel) = (self.index, self.context.cancel);
+        let mut groups = Vec::new();
+        for (pack, ordinals) in packs {
+            let Some(listing) = index.listing(pack)? else {
+                continue;
+            };
+            let runs = PlacedRun::all_of(listing).filter(|run| is_wanted(ordinals, run));
+            let mut rest: Vec<_> = runs.collect();
+            while !rest.is_empty() {
+                let after = rest.split_off(read_together(rest.iter().map(|run| run.range())));
+                groups.push((*pack, std::mem::replace(&mut rest, after)));
+            }
+        }
+        let read = groups
+            .par_iter()
+            .map_init(Opener::default, |opener, (pack, runs)| {
+                cancel.check()?;
+                Ok((*pack, damaged_among(index, opener, runs)?))
+            });
+        let mut damaged = DamagedRuns::new();
+        for (pack, ordinals) in read.collect::<Result<Vec<_>, RepoError>>()? {
+            if !ordinals.is_empty() {
+                damaged.entry(pack).or_default().extend(ordinals);
+            }
+        }
+        Ok(damaged)
+    }
+}
