@@ -50,7 +50,7 @@ pub(crate) struct Fixture {
     pub(crate) store: MemoryBackend,
     /// Opened with the repository's key.
     pub(crate) repository: Repository,
-    /// Its only project. Its store may be exchanged by [`fresh_store`](Self::fresh_store).
+    /// The only project of the repository. [`fresh_store`](Self::fresh_store) gives it a new store.
     pub(crate) project: Project,
     /// The project's keys again.
     pub(crate) keys: ProjectKeys,
@@ -97,7 +97,7 @@ impl Fixture {
     }
 }
 
-/// Opens the repository in this store, which reads its project objects.
+/// Opens the repository in this store. This reads the project objects in the store.
 #[must_use]
 pub(crate) fn open(store: &MemoryBackend) -> Repository {
     Repository::open(Arc::new(store.clone()), PASSWORD, &Silent)
@@ -312,8 +312,8 @@ impl PlainRun {
         }
     }
 
-    /// Sets the stored length to that of the content and its tag. If the run is one compressed
-    /// blob, makes the blob's plain length at least that of the content.
+    /// Sets the stored length of the run to the length of the content and its tag. If the run is
+    /// one compressed blob, makes the blob's plain length at least the length of the content.
     fn fit(&mut self) {
         let content = len_u32(self.content.len());
         self.run.stored_len = content + 16;

@@ -23,7 +23,8 @@ pub(crate) use read::Reach;
 pub(crate) const NO_SEGMENT: u8 = 1;
 /// There is a segment that cannot be decrypted, so that the index reads the listings in the packs.
 pub(crate) const BAD_SEGMENT: u8 = 2;
-/// The first blob of a first pack of nodes is damaged; a second pack is whole.
+/// There are two packs with the same nodes. In the first pack, the first blob is damaged. The
+/// second pack is intact.
 pub(crate) const DAMAGED_COPY: u8 = 4;
 /// The last byte of the pack of chunks is missing.
 pub(crate) const CUT_PACK: u8 = 8;
@@ -49,7 +50,7 @@ pub(crate) const RECORD: u8 = 5;
 pub(crate) const IMAGE: u8 = 6;
 /// A record of a stream: `u64` size, `u8` top.
 pub(crate) const STREAM: u8 = 7;
-/// Flag of a blob: its id is not that of its bytes.
+/// Flag of a blob: its id is not the id that its bytes have.
 pub(crate) const LIE: u8 = 0x80;
 
 /// Flag of a blob: it is in the same run as the previous blob.
@@ -74,7 +75,7 @@ pub fn hostile_repository(data: &[u8]) {
     run(data);
 }
 
-/// Like [`hostile_repository`]. Returns the amounts that could be read.
+/// Like [`hostile_repository`]. Returns how much could be read.
 pub(crate) fn run(data: &[u8]) -> Reach {
     let Some((flags, items)) = data.split_first() else {
         return Reach::default();
@@ -122,8 +123,8 @@ impl Repo {
                     return;
                 };
                 let len = u16::from_le_bytes(*len);
-                // The plain bytes are not known here, so the blob gets the id of zeros of its
-                // length.
+                // The plain bytes are not known here. So the blob gets the id of a chunk of zeros
+                // that has the plain length of the blob.
                 let blob = Blob {
                     plain_len: len.into(),
                     id: chunk_id(keys, &vec![0; len.into()]),
@@ -218,7 +219,8 @@ impl Repo {
         }
     }
 
-    /// Returns the bytes of a node with its references resolved; other bytes unchanged.
+    /// Returns the bytes of a node with its references resolved. Returns bytes that are not a node
+    /// unchanged.
     fn with_references(&self, body: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         match Node::decode(body) {
@@ -370,6 +372,6 @@ fn name(bytes: &[u8]) -> ObjectHash {
 pub(crate) fn reference(number: u8) -> BlobId {
     let mut id = [0; 32];
     id[0] = number;
-    id[1] = 1; // an id of zeros means no id in a stream
+    id[1] = 1; // In a stream, an id of zeros means that there is no id.
     BlobId::from_bytes(id)
 }

@@ -18,8 +18,8 @@ const COMPARED_MAX: u64 = 1 << 20;
 /// Maximum number of streams. Further streams are ignored.
 const STREAMS_MAX: usize = 6;
 
-/// Backs up streams one after the other to one volume. Each is a length (`u16`) and that number of
-/// bytes.
+/// Backs up streams one after the other to one volume. In the input, each stream is a length
+/// (`u16`) and that number of bytes.
 pub fn ingest(data: &[u8]) {
     fixture(|f| {
         f.fresh_store();

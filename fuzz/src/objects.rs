@@ -11,7 +11,7 @@ use cuttlebone::storage::Backend;
 
 use crate::fixture::{self, NAME, PROJECT, fixture, hash};
 
-/// Decodes a repository file: the bytes themselves, and with the right hash.
+/// Decodes the data as a repository file: first as it is, then with the right hash.
 pub fn repository_file(data: &[u8]) {
     let check = |bytes: &[u8]| {
         if let Ok((file, mac)) = RepositoryFile::decode(bytes, hash) {
@@ -24,7 +24,8 @@ pub fn repository_file(data: &[u8]) {
     }
 }
 
-/// Decodes a key slot, and the info of one: by itself, and in a slot of an open repository.
+/// Decodes the data as a key slot, and as the info of a key slot. Reads the info by itself, and in
+/// a slot of an open repository.
 pub fn key_slot(data: &[u8]) {
     if let Ok(slot) = KeySlot::decode(data) {
         assert_eq!(slot.encode(), data);
@@ -100,7 +101,7 @@ pub fn settings(data: &[u8]) {
         let is_new = f.store.size(&object.name()).is_err();
         fixture::put(&f.store, object, &bytes);
         let opened = fixture::open(&f.store).project(NAME, &Silent);
-        // A valid revision that is higher counts.
+        // If these settings are valid, they count if their revision is higher than the usual one.
         if let (Ok(settings), true) = (&settings, data.len() <= ProjectSettings::BODY_MAX)
             && settings.revision > usual.revision
         {
@@ -116,8 +117,8 @@ pub fn settings(data: &[u8]) {
 /// Maximum length of a body here. With the format's limits the fuzzer would mostly clear memory.
 const BODY_MAX: usize = 1 << 20;
 
-/// Decodes a sealed object, a payload, and a payload in a sealed object, so that decompression is
-/// reached.
+/// Decodes the data as a sealed object and as a payload. Also opens a sealed object that has the
+/// data as its payload, so that decompression is reached.
 pub fn sealed_object(data: &[u8]) {
     let hash = ObjectHash::from_bytes([0; 32]);
     let kinds = [
@@ -141,7 +142,7 @@ pub fn sealed_object(data: &[u8]) {
             assert_eq!([header.as_bytes(), &nonce[..], sealed].concat(), data);
         }
         fixture(|f| {
-            // Only seeds that were sealed with the fixture's keys open.
+            // This can open only a seed that was sealed with the fixture's keys.
             if let Ok(opened) = f.project.open(object, data, BODY_MAX) {
                 assert!(opened.body.len() <= BODY_MAX);
             }

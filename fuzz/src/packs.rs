@@ -11,8 +11,8 @@ use cuttlebone::storage::MemoryBackend;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
 
-/// If contents state a pack of at most this size, the pack made with them gets runs of the stated
-/// lengths, all zeros.
+/// Maximum size of a pack that is made complete: if the contents state at most this size, the pack
+/// gets runs of the stated lengths, which consist of zeros.
 const PACK_MAX: u64 = 1 << 20;
 const RANDOM: [u8; 16] = [9; 16];
 
@@ -49,7 +49,8 @@ pub fn pack(data: &[u8]) {
     });
 }
 
-/// Reads the listing of a pack from its bytes and from the store. Returns whether it has one.
+/// Reads the listing of a pack from its bytes and from the store. Returns whether the pack has a
+/// listing.
 fn both_ways(f: &Fixture, store: &MemoryBackend, kind: BlobKind, bytes: &[u8]) -> bool {
     let name = ObjectHash::from_bytes(hash(bytes));
     let object = ObjectRef::of_pack(PROJECT, kind, name);
@@ -65,7 +66,7 @@ fn both_ways(f: &Fixture, store: &MemoryBackend, kind: BlobKind, bytes: &[u8]) -
                 assert_eq!(whole.kind(), ranged.kind());
             }
             (Err(_), Err(_)) => {}
-            (Err(_), Ok(_)) => panic!("the store's reader is less strict"),
+            (Err(_), Ok(_)) => panic!("only the reader from the store accepts it"),
         }
     }
     whole.is_ok()

@@ -26,7 +26,7 @@ pub fn rbd_diff(data: &[u8]) {
         data.len() as u64
     );
     for (header, extents) in diffs {
-        // Version 1 cannot express this.
+        // The diff is written in version 1, which cannot express whether a snapshot is protected.
         let header = DiffHeader {
             protected: None,
             ..header

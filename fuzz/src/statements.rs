@@ -6,8 +6,8 @@ use cuttlebone::repo::{Audits, Log, ObjectRef};
 
 use crate::fixture::{self, PROJECT, fixture, hash};
 
-/// Decodes an entry, and an authentic one with these bytes before its signature; then the details
-/// of one.
+/// Decodes the data as an entry and as the details of an entry. Also loads an authentic entry,
+/// which consists of the data and a valid signature.
 pub fn log(data: &[u8]) {
     let decode = |bytes: &[u8]| {
         let stored = StoredEntry::split(bytes).ok()?;

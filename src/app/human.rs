@@ -17,7 +17,8 @@ pub(crate) fn time(time: Timestamp, zone: &TimeZone) -> String {
         .to_string()
 }
 
-/// Returns a duration in at most two units; a second unit of zero is left out from an hour on.
+/// Returns a duration in at most two units. From one hour on, leaves out the second unit if it is
+/// zero.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -116,7 +117,7 @@ pub(crate) fn cut_short(text: &str, columns: usize) -> String {
 }
 
 /// Breaks lines at spaces so that they fit into this many columns. The rest of a line is indented
-/// by two columns more than its beginning. Longer words stay whole.
+/// by two columns more than its beginning. A word that is longer than a line is not broken.
 pub(crate) fn wrapped(text: &str, columns: usize) -> String {
     let mut result = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {

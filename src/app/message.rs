@@ -43,7 +43,7 @@ pub(crate) enum Message {
     /// The result of `stats VOLUME`.
     #[serde(rename = "stats")]
     VolumeStats(VolumeStats),
-    /// The result of `key add`, `remove`, `passwd`, `test` or `export`.
+    /// The result of `key add`, `remove`, `revoke`, `passwd`, `test` or `export`.
     KeyChange(KeyChange),
     Cache(CacheInfo),
     /// The properties of the image in a v2 stream. Its diffs follow.
@@ -104,9 +104,9 @@ pub(crate) struct Status {
     pub(crate) seconds_elapsed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds_remaining: Option<u64>,
-    /// `index`, `backup`, `restore`, `check_structure`, `check_data`, `mark`, `repack`,
-    /// `inspect_diff`, `merge_diffs` or `export_diff`; each starts at 0.
-    /// `mark` counts trees instead of bytes.
+    /// `index`, `backup`, `verify_sample`, `restore`, `check_structure`, `check_data`, `mark`,
+    /// `repack`, `inspect_diff`, `merge_diffs` or `export_diff`; each starts at 0.
+    /// `check_structure` counts backups instead of bytes, and `mark` counts trees or backups.
     pub(crate) phase: &'static str,
 }
 
@@ -154,9 +154,10 @@ pub(crate) struct BackupSummary {
 pub(crate) struct MetDamageEntry {
     /// Packs in the index that are missing or too short.
     pub(crate) packs_missing: u64,
-    /// Packs with parts that are known to be damaged, and whose content no other pack held.
+    /// Packs with parts that are known to be damaged. No other pack held the content of these
+    /// parts.
     pub(crate) packs_damaged: u64,
-    /// The backup that it was compared with, if that one could not be restored completely.
+    /// The backup that the new one was compared with, if it cannot be restored completely.
     pub(crate) base: Option<AffectedEntry>,
     /// The parts of the new backup that cannot be restored.
     pub(crate) extents: Vec<Extent>,
@@ -258,7 +259,7 @@ pub(crate) struct FindingText {
     pub(crate) item: String,
     /// The problem.
     pub(crate) message: String,
-    /// The backup, if it is one that cannot be restored completely.
+    /// The backup, if the item is a backup that cannot be restored completely.
     #[serde(flatten)]
     pub(crate) backup: Option<AffectedEntry>,
 }
@@ -322,7 +323,7 @@ pub(crate) struct KeylessSummary {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ForgetVolume {
     pub(crate) volume: String,
-    /// Mostly empty if backups were named.
+    /// Empty if the user named the backups to remove.
     pub(crate) keep: Vec<KeptBackup>,
     pub(crate) remove: Vec<RemovedBackup>,
     /// Backups that are kept although the rules do not count them: their times cannot be right, or
@@ -347,7 +348,8 @@ pub(crate) struct RemovedBackup {
     pub(crate) backup_id: String,
     #[serde(serialize_with = "rfc3339")]
     pub(crate) time: Timestamp,
-    /// An earlier run had started to remove it.
+    /// The log says that an earlier run removed it. That run was interrupted, or the backup came
+    /// back from a copy.
     pub(crate) unfinished: bool,
 }
 
@@ -510,7 +512,7 @@ fn to_the_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-#[expect(clippy::ref_option, reason = "serde calls it so")]
+#[expect(clippy::ref_option, reason = "serde passes a reference to the option")]
 fn optional_rfc3339<S: Serializer>(
     time: &Option<Timestamp>,
     serializer: S,

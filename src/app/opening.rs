@@ -142,7 +142,7 @@ pub(crate) fn open_project(
 }
 
 /// Opens the project that the settings name. Caches objects of a remote repository on this host.
-/// Reports the losses that this host notices, or fails, as the attempt requires.
+/// If this host notices losses, reports them, or fails if the attempt needs the whole history.
 pub(crate) fn project(
     session: &Session,
     settings: &RepositorySettings,
@@ -295,8 +295,8 @@ pub(crate) fn notice_several_newest(session: &Session, records: &Records, volume
     }
 }
 
-/// Fails if the selector counts from the newest backup of a volume, and this host saw one of this
-/// volume that is lost.
+/// Fails if the selector counts from the newest backup of a volume, and this host saw a backup of
+/// this volume that is now missing.
 pub(crate) fn refuse_if_lost(
     session: &Session,
     settings: &RepositorySettings,

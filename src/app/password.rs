@@ -30,7 +30,8 @@ pub(crate) type Password = Zeroizing<Vec<u8>>;
 const PASSWORD: &str = "CUTTLEBONE_PASSWORD";
 /// Longer input is probably the wrong file, not a password.
 const LENGTH_MAX: usize = 64 << 10;
-/// How often to look whether the password command has ended, or is to be ended.
+/// The longest wait for output of the password command before the next check whether the user
+/// interrupted the program. The check whether the command has ended is ten times as frequent.
 const STEP: Duration = Duration::from_millis(50);
 /// Editors of some systems write these bytes at the start of a text file, and show nothing of them.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -278,7 +279,8 @@ impl Passwords<'_> {
         });
         let status = loop {
             if cancel.check().is_err() {
-                // It may have ended by the same signal.
+                // Ignore errors: the signal that interrupted this program may have ended the
+                // command, too.
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(PasswordError::Interrupted);
@@ -348,7 +350,8 @@ impl Read for UntilCancelled<'_> {
                 step.as_ref(),
             ) {
                 Ok(0) | Err(Errno::INTR) => {}
-                // There are bytes, an end or an error: the read returns which.
+                // There are bytes, the output has ended, or there is an error. `read` returns which
+                // of these it is.
                 _ => return self.output.read(into),
             }
         }

@@ -69,7 +69,7 @@ impl Attempt {
         )
     }
 
-    /// Fails if a key with the role `held` may not do it.
+    /// Fails if a key with the role `held` may not make this attempt.
     pub(crate) fn permit(self, held: Role) -> Result<(), Failure> {
         let (needed, action) = self.rule();
         if held.includes(needed) {

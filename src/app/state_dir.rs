@@ -17,8 +17,8 @@ pub(super) fn state_dir(environment: &Environment) -> Option<PathBuf> {
         .map(|state| state.join("cuttlebone"))
 }
 
-/// Returns a file name for a path or location, with all unusual characters escaped. Of a long one
-/// it keeps the end, which differs more often than the beginning.
+/// Returns a file name for a path or location, with all unusual characters escaped. If the name is
+/// too long, keeps only its end, which differs more often than the beginning.
 pub(super) fn file_name(bytes: &[u8]) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
     let escaped = bytes.iter().map(|byte| match byte {

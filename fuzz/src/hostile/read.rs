@@ -24,7 +24,7 @@ const CHUNKS_MAX: usize = 2048;
 /// Maximum number of chunks that are read.
 const CHUNKS_READ: usize = 32;
 
-/// The amounts that could be read of a repository, so that a test can assert that data was read.
+/// Counts how much of a repository could be read, so that a test can assert that data was read.
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
     /// Chunks that were found in trees.
@@ -134,7 +134,10 @@ fn walk(blobs: &BlobReader, backup: &Backup) -> (Vec<ChunkRef>, bool) {
     });
     let whole = result.is_ok() && left > 0;
     let end = reader.check_end();
-    assert!(end.is_ok() || !whole, "the walk is less strict");
+    assert!(
+        end.is_ok() || !whole,
+        "the walk accepts what `check_end` refuses"
+    );
     (chunks, whole)
 }
 
@@ -155,7 +158,7 @@ fn read_chunks(blobs: &BlobReader, chunks: &[ChunkRef]) -> usize {
             assert_eq!(run.len(), location.run().plain_len());
             Opener::blob(project, &location, run).map(<[u8]>::to_vec)
         });
-        // The other function tries all places, beginning with this one.
+        // `BlobReader::chunk` tries all places of the chunk, beginning with this one.
         match (found, blobs.chunk(&chunk.id)) {
             (Ok(plain), Ok(again)) => {
                 assert_eq!(plain, again);

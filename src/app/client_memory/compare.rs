@@ -13,8 +13,8 @@ use crate::repo::{Log, Project, Records, RepoError};
 /// if an earlier listing had it.
 const LIST_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Returns a loss if the whole project was replaced: by another project of this name, or by an
-/// older state.
+/// Returns a loss if another repository is at the location, or if another project has the name of
+/// the project, or if another key signs for the project.
 pub(super) fn replaced(location: &SeenRepository, project: &Project) -> Option<Lost> {
     if location.repository != project.repository {
         return Some(Lost::Repository {
@@ -73,7 +73,8 @@ pub(super) fn note_again(seen: &mut SeenProject, before: &SeenProject, after: &S
     );
 }
 
-/// Moves items between the present and the missing ones. Each pair has the present ones first.
+/// Moves items between the set of present items and the set of missing items. In each pair, the
+/// first set has the present items.
 fn move_all<T: Ord + Clone>(
     (present, missing): (&mut BTreeSet<T>, &mut BTreeSet<T>),
     before: (&BTreeSet<T>, &BTreeSet<T>),

@@ -27,8 +27,8 @@ const LEN_MAX: u64 = 64 << 20;
 
 /// The maximum number of other repositories to remember at a location.
 const OTHERS_MAX: usize = 16;
-/// How often to try to lock the files, and the pause before the next attempt. A process holds the
-/// lock only while it replaces a file.
+/// The maximum number of attempts to lock the files, and the pause before the next attempt. A
+/// process holds the lock only while it replaces a file.
 const LOCK_ATTEMPTS: usize = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -63,14 +63,14 @@ pub(super) struct SeenProject {
     /// The key that signs for the project.
     pub(super) authority: SignerId,
     pub(super) settings_revision: u64,
-    /// The backups that no other one names: all others can be reached from them.
+    /// The backups that no record of a full key names. All other backups can be reached from them.
     pub(super) backups: BTreeSet<SeenBackup>,
     /// The entries of the log that no other one names.
     pub(super) log: BTreeSet<ObjectHash>,
-    /// Backups in `backups` that were missing later, although the log does not remove them.
+    /// Backups that were in `backups` and are missing now, although the log does not remove them.
     #[serde(default)]
     pub(super) lost_backups: BTreeSet<SeenBackup>,
-    /// Entries in `log` that were missing later.
+    /// Entries that were in `log` and are missing now.
     #[serde(default)]
     pub(super) lost_log: BTreeSet<ObjectHash>,
 }
@@ -95,7 +95,7 @@ impl SeenLocation {
         }
     }
 
-    /// Makes a repository the last one, if it was seen here before.
+    /// Makes a repository the one that was seen last, if it was seen here before.
     pub(super) fn select(&mut self, repository: RepositoryId) {
         let mut found = self.others.iter();
         let found = found.position(|other| other.repository == repository);
@@ -106,7 +106,7 @@ impl SeenLocation {
         }
     }
 
-    /// Makes a repository the last one, whether it was seen here before or not.
+    /// Makes a repository the one that was seen last, even if it was not seen here before.
     pub(super) fn accept(&mut self, repository: RepositoryId) {
         self.select(repository);
         if self.last.repository != repository {
@@ -147,7 +147,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Returns the directory, unless the environment names none. Creates nothing.
+    /// Returns the directories; `None` if the environment names no directory. Creates nothing.
     pub(super) fn of(environment: &Environment) -> Option<Self> {
         let state = state_dir(environment)?;
         let directory = state.join("locations");

@@ -103,12 +103,14 @@ impl<'a> ClientMemory<'a> {
         lost.find(|lost| lost.volume == volume)
     }
 
-    /// Remembers the ends of a history that was read and verified. Keeps the recorded losses.
+    /// Remembers the newest backups and log entries of a history that was read and verified. Keeps
+    /// the recorded losses.
     pub(crate) fn remember(&self, project: &Project, ends: &HistoryEnds) {
         self.change(project, |seen| {
             // Keep what was not read: a damaged record, or one that was made meanwhile.
             seen.backups.retain(|seen| !ends.read.contains(&seen.id));
-            // A thief of a write key can make many ends, and only these.
+            // A thief of a write key can make many such backups, but only backups by write keys.
+            // So all backups by full keys are remembered, and others while there is space.
             let (full, others): (Vec<_>, Vec<_>) = ends.backups.iter().partition(|b| b.is_full);
             let left = BACKUPS_MAX.saturating_sub(seen.backups.len() + full.len());
             let others = others.into_iter().take(left);

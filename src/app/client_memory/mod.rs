@@ -3,8 +3,8 @@
 //!
 //! A repository shows whether a backup is missing that newer ones name. But if the newest ones are
 //! missing, nothing in the repository shows this. So a small file in the directory for the state of
-//! this program keeps the ends of the history of each project. There is a file for each location of
-//! a repository.
+//! this program keeps the ends of the history of each project: the newest backups and log entries.
+//! There is a file for each location of a repository.
 
 mod compare;
 mod file;

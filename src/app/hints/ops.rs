@@ -60,7 +60,7 @@ fn code(error: &OpsError) -> Code {
         OpsError::HistoryGap { .. } | OpsError::HistoryCut { .. } | OpsError::NoBackups { .. } => {
             Code::HistoryLost
         }
-        // It is cut short before its first byte.
+        // An empty diff counts as damaged: it was cut short before its first byte.
         OpsError::NotADiff { source, .. } if source.kind == DiffErrorKind::Empty => Code::Damage,
         OpsError::Unreadable { .. }
         | OpsError::DamagedDiff { .. }
@@ -110,8 +110,9 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              whole image, or use --extents with a mapped device"
         }
         OpsError::LabelOfWriteKey { .. } => {
-            "give the labels when the host backs up: backup --label KEY=VALUE. A full key would \
-             have to sign the new record, and that would mean that it verified the data"
+            "give the labels when the host backs up: backup --label KEY=VALUE. To change them \
+             later, a full key would have to sign the new record, and would then state that the \
+             data was verified"
         }
         OpsError::NoVolume { .. } => "run “cuttlebone list” to see the volumes",
         OpsError::Protected { .. } => "nothing was removed; use --force to remove it anyway",
@@ -187,8 +188,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             return Some(
                 format!(
                     "nothing was stored; name the backup that the list of extents starts from: \
-                     --base {} or --base {}. Or back up without --extents, which reads everything \
-                     and joins the two",
+                     --base {} or --base {}. Or back up without --extents: this reads everything, \
+                     and the new backup follows both",
                     ids[0], ids[1]
                 )
                 .into(),

@@ -19,7 +19,7 @@ impl From<RepoError> for Failure {
 fn code(error: &RepoError) -> Code {
     match error.kind() {
         _ if is_history_lost(error) => Code::HistoryLost,
-        // A key is not a backup, volume or project.
+        // `Code::NotFound` is only for backups, volumes and projects, not for keys.
         RepoErrorKind::NotFound if !matches!(error, RepoError::NoKey { .. }) => Code::NotFound,
         RepoErrorKind::NoRepository => Code::NoRepository,
         RepoErrorKind::WrongPassword => Code::WrongPassword,
@@ -34,7 +34,7 @@ fn code(error: &RepoError) -> Code {
     }
 }
 
-/// Whether a record is missing that may be of the backup that the user asked for.
+/// Whether a record is missing, and this may be the record of the backup that the user asked for.
 fn is_history_lost(error: &RepoError) -> bool {
     matches!(error, RepoError::Uncertain { reason, .. } if reason.missing)
 }

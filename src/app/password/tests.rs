@@ -18,7 +18,7 @@ impl Observer for Notices {
     }
 }
 
-/// Types these answers, the last one first; then there is no user.
+/// A user who types these answers, the last one first. After that, there is no user to ask.
 struct Typist(RefCell<Vec<String>>);
 
 impl Typist {

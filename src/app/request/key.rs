@@ -30,8 +30,8 @@ pub(crate) enum KeyRequest {
     },
 }
 
-/// The backups of a revoked key that still count. Each one stands for the earlier backups that it
-/// follows, too.
+/// The backups of a revoked key that still count. If a backup is named, the earlier backups that it
+/// follows or names as heads still count, too.
 #[derive(Debug)]
 pub(crate) enum AcceptedBackups {
     /// The user did not say.

@@ -46,7 +46,7 @@ pub(crate) fn diff(diff: &DiffEntry) -> String {
             )),
         ),
         (
-            "of it zeros",
+            "Zeros in data",
             (diff.bytes_zero_in_data > 0).then(|| exact(diff.bytes_zero_in_data)),
         ),
         (
