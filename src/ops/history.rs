@@ -99,7 +99,7 @@ impl MissingHistory {
         let damaged: HashSet<ObjectHash> = damaged.collect();
         let unreadable = records.damaged().iter().chain(log.damaged());
         let unreadable = unreadable.filter(|error| error.is_unreadable());
-        let mut missing = records.vanished(log);
+        let mut missing = records.vanished().to_vec();
         missing.retain(|id| !damaged.contains(id));
         let certificates: Vec<_> = certificates.iter().filter_map(certificate).collect();
         let keys = if certificates.is_empty() {

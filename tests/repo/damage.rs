@@ -303,7 +303,7 @@ fn assert_damage_is_contained(whole: &Whole, object: ObjectRef, name: &Name, kin
     // If the newest record or entry of the log has vanished, nothing shows this, since no other one
     // names it yet.
     let is_named = match object {
-        ObjectRef::Backup(..) => !records.vanished(&Log::default()).is_empty(),
+        ObjectRef::Backup(..) => !records.vanished().is_empty(),
         ObjectRef::Log(..) => !Log::load(&test_repo.project).unwrap().missing().is_empty(),
         _ => true,
     };

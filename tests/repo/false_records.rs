@@ -131,7 +131,7 @@ fn a_record_of_a_write_key_neither_replaces_another_record_nor_explains_a_missin
     let listed: Vec<_> = records.listed().map(|backup| backup.id).collect();
     assert!(listed.contains(&theft.genuine) && listed.contains(&forged));
     let log = Log::load(&theft.full.project).unwrap();
-    assert_eq!(records.vanished(&log), [], "nobody else names it");
+    assert_eq!(records.vanished(), [], "nobody else names it");
     assert_eq!(records.unconfirmed(&log), [missing]);
     let (report, findings) = theft.host.check(&theft.full, false);
     assert_eq!(report.errors, 0, "{findings:?}");
@@ -147,7 +147,7 @@ fn a_record_of_a_write_key_neither_replaces_another_record_nor_explains_a_missin
     assert_eq!(again.unwrap().chunks_new, 0);
     theft.revoke();
     let records = Records::load(&theft.full.project).unwrap();
-    assert_eq!(records.vanished(&log), []);
+    assert_eq!(records.vanished(), []);
     assert_eq!(records.unconfirmed(&log), []);
     let (report, findings) = theft.host.check(&theft.full, true);
     assert_eq!((report.errors, report.foreign), (1, 1), "{findings:?}");
@@ -172,7 +172,7 @@ fn a_file_that_is_no_record_and_that_a_forgotten_record_names_is_no_gap() {
     });
     let gaps = || {
         let (records, log) = Records::load_with_log(&theft.full.project).unwrap();
-        records.vanished(&log)
+        records.vanished()
     };
     forget(&theft.full, &[forged]);
     let log = Log::load(&theft.full.project).unwrap();
@@ -205,7 +205,7 @@ fn a_foreign_file_is_not_missing_whatever_names_it() {
         }
         let (records, log) = Records::load_with_log(full).unwrap();
         let expected: &[ObjectHash] = if is_there { &[] } else { &[name] };
-        assert_eq!(records.vanished(&log), expected);
+        assert_eq!(records.vanished(), expected);
         assert_eq!(theft.prune().is_ok(), is_there);
     }
 }

@@ -352,7 +352,7 @@ fn names_that_a_write_key_invented_are_not_added_to_the_log() {
     let long_name = put(&|record| record.volume.name = "v".repeat(5000));
     let log = Log::load(&site.full.project).unwrap();
     let records = Records::load(&site.full.project).unwrap();
-    assert_eq!(records.vanished(&log), []);
+    assert_eq!(records.vanished(), []);
     assert_eq!(records.unconfirmed(&log).len(), made_up.len());
     site.host.notices.take();
     site.prune();

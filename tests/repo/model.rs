@@ -418,7 +418,7 @@ impl World {
         let made: Vec<_> = self.made.iter().map(|(id, _)| *id).collect();
         assert_eq!(listed, made, "all backups are listed, oldest first");
         let log = Log::load(&test_repo.project).unwrap();
-        assert!(records.damaged().is_empty() && records.vanished(&log).is_empty());
+        assert!(records.damaged().is_empty() && records.vanished().is_empty());
         for volume in IMAGES.into_iter().chain(STREAMS) {
             self.selects(&records, volume);
         }

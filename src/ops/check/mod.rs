@@ -191,7 +191,7 @@ impl CheckTask<'_> {
         }
         notice_unconfirmed(records, log, &context.observer);
         // Records may have been stored and named since the records were listed.
-        run.report.vanished = Records::missing_of(run.project, records.vanished(log))?;
+        run.report.vanished = Records::missing_of(run.project, records.vanished().to_vec())?;
         run.report
             .vanished
             .retain(|id| !damaged_records.contains(id));

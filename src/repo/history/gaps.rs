@@ -1,7 +1,6 @@
-//! Missing records that others name and that no entry of the log removes or accepts as lost, and
-//! the names that the log repeats of removed records. Section 12 (Log) of `docs/format.md`.
-
-use std::collections::HashSet;
+//! Finds missing records: others name them, and no entry of the log removes them or accepts their
+//! loss. Also decides which of the names in a removed record the log repeats. Section 12 (Log) of
+//! `docs/format.md`.
 
 use super::records::Records;
 use crate::base::ObjectHash;
@@ -10,11 +9,10 @@ use crate::repo::backup::Backup;
 use crate::repo::log::{Log, removed_record};
 
 impl Records {
-    /// Returns the missing records that the log or a record of a full key names, and that no entry
-    /// of the log removes or accepts as lost: a part of the history was lost. In ascending order.
-    /// `log` must be read after the records.
-    #[must_use]
-    pub fn vanished(&self, log: &Log) -> Vec<ObjectHash> {
+    /// Finds the missing records that the log or a record of a full key names, and that no entry of
+    /// the log removes or accepts as lost. In ascending order. `log` must be read after the
+    /// records.
+    pub(super) fn find_vanished(&self, log: &Log) -> Vec<ObjectHash> {
         let of_full = self.all().iter().filter(|backup| backup.is_full);
         let named = of_full.flat_map(|backup| backup.record.names());
         let of_removed = log.removed_records().flat_map(RemovedRecord::names);
@@ -32,18 +30,18 @@ impl Records {
     pub fn unconfirmed(&self, log: &Log) -> Vec<ObjectHash> {
         let of_write_keys = self.all().iter().filter(|backup| !backup.is_full);
         let named = of_write_keys.flat_map(|backup| backup.record.names());
-        let vanished: HashSet<ObjectHash> = self.vanished(log).into_iter().collect();
         let mut missing = self.missing(named, log);
-        missing.retain(|id| !vanished.contains(id));
+        missing.retain(|id| self.vanished().binary_search(id).is_err());
         missing
     }
 
     /// Returns the details of one of these backups that the log must keep if it removes the backup.
     ///
-    /// Of the names in a record of a write key, repeats only those of records that count, that only
-    /// a revocation excludes, or that the log excuses. Its maker may have stored any other file
-    /// under its hash, for example garbage. If the log named that file, it would be a gap as soon
-    /// as someone deletes it.
+    /// From a record of a write key, keeps only some names: those of records that count, of records
+    /// that only a revocation excludes, and of records whose absence the log excuses. Any other
+    /// name may be that of a file with garbage, which the holder of the write key stored under its
+    /// hash. If the log named this file, the history would have a gap as soon as someone deletes
+    /// the file.
     #[must_use]
     pub fn describe_removed(&self, backup: &Backup, log: &Log, reason: &str) -> RemovedRecord {
         let mut described = removed_record(backup.id, &backup.record, backup.is_full, reason);

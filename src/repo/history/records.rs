@@ -39,7 +39,7 @@ pub struct Records {
     /// Backups that the log removed, but that still exist, or exist again.
     removed: HashSet<ObjectHash>,
     damaged: Vec<RepoError>,
-    /// Damaged files that are not records.
+    /// Damaged files whose records the log removes or accepts as lost.
     ignored: Vec<(ObjectRef, Arc<RepoError>)>,
     foreign: Vec<RepoError>,
     /// The names of the foreign files in the directory of records.
@@ -47,6 +47,8 @@ pub struct Records {
     /// Records that exist but no longer count, since the key that signed them was revoked.
     revoked: HashSet<ObjectHash>,
     lost: LostRecords,
+    /// The missing records that others name, in ascending order.
+    vanished: Vec<ObjectHash>,
     /// The entries of the log, and those of them that no other one names.
     log_entries: HashSet<ObjectHash>,
     log_tips: Vec<ObjectHash>,
@@ -80,9 +82,9 @@ impl Records {
 
     fn read(project: &Project, withdraws_removed: bool) -> Result<(Self, Log), RepoError> {
         let read = Self::read_once(project, withdraws_removed)?;
-        let vanished = read.0.vanished(&read.1);
+        let vanished = read.0.vanished();
         // A record may have been stored and named by the log after the records were listed.
-        if Self::missing_of(project, vanished.clone())?.len() < vanished.len() {
+        if Self::missing_of(project, vanished.to_vec())?.len() < vanished.len() {
             return Self::read_once(project, withdraws_removed);
         }
         Ok(read)
@@ -99,6 +101,13 @@ impl Records {
             records.retain(|record| !exist.contains(record));
         }
         Ok(records)
+    }
+
+    /// Returns the missing records that the log or a record of a full key names, and that no entry
+    /// of the log removes or accepts as lost: a part of the history was lost. In ascending order.
+    #[must_use]
+    pub fn vanished(&self) -> &[ObjectHash] {
+        &self.vanished
     }
 
     fn read_once(project: &Project, withdraws_removed: bool) -> Result<(Self, Log), RepoError> {
@@ -124,7 +133,8 @@ impl Records {
         }));
         let revoked = foreign.iter().filter(|error| error.is_of_revoked_key());
         let revoked = revoked.filter_map(RepoError::object_hash).collect();
-        // A damaged file may be a record, and may use any data, unless the log removes it.
+        // A damaged file may be a record that uses any data, unless the log removes this record or
+        // accepts its loss.
         let (removed, damaged): (Vec<_>, Vec<_>) = damaged
             .into_iter()
             .partition(|error| error.object_hash().is_some_and(|hash| log.excuses(hash)));
@@ -158,8 +168,9 @@ impl Records {
             log_tips: log.tips(),
             ..Self::in_order(backups, &forgotten, excused, voided, damaged, &own)
         };
+        records.vanished = records.find_vanished(&log);
         let damaged = records.damaged.iter().filter_map(RepoError::object_hash);
-        records.lost = LostRecords::new(damaged.collect(), records.vanished(&log), &log);
+        records.lost = LostRecords::new(damaged.collect(), records.vanished.clone(), &log);
         Ok((records, log))
     }
 
@@ -179,7 +190,8 @@ impl Records {
         let mut replaced = HashSet::new();
         for backup in &backups {
             let record = &backup.record;
-            // Otherwise a write key could replace any record with its own.
+            // Only full keys may replace records. Otherwise the holder of a write key could replace
+            // any record.
             let successor_of = record.replaces.filter(|_| backup.is_full);
             let is_voided = voided.contains(&backup.id);
             replaced.extend(successor_of.filter(|_| !is_voided));
@@ -189,7 +201,7 @@ impl Records {
                 follows: &record.follows,
                 replaces: successor_of,
                 time: Some(backup.time).filter(|_| !is_voided),
-                // Another write key may name records that never existed.
+                // A record of another write key may name records that never existed.
                 shows_gaps: backup.is_full || backup.signer == *own,
             });
         }
@@ -224,6 +236,7 @@ impl Records {
             foreign_names: HashSet::new(),
             revoked: HashSet::new(),
             lost: LostRecords::default(),
+            vanished: Vec::new(),
             log_entries: HashSet::new(),
             log_tips: Vec::new(),
             backups,
@@ -268,8 +281,8 @@ impl Records {
         self.replaced.contains(&backup.id)
     }
 
-    /// Returns whether the writer of this backup withdrew it. Such a backup is neither newest nor
-    /// base.
+    /// Returns whether the writer of this backup withdrew it. Such a backup never counts as the
+    /// newest one of its volume, and no new backup uses it as its base.
     #[must_use]
     pub fn is_voided(&self, backup: &Backup) -> bool {
         self.voided.contains(&backup.id)
@@ -282,8 +295,8 @@ impl Records {
         self.removed.contains(&backup.id)
     }
 
-    /// Damaged files in the directory of records that use no data: either no object names them and
-    /// they never were records, or the log removes them.
+    /// Damaged files in the directory of records that count as using no data, because the log
+    /// removes their records or accepts their loss.
     pub fn ignored(&self) -> impl Iterator<Item = (ObjectRef, &Arc<RepoError>)> {
         self.ignored.iter().map(|(object, error)| (*object, error))
     }
@@ -368,8 +381,8 @@ impl Records {
         self.places.contains_key(id) || self.replaced.contains(id) || self.revoked.contains(id)
     }
 
-    /// Whether no record is missing under this name: it is genuine, or the name is that of a
-    /// foreign file. Its hash is its name, so no other record can have this name.
+    /// Whether no record with this name is missing: the record is genuine, or a foreign file has
+    /// this name. The name is the hash of that file, so no other record can have it.
     pub(super) fn exists(&self, id: &ObjectHash) -> bool {
         self.is_genuine(id) || self.foreign_names.contains(id)
     }
