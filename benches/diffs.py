@@ -64,7 +64,7 @@ def make(directory, volume, used, days, change):
         paths.append(f"{directory}/{day}.diff")
         diff = Diff(paths[-1], f"day{day - 1}", f"day{day}", volume)
         files = set(source.sample(range(places), change * MIB // 2 // EXTENT))
-        # Pages of a database: all in a fifth of the used places.
+        # All changed pages of the database are in a fifth of the used places.
         database = [place for place in taken[: max(1, len(taken) // 5)] if place not in files]
         count = len(database) * (EXTENT // PAGE)
         pages = {}

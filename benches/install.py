@@ -31,7 +31,7 @@ BORG_PACKAGES = (
 
 
 def version(path):
-    """The version that a program reports, such as "1.4.1"; an empty string if it cannot be run."""
+    """Returns the version that a program reports, or an empty string if it cannot be run."""
     for argument in ("version", "--version"):
         try:
             ran = subprocess.run([path, argument], capture_output=True, text=True, check=False)
@@ -48,7 +48,7 @@ def right(name, path):
 
 
 def mirror():
-    """The archive that apt uses for this Debian."""
+    """Returns the address of the Debian archive that apt uses here."""
     for path in ["/etc/apt/sources.list", *glob.glob("/etc/apt/sources.list.d/*")]:
         text = open(path, encoding="utf-8").read()
         for found in re.finditer(

@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let end = objects.min(first + ADDED);
         let entry = NewEntry {
             added: (first..end).map(item).collect(),
-            // A tenth of the objects that the previous entry added.
+            // Each entry removes a tenth of the objects that the previous entry added.
             removed: (first.saturating_sub(ADDED)..first)
                 .filter(|number| number % 10 == 0)
                 .map(item)
@@ -101,7 +101,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     timed("load and verify", start);
     let start = Instant::now();
     let set = log.set();
-    timed("list the objects that are there", start);
+    timed("list the objects that remain", start);
     println!("{} objects", set.len());
     drop(set);
     let start = Instant::now();

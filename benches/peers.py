@@ -11,9 +11,10 @@ it, in a second repository. The others must read the image for that, so their fi
 of "changed". Without images, make-image.py makes a pair. install.py installs missing programs
 below target/.
 
-Held the same for all: Every program does a step before any does the next, in an order that
-rotates with each repetition. When a step starts, the image is in the page cache, and no data
-waits to be written. The image keeps its path, inode and times between the first three steps.
+The conditions are the same for all programs. Every program does a step before any program starts
+the next step. The order of the programs rotates with each repetition. When a step starts, the
+image is in the page cache, and no data waits to be written. The image keeps its path, inode and
+times between the first three steps.
 Repositories are in --work, which needs space for them and one restored image. CPU and peak
 memory are the kernel's figures (wait4) for the program and the children that it waited for. All
 programs run with the options that their manuals advise for disk images.
@@ -52,7 +53,7 @@ class Before(Cuttlebone):
 
 
 class DiffRepository:
-    """A repository that has the first day, taken in as a full diff."""
+    """A repository that holds the first day, which was backed up as a full diff."""
 
     def __init__(self, program, diffs):
         self.program = type(program)(f"{program.dir}/diffs")
@@ -138,7 +139,7 @@ def report(names, versions, repetitions):
     first, others = names[0], names[1:]
     if others:
         print(
-            f"Ratios to {first}: median and (least) of the ratios within each repetition; "
+            f"Ratios to {first}: median and (minimum) of the ratios within each repetition; "
             f"{', '.join(versions.values())}\n"
         )
         rows = [["step", "program", "wall", "CPU", "repository"]]
@@ -166,12 +167,12 @@ def main():
     )
     parser.add_argument("images", nargs="*", metavar="IMAGE CHANGED")
     parser.add_argument(
-        "--programs", default=",".join(PROGRAMS), help="the others are compared with the first"
+        "--programs", default=",".join(PROGRAMS), help="the first is compared with each other one"
     )
     parser.add_argument("--before", metavar="DIR", help="directory of another build of cuttlebone")
     parser.add_argument("--reps", type=int, default=5)
-    parser.add_argument("--work", help="where repositories lie (default: a temporary directory)")
-    parser.add_argument("--json", help="every single measurement goes here")
+    parser.add_argument("--work", help="directory of the repositories (default: a temporary one)")
+    parser.add_argument("--json", help="file to which every single measurement is written")
     options = parser.parse_args()
     if len(options.images) not in (0, 2):
         parser.error("give both images, or none")

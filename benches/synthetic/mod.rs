@@ -3,7 +3,8 @@
 use cuttlebone::base::{BlobId, ObjectHash, SignerId};
 use cuttlebone::format::{Blob, BlobKind, Codec, Contents, PackKey, PackListing, Run};
 
-/// Chunks in a pack, and packs in a segment, as in a backup of an operating system.
+/// The number of chunks in a pack. This and the next two numbers are those of a backup of an
+/// operating system.
 pub(crate) const PACK_CHUNKS: u64 = 1_280;
 pub(crate) const SEGMENT_PACKS: u64 = 16;
 pub(crate) const RUN_CHUNKS: u64 = 64;

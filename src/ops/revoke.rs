@@ -15,8 +15,8 @@ pub fn backups_of_key<'a>(records: &'a Records, key: &Certified) -> Vec<&'a Back
     records.all().iter().filter(of_key).collect()
 }
 
-/// Returns the backups that still count if the given ones are accepted: the accepted backups, and
-/// the backups that they follow or saw.
+/// Returns those of `backups` that still count if `accepted` are accepted: the accepted backups,
+/// and the backups that they follow or name as heads, directly or through others.
 #[must_use]
 pub fn that_count<'a>(
     records: &Records,
@@ -37,10 +37,10 @@ pub fn that_count<'a>(
     count
 }
 
-/// Revokes a key. The objects that it signed, and those that it will sign, no longer count. Only
-/// the accepted records still count, and the records that they follow or name as heads. The caller
-/// names all of these as accepted, so that `check` notices if one vanishes. `host` is the name of
-/// this host.
+/// Revokes a key. The objects that it signed, and those that it will sign, no longer count. The
+/// exceptions are the accepted records, and the records that they follow or name as heads. The
+/// caller names all of these records as accepted, so that `check` notices if one vanishes. `host`
+/// is the name of this host.
 pub fn revoke_key(
     project: &Project,
     key: &Certified,

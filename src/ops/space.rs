@@ -12,15 +12,15 @@ use crate::repo::{Backup, BlobReader, Index, Project, Records, RepoError, RepoEr
 
 /// Maximum number of nodes that are read ahead: about 9 MiB.
 const BATCH: usize = 4096;
-/// The bit in the note of a blob: one of these backups uses it.
+/// This bit in the note of a blob means that one of our backups uses the blob.
 const OURS: u8 = 1;
-/// The bit in the note of a blob: another backup uses it.
+/// This bit in the note of a blob means that another backup uses the blob.
 const OTHERS: u8 = 2;
-/// The bit in the note of a chunk: a pack with it was counted.
+/// This bit in the note of a chunk means that the chunk was already counted in another pack.
 const COUNTED: u8 = 4;
 
-/// Bytes of packs. If several backups use different blobs of a run, each counts a part of the run,
-/// in proportion to the plain bytes that it uses.
+/// Bytes of packs. If a run has blobs of several of these classes, each class counts a part of the
+/// run, in proportion to the plain bytes of its blobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Space {
     /// Bytes that only these backups use. They become free if all of these backups are removed.
@@ -42,8 +42,8 @@ pub struct SpaceReport {
     pub unread: Vec<RepoError>,
 }
 
-/// Returns the space that those backups use for which `is_ours` returns true. Reads the trees of
-/// all backups, as a prune does.
+/// Returns how much space our backups use, and how much the other backups use. `is_ours` states
+/// which backups are ours. Reads the trees of all backups, as a prune does.
 pub fn space(
     project: &Project,
     records: &Records,
@@ -83,7 +83,7 @@ pub fn space(
 struct Notes {
     chunks: Ids<ChunkKey>,
     nodes: Ids<NodeKey>,
-    /// Nodes that the index does not know, with the bit of their user.
+    /// Nodes that the index does not know, with the bit of the backups that use them.
     unknown: HashSet<(BlobId, u8)>,
     /// Why nodes could not be read.
     unread: Vec<RepoError>,
@@ -144,8 +144,8 @@ impl Notes {
         Ok(space)
     }
 
-    /// Returns the plain bytes of a run that are used by these backups, by these and others, and by
-    /// others only. Counts a chunk in the first pack that has it.
+    /// Returns how many plain bytes of a run only our backups use, how many our backups and others
+    /// use, and how many only others use. Counts a chunk only in the first pack that has it.
     fn plain(&mut self, kind: BlobKind, run: &Run) -> [u64; 3] {
         let mut plain = [0; 3];
         for blob in &run.blobs {

@@ -74,9 +74,9 @@ impl Statement {
 
     /// Returns two words that reveal a mistake in copying the statement: the first 4 bytes of the
     /// BLAKE3 hash of “cuttlebone head” ‖ 0 ‖ project id ‖ number (8 bytes, little-endian) ‖ the
-    /// first 20 bytes of the hash of the entry ‖ the 20 bytes of the fingerprint, 16 bits a word. A
-    /// word has consonants of 4 bits (`bdfghjklmnprstvz`) and vowels of 2 bits (`aiou`) in turn,
-    /// from the highest bits down.
+    /// first 20 bytes of the hash of the entry ‖ the 20 bytes of the fingerprint. Each word encodes
+    /// 16 bits, beginning with the highest ones. Consonants (`bdfghjklmnprstvz`) and vowels
+    /// (`aiou`) alternate. A consonant encodes 4 bits, and a vowel 2 bits.
     #[must_use]
     pub fn checksum(&self) -> String {
         let entry = hex::decode(&self.entry[..2 * SHOWN]).unwrap_or_default();
@@ -91,7 +91,7 @@ impl Statement {
     }
 }
 
-/// One line, in upper case: a QR code of upper case has fewer dots.
+/// Writes one line in upper case, since a QR code of upper-case letters needs fewer dots.
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = format!(

@@ -8,39 +8,39 @@ use super::space::{Space, space};
 use crate::format::BlobKind;
 use crate::repo::{Damage, ObjectRef, Project, Records, RepoError};
 
-/// Counts of a project. In bytes unless stated otherwise.
+/// Statistics of a project. All sizes are in bytes.
 #[derive(Debug, Default)]
 pub struct StatsReport {
-    /// Volumes with a backup.
+    /// The number of volumes with a backup.
     pub volumes: u64,
-    /// Backups.
+    /// The number of backups.
     pub backups: u64,
-    /// The sizes of all backups together.
+    /// The sum of the sizes of all backups.
     pub backed_up: u64,
-    /// Chunks in the packs of the index.
+    /// The number of chunks in the packs of the index.
     pub chunks: u64,
-    /// The sum of their plain sizes.
+    /// The sum of the plain sizes of these chunks.
     pub unique: u64,
     /// The size of all packs in the store, including those of interrupted backups.
     pub stored: u64,
     /// The part of this size that backups use.
     pub used: u64,
-    /// Packs.
+    /// The number of packs in the store.
     pub packs: u64,
-    /// Why records, nodes and packs could not be read. They do not count.
+    /// Why some records, nodes and packs could not be read. Such records and nodes do not count.
     pub unread: Vec<RepoError>,
 }
 
-/// Counts of a volume. In bytes unless stated otherwise.
+/// Statistics of a volume. All sizes are in bytes.
 #[derive(Debug)]
 pub struct VolumeStats {
-    /// Backups.
+    /// The number of its backups.
     pub backups: u64,
-    /// The sizes of its backups together.
+    /// The sum of the sizes of its backups.
     pub backed_up: u64,
     /// The space that they use, alone and with other volumes.
     pub space: Space,
-    /// Why records and nodes could not be read. They do not count.
+    /// Why some records and nodes could not be read. These objects do not count.
     pub unread: Vec<RepoError>,
 }
 

@@ -10,10 +10,11 @@ use crate::repo::{NodeReader, RepoError, Visitor, children, walk};
 
 /// Decides which nodes a walk enters, and receives the chunks that it finds.
 pub(super) trait BlobVisitor {
-    /// Decides whether to enter the subtree of a node. Asked once for each place that leads to it.
+    /// Decides whether to enter the subtree of a node. The walk calls this once for each place of
+    /// the node in the tree.
     fn enter(&mut self, node: &BlobId) -> Result<bool, OpsError>;
 
-    /// Predicts whether a node will be entered, so that it is worth being read ahead.
+    /// Predicts whether the walk will enter a node. Only such nodes are read ahead.
     fn is_wanted(&self, _node: &BlobId) -> bool {
         true
     }
@@ -27,7 +28,7 @@ pub(super) trait BlobVisitor {
     }
 }
 
-/// Walks over the tree below `top`, as [`walk`] does: nodes are read ahead, up to `ahead` at once.
+/// Walks over the tree below `top`, as [`walk`] does. Reads up to `ahead` nodes ahead at once.
 pub(super) fn walk_blobs(
     nodes: &impl NodeReader,
     top: BlobId,

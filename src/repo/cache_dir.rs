@@ -28,9 +28,9 @@ impl CacheDir {
         }
     }
 
-    /// The directory of the project as it is at this location: a path, or the address of a server.
-    /// A copy of a repository elsewhere has other segments and other damage, so each copy has a
-    /// cache of its own.
+    /// Returns the directory for the copy of the repository at this location, which is a path or
+    /// the address of a server. A copy at another location may have other segments and other
+    /// damage, so each copy has a cache of its own.
     #[must_use]
     pub fn at(self, location: &str) -> Self {
         let resolved = Path::new(location)

@@ -53,7 +53,7 @@ impl Certificates {
         &self.0
     }
 
-    /// Returns the key with this slot. It is certified with this role, too.
+    /// Returns the key with this slot, if its certificate has this role.
     #[must_use]
     pub fn of_slot(&self, slot: ObjectHash, role: Role) -> Option<&Certified> {
         let mut all = self.0.iter();
@@ -71,7 +71,8 @@ impl Certificates {
         self.all_of(signer).next()
     }
 
-    /// Returns all certificates that name this public key. It may do what any of them allows.
+    /// Returns all certificates that name this public key. Its holder may do whatever any of them
+    /// allows.
     pub fn all_of<'a>(
         &'a self,
         signer: &SignerId,

@@ -10,9 +10,9 @@ use crate::format::{Codec, RUN_PLAIN_MAX};
 /// The compression of blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     Off,
-    /// At this Zstandard level, 1 to 19.
+    /// Zstandard at this level, 1 to 19.
     Level(i32),
 }
 
@@ -31,12 +31,12 @@ pub struct Compressor {
     dense: bool,
 }
 
-/// A run is dense if compression leaves at least this share of it. Pages of a database are like
-/// that: their matches are short, and finding them is slow.
+/// A run is dense if compression leaves at least this share of it. Pages of a database are usually
+/// dense: their matches are short, and finding them is slow.
 const DENSE: (usize, usize) = (45, 100);
 
-/// In dense runs, zstd looks for matches at two of five positions only (`targetLength`). This saves
-/// a sixth of the time and costs 2.5 % of space. In other runs it would cost 10 % of space.
+/// In dense runs, zstd looks for matches at only two of five positions (`targetLength`). This saves
+/// a sixth of the time and costs 2.5 % more space. In other runs, it would cost 10 % more space.
 const STRIDE: u32 = 4;
 
 impl Compressor {
@@ -57,14 +57,15 @@ impl Compressor {
         let mut zstd = zstd::bulk::Compressor::new(level)?;
         let paced = level == 1 && len <= 1 << 20;
         if level == 1 {
-            // The tables of level 1 are sized for 16 KiB. When they cover a whole run, level 1
-            // finds the matches of level 3 at its own speed (docs/decisions/0003-runs.md).
+            // By default, zstd sizes the tables of level 1 for 16 KiB. With tables that cover a
+            // whole run, level 1 finds as many matches as level 3 and is about as fast as before
+            // (docs/decisions/0003-runs.md).
             zstd.set_parameter(CParameter::WindowLog(22))?;
             zstd.set_parameter(CParameter::HashLog(if paced { 15 } else { 17 }))?;
             zstd.set_parameter(CParameter::MinMatch(6))?;
         }
         if paced {
-            // By default, zstd does not compress literals if the stride is wider.
+            // By default, zstd does not compress literals if `targetLength` is set.
             let always = ParamSwitch::Enable;
             zstd.set_parameter(CParameter::LiteralCompressionMode(always))?;
         }
@@ -208,8 +209,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns letters, noise, and noise with zeros, in turn. They compress to about a half, and
-    /// their blocks differ.
+    /// Returns pieces of 50 bytes that repeat a letter, begin with zeros, or are noise, in turn.
+    /// They compress to about a half, and their Zstandard blocks differ.
     fn text(len: usize, seed: u8) -> Vec<u8> {
         let mut noise = vec![0; len];
         let mut hasher = blake3::Hasher::new();

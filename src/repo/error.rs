@@ -81,7 +81,7 @@ pub enum RepoError {
     Unreadable { offset: u64, source: Box<RepoError> },
     #[error("a concurrent prune is deleting data that this backup needs")]
     LostRace,
-    #[error("the lease of this run was removed while it was working")]
+    #[error("the lease of this run was removed while the run was working")]
     LeaseLost,
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -259,7 +259,7 @@ impl RepoError {
         matches!(reason, Some(ForeignReason::Revoked(_)))
     }
 
-    /// Whether an object exists, and the store cannot deliver it to this process.
+    /// Whether an object exists, but the store cannot deliver it to this process.
     #[must_use]
     pub fn is_unreadable(&self) -> bool {
         matches!(
@@ -293,7 +293,8 @@ impl RepoError {
         error.operation == StorageOperation::List && class != StorageErrorClass::Transient
     }
 
-    /// Damage of `object`, or features in it that this program does not know.
+    /// Returns the error of an `object` that is damaged, or that has a version or feature that this
+    /// program does not know.
     pub(super) fn format(object: ObjectRef, source: FormatError) -> Self {
         match source {
             FormatError::UnknownVersion(_) | FormatError::UnknownFeature(_) => {

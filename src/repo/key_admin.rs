@@ -23,7 +23,7 @@ pub enum Grant<'a> {
         /// The role of its holder there.
         role: Role,
         /// Shell patterns of the names of volumes that its holder may back up. If there are none,
-        /// all volumes.
+        /// the holder may back up all volumes.
         volumes: &'a [String],
     },
 }
@@ -182,7 +182,7 @@ impl Repository {
                 };
                 match trials.open(&found, password) {
                     Ok(None) => {}
-                    // It opens one of a newer version.
+                    // `Unsupported` means that the password opens a slot of a newer version.
                     Ok(Some(_)) | Err(RepoError::Unsupported { .. }) => {
                         return Ok(Some(key.clone()));
                     }

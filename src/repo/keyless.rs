@@ -18,8 +18,8 @@ pub fn projects(objects: &Objects) -> Result<Vec<ProjectId>, RepoError> {
     project_ids(objects)
 }
 
-/// Reads an object of `size` bytes, or the copy of one with this name, and verifies all that can be
-/// verified without a key. Fails with [`RepoError::Damaged`] if it is not whole.
+/// Reads the file with this name and size, which is `object` or its second copy. Verifies all that
+/// can be verified without a key. Fails with [`RepoError::Damaged`] if the file is not whole.
 pub fn verify_stored(
     objects: &Objects,
     object: ObjectRef,
@@ -73,8 +73,9 @@ fn verify_hash(
     }
 }
 
-/// Converts an error of the store. Without permission to read a file, nobody can say that it is
-/// whole, so it counts as damaged. The check continues with the other files.
+/// Converts an error of the store. A file that this process has no permission to read counts as
+/// damaged, since the process cannot verify that it is whole. So the check continues with the other
+/// files.
 fn unreadable(object: ObjectRef, error: StorageError) -> RepoError {
     if error.kind.class() == StorageErrorClass::Denied {
         RepoError::damaged(object, Damage::Unreadable(Box::new(error)))

@@ -11,7 +11,7 @@ const SIMILAR_MAX: usize = 3;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum NoBackupReason {
-    #[error("no volume has this name, and the id of no backup begins with it")]
+    #[error("no volume has this name, and no id of a backup begins with it")]
     Unknown {
         /// Names of volumes that differ little, the nearest first.
         similar: Vec<String>,
@@ -25,7 +25,7 @@ pub enum NoBackupReason {
 /// A record that is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "backup record {id} {}, and may be of the backup that is meant",
+    "backup record {id} {}, and may be the record of the backup that is meant",
     if *.missing { "is missing" } else { "cannot be read" }
 )]
 pub struct LostRecord {
@@ -35,7 +35,7 @@ pub struct LostRecord {
     pub missing: bool,
 }
 
-/// The newest backup that can be read of those that a selector may mean.
+/// The newest readable backup among those that a selector may mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewestReadable {
     /// Its id.

@@ -78,8 +78,8 @@ impl ObjectCache {
     }
 
     /// Fills `buf` with the bytes of a pack from `offset` on. If the cache has no undamaged copy,
-    /// stores the bytes that `fetch` returns as a copy. Returns whether the cache has a copy now.
-    /// If not, the content of `buf` is unspecified.
+    /// stores the bytes that `fetch` returns as a copy. Returns whether `buf` was filled from a
+    /// copy. If not, the content of `buf` is unspecified.
     pub(super) fn read_pack(
         &self,
         hash: ObjectHash,
@@ -191,12 +191,12 @@ mod tests {
         let (oldest, bytes) = objects[0];
         assert_eq!(copies.get(oldest, 100).unwrap(), bytes);
         cut_back(&copies.directory, 1000, 300).unwrap();
-        assert!(left().all(|there| there), "it is not too much");
+        assert!(left().all(|there| there), "1000 bytes are allowed");
         cut_back(&copies.directory, 999, 300).unwrap();
         let expected = (0..10).map(|number| [0, 8, 9].contains(&number));
         assert!(
             left().eq(expected),
-            "the one that was read, and the youngest"
+            "the copy that was read and the newest copies are left"
         );
     }
 
@@ -218,8 +218,8 @@ mod tests {
         let mut buf = [0; 10];
         assert!(copies.read_pack(hash, 90, &mut buf, || Some(bytes.to_vec())));
         assert_eq!(buf, [1; 10]);
-        assert!(copies.read_pack(hash, 0, &mut buf, || panic!("it is here")));
-        assert!(!copies.read_pack(hash, 91, &mut buf, || panic!("it is here")));
+        assert!(copies.read_pack(hash, 0, &mut buf, || panic!("fetched again")));
+        assert!(!copies.read_pack(hash, 91, &mut buf, || panic!("fetched again")));
 
         let (hash, _) = object(2);
         assert!(!copies.read_pack(hash, 0, &mut buf, || Some(bytes.to_vec())));

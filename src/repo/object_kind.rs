@@ -38,13 +38,13 @@ pub enum SealedWith {
     Nothing,
     /// A key that is derived from a password.
     Password,
-    /// The repository's wrap key. The public keys in it are plain.
+    /// The repository's wrap key. The public keys in the object are not sealed.
     Wrapping,
     /// Each run has its own key. The project's contents key seals the contents.
     PackKey,
     /// The project's object key.
     ObjectKey,
-    /// The project's object key. The hashes of other objects in it are plain.
+    /// The project's object key. The hashes of other objects in the object are not sealed.
     Partly,
 }
 
@@ -64,8 +64,8 @@ pub struct KindInfo {
     pub signed_by: Option<Role>,
     /// Whether each object has a second copy, under a name that ends in `.copy`.
     pub kept_twice: bool,
-    /// Whether hosts keep copies of objects that they have read or stored. Of packs, only those
-    /// with tree nodes are cached.
+    /// Whether hosts keep copies of whole objects that they have read or stored. This is false for
+    /// packs, but hosts also keep copies of packs of tree nodes, in another way.
     pub cached: bool,
 }
 

@@ -212,8 +212,8 @@ impl Objects {
         }
     }
 
-    /// Reads the first copy of an object that is kept twice, without verifying it. Returns `None`
-    /// if only the second copy may be readable.
+    /// Reads the copy with this name of an object that is kept twice, without verifying it. Returns
+    /// `None` if this copy is missing or cannot be read, and the other one may be readable.
     pub(super) fn get_copy(&self, name: &Name, limit: u64) -> Result<Option<Vec<u8>>, RepoError> {
         let error = match self.backend.get(name, limit) {
             Ok(bytes) => return Ok(Some(bytes)),

@@ -31,7 +31,8 @@ pub struct ReadSession {
 }
 
 impl ReadSession {
-    /// Takes a lease on these trees and opens the index: from `cache`, or in memory without one.
+    /// Takes a lease on these trees. Then opens the index in `cache`, or in memory if `cache` is
+    /// `None`.
     ///
     /// If the store cannot be written, there is no lease, so a prune may delete data that is being
     /// read. The observer gets a notice of this.
@@ -235,7 +236,7 @@ mod tests {
         assert_eq!(
             located().unwrap(),
             old,
-            "the lease is valid: no look at the store"
+            "a reader with a valid lease does not look at the store"
         );
 
         let lease = session.lease.as_ref().unwrap();

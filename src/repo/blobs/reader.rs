@@ -31,7 +31,8 @@ const BRANCHES_MAX: usize = 512;
 /// The buffers of one thread that opens blobs, reused from one blob to the next.
 #[derive(Default)]
 pub struct Opener {
-    /// Made when it is first needed: nodes are not compressed.
+    /// Created when it is first needed. To read nodes, it is not needed, since they are not
+    /// compressed.
     decompressor: Option<Decompressor>,
     /// The cipher of the pack that was opened last.
     cipher: Option<(ObjectHash, PackCipher)>,
@@ -191,7 +192,8 @@ impl BlobReader {
         }
     }
 
-    /// Returns this reader, changed so that a walk over nodes stops once `cancel` is set.
+    /// Returns this reader with `cancel`. Once `cancel` is set, reading a node fails, so a walk
+    /// over nodes stops.
     #[must_use]
     pub fn stopped_by(self, cancel: &Cancel) -> Self {
         Self {
@@ -206,8 +208,9 @@ impl BlobReader {
         &self.index
     }
 
-    /// Returns the location of a blob, if needed in a pack that is about to be deleted. If no pack
-    /// has the blob, the object that names it is damaged.
+    /// Returns the location of a blob. If the blob is only in a pack that is about to be deleted,
+    /// returns its location in that pack. If no pack has the blob, fails with
+    /// [`RepoError::Missing`], since the object that names the blob is then damaged.
     pub fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<BlobLocation, RepoError> {
         if let Some(session) = &self.session {
             session.resume()?;
@@ -331,7 +334,7 @@ impl BlobReader {
 
     /// Returns a tree node, from any pack in which it is undamaged.
     pub fn node(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
-        // Test this for each node, since a forged tree may need an endless walk without finding a
+        // Check `cancel` for each node: a walk over a forged tree may never end and never find a
         // chunk.
         self.cancel.as_ref().map_or(Ok(()), Cancel::check)?;
         let branches = || lock(&self.branches);

@@ -21,7 +21,7 @@ pub struct HistoryEnds {
 
 impl HistoryEnds {
     /// Finds the ends of these records. A record that only records of write keys name is an end,
-    /// too, since no process relies on their names.
+    /// too, since no process relies on the names in records of write keys.
     #[must_use]
     pub fn of(records: &Records) -> Self {
         let full = records.all().iter().filter(|backup| backup.is_full);

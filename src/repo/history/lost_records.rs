@@ -1,5 +1,5 @@
-//! Lost records: they cannot be read, or are missing although others name them. A lost record may
-//! be of a newer backup than all records that can be read.
+//! Lost records: they cannot be read, or are missing although others name them. The backup of a
+//! lost record may be newer than all backups whose records can be read.
 
 use std::collections::HashMap;
 

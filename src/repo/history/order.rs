@@ -50,8 +50,9 @@ pub struct HistoryEntry {
 type Priority = (bool, Option<Timestamp>, ObjectHash);
 
 impl History {
-    /// Puts the records of one volume in order. Ids must be distinct. `known` is called for other
-    /// records. It returns whether such a record is in the project, or was deleted on purpose.
+    /// Puts the records of one volume in order. Ids must be distinct. If a record follows one that
+    /// is not among `records`, `known` is called for it. It returns whether that record is in the
+    /// project, or may be missing.
     ///
     /// Takes O(n log n) steps for n records and references.
     #[must_use]
@@ -107,21 +108,22 @@ impl History {
         counted.map(|entry| entry.id)
     }
 
-    /// The records that no other one follows, newest first, with forgotten ones. A new backup
+    /// The records that no other one follows, newest first, including forgotten ones. A new backup
     /// follows these.
     pub fn unfollowed(&self) -> impl Iterator<Item = ObjectHash> {
         let unfollowed = self.entries.iter().filter(|entry| !entry.followed);
         unfollowed.map(|entry| entry.id)
     }
 
-    /// The records that are followed, but neither exist nor were deleted on purpose. Ascending.
+    /// The records that others follow, but that neither exist nor were deleted on purpose. In
+    /// ascending order.
     #[must_use]
     pub fn gaps(&self) -> &[ObjectHash] {
         &self.gaps
     }
 
-    /// Considers only records for which `counts` is true. Returns those that no other one of these
-    /// follows, directly or through others. Newest first.
+    /// Considers only records that are not passed over and for which `counts` is true. Returns
+    /// those that no other record of these follows, directly or through others. Newest first.
     pub fn tips(&self, counts: impl Fn(ObjectHash) -> bool) -> Vec<ObjectHash> {
         let mut covered = vec![false; self.entries.len()];
         let mut tips = Vec::new();
@@ -164,8 +166,8 @@ impl Successors {
         self.by_id.contains_key(id) || self.replaced_by.contains_key(id)
     }
 
-    /// Returns the numbers of the records that this one makes older, ascending: those that it
-    /// follows, those that replaced these, and the one that it replaces.
+    /// Returns the numbers of the records that this one shows to be older, in ascending order: the
+    /// records that it follows, those that replaced these, and the one that it replaces.
     fn followed_by(&self, records: &[OrderedRecord<'_>], number: usize) -> Vec<usize> {
         let record = &records[number];
         let mut todo: Vec<ObjectHash> = record.follows.to_vec();

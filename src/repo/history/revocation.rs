@@ -9,7 +9,7 @@ use crate::repo::log::Log;
 
 /// Divides backups into those that count and those that do not. A backup does not count if the key
 /// that signed its record was revoked, and the revocation accepts neither this record nor one that
-/// follows it.
+/// follows it or names it as a head, directly or through others.
 pub(crate) fn divide(backups: Vec<Backup>, log: &Log) -> (Vec<Backup>, Vec<Backup>) {
     let mut accepted: HashMap<SignerId, HashSet<ObjectHash>> = HashMap::new();
     for revoked in log.revocations() {

@@ -92,7 +92,8 @@ impl Records {
                 None => todo.extend(self.lost_records().removed.get(&id).into_iter().flatten()),
             }
         }
-        // A record follows only records of its own volume, unless a thief of a write key made it.
+        // A record follows only records of its own volume. A record of a write key may be an
+        // exception, since a thief may have made it.
         let volume = &backup.record.volume.name;
         let of_others = self
             .all()

@@ -64,9 +64,9 @@ impl<'a> ChunkFetcher<'a> {
         }
     }
 
-    /// Copies these chunks, in ascending order, to their places in `into`, which begins at byte
-    /// `start` of the content. Returns the number of bytes read from packs. After an error the
-    /// content of `into` is undefined.
+    /// Copies these chunks, which are in ascending order, to their places in `into`, which begins
+    /// at byte `start` of the content. Returns the number of bytes read from packs. After an error,
+    /// the content of `into` is undefined.
     pub fn fetch(
         &mut self,
         wanted: &[ChunkRef],

@@ -14,7 +14,8 @@ use crate::repo::error::{RepoError, RepoErrorKind};
 use crate::repo::index::BlobLocation;
 use crate::repo::tree::{ChunkRef, ContentPart, ContentTree, NodeReader, Top};
 
-/// Leaf nodes that a reader holds: each lists the chunks of 4 MiB, in some 2 KiB.
+/// Maximum number of leaf nodes that a reader holds. Each takes some 2 KiB and lists the chunks of
+/// 4 MiB.
 const LEAVES_MAX: usize = 256;
 
 /// Reads any range of one backup's content. Clones share their caches.
@@ -122,9 +123,9 @@ impl ImageReader {
         self.tree.check_end(self.blobs())
     }
 
-    /// Reads the content from `offset` on into `buf`. Returns the number of bytes. It is less than
-    /// the length of `buf` only at the end of the content, and 0 after the end. Where nothing is
-    /// stored, the content is zero.
+    /// Reads the content from `offset` on into `buf`. Returns the number of bytes that were read.
+    /// It is less than the length of `buf` only at the end of the content, and 0 after the end.
+    /// Where no chunk is stored, the content is zero.
     ///
     /// Fails with [`RepoError::Unreadable`], which names the offset, if a chunk of the range cannot
     /// be read. The content of `buf` is then unspecified. Other ranges can still be read.

@@ -186,11 +186,11 @@ mod tests {
     fn the_run_that_was_used_longest_ago_is_dropped_first() {
         let cache = RunCache::new(100);
         assert!(is_opened(&cache, 1, 40) && is_opened(&cache, 2, 40));
-        assert!(!is_opened(&cache, 1, 40), "it is held");
-        assert!(is_opened(&cache, 3, 40), "it takes the place of run 2");
+        assert!(!is_opened(&cache, 1, 40), "the cache holds run 1");
+        assert!(is_opened(&cache, 3, 40), "run 3 takes the place of run 2");
         assert_eq!(cache.bytes(), 80);
         assert!(!is_opened(&cache, 1, 40) && !is_opened(&cache, 3, 40));
-        assert!(is_opened(&cache, 2, 40), "it was dropped");
+        assert!(is_opened(&cache, 2, 40), "run 2 was dropped");
     }
 
     #[test]

@@ -21,8 +21,8 @@ const NODE_COPIES: usize = 2;
 pub struct KnownDamage {
     /// The ordinals of damaged runs, for each pack.
     pub runs: BTreeMap<ObjectHash, Vec<u64>>,
-    /// The packs among them with a blob that too few other packs hold: one other pack for a chunk,
-    /// and two for a node.
+    /// Those of these packs with a blob in a damaged run that too few other packs hold. A chunk
+    /// must be in one other pack, and a node in two.
     pub needed: Vec<ObjectHash>,
 }
 
@@ -121,8 +121,9 @@ impl Index {
         Ok(still)
     }
 
-    /// Returns which of these runs of a pack cannot be opened. If a part of the pack cannot be
-    /// fetched, does not try the others: each attempt may take a long time.
+    /// Returns which of these runs of a pack are damaged. If a run cannot be fetched because the
+    /// pack is damaged there, all later runs count as damaged without an attempt, since each
+    /// attempt may take a long time.
     fn damaged_among(
         &self,
         pack: &ObjectHash,
@@ -177,8 +178,8 @@ impl Index {
         Ok(false)
     }
 
-    /// Returns whether a used blob of a damaged part of this pack is in no other place.
-    /// Damaged runs must have been excluded.
+    /// Returns whether one of these damaged runs of a pack has a used blob that is in no other
+    /// place. Damaged runs must have been excluded.
     pub(crate) fn holds_damaged_only(
         &self,
         pack: &ObjectHash,

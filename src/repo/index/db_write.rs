@@ -412,7 +412,7 @@ fn use_session(
     Ok(number)
 }
 
-/// Counts one pack less that uses this session.
+/// Notes that one pack less uses this session. If it was the last one, removes the session.
 fn drop_session(transaction: &WriteTransaction, number: u32) -> Result<(), DbError> {
     if number == NO_SESSION {
         return Ok(());

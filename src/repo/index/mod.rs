@@ -1,10 +1,11 @@
 //! The index of a project. It finds the packs that hold a blob.
 //!
 //! The index segments in the store are authoritative. The index is a cache of them in a redb
-//! database. If the database is damaged, out of date, of another repository, or on a full disk, it
-//! is rebuilt from the segments, if needed in memory, and the observer is notified once. If
-//! segments are damaged or missing, the listings in the packs themselves are read, and the next
-//! backup stores segments that name these packs again.
+//! database. New segments are added to the database. If the database is damaged, names segments or
+//! packs that no longer exist, is of another repository, or is on a full disk, it is rebuilt from
+//! the segments, in memory if needed, and the observer is notified once. If segments are damaged or
+//! missing, the listings in the packs themselves are read, and the next backup stores segments that
+//! name these packs again.
 //!
 //! A look-up searches the runs that were found last ([`recent_runs`]), then the filter
 //! ([`filter`]), then the database ([`db`]). It ignores packs that must not be used

@@ -18,7 +18,7 @@ const SEGMENT_BLOBS: usize = 256 << 10;
 const SEGMENT_PACKS: usize = 512;
 /// A segment that names fewer packs than this is small.
 const SMALL_PACKS: usize = SEGMENT_PACKS / 4;
-/// At least this many small segments are merged.
+/// Small segments are replaced only if at least this many segments are replaced in all.
 const SMALL_MANY: usize = 8;
 
 /// The result of [`Index::rewrite_segments`].
@@ -46,9 +46,10 @@ impl Index {
     /// Replaces the segments that name a pack in `without`, and small segments if there are many.
     /// New segments name all other packs of the replaced ones, and the packs in `also`.
     ///
-    /// No pack loses its name in between: an old segment is superseded by the new one that names
-    /// the last of its packs. `still_valid` is called before each segment is stored. It must fail
-    /// if this run's view of the repository may be out of date.
+    /// At every moment, a segment that counts names each of these packs: an old segment is
+    /// superseded by the new one that names the last of its packs. `still_valid` is called before
+    /// each segment is stored. It must fail if this run's view of the repository may be out of
+    /// date.
     pub fn rewrite_segments<E: From<RepoError>>(
         &self,
         without: &HashSet<ObjectHash>,

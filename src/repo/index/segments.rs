@@ -114,11 +114,11 @@ impl EffectiveSegments {
     }
 }
 
-/// The segments that existed when a run began to rely on the index.
+/// The segments that existed when a run began to rely on the index, or when it listed them last.
 pub(crate) struct SegmentsSeen {
     /// The segments that were in the store, whether they counted or not.
     pub(super) listed: HashSet<ObjectHash>,
-    /// The segments that no longer count.
+    /// The segments that were already reported as lost.
     pub(super) lost: HashSet<ObjectHash>,
 }
 

@@ -48,7 +48,7 @@ pub(super) struct LastResync {
 /// The database in use.
 pub(super) struct Current {
     pub(super) db: Db,
-    /// Number of rebuilds. From the second one on, it is in memory.
+    /// The number of rebuilds. From the second rebuild on, the database is in memory.
     pub(super) rebuilds: u32,
 }
 

@@ -321,8 +321,8 @@ impl Index {
     }
 
     /// Reads all segments in the store and returns the errors of those that are damaged or foreign.
-    /// A damaged segment that another one supersedes is no error. Remembers the others, so that the
-    /// next prune replaces them.
+    /// A damaged segment that another one supersedes is no error. Remembers the other damaged
+    /// segments, so that the next prune replaces them.
     pub fn verify_segments(&self) -> Result<Vec<RepoError>, RepoError> {
         let mut errors = Vec::new();
         let replaced: HashSet<_> = self.replaced_segments()?.into_iter().collect();

@@ -28,8 +28,9 @@ pub(super) const NUMBERS: TableDefinition<[u8; 32], (u32, u64)> = TableDefinitio
 pub(super) const NAMED: TableDefinition<u32, &[u8]> = TableDefinition::new("named");
 /// The packs that no segment names. Their contents were read from the packs themselves.
 pub(super) const UNNAMED: TableDefinition<[u8; 32], ()> = TableDefinition::new("unnamed");
-/// One place of each blob, by the first half of its id: pack number and blob number. The full id is
-/// compared with the pack's contents. Of several places in one pack, it is the first.
+/// One place of each blob, by the first half of its id: pack number and blob number. A look-up
+/// compares the full id with the pack's contents. If a pack has a blob several times, only the
+/// first place is in the database.
 pub(super) const BLOBS: TableDefinition<[u8; 16], u64> = TableDefinition::new("blobs");
 /// The further places of blobs, in other packs.
 pub(super) const MORE: MultimapTableDefinition<[u8; 16], u64> =
@@ -39,7 +40,7 @@ pub(super) const FILTER: TableDefinition<(u32, u32), &[u8]> = TableDefinition::n
 /// The sessions, by their number in this database: the number of packs with this session, and its
 /// encapsulation.
 pub(super) const SESSIONS: TableDefinition<u32, &[u8]> = TableDefinition::new("sessions");
-/// The numbers of the encapsulations, by their hash.
+/// The numbers of the sessions, by the hash of the encapsulation.
 pub(super) const SESSION_NUMBERS: TableDefinition<[u8; 32], u32> =
     TableDefinition::new("session numbers");
 /// All signers of packs and segments that were ever in this database.
@@ -54,7 +55,8 @@ pub(super) struct SegmentRow {
     pub(super) name: ObjectHash,
     /// Its signer.
     pub(super) signer: SignerId,
-    /// Whether another segment supersedes it. Its packs count for reading only.
+    /// Whether another segment supersedes it, or the log removes it. If so, its packs count for
+    /// reading only.
     pub(super) retired: bool,
     /// The numbers of the packs that it names.
     pub(super) packs: Vec<u32>,
@@ -181,7 +183,7 @@ pub(super) struct NamedRow {
     pub(super) by_itself: bool,
     /// Whether all bytes of the pack were read, and are those that its signer signed.
     pub(super) whole: bool,
-    /// Whether only superseded segments name it, so that it counts for reading only.
+    /// Whether only retired segments name the pack, so that it counts for reading only.
     pub(super) retired: bool,
     /// The signers of the segments that name the pack with these contents. If any of these segments
     /// count, only their signers are listed.
@@ -210,8 +212,8 @@ impl NamedRow {
         })
     }
 
-    /// Whether the pack counts: a segment that is not superseded names it, or its contents were
-    /// read from the pack itself.
+    /// Whether the pack counts: a segment that is not retired names it, or no segment names it and
+    /// its contents were read from the pack itself.
     pub(super) fn counts(&self) -> bool {
         !self.retired
     }

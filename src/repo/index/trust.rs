@@ -31,12 +31,12 @@ enum Namer {
 }
 
 impl UntrustedPlaces {
-    /// Returns whether one more place in a pack that these name is tried.
+    /// Returns whether one more place in a pack that these signers name may be tried.
     pub(super) fn has_left(&self, named: &NamedRow) -> bool {
         self.namer_with_left(named).is_some()
     }
 
-    /// Counts a place in a pack that these name.
+    /// Counts a place in a pack that these signers name.
     pub(super) fn take(&mut self, named: &NamedRow) {
         if let Some(namer) = self.namer_with_left(named) {
             *self.tried.entry(namer).or_default() += 1;
@@ -57,7 +57,7 @@ impl UntrustedPlaces {
 
 /// The signers and packs that a client trusts.
 pub(super) struct Trust {
-    /// Its own public key, and the project's.
+    /// The client's own public key, and the project's.
     signers: [SignerId; 2],
     /// The signers of the project, if the client trusts all write keys that are not revoked.
     all: Option<Arc<Signers>>,
@@ -130,7 +130,7 @@ mod tests {
         }
         assert!(!places.has_left(&named(&[1])));
         assert!(places.has_left(&named(&[2])) && places.has_left(&named(&[])));
-        // One that both name counts for the one that has some left.
+        // A place that both signers name counts for the signer that has some left.
         assert!(places.has_left(&named(&[1, 2])));
         for _ in 0..PLACES_MAX {
             places.take(&named(&[1, 2]));

@@ -11,7 +11,7 @@ use crate::repo::parallel::parallel_map;
 use crate::repo::project::Project;
 use crate::storage::StorageErrorKind;
 
-/// Maximum number of packs in a segment for these packs.
+/// Maximum number of packs in one segment that [`Index::vouch`] stores.
 const SEGMENT_PACKS: usize = 128;
 /// Maximum number of packs in the audits of one run. Their names fit into its lease.
 const PACKS_MAX: usize = 50_000;
@@ -53,7 +53,7 @@ fn existing(
     lease: &Lease,
     mut packs: Vec<PackListing>,
 ) -> Result<Vec<PackListing>, RepoError> {
-    // A later run does the same for the others.
+    // A later run can store audits of the remaining packs.
     packs.truncate(PACKS_MAX);
     let names: Vec<_> = packs.iter().map(|pack| pack.pack).collect();
     lease.rely_on(&names)?;

@@ -9,9 +9,9 @@ use crate::format::Scope;
 
 /// The secrets that a key slot holds.
 pub(crate) enum Bundle {
-    /// R.
+    /// The repository secret, R.
     Repository(Secret),
-    /// P.
+    /// The project secret, P.
     Full(Secret),
     Write(Box<WriteSecrets>),
     Verify(VerifySecrets),
@@ -57,7 +57,8 @@ impl Bundle {
         out
     }
 
-    /// Decodes the opened bundle of a slot of this scope and role. Returns `None` if it is not one.
+    /// Decodes the opened bundle of a slot of this scope and role. Returns `None` if the bytes are
+    /// not such a bundle.
     pub(crate) fn decode(scope: Scope, role: Role, bytes: &[u8]) -> Option<Self> {
         let mut left = bytes;
         let bundle = match (scope, role) {

@@ -1,4 +1,4 @@
-//! The key that opened a repository last on this host, so that it is tried first.
+//! Remembers which key opened a repository last on this host, so that this key is tried first.
 
 use std::fs;
 use std::io;

@@ -32,7 +32,7 @@ impl KeyScope {
         }
     }
 
-    /// The scope that its slots state.
+    /// The number by which its slots state this scope.
     fn number(self) -> u8 {
         match self {
             Self::Repository => 0,
@@ -76,9 +76,9 @@ pub struct KeySummary {
     pub scope: KeyScope,
     /// The name of the project that it unlocks.
     pub project: Option<String>,
-    /// Its role, as its certificate or its slot states it. That of a foreign slot may be anything.
+    /// Its role, as its certificate or its slot states it. A foreign slot may state any role.
     pub role: Role,
-    /// Shell patterns of the names of volumes that it may back up. Empty: all.
+    /// Shell patterns of the names of volumes that it may back up. If empty, it may back up all.
     pub volumes: Vec<String>,
     /// Its info: label, creation time and so on. Empty if the slot is foreign.
     pub info: SlotInfo,
@@ -184,7 +184,8 @@ impl FoundSlot {
         KdfParams::new(lock.memory_kib, lock.passes, lock.lanes).map_err(|e| e.to_string())
     }
 
-    /// Returns the role that it states; that of the least rights if this version does not know it.
+    /// Returns the role that it states. If this version does not know that role, returns the role
+    /// with the fewest rights.
     pub(crate) fn role(&self) -> Role {
         match self.lock.role {
             0 => Role::Full,
@@ -193,7 +194,8 @@ impl FoundSlot {
         }
     }
 
-    /// Returns its info, as [`open_info`] does; `None` also if it is of another version.
+    /// Returns its info, as [`open_info`] does. Also returns `None` if the slot is of another
+    /// version.
     pub(crate) fn info(&self, key: &SealKey) -> Option<SlotInfo> {
         let slot = self.slot.as_ref().ok()?;
         open_info(self.scope, slot, key)
@@ -297,8 +299,8 @@ fn decode_slot(
     Ok((lock, slot))
 }
 
-/// Fails unless these bytes have this hash and are a slot. One of another version passes: whether
-/// it is ours shows elsewhere.
+/// Fails unless these bytes have this hash and are a slot. A slot of another version passes, since
+/// this function does not decide whether a slot is foreign.
 pub(crate) fn verify_slot(
     object: ObjectRef,
     hash: ObjectHash,
@@ -310,8 +312,8 @@ pub(crate) fn verify_slot(
 /// Returns the secrets in the slot, or `None` if this key, which derives from a password, does not
 /// open it. Fails if the key opens the slot and the slot needs a newer program.
 ///
-/// Decrypts only one ciphertext of 48 bytes, the same for all roles, so that a forged slot tests
-/// only one password.
+/// Decrypts only one ciphertext with this key. It has 48 bytes for all roles. A longer one would
+/// let an attacker who adds a slot test many passwords with one attempt.
 pub(crate) fn open_slot(found: &FoundSlot, key: &Secret) -> Result<Option<Bundle>, RepoError> {
     let (owner, lock) = (found.scope.owner(), &found.lock);
     let aad = [&owner[..], &lock.context].concat();

@@ -24,9 +24,9 @@ use crate::storage::{ObjectInfo, StorageErrorKind};
 
 /// The time between two renewals of a lease.
 const RENEW_EVERY: Duration = Duration::from_secs(30);
-/// A lease has expired this long after the time of the store that it states. A process that has not
-/// read the store's time for half of [`TTL`] treats its lease as lapsed, and a lease expires a
-/// [`TTL`] after it was stored. The rest is a margin.
+/// A lease has expired this long after the store's time that it states. This is the sum of three
+/// parts. First, a process treats its lease as lapsed if it has not read the store's time for half
+/// of [`TTL`]. Second, a lease expires a whole [`TTL`] after it was stored. The rest is a margin.
 const STATED_LIFE: Duration = Duration::from_mins(20);
 /// The work of a lease may have begun this much earlier than the lease states: storing the lease
 /// may have taken half of [`TTL`], and since then, the store's clock may have been set ahead by a
@@ -57,11 +57,12 @@ struct State {
     body: LeaseBody,
     /// When the last renewal began.
     put: Duration,
-    /// When the last renewal began after which the store's time was read.
+    /// When the last renewal began whose time in the store this process has read.
     looked: Duration,
-    /// When it was last put, by the store's clock, as far as this process has looked.
+    /// The time of that renewal, by the store's clock.
     stored: Option<SystemTime>,
-    /// A process that considers it expired may be about to remove it, so it needs another name.
+    /// Whether the lease needs another name, because a process that considers it expired may be
+    /// about to remove it.
     doubtful: bool,
     /// Whether another process may have seen the lease as expired since the last call of
     /// [`has_lapsed`](Lease::has_lapsed).
@@ -83,23 +84,23 @@ pub struct OtherLease {
     pub since: SystemTime,
     /// The earliest time at which the work may have begun, by the store's clock.
     pub begun: SystemTime,
-    /// Whether it has expired: it is too old, nobody has renewed it for as long, or its holder is
-    /// known to have ended.
+    /// Whether it has expired: it was stored too long ago, it states a time that is too old, nobody
+    /// renews it, or its holder is known to have ended.
     pub expired: bool,
     /// Whether a full key signed it.
     pub is_full: bool,
     /// Packs that its holder relies on and that no segment or record names.
     pub packs: Vec<ObjectHash>,
-    /// Top nodes of the trees that it is about to commit.
+    /// Top nodes of the trees that its holder reads or is about to commit.
     pub tops: Vec<BlobId>,
-    /// Records that it is about to remove.
+    /// Records that its holder is about to remove.
     pub removes: Vec<ObjectHash>,
-    /// Records that must stay if those are removed.
+    /// Records that must stay if the records in `removes` are removed.
     pub keeps: Vec<ObjectHash>,
 }
 
 impl OtherLease {
-    /// Returns whether a process that may still run holds it for this work.
+    /// Returns whether a process that may still run holds the lease for this work.
     #[must_use]
     pub fn is_held_for(&self, work: Work) -> bool {
         !self.expired && self.work == work.word()
@@ -127,7 +128,7 @@ impl Lease {
     }
 
     /// Declares that this process reads these trees, so that no prune deletes their data. The lease
-    /// is durable when this returns. A lease holds [`TOPS_MAX`](Self::TOPS_MAX) trees.
+    /// is durable when this returns. A lease names at most [`TOPS_MAX`](Self::TOPS_MAX) trees.
     pub fn take_reading(
         project: &Project,
         tops: &[BlobId],
@@ -143,8 +144,9 @@ impl Lease {
         worker: Worker<'_>,
     ) -> Result<Self, RepoError> {
         let begun = now();
-        // A lease to delete states the time of the store, so that nobody can use it later. The
-        // store's time is known once the lease was stored. Until then, it states other work.
+        // A lease for work that deletes states the store's time, so that nobody can use the lease
+        // later. This process knows the store's time only after it has stored the lease. Until
+        // then, the lease states other work.
         let first = if Work::deletes(work.word()) {
             Work::Read
         } else {
@@ -196,7 +198,7 @@ impl Lease {
             stop: Some(stop),
             renewer: None,
         };
-        // If it could not be started, the lease is given up.
+        // If the thread could not be started, this function fails and drops the lease.
         lease.renewer = Some(renewer.map_err(RepoError::Thread)?);
         Ok(lease)
     }
@@ -213,17 +215,16 @@ impl Lease {
     }
 
     /// Announces that these trees are about to be committed. The lease is durable when this
-    /// returns. Notices a pause
-    /// as [`confirm`](Self::confirm) does.
+    /// returns. Notices a pause as [`confirm`](Self::confirm) does.
     pub fn intend(&self, tops: &[BlobId]) -> Result<(), RepoError> {
         let tops = tops.iter().map(ToString::to_string).collect();
         self.held.confirm(|body| body.tops = tops)?;
         Ok(())
     }
 
-    /// Announces that these records are about to be removed, and that the others must stay if these
-    /// are removed. Names at most [`RECORDS_MAX`](Self::RECORDS_MAX) of each. Durable when it
-    /// returns.
+    /// Announces that the records in `removes` are about to be removed, and that the records in
+    /// `keeps` must then stay. Names at most [`RECORDS_MAX`](Self::RECORDS_MAX) of each. The lease
+    /// is durable when this returns.
     pub fn intend_to_remove(
         &self,
         removes: &[ObjectHash],
@@ -239,10 +240,11 @@ impl Lease {
         })
     }
 
-    /// Stores it again now, and looks whether it had lapsed by the store's clock. This clock is
-    /// asked because the clocks of a virtual machine do not show that it was paused. Must be called
-    /// before something is stored that others must not see if they saw this lease expired. Ask
-    /// [`may_have_expired`](Self::may_have_expired) or [`has_lapsed`](Self::has_lapsed) afterwards.
+    /// Stores the lease again now, and tests whether it had lapsed by the store's clock. Uses this
+    /// clock because the clocks of a virtual machine do not show that the machine was paused. Must
+    /// be called before this process stores anything that others must not see if they saw this
+    /// lease as expired. Afterwards, call [`may_have_expired`](Self::may_have_expired) or
+    /// [`has_lapsed`](Self::has_lapsed).
     pub fn confirm(&self) -> Result<(), RepoError> {
         self.held.confirm(|_| {})?;
         Ok(())
@@ -291,7 +293,7 @@ impl Leases {
             Some(own) => own.held.confirm(|_| {})?,
             None => (project.list(ObjectKind::Lease)?, SystemTime::now()),
         };
-        // A time that is to come shows nothing, neither that the lease is old nor that it is new.
+        // A time in the future does not show how old the lease is, so it counts as now.
         let listed = listed.into_iter().map(|(object, mut info)| {
             info.modified = info.modified.min(now);
             (object, info)
@@ -345,8 +347,8 @@ impl Leases {
         readers.flat_map(|lease| lease.tops.iter().copied())
     }
 
-    /// Returns whether another process is about to remove one of the records in `keeps`, or is
-    /// about to remove other records because one of the records in `removes` stays.
+    /// Returns a record in `keeps` that another process is about to remove, or a record in
+    /// `removes` that must stay because another process is about to remove other records.
     #[must_use]
     pub fn contradict(
         &self,
@@ -386,7 +388,7 @@ impl Drop for Lease {
 }
 
 impl State {
-    /// Whether others may soon see the lease as expired, or see it so already.
+    /// Whether others may soon see the lease as expired, or may already see it as expired.
     fn is_late(&self) -> bool {
         is_late(self.put.min(self.looked))
     }
@@ -405,8 +407,9 @@ impl Held {
         Ok(())
     }
 
-    /// The same. Then compares the time of the lease in the store with the one that it had there
-    /// before. Returns the project's other leases, and the time by the store's clock.
+    /// Changes the body and stores the lease again, as [`renew`](Self::renew) does. Then compares
+    /// the new time of the lease in the store with its previous time there. Returns the project's
+    /// other leases, and the time by the store's clock.
     fn confirm(
         &self,
         change: impl FnOnce(&mut LeaseBody),
@@ -430,14 +433,14 @@ impl Held {
             state.lapsed = true;
             state.doubtful = !renamed;
             drop(state);
-            // The lease needs another name, and states a time of the store that may be too old.
+            // The lease needs another name, and the store's time that it states may be too old.
             self.put(|_| {})?;
         }
         Ok((listed, now))
     }
 
-    /// Stores it, after `change`. Returns whether it has another name than before. The caller
-    /// prevents other renewals meanwhile.
+    /// Changes the body with `change`, and stores the lease. Returns whether the lease has another
+    /// name than before. The caller prevents other renewals meanwhile.
     fn put(&self, change: impl FnOnce(&mut LeaseBody)) -> Result<bool, RepoError> {
         let time = now();
         let (old, put, doubtful, body) = {
@@ -482,7 +485,8 @@ impl Held {
     }
 }
 
-/// Returns what a lease says that was stored at this time. `None` if the object is no lease.
+/// Describes a lease that was stored at the time `modified`. Returns `None` if the object is no
+/// lease.
 fn other(
     object: ObjectRef,
     body: LeaseBody,
@@ -512,10 +516,11 @@ fn other(
     })
 }
 
-/// Returns whether a lease states a time of the store that passed so long ago that its process has
-/// ended: someone has kept this lease, and put it back. A lease to delete must state the time, and
-/// the time may not be far in the future, either: it was stored when the store's clock was wrong.
-/// Without `now` by the store's clock, the stated time is not judged.
+/// Returns whether a lease is outdated. It is if the store's time that it states is so old that its
+/// process must have ended: someone has kept this lease, and put it back. A lease for work that
+/// deletes is also outdated if it states no time, or a time far in the future. In the latter case,
+/// it was stored when the store's clock was wrong. If `now`, the time by the store's clock, is not
+/// known, a stated time is not tested.
 fn is_outdated(body: &LeaseBody, now: Option<SystemTime>) -> bool {
     let deletes = Work::deletes(&body.work);
     let (Some(stated), Some(now)) = (body.store_time, now) else {

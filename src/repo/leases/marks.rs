@@ -19,7 +19,7 @@ use crate::storage::StorageErrorKind;
 pub struct Mark {
     /// The hash that names it.
     pub name: ObjectHash,
-    /// The time when it was stored, by the store's clock. It may be in the future, see
+    /// The time when it was stored, by the store's clock. This time may be in the future: see
     /// [`Marks::settle_times`].
     pub since: SystemTime,
     /// The packs that nothing used. Empty if the mark cannot be read.
@@ -59,8 +59,8 @@ impl Marks {
         Self::load_if(project, |_| Ok(()))
     }
 
-    /// Reads all marks. For each mark that cannot be read, `accept` decides from the error whether
-    /// this counts as a damaged mark or fails.
+    /// Reads all marks. For each mark that cannot be read, `accept` gets the error. If `accept`
+    /// returns `Ok`, the mark counts as damaged. Otherwise this function fails.
     fn load_if(
         project: &Project,
         accept: impl Fn(RepoError) -> Result<(), RepoError>,
@@ -93,8 +93,9 @@ impl Marks {
         Ok(Self(marks))
     }
 
-    /// Replaces times that are later than `now` by the store's clock. Such a time does not show how
-    /// old a mark is, and may never pass. So the time counts at which this host saw the mark first.
+    /// Replaces the times of marks that are later than `now`, which is the time by the store's
+    /// clock. Such a time does not show how old a mark is, and may never pass. The new time is when
+    /// this host first saw the mark.
     pub fn settle_times(&mut self, project: &Project, now: SystemTime) {
         let later = || |mark: &&mut Mark| mark.since > now;
         let marks = self.0.iter_mut().filter(later());

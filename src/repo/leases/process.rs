@@ -1,4 +1,4 @@
-//! This process and others, so that one that has ended is noticed. Section 13 (Lease) of
+//! Identifies this process, and finds out whether another process has ended. Section 13 (Lease) of
 //! `docs/format.md` says how a process is named.
 
 use std::fs;
@@ -19,8 +19,8 @@ fn namespace() -> Option<String> {
 }
 
 /// The start of a process, in clock ticks since the machine started: field 22 of
-/// `proc_pid_stat(5)`. None if `/proc` does not show the process. This need not mean that it does
-/// not exist, since `/proc` may hide processes of other users (`hidepid` in `proc(5)`).
+/// `proc_pid_stat(5)`. `None` if `/proc` does not show the process. The process may still exist,
+/// since `/proc` may hide processes of other users (`hidepid` in `proc(5)`).
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name of the program, field 2, is in parentheses and may contain any characters.

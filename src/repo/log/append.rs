@@ -21,7 +21,7 @@ pub struct NewEntry {
     pub added: Vec<LogItem>,
     /// Objects that may be missing from now on, in any order.
     pub removed: Vec<LogItem>,
-    /// The details. Host and program are filled in.
+    /// The details. [`Log::append`] fills in host and program.
     pub details: LogDetails,
     /// Whether `added` lists all objects of the log.
     pub summary: bool,
@@ -102,8 +102,9 @@ impl Log {
         Ok(())
     }
 
-    /// Leaves out names and volumes that the writers of removed records may have invented, since
-    /// entries are kept forever.
+    /// Leaves out what the writers of removed records may have invented, since entries are kept
+    /// forever: records of volumes with very long names, and the names of records that neither
+    /// exist nor are excused by the log.
     fn bound(&self, project: &Project, records: &mut Vec<RemovedRecord>) -> Result<(), RepoError> {
         records.retain(|record| record.volume.name.len() <= RemovedRecord::VOLUME_MAX);
         if records.iter().all(|record| record.names().next().is_none()) {

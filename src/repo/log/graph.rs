@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_another_one_names_is_missed() {
+    fn a_missing_entry_that_another_one_names_is_noticed() {
         let mut entries = joined();
         entries.remove(1);
         let graph = Graph::new(entries);

@@ -39,8 +39,8 @@ pub struct LogHead {
 
 impl Log {
     /// Reads all entries. Only entries that a full key signed count. The errors of damaged and
-    /// foreign entries are kept separately. Records in `project` which objects are removed and
-    /// which keys are revoked. Fails if an entry needs a newer version of this program.
+    /// foreign entries are kept separately. Notes in `project` which objects are removed and which
+    /// keys are revoked. Fails if an entry needs a newer version of this program.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let listed = project.list(ObjectKind::Log)?;
         let read = parallel_map(&listed, |(object, _)| {

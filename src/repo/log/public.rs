@@ -21,7 +21,7 @@ pub struct PublicLog {
 }
 
 impl PublicLog {
-    /// Reads all entries. Only those count that `authority` signed.
+    /// Reads all entries. Only entries that `authority` signed count.
     pub fn load(
         objects: &Objects,
         project: ProjectId,

@@ -31,10 +31,10 @@ impl InFlightIds {
         Self::of(|| Shard::Whole(HashSet::new()))
     }
 
-    /// An empty set for a dry run, which releases no ids and therefore keeps them short: 10 to 21
-    /// bytes for each new blob, 160 to 340 MiB for 1 TiB of new data in chunks of 64 KiB. Among `n`
-    /// blobs, two share their first 8 bytes, and count as one, with a probability of n² / 2⁶⁵ (for
-    /// 1 TiB, one in 130,000). This only affects a number in the report.
+    /// An empty set for a dry run. A dry run releases no ids, so the set keeps only their first 8
+    /// bytes. It needs 10 to 21 bytes for each new blob: 160 to 340 MiB for 1 TiB of new data in
+    /// chunks of 64 KiB. With a probability of n² / 2⁶⁵, two of `n` blobs share these 8 bytes and
+    /// count as one (for 1 TiB, one in 130,000). This only affects a number in the report.
     pub(super) fn to_count() -> Self {
         Self::of(|| Shard::Short(HashSet::new()))
     }

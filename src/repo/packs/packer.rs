@@ -34,7 +34,7 @@ const PART_LEN: usize = 2 << 20;
 /// Maximum number of bytes between compression and the store. It must exceed the size of a pack
 /// plus one part for each worker.
 const BUDGET: usize = 80 << 20;
-/// A thread that waits for the budget checks after this time whether it has to close the open pack.
+/// After this time, a thread that waits for the budget tests whether it must close the open pack.
 const BUDGET_WAIT: Duration = Duration::from_millis(20);
 /// Each tree node is stored in this many packs.
 const NODE_COPIES: usize = 2;
@@ -77,7 +77,7 @@ struct Shared {
     /// Ids that this run stores and the index does not know yet.
     in_flight: InFlightIds,
     budget: Budget,
-    /// The number of closed packs that have not given back their bytes.
+    /// The number of closed packs that have not given back their bytes to the budget.
     closed: AtomicUsize,
     /// Buffers for reuse.
     spare: Mutex<Vec<Vec<u8>>>,
@@ -85,7 +85,7 @@ struct Shared {
     part_len: usize,
     /// The plain bytes of chunks that the project did not hold.
     bytes_new: AtomicU64,
-    /// The part of these bytes that is durable, or would be, in a dry run.
+    /// The part of these bytes that is durable, or that would be durable if the run were not dry.
     bytes_durable: AtomicU64,
 }
 
@@ -303,9 +303,10 @@ impl Packer<'_> {
         self.deliver(&pack, part_number, first_ordinal, runs, part)
     }
 
-    /// Adds a tree node, unless the project has it. Nodes are read one by one, so each is a run.
+    /// Adds a tree node, unless the project has it. Each node is a run of its own, since nodes are
+    /// read one by one.
     pub fn add_node(&self, id: BlobId, plain: &[u8]) -> Result<(), RepoError> {
-        // Store a node again if it has fewer copies.
+        // Store a node again if it is in fewer packs than it should be.
         let has_copies = || {
             let places = self.index.find_all_trusted(&id)?;
             let packs: HashSet<_> = places.iter().map(BlobLocation::pack).collect();

@@ -101,7 +101,7 @@ fn a_new_backup_follows_the_newest_record_even_if_this_record_is_forgotten() {
     let history = history(&all);
     assert_eq!(unfollowed(&history), [2]);
     let tips = history.tips(|_| true);
-    assert_eq!(tips, [id(1)], "of those that exist");
+    assert_eq!(tips, [id(1)], "a forgotten record is not a tip");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_followed_record_that_neither_exists_nor_is_forgotten_is_a_gap() {
         shows_gaps: true,
     });
     let elsewhere = History::new(&records.collect::<Vec<_>>(), |other| *other == id(1));
-    assert!(elsewhere.gaps().is_empty(), "a record of another volume");
+    assert!(elsewhere.gaps().is_empty(), "another volume has record 1");
 }
 
 #[test]

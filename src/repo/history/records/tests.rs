@@ -1,4 +1,4 @@
-//! Which backup a selector means.
+//! Tests which backup a selector selects.
 
 use super::*;
 use crate::base::{Root, VolumeId};
@@ -157,7 +157,8 @@ fn a_whole_id_counts_before_a_volume_of_that_name() {
     assert_eq!(select(&records, &id), Ok(1));
     // Ids are lowercase, so this is only a name.
     assert_eq!(select(&records, &upper), Ok(3));
-    assert_eq!(select(&records, &format!("{id}~0")), Ok(2), "the volume");
+    let newest = select(&records, &format!("{id}~0"));
+    assert_eq!(newest, Ok(2), "a name with ~0 is that of a volume");
 }
 
 #[test]
@@ -171,12 +172,13 @@ fn a_volume_named_like_the_first_digits_of_an_id_does_not_stand_for_that_backup(
         ("040", None),
     ]);
     assert_eq!(select(&records, "010101"), Err(vec![2, 1]));
-    assert_eq!(select(&records, "01010101"), Ok(1), "more digits");
-    assert_eq!(select(&records, "010101~0"), Ok(2), "the volume");
+    // With more digits, the selector is not the name of the volume. With ~0, it is not an id.
+    assert_eq!(select(&records, "01010101"), Ok(1));
+    assert_eq!(select(&records, "010101~0"), Ok(2));
     assert_eq!(select(&records, "0202"), Err(vec![3, 2]));
     // Fewer digits than four are no id.
     assert_eq!(select(&records, "040"), Ok(5));
-    // The backups of a volume do not contradict its name.
+    // The name of a volume may be the first digits of the id of its own newest backup.
     let records = records_of(&[("web1", None), ("0101", None)]);
     assert_eq!(select(&records, "0101"), Ok(1));
 }
@@ -225,8 +227,8 @@ fn names_that_look_alike_are_different_volumes() {
     }
 }
 
-/// A lost record of which the newest backup of the volume does not know may be a newer one of this
-/// volume, unless a full key says that it is of another volume.
+/// If the newest backup of a volume does not name a lost record, the lost record may be a newer one
+/// of this volume, unless a record of a full key shows that it is of another volume.
 #[test]
 fn only_a_record_of_a_full_key_shows_that_a_lost_record_is_of_another_volume() {
     let lost = ObjectHash::from_bytes([9; 32]);
@@ -249,7 +251,7 @@ fn only_a_record_of_a_full_key_shows_that_a_lost_record_is_of_another_volume() {
             removed: HashMap::new(),
         };
         let selected = records.select_surely("web1");
-        // The name of a backup is always certain.
+        // It is always certain which backup a whole id means.
         assert!(records.select_surely(&"01".repeat(32)).is_ok());
         match selected {
             Ok(backup) => {
@@ -265,13 +267,13 @@ fn only_a_record_of_a_full_key_shows_that_a_lost_record_is_of_another_volume() {
     };
     let follows = |backup: &mut Backup| backup.record.follows = vec![lost];
     assert!(selected("web2", &follows));
-    assert!(!selected("web2", &|_| {}), "nobody follows it");
+    assert!(!selected("web2", &|_| {}), "no record follows the lost one");
     let of_write_key = |backup: &mut Backup| {
         follows(backup);
         backup.is_full = false;
     };
-    assert!(!selected("web2", &of_write_key), "its maker may lie");
-    assert!(!selected("web1", &follows), "it is of the same volume");
+    assert!(!selected("web2", &of_write_key), "a write key may lie");
+    assert!(!selected("web1", &follows), "the lost record is of web1");
     let sees = |backup: &mut Backup| backup.record.heads = vec![lost];
-    assert!(!selected("web2", &sees), "heads are of any volume");
+    assert!(!selected("web2", &sees), "heads may be of any volume");
 }
