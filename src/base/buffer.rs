@@ -4,18 +4,18 @@ use std::ops::{Deref, DerefMut};
 
 use memmap2::{Advice, MmapMut};
 
-/// The alignment, in bytes, of addresses, offsets and lengths for `O_DIRECT`. No device or file
-/// system in use requires more.
+/// The alignment, in bytes, of addresses, offsets and lengths for `O_DIRECT`. No usual device or
+/// file system requires more.
 pub const DIRECT_ALIGN: usize = 4 << 10;
 
-/// Bytes in a huge page, on the processors in use.
+/// The size of a huge page in bytes, on the usual processors.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// A reusable buffer of some MiB: allocated and cleared once, in huge pages if the kernel has them,
-/// at an address that is a multiple of [`DIRECT_ALIGN`].
+/// A reusable buffer of some MiB. It is allocated and cleared once, in huge pages if the kernel has
+/// them. Its address is a multiple of [`DIRECT_ALIGN`].
 ///
-/// Huge pages make a whole restore a tenth faster: decompression copies data from megabytes back,
-/// and for a write with `O_DIRECT`, the kernel pins 512 times fewer pages.
+/// Huge pages make a whole restore a tenth faster. Decompression copies data that it wrote
+/// megabytes earlier. For a write with `O_DIRECT`, the kernel pins 512 times fewer pages.
 #[derive(Debug, Default)]
 pub struct Buffer {
     memory: Memory,
@@ -53,7 +53,7 @@ impl Memory {
     fn new(len: usize) -> Self {
         match MmapMut::map_anon(len) {
             Ok(map) => {
-                // Without huge pages, everything works, but slower.
+                // If this fails, everything still works, but more slowly.
                 let _ = map.advise(Advice::HugePage);
                 Self::Map(map)
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
-/// The work stopped because it was asked to.
+/// The work stopped because someone called [`Cancel::cancel`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("interrupted")]
 pub struct Cancelled;

@@ -9,8 +9,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::sync::lock;
 
-/// The environment variables that hold a password, or that name a file, descriptor or command that
-/// gives one.
+/// The environment variables that hold the password, or that name a file, a descriptor or a command
+/// from which the password is read.
 const SECRET_VARIABLES: [&str; 4] = [
     "CUTTLEBONE_PASSWORD",
     "CUTTLEBONE_PASSWORD_FD",
@@ -18,8 +18,9 @@ const SECRET_VARIABLES: [&str; 4] = [
     "CUTTLEBONE_PASSWORD_COMMAND",
 ];
 
-/// Returns a command to start this program without our [`SECRET_VARIABLES`]. All child processes
-/// are made here: `ssh` passes variables on to other programs, and with `SendEnv` to the server.
+/// Returns a command that starts `program` without our [`SECRET_VARIABLES`]. All child processes
+/// must be started with this function: `ssh`, for example, passes variables on to other programs,
+/// and with `SendEnv` also to the server.
 pub(crate) fn child_command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for variable in SECRET_VARIABLES {

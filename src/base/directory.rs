@@ -1,13 +1,13 @@
-//! Names in a directory: makes them durable, also on file systems that can do little.
+//! Makes the names in a directory durable, and detects file systems without hard links.
 
 use std::io;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
-/// Waits until the names in a directory are on the disk. Succeeds also where the file system cannot
-/// do that, as some network file systems and those in user space: their servers keep the order
-/// themselves.
+/// Waits until the names in a directory are on the disk. Also succeeds if the file system does not
+/// support this. Some network file systems and file systems in user space do not: their servers
+/// keep the order of changes themselves.
 pub(crate) fn sync_directory(directory: impl AsFd) -> io::Result<()> {
     match rustix::fs::fsync(directory) {
         Ok(()) | Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => Ok(()),
@@ -15,7 +15,8 @@ pub(crate) fn sync_directory(directory: impl AsFd) -> io::Result<()> {
     }
 }
 
-/// Reports whether a file system without hard links answers a request for one with this error.
+/// Returns whether this error is one that a file system without hard links returns for a request to
+/// make a hard link.
 pub(crate) fn lacks_links(error: Errno) -> bool {
     matches!(
         error,

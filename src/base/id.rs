@@ -16,7 +16,7 @@ pub struct ParseIdError {
 
 fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
     let mut bytes = [0; N];
-    // Each id has one form only; the crate would accept uppercase digits, too.
+    // Each id has only one text form; the crate `hex` would accept uppercase digits, too.
     let lowercase = !text.bytes().any(|digit| digit.is_ascii_uppercase());
     match hex::decode_to_slice(text, &mut bytes) {
         Ok(()) if lowercase => Ok(bytes),
@@ -91,11 +91,11 @@ id!(
     ObjectHash, 32
 );
 id!(
-    /// The keyed BLAKE3 of a chunk's or tree node's plain bytes.
+    /// The keyed BLAKE3 hash of the plain bytes of a chunk or tree node.
     BlobId, 32
 );
 id!(
-    /// The hash of a backup's whole content: equal roots mean equal bytes.
+    /// A MAC of a content's description, which includes its top node: equal roots mean equal bytes.
     Root, 32
 );
 id!(

@@ -36,7 +36,7 @@ pub enum ImageEvent {
         /// Why.
         problem: String,
     },
-    /// Earlier backups of the image are in a volume of another name. The new one joins them.
+    /// Earlier backups of the image are in a volume of another name. The new backup joins them.
     Continues {
         /// The volume.
         volume: String,
@@ -61,7 +61,7 @@ pub enum FullRead {
         /// Its name.
         snapshot: String,
     },
-    /// Another snapshot has the name of the newest backup's.
+    /// Another snapshot now has the name of the newest backup's snapshot.
     SnapshotReplaced {
         /// The name.
         snapshot: String,

@@ -1,4 +1,5 @@
-//! Types that every layer uses: ids, sizes, progress, cancellation. Imports nothing of the crate.
+//! Types that every layer uses: ids, sizes, progress, cancellation. This module imports nothing
+//! from the rest of the crate.
 
 mod buffer;
 mod cancel;

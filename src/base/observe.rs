@@ -82,8 +82,8 @@ pub enum Notice {
         /// Names the blob or the pack.
         problem: String,
     },
-    /// The mark that a restore has begun could not be stored. If the restore is interrupted, no
-    /// later command will report it.
+    /// The mark of a running restore could not be stored. If the restore is interrupted, no later
+    /// command will report this.
     NoRestoreMark {
         /// Why.
         problem: String,
@@ -123,8 +123,8 @@ pub enum Notice {
         /// Names the record.
         problem: String,
     },
-    /// A damaged file is in the directory of records, and nothing needs it: the log removes the
-    /// record, or accepts its loss.
+    /// A damaged file is in the directory of records. Nothing needs this file, since the log
+    /// removes its record or accepts the loss.
     DamageAccepted {
         /// Names the file.
         problem: String,
@@ -136,19 +136,19 @@ pub enum Notice {
         /// How it is used.
         user: String,
     },
-    /// A record is missing that others name, and that was not forgotten.
+    /// A record is missing, although other records name it and it was not forgotten.
     RecordMissing {
         /// Its name.
         record: ObjectHash,
     },
-    /// Packs of the index are missing or damaged. All lost data that backups need is also in other
-    /// packs.
+    /// The index names packs that are missing or damaged. No backup needs the lost data from these
+    /// packs: it is unused, or other packs also hold it.
     PacksNotNeeded {
         /// How many.
         packs: u64,
     },
-    /// The index names packs that are missing or too short. A backup does not rely on these, and
-    /// stores the data again that it needs.
+    /// The index names packs that are missing or too short. A backup does not rely on these packs,
+    /// and stores all data that it needs from them again.
     PacksMissing {
         /// How many.
         packs: u64,
@@ -176,8 +176,8 @@ pub enum Notice {
         /// Whether they are cut off. Otherwise they stay as they are.
         cut: bool,
     },
-    /// Parts of packs are known to be damaged. A backup does not rely on these, and stores the data
-    /// again that it needs.
+    /// Parts of packs are known to be damaged. A backup does not rely on these parts, and stores
+    /// all data that it needs from them again.
     PacksDamaged {
         /// How many packs.
         packs: u64,
@@ -186,7 +186,7 @@ pub enum Notice {
     SourceUnchanged,
     /// There is no backup to build on. Data outside the list of extents is assumed to be zero.
     NoBaseForExtents,
-    /// Only the name of a snapshot connects a diff with the backup that it builds on.
+    /// A diff and the backup that it builds on have only the name of a snapshot in common.
     BaseByName {
         /// The volume.
         volume: String,
@@ -195,13 +195,14 @@ pub enum Notice {
     },
     /// The last diff of a stream is of the image itself, and not of a snapshot.
     HeadOfImage,
-    /// The store cannot be written, so backups are read without a lease: a prune may delete their
-    /// data meanwhile.
+    /// The store cannot be written, so backups are read without a lease. While they are read, a
+    /// prune may delete their data.
     ReadWithoutLease {
         /// Why the lease could not be stored.
         problem: String,
     },
-    /// A prune runs at the same time. Data that it marked and this backup needs is stored again.
+    /// A prune runs at the same time. The data that the prune marked and that this backup needs is
+    /// stored again.
     ConcurrentPrune,
     /// The volume has this backup already. Its labels stay as they are.
     LabelsKept {
@@ -216,8 +217,8 @@ pub enum Notice {
         /// These backups, newest first.
         newest: Vec<ObjectHash>,
     },
-    /// Records that write keys signed name other records that do not exist. Either these vanished
-    /// before a full key added them to the log, or their names were invented.
+    /// Records that write keys signed name other records, which do not exist. Either the other
+    /// records vanished before a full key added them to the log, or someone invented their names.
     NamedByWriteKeysOnly {
         /// How many do not exist.
         records: u64,
@@ -229,21 +230,22 @@ pub enum Notice {
         /// Names the missing object.
         problem: String,
     },
-    /// Another location has more backups of this project than this one.
+    /// Another location has more backups of this project than this location.
     Behind {
         /// The other location.
         location: String,
-        /// The minimum number of backups that this one lacks.
+        /// The minimum number of backups that this location lacks.
         backups: usize,
     },
-    /// This host cannot store its memory of the repository.
+    /// This host cannot store what it saw of the repository.
     MemoryUnusable {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
         /// Why.
         problem: String,
     },
-    /// The file with what this host saw of the repository cannot be read. A new one replaces it.
+    /// The file in which this host noted what it saw of the repository cannot be read. A new file
+    /// replaces it.
     MemoryDamaged {
         /// The file.
         path: PathBuf,
@@ -255,12 +257,12 @@ pub enum Notice {
         /// The backup.
         backup: ObjectHash,
     },
-    /// The backup that is read was forgotten, and exists all the same.
+    /// The backup that is read was forgotten, but still exists.
     Forgotten {
         /// The backup.
         backup: ObjectHash,
     },
-    /// Something about an image in a cluster.
+    /// An event that concerns an image in a cluster.
     Image {
         /// The image.
         image: String,
@@ -284,12 +286,12 @@ pub enum RebuildReason {
         /// The system's message.
         problem: String,
     },
-    /// The file cannot be used.
+    /// The file of the index cannot be used.
     Unusable {
         /// The message of the database.
         problem: String,
     },
-    /// It names segments or packs that no longer exist.
+    /// The local index names segments or packs that no longer exist.
     Stale,
 }
 

@@ -13,13 +13,16 @@ use std::path::Path;
 
 /// The bits of a mode that let others write.
 const WRITABLE: u32 = 0o022;
-/// The bit of a directory in which users can remove only their own files.
+/// The sticky bit: in a directory with this bit, users can remove only their own files.
 const STICKY: u32 = 0o1000;
 
-/// Creates `directory`, which is `base` or below it, with mode 0700. Fails unless it is private.
-/// The user chose `base`: it may be a link, or a directory such as `/tmp` in which other users have
-/// their own files. Each directory below it must not be a link, and must belong to this user. If
-/// others can write to it, its mode is set to 0700.
+/// Creates `directory`, which is `base` or a directory below it, with mode 0700. Fails unless
+/// `directory` is private.
+///
+/// The user chose `base`, so `base` may be a link. It must belong to this user, and other users
+/// must not be able to write to it, unless it has the sticky bit, like `/tmp`. Each directory
+/// between `base` and `directory`, and `directory` itself, must belong to this user and must not be
+/// a link. If other users can write to such a directory, its mode is set to 0700.
 pub(crate) fn create_private_dir(base: &Path, directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(base)?;
     let metadata = base.metadata()?;
@@ -53,7 +56,7 @@ pub(crate) fn create_private_dir(base: &Path, directory: &Path) -> io::Result<()
 }
 
 /// Removes a file in a private directory, unless it is a regular file that belongs to this user and
-/// has no other name. So writing to the file by its name changes no other file.
+/// has no other name. Afterwards, writing to a file of this name changes no file elsewhere.
 pub(crate) fn remove_unless_private(file: &Path) -> io::Result<()> {
     let metadata = match file.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -144,7 +147,7 @@ mod tests {
             set_mode(top.path(), of_base);
             let made = create_private_dir(top.path(), &top.path().join("x"));
             assert_eq!(made.is_ok(), allowed, "{of_base:o}");
-            assert_eq!(mode(top.path()), of_base, "it stays as it is");
+            assert_eq!(mode(top.path()), of_base, "the mode is unchanged");
         }
         set_mode(top.path(), 0o700);
         set_mode(&top.path().join("x"), 0o777);
@@ -153,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_files_of_one_name_stay() {
+    fn a_file_is_removed_if_it_is_a_link_or_has_another_name() {
         let top = tempfile::tempdir().unwrap();
         let path = |name: &str| top.path().join(name);
         fs::write(path("plain"), "1").unwrap();

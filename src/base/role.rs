@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The role of a key: the rights of its holder. A role includes the rights of the roles after it.
+/// The role of a key: the rights of its holder. A role includes the rights of all roles that are
+/// listed after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Everything.

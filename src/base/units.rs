@@ -19,7 +19,7 @@ pub const CHUNK_SIZE_DEFAULT: ChunkSize = ChunkSize(64 << 10);
 pub struct ChunkSize(u32);
 
 impl ChunkSize {
-    /// Returns the chunk size of this many bytes, if that is a valid one.
+    /// Returns the chunk size of this number of bytes, if it is a valid chunk size.
     #[must_use]
     pub fn new(bytes: u64) -> Option<Self> {
         let bytes = u32::try_from(bytes).ok()?;
@@ -49,7 +49,8 @@ impl ChunkSize {
 
 /// Converts a length or offset for indexing memory.
 ///
-/// Loses nothing: the program is for 64-bit systems, which the compiler checks here.
+/// Never truncates: the program is only for 64-bit systems. The compiler checks here that the
+/// system is one.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the assertion rules out systems on which it could truncate"

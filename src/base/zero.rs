@@ -2,24 +2,26 @@
 
 use std::ops::Range;
 
-/// Bytes that are tested together: few enough to stop early, enough for the inner loop to be
-/// vectorized.
+/// The number of bytes that are tested together. It is small enough for a test to stop early, and
+/// large enough for the compiler to vectorize the inner loop.
 const STRIDE: usize = 4 << 10;
 
-/// Bytes of a stride that are tested one by one first: one cache line.
+/// The number of bytes at the beginning of a stride that are tested first, one by one: one cache
+/// line.
 const HEAD: usize = 64;
 
-/// Reports whether all bytes are zero. True for no bytes.
+/// Returns whether all bytes are zero. Returns true if there are no bytes.
 #[must_use]
 pub fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(STRIDE).all(|stride| {
-        // Data usually shows in the first bytes; the rest then need not be read from memory.
+        // If a stride has data, one of the first bytes usually is not zero. The rest of the stride
+        // then need not be read from memory.
         if stride.iter().take(HEAD).any(|byte| *byte != 0) {
             return false;
         }
         let (words, rest) = stride.as_chunks::<16>();
-        // Test the whole stride, even after a word that is not zero: a branch for each word would
-        // take a hundred times as long.
+        // Test all words of the stride, even after a word that is not zero. A loop with a branch
+        // for each word would take a hundred times as long.
         let words = words
             .iter()
             .fold(0, |all, word| all | u128::from_le_bytes(*word));
@@ -27,8 +29,8 @@ pub fn is_zero(bytes: &[u8]) -> bool {
     })
 }
 
-/// Returns the longest runs of `block`-sized blocks with data, in ascending order. All bytes
-/// between them are zero. The last block may be short.
+/// Returns all runs of adjacent blocks with data, in ascending order. A block has `block` bytes;
+/// the last one may be shorter. All bytes between the runs are zero.
 pub fn data_runs(bytes: &[u8], block: usize) -> impl Iterator<Item = Range<usize>> {
     let mut blocks = bytes.chunks(block.max(1));
     let mut end = 0;

@@ -7,22 +7,25 @@ use fastcdc::v2020::{Normalization, cut_gear, get_gear_with_seed, select_masks};
 
 use crate::base::{CHUNK_SIZE_MIN, ChunkSize};
 
-/// With a larger average, a chunk could exceed the largest blob. In bytes.
+/// The largest average size of chunks, in bytes. With a larger average, a chunk could be larger
+/// than the largest blob.
 const AVERAGE_MAX: u32 = 1 << 20;
 
-/// Cuts a stream into chunks of a quarter to four times the average, never above 4 MiB.
+/// Cuts a stream into chunks. A chunk has a quarter to four times the average size, and at most
+/// 4 MiB. The last chunk may be smaller.
 ///
-/// The cuts depend on content, average and seed only, not on the size of reads. A test freezes
-/// them: a moved cut makes all earlier backups of a stream useless for deduplication.
+/// The cuts depend only on the content, the average and the seed, not on the size of reads. They
+/// must never change, since other cuts would make all earlier backups of a stream useless for
+/// deduplication. A test checks this.
 ///
-/// It uses a buffer of twice the largest chunk. `StreamCDC` of the crate is not used: it allocates
-/// for every chunk, moves the whole rest of its buffer after each, and fails on an interrupted
-/// read.
+/// The buffer has twice the size of the largest chunk. `StreamCDC` of the crate `fastcdc` is not
+/// used: it allocates memory for every chunk, moves the whole rest of its buffer after each chunk,
+/// and fails if a read is interrupted.
 pub struct StreamCutter<R> {
     source: R,
     rule: Rule,
     buffer: Box<[u8]>,
-    /// The range of the bytes in the buffer that were read and not returned yet is `start..end`.
+    /// The bytes `start..end` of the buffer were read, but not returned yet.
     start: usize,
     end: usize,
     ended: bool,
@@ -72,7 +75,8 @@ impl Rule {
 
 impl<R: Read> StreamCutter<R> {
     /// Cuts `source` into chunks of about `average`. A larger average than 1 MiB counts as 1 MiB.
-    /// The seed moves all cuts; if it is secret, the lengths of chunks do not reveal known content.
+    /// All cuts depend on the seed. If the seed is secret, the lengths of chunks do not reveal
+    /// whether a stream has a known content.
     pub fn new(source: R, average: ChunkSize, seed: u64) -> Self {
         let rule = Rule::new(average, seed);
         Self {
@@ -85,7 +89,7 @@ impl<R: Read> StreamCutter<R> {
         }
     }
 
-    /// Returns the next chunk, which is never empty; none at the stream's end.
+    /// Returns the next chunk, which is never empty. Returns none at the end of the stream.
     ///
     /// An error loses no bytes, and is not the end of the stream.
     pub fn next_chunk(&mut self) -> io::Result<Option<&[u8]>> {
@@ -99,10 +103,11 @@ impl<R: Read> StreamCutter<R> {
         Ok(Some(chunk))
     }
 
-    /// Reads until the buffer holds the largest chunk, or to the end. Only then the cut is certain.
+    /// Reads until the buffer holds as many bytes as the largest chunk, or to the end of the
+    /// stream. Only then is the position of the next cut certain.
     fn fill(&mut self) -> io::Result<()> {
         if !self.ended && self.buffer.len() - self.start < self.rule.max {
-            // Each byte is moved at most once, and never more bytes than the largest chunk has.
+            // Each byte is moved at most once. Fewer bytes are moved than the largest chunk has.
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;

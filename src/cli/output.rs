@@ -1,4 +1,5 @@
-//! Writes to standard output and standard error. No other module does, except the progress bar.
+//! Writes messages to standard output and standard error. No other module does this, except the
+//! progress bar. The content of backups and diffs does not pass through this module.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -38,7 +39,7 @@ pub(crate) struct Output {
 pub(crate) struct Style {
     pub(crate) json: bool,
     pub(crate) verbosity: Verbosity,
-    /// Standard output carries data, so that text goes to standard error.
+    /// Whether standard output carries data. In this case, text goes to standard error.
     pub(crate) data_on_stdout: bool,
 }
 
@@ -80,9 +81,10 @@ impl Output {
         self.style.json
     }
 
-    /// Shows a message. With `--quiet`, text that only reports success is left out.
+    /// Shows a message. With `--quiet`, the text of most messages that only report success is left
+    /// out.
     ///
-    /// If that fails, the failure says that the work is done.
+    /// If the message cannot be written, the failure says which work is done.
     pub(crate) fn show(&self, message: &Message) -> Result<(), Failure> {
         self.show_message(message)
             .map_err(|failure| failure.hint_if(app::done(message)))
@@ -124,7 +126,8 @@ impl Output {
         })
     }
 
-    /// Shows the plan of `forget`, with times in `zone`. With `--quiet`, only shows a dry run.
+    /// Shows the plan of `forget`, with times in `zone`. With `--quiet`, shows it only in a dry
+    /// run.
     pub(crate) fn forget(
         &self,
         volumes: &[ForgetVolume],
@@ -305,8 +308,8 @@ pub(crate) fn usage_error(error: &clap::Error, args: &[OsString]) -> ExitCode {
     }
     let plain = error.render().to_string();
     let safe = app::printable_lines(&plain);
-    // Arguments may come from outside, so characters that control a terminal are escaped. Otherwise
-    // the library prints its own text, which may have colours.
+    // Arguments may come from outside, so characters that control a terminal are escaped. If there
+    // are none, the library prints the text, possibly with colours.
     let printed = if plain == safe {
         error.print().and_then(|()| io::stdout().flush())
     } else {

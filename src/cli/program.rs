@@ -32,8 +32,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Removes `--help` behind the command `help`, which takes no options: the command shows help as it
-/// is.
+/// Removes `--help` and `-h` after the command `help`. This command takes no options, and shows
+/// help without them.
 fn without_help_of_help(mut words: Vec<OsString>) -> Vec<OsString> {
     let Some(help) = words.iter().skip(1).position(|word| word == "help") else {
         return words;
@@ -45,7 +45,7 @@ fn without_help_of_help(mut words: Vec<OsString>) -> Vec<OsString> {
             None => return words,
         }
     }
-    // Elsewhere the word is an argument.
+    // If the command before it has no subcommands, the word `help` is an argument.
     if command.has_subcommands() {
         let mut kept = words.split_off(help + 2);
         kept.retain(|word| word != "--help" && word != "-h");

@@ -121,7 +121,7 @@ impl Meter {
         }
     }
 
-    /// Whether to show notices about things that are as they should be.
+    /// Whether to show notices that report no problem.
     fn shows_notes(&self) -> bool {
         !self.shared.quiet || self.shared.output.is_json()
     }
@@ -239,7 +239,7 @@ impl Shared {
         }
     }
 
-    /// Sets up the bar for a phase. Hides the bar meanwhile, so that it is never half drawn.
+    /// Sets up the bar for a phase. Hides the bar during this, so that it is never half drawn.
     fn begin_bar(&self, seen: &Seen, interval: Duration) {
         let bar = &self.bar;
         bar.finish_and_clear();
@@ -333,7 +333,7 @@ impl Reports {
         }
         self.total
             .store(progress.total.unwrap_or(UNKNOWN), Ordering::Relaxed);
-        // Threads report out of order, but within a phase counts only grow.
+        // Threads may report out of order, but a count must never shrink within a phase.
         self.done.fetch_max(progress.done, Ordering::Relaxed);
     }
 
@@ -350,7 +350,7 @@ impl Reports {
     }
 }
 
-/// A consistent copy of the latest report.
+/// A copy of the latest report.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     phase: Phase,

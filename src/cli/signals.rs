@@ -25,13 +25,14 @@ pub(super) struct SavedTerminal {
 /// ignored, as `nohup` does with SIGHUP, stay ignored.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Signals {
-    /// Set while a prompt waits. No work is in progress then, and the terminal does not echo.
+    /// Set while a prompt waits for the user. During this time, no work is in progress, and the
+    /// terminal does not echo.
     prompt: Arc<Mutex<Option<SavedTerminal>>>,
 }
 
 impl Signals {
-    /// Lets the first signal set `cancel` and call `report` with a line for the user, and the
-    /// second one end the process.
+    /// Installs the handlers. The first signal sets `cancel`, and calls `report` with a line for
+    /// the user. The second signal ends the process.
     pub(crate) fn install(
         cancel: Cancel,
         report: impl Fn(&str) + Send + 'static,

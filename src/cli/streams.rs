@@ -1,4 +1,4 @@
-//! Looks at standard input and output before a command reads or writes data there.
+//! Checks standard input and standard output before a command reads or writes data there.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -35,9 +35,10 @@ pub(super) fn check(action: &Action) -> Result<(), Failure> {
 /// Returns whether a standard stream was closed when this process began.
 ///
 /// In this case, Rust's library has opened `/dev/null` in its place, for reading and writing, and
-/// without `O_CLOEXEC`. This is the only sign. Shells open `/dev/null` for one of the two only. A
-/// daemon may have opened `/dev/null` in the same way. It is right to refuse this one, too, since
-/// the data would be lost.
+/// without `O_CLOEXEC`. Nothing else shows that the stream was closed. A shell usually opens
+/// `/dev/null` only for reading or only for writing. A daemon may have opened `/dev/null` in the
+/// same way as Rust's library. It is right to refuse such a stream, too, since the data would be
+/// lost.
 fn was_closed(stream: impl AsFd) -> bool {
     const NULL: (u32, u32) = (1, 3);
     let both_ways = |flags: OFlags| flags & OFlags::RWMODE == OFlags::RDWR;

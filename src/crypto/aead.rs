@@ -11,8 +11,8 @@ use super::random::{RandomError, random};
 use super::secret::Secret;
 use crate::base::{ProjectId, TAG_LEN};
 
-/// Sealed bytes cannot be decrypted: they are damaged, were moved from another place, or the key is
-/// wrong.
+/// Sealed bytes cannot be decrypted: they are damaged, or were moved from another place, or the key
+/// is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its bytes cannot be decrypted with this key: they are damaged, or come from elsewhere")]
 pub struct OpenError;
@@ -40,9 +40,9 @@ impl SealNonce {
 
 /// Seals single messages. Each message has its own nonce.
 ///
-/// A nonce is a MAC of fresh random bytes, the associated data and the plaintext. So even if a
-/// machine is reverted to a snapshot and its random generator repeats itself, two plaintexts never
-/// share a nonce.
+/// A nonce is a MAC of fresh random bytes, the associated data and the plaintext. So two different
+/// plaintexts never share a nonce, even if a machine is reverted to a snapshot and its random
+/// generator repeats itself.
 #[derive(Clone)]
 pub struct SealKey {
     cipher: XChaCha20Poly1305,
@@ -159,8 +159,8 @@ const CHECK_LEN: usize = 16;
 ///
 /// A run is sealed with ChaCha20-Poly1305 (RFC 8439). Each run has its own key, a MAC of the run's
 /// ordinal and descriptor; the nonce is zero. The descriptor has the ids of the run's blobs and a
-/// MAC of its compressed bytes. So even if a machine is reverted to a snapshot and the pack's
-/// random bytes repeat, two plaintexts never share a key.
+/// MAC of its compressed bytes. So two different plaintexts never share a key, even if a machine is
+/// reverted to a snapshot and two packs have the same random bytes.
 #[derive(Clone)]
 pub struct PackCipher {
     subkey: Secret,

@@ -96,8 +96,8 @@ impl DataPrivateKey {
         }
     }
 
-    /// Returns the key of a session. If the bytes are wrong, so is the key, and
-    /// it can open no run.
+    /// Returns the key of a session. If `encapsulation` is wrong, this returns a wrong key, which
+    /// opens no run.
     #[must_use]
     pub fn decapsulate(&self, encapsulation: &Encapsulation, project: ProjectId) -> Secret {
         let ciphertext = (*encapsulation).into();
@@ -148,8 +148,8 @@ mod tests {
         assert!(other != encapsulation && other_key != key);
     }
 
-    /// The first vector of the draft, appendix C: seed, public key and encapsulation. Only hashes
-    /// of the long values are repeated here.
+    /// The first vector of the draft, appendix C: seed, public key and encapsulation. Of the two
+    /// long values, only the first four bytes are compared.
     #[test]
     fn keys_match_the_test_vector_of_the_draft() {
         let mut seed = [0; 32];

@@ -1,6 +1,5 @@
 //! Keys, ids, sealing and signatures. All formulas are those of `docs/format.md`, section 2
-//! (Cryptography) (Cryptography). This folder does not know the encoding of objects, nor where they
-//! are stored.
+//! (Cryptography). This folder knows neither how objects are encoded, nor where they are stored.
 
 mod aead;
 mod hash;

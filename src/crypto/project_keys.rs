@@ -22,7 +22,7 @@ pub struct ProjectKeys {
     data: DataKeys,
     /// Signs the objects that this client writes.
     signing: SigningKey,
-    /// The public key of the project, which signs for full keys.
+    /// The public key of the project. Full keys sign with its private key.
     authority: SignerId,
 }
 
@@ -64,7 +64,7 @@ enum DataKeys {
 pub struct RoleError {
     /// The role of the key that was used.
     pub held: Role,
-    /// The role that includes the action.
+    /// A role that may do this.
     pub needed: Role,
 }
 

@@ -27,7 +27,7 @@ impl Secret {
         random().map(Self)
     }
 
-    /// Returns the bytes, to be sealed and for nothing else.
+    /// Returns the bytes. They must only be sealed, or used as a key or a seed.
     #[must_use]
     pub fn expose(&self) -> &[u8; 32] {
         &self.0

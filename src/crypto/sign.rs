@@ -1,5 +1,5 @@
-//! Signatures: Ed25519 (RFC 8032), verified strictly. A key or a signature in a form that is not
-//! canonical, or of small order, is refused.
+//! Signatures: Ed25519 (RFC 8032), verified strictly. A key or a signature is refused if its form
+//! is not canonical, or if it is of small order.
 
 use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
 
@@ -13,7 +13,7 @@ const SIGNATURE_LEN: usize = 64;
 /// Separates these messages from all others that the same key may ever sign.
 const CONTEXT: &[u8] = b"cuttlebone 2026-11-21 signed\0";
 
-/// The signature was not made by the signer, or not for these bytes.
+/// The signer did not make this signature for these bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its signature is not valid")]
 pub struct SignatureError;

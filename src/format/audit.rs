@@ -11,7 +11,7 @@ use crate::base::ObjectHash;
 /// States that packs were read completely: every run could be decrypted, and every blob had its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditBody {
-    /// When and how.
+    /// When and how the packs were read.
     pub about: AuditInfo,
     /// The packs, ascending, without duplicates.
     pub packs: Vec<ObjectHash>,

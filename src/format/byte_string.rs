@@ -13,7 +13,7 @@ pub enum ByteString {
     Text(String),
     /// Anything else.
     Hex {
-        /// Lowercase hexadecimal digits, two a byte.
+        /// Lowercase hexadecimal digits, two for each byte.
         hex: String,
     },
 }
@@ -39,8 +39,8 @@ impl fmt::Display for ByteString {
 }
 
 impl ByteString {
-    /// Returns the bytes; none if the digits of [`Hex`](Self::Hex) are not lowercase hexadecimal,
-    /// two for each byte.
+    /// Returns the bytes. Returns none if the text of [`Hex`](Self::Hex) is not two lowercase
+    /// hexadecimal digits for each byte.
     #[must_use]
     pub fn bytes(&self) -> Option<Vec<u8>> {
         match self {

@@ -18,7 +18,8 @@ pub struct Certificate {
     pub role: String,
     /// The hash of its slot.
     pub slot: ObjectHash,
-    /// The public key that it signs with. A full key has none: it signs with the project's.
+    /// The public key of the key that it signs with. A full key has none: it signs with the key of
+    /// the project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<SignerId>,
     /// Shell patterns of the names of volumes that it may back up. If there are none, it may back
@@ -65,8 +66,8 @@ pub fn matches_pattern(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), name.chars().collect());
     let (mut p, mut n) = (0, 0);
-    // If the characters after the last star do not match, continue here: the star then stands for
-    // one character more.
+    // If the characters after the last star do not match, try again from here: the star then stands
+    // for one more character.
     let mut retry = None;
     while n < name.len() {
         match pattern.get(p) {
@@ -128,7 +129,7 @@ mod tests {
             ("DB", "db"),
             ("", "a"),
             ("[ab]", "a"),
-            // Text with the same look is not the same name.
+            // Texts that only look the same are different names.
             ("caf\u{e9}", "cafe\u{301}"),
             ("cafe\u{301}", "caf\u{e9}"),
             ("caf?", "cafe\u{301}"),
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_of_many_stars_is_matched_in_short_time() {
+    fn matching_a_pattern_with_many_stars_is_fast() {
         let pattern = "*a".repeat(1000) + "*b";
         assert!(!matches_pattern(&pattern, &"a".repeat(10_000)));
     }

@@ -24,7 +24,7 @@ const ENCAPSULATION_LEN: usize = 1120;
 /// The key from which the keys of a pack's runs derive.
 #[derive(Clone, PartialEq, Eq)]
 pub enum PackKey {
-    /// A key of the project: of its data for chunks, of its trees for nodes.
+    /// A key of the project: the key of its data for chunks, or the key of its trees for nodes.
     Project,
     /// The key of the session with this encapsulation. Only a pack of chunks has it.
     Session(Arc<[u8; ENCAPSULATION_LEN]>),
@@ -101,7 +101,7 @@ impl Contents {
         self.runs.iter().flat_map(|run| &run.blobs)
     }
 
-    /// Returns the length of the encoded contents, up to the encapsulation.
+    /// Returns the length of the encoded contents without the encapsulation.
     fn encoded_len(&self) -> usize {
         let runs: usize = self.runs.iter().map(Run::encoded_len).sum();
         CONTENTS_HEAD_LEN + runs
@@ -202,9 +202,9 @@ impl Contents {
         }
     }
 
-    /// Reads contents. If they state that the pack has a session, calls `session`, which returns
-    /// its encapsulation from the bytes after the descriptors or from elsewhere. Returns whether
-    /// the pack has a session.
+    /// Reads contents. If they state that the pack has a session, calls `session` after the
+    /// descriptors. `session` returns the encapsulation, which it reads there or gets from
+    /// elsewhere. Also returns whether the pack has a session.
     fn read_with<'a>(
         reader: &mut Reader<'a>,
         session: impl FnOnce(&mut Reader<'a>) -> Result<Arc<[u8; ENCAPSULATION_LEN]>, FormatError>,
@@ -259,8 +259,8 @@ fn no_session<T>() -> Result<T, FormatError> {
     Err(FormatError::BadValue("session of a pack"))
 }
 
-/// The plaintext of a pack's sealed contents. Nothing in it counts before its signature is
-/// verified.
+/// The plaintext of a pack's sealed contents. A reader must not rely on any of it before it has
+/// verified the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignedContents<'a> {
     /// The bytes that are signed.

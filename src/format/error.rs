@@ -1,6 +1,6 @@
 //! The error of bytes that do not follow the format.
 
-/// Bytes do not follow the format. The caller adds the object that they came from.
+/// Bytes do not follow the format. The caller adds the name of the object that they came from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// The bytes end too early.
@@ -21,7 +21,7 @@ pub enum FormatError {
     /// A field that must be zero is not.
     #[error("a reserved field is not zero")]
     ReservedNotZero,
-    /// The checksum in the object is not that of its bytes.
+    /// The checksum in the object is not the checksum of its bytes.
     #[error("its checksum is wrong: the bytes were damaged")]
     BadChecksum,
     /// A field has a value that is not allowed.

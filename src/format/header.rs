@@ -92,8 +92,8 @@ impl Magic {
 
 /// A header whose magic is the expected one.
 ///
-/// Anyone who can write to the store can make a header. So its other fields count only once a seal,
-/// a MAC or a signature that covers the header was verified.
+/// Anyone who can write to the store can make a header. So a reader must not rely on the other
+/// fields before it has verified a seal, a MAC or a signature that covers the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header([u8; HEADER_LEN]);
 

@@ -4,7 +4,7 @@ use super::byte_string::ByteString;
 use super::error::FormatError;
 use super::json::to_json;
 
-/// Keys and values, in Ceph's order. Neither need be UTF-8.
+/// Keys and values, in Ceph's order. They need not be UTF-8.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageMetadata(pub Vec<(ByteString, ByteString)>);
 

@@ -11,7 +11,7 @@ use crate::base::{ObjectHash, SignerId};
 /// The minimum length of a pack's entry in a segment, in bytes: hash, random bytes, signer, number
 /// of the encapsulation, and contents.
 const PACK_LEN_MIN: usize = 32 + 16 + 32 + 4 + Contents::LEN_MIN;
-/// Stored in place of the number of an encapsulation if the pack has no session.
+/// This is stored instead of the number of an encapsulation if the pack has no session.
 const NO_SESSION: u32 = u32::MAX;
 
 /// A pack and its contents.

@@ -1,5 +1,5 @@
-//! Section 13 (Lease): leases. They name the processes that work on a project, and the objects that
-//! these rely on.
+//! Section 13 (Lease): leases. A lease names a process that works on a project, and the objects
+//! that the process relies on.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,8 +7,8 @@ use super::error::FormatError;
 use super::json::{check_ids, from_json_with_features, nullable, nullable_object, to_json};
 use crate::base::{BlobId, ObjectHash};
 
-/// Describes a process that works on a project. The process stores it again at intervals while it
-/// runs, so that its age shows whether the process still runs.
+/// Describes a process that works on a project. While the process runs, it stores its lease again
+/// at intervals. So the age of the lease shows whether the process still runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseBody {
     /// Features that a reader must know.
@@ -17,9 +17,9 @@ pub struct LeaseBody {
     pub requires: Vec<String>,
     /// `backup`, `forget`, `prune` or `read`; a later version may add others.
     pub work: String,
-    /// The seconds from the beginning of the work to the storing of this object.
+    /// The seconds from the beginning of the work until this object was stored.
     pub running_seconds: u64,
-    /// The store's time when the process read it last, in seconds since 1970.
+    /// The time of the store when the process last read this time, in seconds since 1970.
     #[serde(default)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_time: Option<u64>,
@@ -42,7 +42,7 @@ pub struct LeaseBody {
     /// The name of the host.
     #[serde(default)]
     pub host: Option<String>,
-    /// The process, so that others on the same machine can see that it has ended.
+    /// The process, so that other processes on the same machine can see that it has ended.
     #[serde(default, deserialize_with = "nullable_object")]
     pub process: Option<ProcessId>,
     /// Program and version.
@@ -59,15 +59,17 @@ pub struct ProcessId {
     pub namespace: String,
     /// The process number.
     pub pid: u32,
-    /// Its start, in clock ticks since the machine started (`/proc/PID/stat`, field 22).
+    /// The time at which the process started, in clock ticks since the machine started
+    /// (`/proc/PID/stat`, field 22).
     pub started: u64,
 }
 
 impl LeaseBody {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
-    /// A body has room for this number of packs and this number of top nodes. Instead, it has room
-    /// for this number of records to remove and this number of records to keep.
+    /// A body has room for this number of packs together with this number of top nodes. Without
+    /// these, it has room for this number of records to remove together with this number of records
+    /// to keep.
     pub const IDS_MAX: usize = 100_000;
 
     /// Returns the body, to be compressed and sealed.

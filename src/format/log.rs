@@ -1,6 +1,6 @@
 //! Section 12 (Log): entries of the log. They state which objects were added and which were removed
-//! on purpose. The hashes are not encrypted, so that someone without a key can verify a store or
-//! make a copy. All other details are sealed.
+//! on purpose. Kinds and hashes of objects, numbers and times are not encrypted, so that someone
+//! without a key can verify a store or make a copy. All other details are sealed.
 
 use std::collections::HashSet;
 
@@ -62,7 +62,7 @@ impl LogKind {
 pub struct LogItem {
     /// The kind of the object.
     pub kind: LogKind,
-    /// The hash that it is named by.
+    /// The hash that names the object.
     pub hash: ObjectHash,
 }
 
@@ -101,7 +101,7 @@ pub struct LogDetails {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub removed_records: Vec<RemovedRecord>,
-    /// Signers that no longer count.
+    /// Signers that were revoked.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub revoked: Vec<Revoked>,
@@ -141,10 +141,10 @@ impl RemovedRecord {
     /// The maximum number of names in each of its lists. Without it, a write key could name any
     /// number of records, and the log would keep all of these names forever.
     pub const NAMES_MAX: usize = 1000;
-    /// The greatest length of the name of its volume, in bytes.
+    /// The maximum length of the name of its volume, in bytes.
     pub const VOLUME_MAX: usize = 4096;
 
-    /// The records that it names as heads, and as those that it followed.
+    /// Returns the records that the removed record named as heads, and those that it followed.
     pub fn names(&self) -> impl Iterator<Item = &ObjectHash> {
         self.heads.iter().chain(&self.follows)
     }
@@ -160,20 +160,22 @@ impl RemovedRecord {
     }
 }
 
-/// A signer that no longer counts.
+/// A signer that was revoked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revoked {
     /// The hash of the certificate that names it.
     pub certificate: ObjectHash,
-    /// The signer. Other certificates that name it do not count, either.
+    /// The signer. All certificates that name it are revoked.
     pub signer: SignerId,
-    /// Records of the signer that still count, together with all records that they follow.
+    /// Records of the signer that still count. All records of the signer that these reach through
+    /// `follows` and `heads` count, too.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accepted: Vec<ObjectHash>,
 }
 
-/// An entry as it is stored. Nothing in it counts before the signature is verified.
+/// An entry as it is stored. A reader must not rely on any of it before it has verified the
+/// signature.
 #[derive(Debug)]
 pub struct StoredEntry<'a> {
     /// The header.
@@ -191,20 +193,20 @@ pub struct OpenedEntry<'a> {
     pub project: ProjectId,
     /// The plain part.
     pub entry: LogEntry,
-    /// All bytes before the nonce: their hash is associated data of the sealed part.
+    /// All bytes before the nonce. The associated data of the sealed part includes their hash.
     pub plain: &'a [u8],
     /// The nonce of the sealed part, and the sealed part.
     pub sealed: Option<([u8; NONCE_LEN], &'a [u8])>,
 }
 
 impl LogEntry {
-    /// The greatest length of an entry, in bytes.
+    /// The maximum length of an entry, in bytes.
     pub const LEN_MAX: usize = 64 << 20;
-    /// The number of objects that certainly fit into an entry, next to the largest sealed part.
+    /// A number of objects that certainly fit into an entry, even with the largest sealed part.
     pub const ITEMS_MAX: usize = 900_000;
 
-    /// Returns the bytes before the nonce. The sealed part will have `sealed_len` bytes, with its
-    /// nonce; zero if there is none.
+    /// Returns the bytes before the nonce. `sealed_len` is the number of bytes that the nonce and
+    /// the sealed part will have together, or 0 if there is no sealed part.
     #[must_use]
     pub fn encode(&self, project: ProjectId, sealed_len: usize) -> Vec<u8> {
         let items = self.added.len() + self.removed.len();
@@ -332,7 +334,7 @@ fn ascending<T: Ord>(
 }
 
 impl LogDetails {
-    /// The greatest length of the encoded details, in bytes.
+    /// The maximum length of the encoded details, in bytes.
     pub const BODY_MAX: usize = 32 << 20;
 
     /// Returns the body, to be compressed and sealed.

@@ -1,5 +1,5 @@
-//! Section 14 (Mark): marks. Packs and index segments that will be deleted when their grace period
-//! ends.
+//! Section 14 (Mark): marks. A mark names packs and index segments that will be deleted when their
+//! grace period ends.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ pub struct MarkBody {
     /// Index segments that newer ones replace.
     #[serde(default, deserialize_with = "nullable")]
     pub segments: Vec<String>,
-    /// Records that use none of these packs: all records that existed before the decision.
+    /// All records that existed before the decision. None of them uses these packs.
     #[serde(default, deserialize_with = "nullable")]
     pub records: Vec<String>,
     /// The time of the decision.

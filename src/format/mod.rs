@@ -1,8 +1,8 @@
 //! Encoders and decoders of all objects in a repository, and of the diff streams and extent lists
-//! of Ceph. Decoders accept any bytes: they use bounded memory and never panic. No key is needed
-//! here.
+//! of Ceph. Decoders may be given any bytes: they use bounded memory and never panic. Nothing here
+//! needs a key.
 //!
-//! `docs/format.md` specifies the repository; the section numbers in this folder are those of that
+//! `docs/format.md` specifies the repository. The comments in this folder name the sections of that
 //! page.
 
 mod audit;

@@ -30,11 +30,12 @@ pub enum Node {
 pub struct Children {
     /// 0 for a leaf, whose children are chunks.
     pub level: u8,
-    /// The ids, as many as a full node has; at least one is present.
+    /// The ids of the children. There are as many elements as a full node has children, and at
+    /// least one of them is an id.
     pub ids: Vec<Option<BlobId>>,
 }
 
-/// A node of a stream: consecutive chunks, or nodes below.
+/// A node of a stream. It names consecutive chunks, or nodes of the level below.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamEntries {
     /// 0 for a leaf, whose entries are chunks.
@@ -48,7 +49,7 @@ impl StreamEntries {
     pub const MAX: usize = 256;
 }
 
-/// A chunk of a stream, or a node below, in a node.
+/// An entry of a node of a stream: a chunk, or a node of the level below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamEntry {
     /// The number of bytes of the stream that it covers.

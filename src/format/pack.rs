@@ -7,7 +7,7 @@ use crate::base::{BlobId, TAG_LEN};
 
 /// The maximum length of a pack, in bytes.
 pub const PACK_SIZE_MAX: u64 = 256 << 20;
-/// The maximum number of blobs in a pack, and of runs.
+/// The maximum number of blobs in a pack, which is also the maximum number of runs.
 pub(super) const PACK_BLOBS_MAX: usize = 1 << 20;
 /// The maximum number of blobs in a run.
 pub const RUN_BLOBS_MAX: usize = 1024;
@@ -107,7 +107,7 @@ impl Run {
         self.blobs.iter().map(|blob| blob.plain_len as usize).sum()
     }
 
-    /// Returns the stored bytes that belong to `plain` of its plain bytes.
+    /// Returns the share of the run's stored bytes that belongs to `plain` of its plain bytes.
     #[must_use]
     pub fn share(&self, plain: u64) -> u64 {
         let all = self.plain_len() as u64;

@@ -9,18 +9,18 @@ use crate::base::SignerId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectObject {
     /// The header. The associated data of the sealed secret is the project's id, followed by the
-    /// header. The signature covers the header, too. The header is checked only once the signature
-    /// was verified.
+    /// header. The signature covers the header, too. A reader checks the header after it has
+    /// verified the signature.
     pub header: Header,
     /// The nonce of the secret.
     pub nonce: [u8; 24],
     /// The project's secret, sealed for the repository.
     pub sealed_secret: [u8; 48],
-    /// The public key that signs for full keys.
+    /// The public key of the project. Full keys sign with its private key.
     pub authority: SignerId,
     /// The public key with which write keys seal data.
     pub data_key: Box<[u8; DATA_KEY_LEN]>,
-    /// The signature of all fields before it, by `authority`.
+    /// The signature by `authority`. It covers all fields before it.
     pub signature: [u8; 64],
 }
 

@@ -38,11 +38,12 @@ pub struct BackupRecord {
     /// as seen before the source was read. They decide which backup is newer.
     #[serde(default, deserialize_with = "nullable")]
     pub follows: Vec<ObjectHash>,
-    /// The record that this one replaces in the order of backups. Only a full signer may replace a
-    /// record. It repeats the `follows` and the `time` of the replaced record.
+    /// The record that this record replaces in the order of backups. Only a full signer may sign a
+    /// record with this member. Such a record repeats `follows` and `time` of the replaced record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<ObjectHash>,
-    /// The heads when this one was made: the records that no other record named as a head.
+    /// The heads when this record was made. A head is a record that no other record names as a
+    /// head.
     #[serde(default, deserialize_with = "nullable")]
     pub heads: Vec<ObjectHash>,
     /// The marks that existed when this record was made. The backup uses none of their packs.
@@ -100,7 +101,7 @@ impl TryFrom<String> for ContentKind {
     }
 }
 
-/// The content of a backup: its size, and the top of its tree.
+/// The content of a backup: its kind, its size, and the top of its tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     /// How it is cut into chunks.
@@ -109,7 +110,7 @@ pub struct Content {
     pub size: u64,
     /// The size of chunks in bytes; 0 for a stream.
     pub chunk_size: u32,
-    /// The top node; none if the size is 0, and for an image of zeros.
+    /// The top node. None if the size is 0, or if the content is an image of zeros.
     #[serde(deserialize_with = "Option::deserialize")]
     pub top: Option<BlobId>,
     /// A MAC over the content's description: equal roots mean equal bytes.
@@ -123,7 +124,7 @@ pub struct Attachment {
     pub name: String,
     /// The size in bytes.
     pub size: u64,
-    /// The top node of its tree; none exactly if the size is 0.
+    /// The top node of its tree; none if and only if the size is 0.
     #[serde(deserialize_with = "Option::deserialize")]
     pub top: Option<BlobId>,
     /// The root of a stream with this size and top.
@@ -186,11 +187,12 @@ pub struct SourceInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(deserialize_with = "nullable_object")]
     pub rbd: Option<RbdIdentity>,
-    /// The same in all backups whose sources show one point in time.
+    /// The name of a group. Backups whose sources show the same point in time have the same name
+    /// here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// `quiesced` if the programs that use the source had written everything to it, or `crash` if
-    /// it is as after a power cut.
+    /// `quiesced` if the programs that use the source had written everything to it. `crash` if the
+    /// source is in the state in which a power cut would have left it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistency: Option<String>,
 }
@@ -232,7 +234,8 @@ impl SourceInfo {
 }
 
 /// Identifies an RBD image, and the snapshot that was read. Cluster, pool id, namespace and image
-/// id never change, and are never used again for another image. Names can change.
+/// id of an image never change. Together, they are never used again for another image. The names of
+/// the pool and of the image can change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RbdIdentity {
     /// The `fsid` of the cluster.
@@ -242,7 +245,7 @@ pub struct RbdIdentity {
     /// The name of the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<ByteString>,
-    /// The namespace; none for the pool's default one.
+    /// The namespace; none for the default namespace of the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<ByteString>,
     /// The id of the image.
@@ -256,7 +259,7 @@ pub struct RbdIdentity {
 }
 
 impl RbdIdentity {
-    /// Whether both are of the same image, whatever its name and snapshot.
+    /// Whether both identify the same image, even if names and snapshots differ.
     #[must_use]
     pub fn same_image(&self, other: &Self) -> bool {
         let key = |of: &Self| {
@@ -270,7 +273,7 @@ impl RbdIdentity {
         key(self) == key(other)
     }
 
-    /// Whether both images have the same name, in pools and namespaces of the same names.
+    /// Whether the images have the same name, and are in pools and namespaces with the same names.
     #[must_use]
     pub fn same_name(&self, other: &Self) -> bool {
         (&self.pool, &self.namespace, &self.image) == (&other.pool, &other.namespace, &other.image)
@@ -278,7 +281,7 @@ impl RbdIdentity {
 }
 
 /// The properties of an RBD image, as `rbd info` or `rbd export --export-format 2` describes them.
-/// That stream does not contain defaults of the cluster.
+/// The stream of the latter does not contain defaults of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RbdImage {
     /// The binary logarithm of the size of objects, in bytes.
@@ -293,7 +296,7 @@ pub struct RbdImage {
     /// The number of objects in a stripe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stripe_count: Option<u64>,
-    /// The pool that holds the image's data, if it is another one than the image's.
+    /// The pool that holds the image's data, if this is not the pool of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_pool: Option<ByteString>,
 }
@@ -341,14 +344,14 @@ impl BackupRecord {
         Ok(record)
     }
 
-    /// Returns all contents of the backup, each with a tree of its own: the volume's, then the
-    /// attachments.
+    /// Returns all contents of the backup: first the content of the volume, then the attachments.
+    /// Each of them has its own tree.
     pub fn contents(&self) -> impl Iterator<Item = Content> {
         let attachments = self.attachments.iter().map(Attachment::as_content);
         std::iter::once(self.content.clone()).chain(attachments)
     }
 
-    /// The records that it names as heads, as those that it follows, and as its base.
+    /// Returns the records that this record names: its heads, those that it follows, and its base.
     pub fn names(&self) -> impl Iterator<Item = &ObjectHash> {
         self.heads.iter().chain(&self.follows).chain(&self.base)
     }
@@ -368,7 +371,7 @@ impl BackupRecord {
 }
 
 impl Content {
-    /// The maximum size in bytes: rounding it up to whole leaves does not overflow.
+    /// The maximum size in bytes. Rounding it up to whole leaves does not overflow.
     pub const SIZE_MAX: u64 = u64::MAX - LEAF_SIZE + 1;
 
     fn check(&self) -> Result<(), FormatError> {
@@ -385,7 +388,7 @@ impl Content {
         }
         let fits = match (self.size, self.kind) {
             (0, _) => self.top.is_none(),
-            // A stream of zeros has a tree too, since a stream lists its zeros.
+            // A stream of zeros also has a tree, since the tree of a stream lists runs of zeros.
             (_, ContentKind::Stream) => self.top.is_some(),
             (_, ContentKind::Image) => true,
         };

@@ -141,7 +141,7 @@ fn changes_of_a_live_image_are_backed_up_through_random_writes_and_resizes() {
     assert!(same.0["bytes_read"].as_u64() < Some(1000), "{}", same.0);
     // Everything is read again, and nothing is stored twice.
     let full = live.backs_up("live-random/img", &["--full"]);
-    read_everything(&full, "as asked for");
+    read_everything(&full, "you asked for it");
     assert_eq!(
         (&full.0["bytes_changed"], &full.0["bytes_new"]),
         (&0.into(), &0.into())

@@ -99,7 +99,7 @@ fn forget_prints_a_table_of_kept_backups_with_reasons() {
          {}  2025-11-20 11:00:00\n\
          \n\
          web1: 1 backup kept and not counted: {}\n\
-         The time or the content of these is not to be relied on. To remove one, run \
+         Do not rely on the time or the content of these backups. To remove one, run \
          “cuttlebone forget ID”.\n\
          \n\
          dry run: would remove 3 backups; a prune would then free about 0 B\n",

@@ -289,7 +289,7 @@ fn a_damaged_copy_of_the_repository_file_is_healed_by_the_other_copy() {
     let file = world.repository().join("cuttlebone");
     damage(&file);
     let error = world.fails(&["check"], 21);
-    assert_error(&error, &["0 backups affected", "Copy the good"]);
+    assert_error(&error, &["0 backups affected", "copy NAME.copy over it"]);
     assert!(!error.contains("prune"), "{error}");
     fs::remove_file(&file).unwrap();
     fs::copy(world.repository().join("cuttlebone.copy"), &file).unwrap();

@@ -91,11 +91,11 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
 fn statement_fault(fault: StatementFault) -> &'static str {
     match fault {
         StatementFault::NoProject => {
-            "its project does not exist: the repository was replaced, or it is another one"
+            "its project does not exist: the repository was replaced, or this is another one"
         }
-        StatementFault::Unreadable => "the project object is damaged, so it cannot be compared",
+        StatementFault::Unreadable => "it cannot be compared: the project object is damaged",
         StatementFault::OtherKey => {
-            "another key signs the log: the project was replaced, or it is another one"
+            "another key signs the log: the project was replaced, or this is another one"
         }
         StatementFault::NoEntry => {
             "the log does not have its entry: the repository was replaced by an older state"
@@ -142,7 +142,7 @@ pub(crate) fn hole_extents(holes: &[Range<u64>]) -> Vec<Extent> {
     holes.iter().map(extent).collect()
 }
 
-/// Describes which parts of a content of `size` bytes, and which attachments, cannot be restored.
+/// Describes what cannot be restored: parts of a content of `size` bytes, and attachments.
 pub(crate) fn lost_parts(holes: &[Range<u64>], size: u64, attachments: &[String]) -> String {
     const SHOWN: usize = 8;
     let shown: Vec<_> = holes.iter().take(SHOWN).map(range).collect();
@@ -167,7 +167,7 @@ fn range(hole: &Range<u64>) -> String {
     format!("{} to {}", exact_size(hole.start), exact_size(hole.end))
 }
 
-/// Formats a number of bytes in the largest unit that does not round it.
+/// Formats a number of bytes in the largest unit in which the number is exact.
 fn exact_size(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let fits = |(_, shift): &(&str, u32)| bytes > 0 && bytes.trailing_zeros() >= *shift;

@@ -9,7 +9,7 @@ use crate::app::message::{ForgetSummary, ForgetVolume, KeptBackup, RemovedBackup
 use crate::app::table::{Column, table};
 use crate::base::ByteSize;
 
-/// Returns a table for each volume of the backups to keep, and one of those to remove.
+/// Returns for each volume a table of the backups to keep, and a table of the backups to remove.
 pub(crate) fn forget_plan(
     volumes: &[ForgetVolume],
     zone: &TimeZone,
@@ -48,7 +48,7 @@ pub(crate) fn forget_plan(
             let _ = write!(
                 text,
                 "{name}: {backups} kept and not counted: {ids}\n\
-                 The time or the content of these is not to be relied on. To remove one, run \
+                 Do not rely on the time or the content of these backups. To remove one, run \
                  “cuttlebone forget ID”.\n\n"
             );
         }
@@ -57,7 +57,7 @@ pub(crate) fn forget_plan(
             let _ = write!(
                 text,
                 "{name}: {} lines of backups that do not follow each other, the newest: {ids}\n\
-                 The rules apply to each line apart, until the next backup joins them.\n\n",
+                 The rules apply to each line separately, until a backup joins the lines.\n\n",
                 volume.newest.len()
             );
         }
@@ -70,7 +70,7 @@ fn short_ids(ids: &[String]) -> String {
     ids.join(", ")
 }
 
-/// The columns for reasons: together with the other columns they make 80.
+/// The width of the column with the reasons. With the other columns, the table is 80 columns wide.
 const REASONS_WIDTH: usize = 49;
 
 fn kept(backups: &[KeptBackup], zone: &TimeZone) -> Vec<Vec<String>> {

@@ -15,8 +15,8 @@ pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
             format!("the snapshot {image}@{snapshot} is no longer needed, but stays: {problem}")
         }
         ImageEvent::SnapshotVanished { snapshot } => format!(
-            "the new snapshot {image}@{snapshot} has vanished: leaving the older ones alone. The \
-             backup is complete, but the next one may read all data"
+            "the new snapshot {image}@{snapshot} has vanished, so the older snapshots stay. This \
+             backup is complete, but the next backup may read all data"
         ),
         ImageEvent::NoMetadata { problem } => {
             format!("the metadata of {image} is not in the backup: {problem}")
@@ -25,7 +25,7 @@ pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
             format!("{image} is restored, but not all of its metadata: {problem}")
         }
         ImageEvent::Continues { volume } => {
-            format!("{image} has earlier backups in volume “{volume}”, and continues there")
+            format!("{image} has earlier backups in volume “{volume}”: the new backup joins them")
         }
     }
 }
@@ -33,7 +33,7 @@ pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
 fn full_read(why: &FullRead) -> String {
     match why {
         FullRead::First => "this is its first backup".to_owned(),
-        FullRead::Asked => "as asked for".to_owned(),
+        FullRead::Asked => "you asked for it".to_owned(),
         FullRead::WriteKey => {
             "a key with the role “write” cannot merge changes with stored data".to_owned()
         }

@@ -8,8 +8,8 @@ use crate::app::message::{FindingKind, Message};
 use super::detail::detail;
 use super::{diff, forget, head, prune, status, summary};
 
-/// Returns a sentence about the work that a command has done, for an error if its message cannot be
-/// written.
+/// Returns a sentence that says what a command has done. If the message of the command cannot be
+/// written, the error contains this sentence.
 pub(crate) fn done(message: &Message) -> Option<String> {
     let done = match message {
         Message::Init(_) => "the repository was created".to_owned(),
@@ -36,7 +36,7 @@ pub(crate) fn done(message: &Message) -> Option<String> {
     Some(done)
 }
 
-/// Returns the text of a message, with each line ended. Times are shown in `zone`.
+/// Returns the text of a message. Each line has a line feed at its end. Times are shown in `zone`.
 pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
     match message {
         Message::Status(status) => status::status(status) + "\n",

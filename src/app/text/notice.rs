@@ -37,7 +37,8 @@ pub(crate) fn notice(notice: &Notice) -> String {
             format!("key {} cannot be tried: {problem}", short_id(&key))
         }
         Notice::KeySlotsIgnored { directory, files } => format!(
-            "ignoring {} in {directory}: unusable, or more than the 64 key slots that are tried",
+            "ignoring {} in {directory}: each is unusable, or not among the 64 key slots that are \
+             tried",
             count(*files, "more file")
         ),
         Notice::SettingsDamaged { problem } => format!("{problem}; ignoring these settings"),
@@ -55,8 +56,8 @@ pub(crate) fn notice(notice: &Notice) -> String {
             if *packs == 1 { "is" } else { "are" }
         ),
         Notice::PacksMissing { packs } => format!(
-            "{} that the index names {} missing or too short: storing the data again that this \
-             backup needs; “cuttlebone check” shows which backups are damaged",
+            "{} that the index names {} missing or too short: storing all data that this backup \
+             needs from there again; “cuttlebone check” shows which backups are damaged",
             count(*packs, "pack"),
             if *packs == 1 { "is" } else { "are" }
         ),
@@ -68,8 +69,8 @@ pub(crate) fn notice(notice: &Notice) -> String {
             format!("no backup was made by host “{host}”; {known}")
         }
         Notice::SeenBefore { repository, time } => format!(
-            "this host saw another repository there ({repository}, on {time}). If its disk is not \
-             mounted now, delete the new repository"
+            "this host saw another repository there ({repository}, on {time}). If the disk of that \
+             repository is not mounted now, delete the new repository"
         ),
         Notice::TargetLarger { target, bytes, cut } => {
             let what = if *cut {
@@ -80,8 +81,8 @@ pub(crate) fn notice(notice: &Notice) -> String {
             format!("{target} is larger than the backup: its last {bytes} bytes {what}")
         }
         Notice::PacksDamaged { packs } => format!(
-            "parts of {} are damaged: storing the data again that this backup needs; “cuttlebone \
-             check --read-data” shows which backups are damaged",
+            "parts of {} are damaged: storing all data that this backup needs from there again; \
+             “cuttlebone check --read-data” shows which backups are damaged",
             count(*packs, "pack")
         ),
         Notice::RecordMissing { record } => format!(
@@ -89,8 +90,8 @@ pub(crate) fn notice(notice: &Notice) -> String {
              shows details"
         ),
         Notice::NoRestoreMark { problem } => format!(
-            "could not store a mark that the restore has begun ({problem}): if it is interrupted, \
-            no later command will report it"
+            "could not store the mark of a running restore ({problem}): if the restore is \
+            interrupted, no later command will report this"
         ),
         Notice::SourceInUse { device, user } => format!(
             "{device} may change while it is read, since {user}: the backup may be a mixture of \
@@ -110,14 +111,14 @@ pub(crate) fn notice(notice: &Notice) -> String {
              image"
         ),
         Notice::HeadOfImage => "the last diff of the stream is of the image itself, not of a \
-            snapshot: if the image was in use, this backup is of no single point in time"
+            snapshot: if the image was in use, this backup may mix data of several points in time"
             .to_owned(),
         Notice::ReadWithoutLease { problem } => format!(
             "reading without a lease, since the repository cannot be written ({problem}): do not \
-            run “prune --grace 0” on it until this has ended"
+            run “prune --grace 0” on the repository until this command has ended"
         ),
-        Notice::ConcurrentPrune => "a prune is running at the same time: storing the data again \
-            that it marked and this backup needs"
+        Notice::ConcurrentPrune => "a prune is running at the same time: storing again the data \
+            that this backup needs and that the prune marked"
             .to_owned(),
         Notice::LabelsKept { backup } => {
             format!("backup {backup} exists already and keeps its own labels")
@@ -130,8 +131,8 @@ pub(crate) fn notice(notice: &Notice) -> String {
             count(*backups as u64, "backup")
         ),
         Notice::MemoryDamaged { path, problem } => format!(
-            "could not read what this host saw of the repository, in {} ({problem}): a new file \
-             replaces it, so that this host does not notice earlier losses",
+            "could not read {}, which lists what this host saw of the repository ({problem}): a \
+             new file replaces it, so this host will not notice earlier losses",
             path.display()
         ),
         Notice::MemoryUnusable { path, problem } => memory_unusable(path, problem),
@@ -162,7 +163,7 @@ fn several_newest(volume: &str, newest: &[ObjectHash]) -> String {
 fn named_by_write_keys(records: u64, first: &ObjectHash) -> String {
     format!(
         "only backups of write keys name {} that cannot be found ({first}): deleted soon after \
-         creation, or invented by someone with a stolen key",
+         creation, or names that someone with a stolen key invented",
         count(records, "backup")
     )
 }
@@ -195,8 +196,8 @@ fn withdrawn(backup: &ObjectHash) -> String {
 
 fn forgotten(backup: &ObjectHash) -> String {
     format!(
-        "backup {} was forgotten and is there all the same: the “forget” was interrupted, or \
-         someone put the backup back",
+        "backup {} was forgotten, but still exists: the “forget” was interrupted, or someone put \
+         the backup back",
         short_id(&backup.to_string())
     )
 }

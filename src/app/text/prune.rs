@@ -160,7 +160,7 @@ fn freed(summary: &PruneSummary, grace: &str) -> String {
         (0, 0) => String::new(),
         (now, 0) => format!("  space: {} free now\n", ByteSize(now)),
         (now, later) => format!(
-            "  space: {} free now, {} more with the first prune in {grace}\n",
+            "  space: {} free now, {} more with the first prune after {grace}\n",
             ByteSize(now),
             ByteSize(later)
         ),

@@ -239,7 +239,8 @@ pub(super) fn key_change(change: &KeyChange) -> String {
     }
 }
 
-/// Returns a line for each volume of a revoked key, and when the backups that were not accepted go.
+/// Returns a line for each volume of a revoked key. If backups were not accepted, adds a line that
+/// says when they are removed.
 fn revoked(volumes: &[RevokedVolume]) -> String {
     let mut text = String::new();
     let mut dropped = 0;

@@ -25,8 +25,8 @@ const RBD: &[u8] = b"rbd:";
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag")]
 pub(super) struct BackupArgs {
     /// An image file, a block device, “-” for standard input, or an image of a Ceph cluster:
-    /// rbd:POOL/[NAMESPACE/]IMAGE[@SNAPSHOT]. In POOL and IMAGE, “*” and “?” match several. Each
-    /// source becomes a backup of its own
+    /// rbd:POOL/[NAMESPACE/]IMAGE[@SNAPSHOT]. POOL and IMAGE may be patterns with “*” and “?”, for
+    /// several images. Each source becomes a backup of its own
     #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath)]
     #[arg(required_unless_present_any = ["diff", "command"])]
     sources: Vec<OsString>,
@@ -40,13 +40,13 @@ pub(super) struct BackupArgs {
     #[arg(conflicts_with_all = ["sources", "diff", "extents"], requires = "volume")]
     command: Option<OsString>,
     /// Read only the extents in FILE, the output of “rbd diff --from-snap SNAP” as JSON, XML or
-    /// plain text; “-” for standard input. Give SNAP with --from-snapshot, or a backup of it with
-    /// --base
+    /// plain text; “-” for standard input. Give SNAP with --from-snapshot, or give a backup of SNAP
+    /// with --base
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     #[arg(conflicts_with_all = ["diff", "reread"], requires = "volume", group = "changes")]
     extents: Option<OsString>,
-    /// The extents list what changed since this snapshot, and the newest backup of the volume is of
-    /// it
+    /// The extents list what changed since this snapshot. The newest backup of the volume, or the
+    /// one given with --base, must be a backup of this snapshot
     #[arg(long, value_name = "SNAPSHOT", requires = "extents")]
     from_snapshot: Option<OsString>,
     /// The extents are all data of the image, as “rbd diff” without --from-snap lists them
@@ -101,14 +101,14 @@ pub(super) struct BackupArgs {
     /// in 16 runs), or “off”
     #[arg(long, value_name = "WHAT", default_value = "sample", value_parser = verify_writes)]
     verify_writes: VerifyWrites,
-    /// Do not read a file whose times are those of the last backup, whatever its file system
+    /// Do not read a file if its times have not changed since the last backup, on any file system
     #[arg(long, conflicts_with_all = ["reread", "diff", "extents", "command"])]
     trust_times: bool,
     /// Read everything, even if the source has not changed, and store again any data that the
     /// repository has lost
     #[arg(long)]
     reread: bool,
-    /// Back up a file or device although a restore to it was interrupted
+    /// Back up a file or device even if a restore to it was interrupted
     #[arg(long)]
     allow_interrupted_restore: bool,
     /// Keep this many snapshots of cuttlebone on each rbd: image [default: 1]
@@ -129,7 +129,8 @@ pub(super) struct BackupArgs {
 }
 
 impl BackupArgs {
-    /// Refuses options that do not apply to several sources, or to images in a cluster.
+    /// Refuses options that do not apply to the given sources: to several sources, to images in a
+    /// cluster, or to other sources.
     fn check_images(&self) -> Result<(), Failure> {
         let images = || {
             self.sources
@@ -297,7 +298,7 @@ fn listed(
     })
 }
 
-/// Returns the last part of a path, the default name of the volume.
+/// Returns the last part of a path, which is the default name of the volume.
 fn file_name(path: &Path) -> Result<String, Failure> {
     path.file_name()
         .and_then(OsStr::to_str)

@@ -22,11 +22,11 @@ pub(super) struct CephArgs {
     /// File with the key of the Ceph user
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = CEPH)]
     keyring: Option<OsString>,
-    /// The program “rbd”, possibly with first arguments
+    /// Command that runs “rbd”; it may include arguments
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     #[arg(help_heading = CEPH)]
     rbd_command: Option<OsString>,
-    /// The program “ceph”, which tells the id of the cluster and the numbers of pools
+    /// Command that runs “ceph”, which gives the id of the cluster and the numbers of pools
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     #[arg(help_heading = CEPH)]
     ceph_command: Option<OsString>,

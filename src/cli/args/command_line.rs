@@ -100,7 +100,7 @@ pub(super) enum Top {
     #[command(flatten)]
     Direct(Command),
 
-    /// All commands again: “cuttlebone repo list” is the same as “cuttlebone list”
+    /// Run any other command: “cuttlebone repo list” is the same as “cuttlebone list”
     #[command(arg_required_else_help = true)]
     #[command(after_help = "Example:\n  cuttlebone repo list")]
     Repo {
@@ -220,8 +220,8 @@ Examples:
 
     /// Check the repository for damage
     ///
-    /// Verifies that every backup is complete and, with --read-data, that all of its data can be
-    /// decrypted. The exit code is 21 if there is damage, and 23 if history has vanished.
+    /// Verifies that every backup is complete. With --read-data, also verifies that all of the data
+    /// can be decrypted. The exit code is 21 if there is damage, and 23 if history has vanished.
     #[command(after_help = "\
 Examples:
   cuttlebone check --read-data
@@ -245,12 +245,13 @@ Examples:
         keyless: bool,
         /// Compare the repository with this statement of “cuttlebone head”
         ///
-        /// Either the line that begins with CUTTLEBONE:HEAD, or the name of a file that holds it.
+        /// Give the line that begins with CUTTLEBONE:HEAD, or the name of a file that holds this
+        /// line.
         #[arg(long, value_name = "TEXT|FILE", requires = "keyless")]
         statement: Option<String>,
     },
 
-    /// Print the state of the history of the repository, to be kept on paper
+    /// Print a statement about the history of the repository, for you to keep on paper
     ///
     /// Adds all new objects to the signed log of the project, and prints the number and the hash of
     /// the newest entry. Keep the paper where no intruder can reach it: if the log ever lacks this
@@ -267,9 +268,9 @@ Examples:
 
     /// Change the labels of backups
     ///
-    /// A new record replaces the old one. So the id of the backup changes. Its content, time and
-    /// place in the history stay the same. With “protected=yes”, “forget” does not remove the
-    /// backup.
+    /// A new record replaces the old one, so the id of the backup changes. The content, the time
+    /// and the place in the history stay the same. With “protected=yes”, “forget” does not remove
+    /// the backup.
     #[command(after_help = "\
 Examples:
   cuttlebone label web1-root~1 protected=yes why='before the upgrade'
@@ -284,7 +285,7 @@ Examples:
   cuttlebone stats
   cuttlebone stats web1-root")]
     Stats {
-        /// Show the space that this volume uses, alone and shared with others
+        /// Show the space that only this volume uses, and the space that it shares with others
         volume: Option<String>,
     },
 

@@ -17,14 +17,14 @@ pub(super) struct ForgetArgs {
     /// Only forget backups of this volume; can be repeated
     #[arg(long = "volume", value_name = "NAME", conflicts_with = "backups")]
     volumes: Vec<String>,
-    /// Only forget backups with this label, without VALUE with any value. Others stay and do not
-    /// count. Can be repeated: a backup must have all labels
+    /// Only forget backups with this label; if VALUE is left out, with any value. Other backups
+    /// stay, and the rules do not count them. Can be repeated: a backup must have all of the labels
     #[arg(long = "label", value_name = "KEY[=VALUE]", conflicts_with = "backups")]
     labels: Vec<LabelMatch>,
     /// Show which backups would be kept and removed, and why, but remove nothing
     #[arg(long)]
     dry_run: bool,
-    /// Let days start in UTC instead of the local time zone
+    /// Begin days, weeks, months and years in UTC instead of the local time zone
     #[arg(long, conflicts_with = "backups")]
     utc: bool,
     /// Remove a BACKUP even if it is protected
@@ -132,14 +132,14 @@ struct KeepArgs {
     /// Keep the newest backup of each year within SPAN
     #[arg(long, value_name = "SPAN")]
     keep_within_yearly: Option<Span>,
-    /// Keep all backups with this label, without VALUE with any value. Can be repeated
+    /// Keep all backups with this label; if VALUE is left out, with any value. Can be repeated
     #[arg(long = "keep-label", value_name = "KEY[=VALUE]")]
     keep_labels: Vec<LabelMatch>,
 }
 
 impl KeepArgs {
-    /// Returns the policy, with its rules in the order of reasons: counts, spans, labels. Also
-    /// returns whether there is any rule, even one that keeps nothing.
+    /// Returns the policy. Its rules are in the order in which reasons are shown: counts, spans,
+    /// labels. Also returns whether the user gave any rule, even one that keeps nothing.
     fn into_policy(self) -> (Policy, bool) {
         let last = [
             (Period::Each, self.keep_last),

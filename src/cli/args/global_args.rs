@@ -16,8 +16,8 @@ use crate::cli::display::{DisplaySettings, Verbosity};
 
 const GLOBAL: &str = "Global options (environment: see “cuttlebone --help”)";
 
-/// The options that every command accepts. clap does not read the environment, so that help never
-/// shows a secret.
+/// The options that every command accepts. This program reads the environment itself: if clap did,
+/// the help could show a secret.
 #[derive(Debug, Args)]
 pub(super) struct GlobalArgs {
     /// Repository: a directory, or sftp:[USER@]HOST:PATH

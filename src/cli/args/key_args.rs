@@ -66,13 +66,13 @@ Examples:
     Revoke {
         /// The id of the key, or its beginning
         id: String,
-        /// This backup still counts, and those that came before it
+        /// This backup and those that came before it still count
         #[arg(long, value_name = "BACKUP")]
         accept: Vec<String>,
         /// All backups of the key still count
         #[arg(long, conflicts_with = "accept")]
         accept_all: bool,
-        /// None of its backups counts any longer
+        /// No backup of the key counts any longer
         #[arg(long, conflicts_with_all = ["accept", "accept_all"])]
         accept_none: bool,
     },

@@ -10,8 +10,8 @@ use super::backup_args::label;
 
 #[derive(Debug, Args)]
 pub(super) struct LabelArgs {
-    /// Backups, each an id or its beginning, VOLUME, VOLUME@SNAPSHOT or VOLUME~N; then labels to
-    /// add or change
+    /// The backups, followed by the labels to add or change. A backup is given as an id or its
+    /// beginning, VOLUME, VOLUME@SNAPSHOT or VOLUME~N
     #[arg(value_name = "BACKUP|KEY=VALUE", required = true)]
     words: Vec<String>,
     /// Remove the label of this name; can be repeated

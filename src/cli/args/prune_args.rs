@@ -1,4 +1,4 @@
-//! The options that limit a prune, of `prune` and `forget --prune`.
+//! The options of `prune` and `forget --prune` that limit a prune.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use crate::base::ByteSize;
 use crate::ops::{AcceptedLoss, LostName, MaxUnused, ParseLostNameError};
 
 const MAX_UNUSED_DEFAULT: MaxUnused = MaxUnused::Percent(5.0);
-/// Less than a day, so that a prune each night deletes the packs that the one before marked.
+/// This is less than a day. So a prune that runs each night deletes the packs that the prune of the
+/// night before marked.
 const GRACE_DEFAULT: Duration = Duration::from_hours(20);
 
 /// How much to prune.
@@ -29,8 +30,8 @@ pub(super) struct PruneLimits {
     /// Leave small packs as they are
     #[arg(long, overrides_with = "merge_small")]
     no_merge_small: bool,
-    /// Minimum age before data is deleted [default: 20h]. 0 deletes at once: not while a restore
-    /// runs that cannot write to the repository
+    /// Minimum age before data is deleted [default: 20h]. With 0, data is deleted at once: do not
+    /// use 0 while a restore runs that cannot write to the repository
     #[arg(long, value_name = "TIME", value_parser = grace)]
     grace: Option<Duration>,
 }

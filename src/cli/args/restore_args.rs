@@ -33,7 +33,7 @@ pub(super) struct RestoreArgs {
     /// Replace an existing file, or overwrite a device that is not blank
     #[arg(long, conflicts_with = "in_place")]
     force: bool,
-    /// If parts of the backup are damaged, restore all the others
+    /// If parts of the backup are damaged, restore all other parts
     #[arg(long)]
     keep_going: bool,
     /// With --keep-going: write a map of the restored parts to this new file

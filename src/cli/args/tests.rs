@@ -56,7 +56,7 @@ fn the_definition_of_the_command_line_is_consistent() {
 }
 
 #[test]
-fn globals_go_before_or_after_the_command_and_below_repo() {
+fn global_options_are_accepted_before_and_after_a_command_and_a_command_of_repo() {
     for line in [
         "-r /x list",
         "list -r /x",

@@ -30,7 +30,8 @@ pub(super) fn backup(
     let mut started = Instant::now();
     let images = Images::new(request.images);
     let mut failed = Failed::new(request.sources.len() > 1);
-    // Open the sources first: a typo must not ask for a password or create a repository.
+    // Open the sources first: if one has a typing error, the program must neither ask for a
+    // password nor create a repository.
     let mut items = Vec::new();
     for requested in request.sources {
         let allow = request.allow_interrupted_restore;
@@ -102,7 +103,7 @@ enum ItemSource {
     Image(RbdSpec),
 }
 
-/// Opens a source. A pattern may give several items.
+/// Opens a source. Returns several items if the source is a pattern that matches several images.
 fn prepare(
     console: &Console,
     images: &Images,
@@ -135,7 +136,7 @@ fn prepare(
 
 /// Sources that failed.
 struct Failed {
-    /// Whether there are several sources. With one, its failure is that of the command.
+    /// Whether there are several sources. If there is only one, the command fails with its failure.
     several: bool,
     names: Vec<String>,
 }
@@ -146,7 +147,8 @@ impl Failed {
         Self { several, names }
     }
 
-    /// Reports a failure and goes on. Fails if there is nothing to go on with.
+    /// Reports a failure, so that the command can go on with the next source. Returns the failure
+    /// instead if there is only one source, or if the user interrupted the command.
     fn add(&mut self, console: &Console, name: String, failure: Failure) -> Result<(), Failure> {
         if !self.several || failure.code == Code::Interrupted {
             return Err(failure);
@@ -168,7 +170,8 @@ impl Failed {
             failed + done,
             names.join(", ")
         );
-        let hint = "the others are done; the reasons are above. Run it again for those that failed";
+        let hint = "the reasons are above. All other backups are done. Run the command again for \
+                    the sources that failed";
         Err(Failure::new(Code::Partly, message).hint(hint))
     }
 }
@@ -199,7 +202,7 @@ impl Run<'_> {
                 let (volume, volume_chosen) = match item.volume {
                     VolumeName::Chosen(name) => (name, true),
                     VolumeName::OfFile(name) => (name, false),
-                    // Only images in a cluster have it.
+                    // Does not occur: only images in a cluster have this kind of name.
                     VolumeName::OfImage => (item.name, false),
                 };
                 let options = ops::BackupOptions {
@@ -256,8 +259,8 @@ impl Run<'_> {
     }
 }
 
-/// Returns the failure of a backup that was stored, but found damage of the repository: it cannot
-/// be restored completely, or the backup before it could not.
+/// Returns the failure of a backup that was stored, but found damage in the repository. Because of
+/// the damage, this backup or its base cannot be restored completely.
 fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
     let damage = report.damage.as_ref()?;
     let backup = match report.id {
@@ -292,7 +295,7 @@ fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
     let lost = lost_parts(&base.holes, base.size, &base.attachments);
     let base = short_id(&base.id.to_string()).to_owned();
     let message =
-        format!("{backup} is complete, but {missing}: of the backup {base} before it, {lost}");
+        format!("{backup} is complete, but {missing}; of its base, backup {base}, {lost}");
     Some(Failure::new(Code::Damage, message).hint(
         "the data that the source still has was stored again. “cuttlebone check” shows which data \
          is still missing, and which other backups are damaged. Find out why files are missing",
@@ -333,7 +336,7 @@ fn open_source(console: &Console, source: &BackupSource) -> Result<Box<dyn Sourc
         }
         BackupSource::Diff(source) => {
             let stream: Box<dyn InputStream> = match source {
-                // A file as standard input can be read twice.
+                // If standard input is a file, it can be read twice.
                 ReadFrom::Stdin => match InputFile::stdin() {
                     Some(file) => Box::new(file),
                     None => open_diff(source)?,
@@ -354,7 +357,7 @@ fn open_source(console: &Console, source: &BackupSource) -> Result<Box<dyn Sourc
     })
 }
 
-/// Opens an image, and warns of a device that others may write to.
+/// Opens an image. If it is a device that others may write to, sends a warning.
 fn open_image(console: &Console, path: &Path) -> Result<RawImage, Failure> {
     let image = RawImage::open(path)?;
     if let Some(user) = image.writer() {

@@ -24,8 +24,8 @@ impl Images {
         }
     }
 
-    /// Returns the images that a pattern names. Fails if there are none: a pattern that matches
-    /// nothing is a mistake. An image that is not a pattern must exist.
+    /// Returns the images that a pattern matches. Fails if there is none, since the user then made
+    /// a mistake. A name without `*` and `?` is the name of one image, which must exist.
     pub(super) fn find(
         &self,
         console: &Console,
@@ -45,7 +45,7 @@ impl Images {
         for pool in pools {
             let names = self.client.images(pool, spec.namespace.as_deref(), cancel);
             let names = match names {
-                // Other pools of the pattern need not have this namespace, or be for images.
+                // A pool that the pattern matches may lack this namespace, or hold no images.
                 Err(error) if spec.pool != *pool && error.is_absent() => continue,
                 names => names?,
             };
@@ -102,7 +102,8 @@ impl Images {
     }
 }
 
-/// Returns the volume of the earlier backups of an image, or else one with its name.
+/// Returns the name of the volume with the earlier backups of an image. If there are none, returns
+/// the name of the image.
 fn volume_of(
     project: &Project,
     image: &LiveImage<'_>,

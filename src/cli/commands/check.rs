@@ -47,7 +47,7 @@ pub(super) fn check(
     )?;
     console.meter.finish();
     if !is_compared {
-        // It is not known what is missing.
+        // Change nothing, since it is unknown which objects are missing.
     } else if accept_history {
         memory.accept(&project, &report.ends);
     } else {
@@ -140,7 +140,7 @@ impl Seen {
         }
     }
 
-    /// Returns the next steps for the user. None of them loses data.
+    /// Returns the next steps for the user. Steps that give up data are named as such.
     fn hint(&self) -> &'static str {
         if self.unlistable {
             "not everything was checked: run this as a user who may read these directories"
@@ -155,8 +155,8 @@ impl Seen {
              the repository. To give up this backup, run “cuttlebone prune --accept-loss NAME” \
              with the name of its record. All backups that “cuttlebone list” shows can be restored"
         } else if self.copies && !self.others {
-            "every backup can still be restored: each of these objects has another copy. Copy the \
-             good one over the damaged one, NAME.copy over NAME or NAME over NAME.copy"
+            "every backup can still be restored: each of these objects has an undamaged copy. If \
+             NAME is damaged, copy NAME.copy over it; if NAME.copy is damaged, copy NAME over it"
         } else {
             "every backup can still be restored. Copy the damaged files from another copy of the \
              repository. If there is none, run “cuttlebone prune”, which replaces damaged packs of \
@@ -166,7 +166,7 @@ impl Seen {
     }
 }
 
-/// The failure if all that was found are objects that do not count.
+/// Returns the failure of a check that found only objects that do not count.
 fn only_foreign(report: &CheckReport, settings: &RepositorySettings) -> Failure {
     let objects = count(report.foreign, "object");
     let location = &settings.location;

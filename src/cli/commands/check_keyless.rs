@@ -9,7 +9,7 @@ use crate::app::{
 use crate::cli::console::Console;
 use crate::ops::{self, KeylessReport, Statement};
 
-/// The longest file that is read as a statement, in bytes. A statement has 200.
+/// The maximum length of a file with a statement, in bytes. A statement has about 200 bytes.
 const STATEMENT_MAX: u64 = 64 << 10;
 
 pub(super) fn check_keyless(
@@ -60,7 +60,7 @@ fn read_statement(given: &str) -> Result<Statement, Failure> {
         };
         match fs::metadata(given) {
             Err(error) => return Err(failed(&error.to_string())),
-            Ok(file) if !file.is_file() => return Err(failed("it is no regular file")),
+            Ok(file) if !file.is_file() => return Err(failed("it is not a regular file")),
             Ok(file) if file.len() > STATEMENT_MAX => return Err(failed("it is too long")),
             Ok(_) => {}
         }

@@ -48,7 +48,7 @@ pub(crate) fn inspect_diff(console: &Console, source: &ReadFrom) -> Result<(), F
 /// Collects the parts of a stream, and shows them in batches.
 struct Batches<'a> {
     console: &'a Console,
-    /// The stream is a v2 stream, which can contain many diffs.
+    /// Whether the stream is a v2 stream, which can contain many diffs.
     many: bool,
     image: Option<DiffImage>,
     held: Vec<DiffEntry>,

@@ -22,7 +22,7 @@ pub(super) fn head(
     let head = ops::head(&project, Some(&host_name()), &context)?;
     console.meter.finish();
     let statement = head.statement();
-    // A QR code of upper case has fewer dots.
+    // Text in upper case needs a smaller QR code.
     let coded = statement.to_string();
     let on_screen = io::stdout().is_terminal();
     let qr = if with_qr || on_screen {
@@ -50,8 +50,8 @@ pub(super) fn head(
     }))
 }
 
-/// Draws a QR code as text. Visible characters are the dark modules on paper, and the light modules
-/// on a dark screen.
+/// Draws a QR code as text. The characters that are visible stand for the dark modules on paper,
+/// and for the light modules on a screen, which is assumed to be dark.
 fn qr_code(content: &str, on_screen: bool) -> Result<String, Failure> {
     let code = QrCode::with_error_correction_level(content, EcLevel::M).map_err(|error| {
         Failure::new(Code::Failed, "could not draw the QR code").caused_by(Some(&error))

@@ -81,8 +81,8 @@ fn add(
     show_change(console, "added", &id)
 }
 
-/// Fails if the password already opens a key other than the one to be replaced. If two keys had the
-/// same password, removing one of them would not lock out its holder.
+/// Fails if the password already opens a key, unless this key is `replaced`. If two keys had the
+/// same password, the holder of one could still use the password after this key was removed.
 fn refuse_used(
     console: &Console,
     repository: &Repository,
@@ -154,7 +154,7 @@ fn revoke(
     let key = match select(certificates.all(), id, |key| key.certificate.slot) {
         Ok(key) if key.role == Role::Full => return Err(not_revocable()),
         Ok(key) => key,
-        // The certificate of the project itself names no slot of a full key.
+        // The full keys of a repository have no certificate.
         Err(failure) => {
             let keys = repository.list_keys(console.session.observer())?;
             let is_full = select_key(&keys, id).is_ok_and(|key| key.role == Role::Full);
@@ -181,7 +181,7 @@ fn revoke(
                 }
                 let refused = format!("the key did not make the backup “{text}”");
                 Err(Failure::new(Code::Failed, refused)
-                    .hint("accept backups of this key; those of other keys count anyway"))
+                    .hint("accept only backups of this key; backups of other keys still count"))
             };
             selectors.iter().map(made).collect::<Result<_, Failure>>()?
         }

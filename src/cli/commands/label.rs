@@ -14,7 +14,7 @@ pub(super) fn label(
 ) -> Result<(), Failure> {
     let (_, project) = open_project(&console.session, settings, Attempt::Label)?;
     let records = load_records(&console.session, settings, &project)?;
-    // Select all backups first, so that a typing error in one of them changes none.
+    // Select all backups first, so that no backup changes if one has a typing error.
     let selected = request.backups.iter().map(|backup| records.select(backup));
     let selected = selected.collect::<Result<Vec<_>, _>>()?;
     let context = console.session.context(Some(&settings.cache_dir));

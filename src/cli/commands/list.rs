@@ -47,7 +47,7 @@ pub(super) fn list(
     console.output.backups(&entries)
 }
 
-/// Sends a notice if no backup was made by this host.
+/// Sends a notice if no backup was made by `host`.
 fn notice_unknown_host(console: &Console, records: &Records, host: &str) {
     let hosts = records.listed().filter_map(|b| b.record.host.as_deref());
     let known: BTreeSet<&str> = hosts.collect();
@@ -59,7 +59,8 @@ fn notice_unknown_host(console: &Console, records: &Records, host: &str) {
     }
 }
 
-/// Returns at most `latest` backups of each volume, the newest ones, of backups in ascending order.
+/// Returns the newest `latest` backups of each volume. `found` and the result are in ascending
+/// order.
 fn newest_of_each(found: Vec<&Backup>, latest: Option<u64>) -> Vec<&Backup> {
     let Some(latest) = latest else {
         return found;

@@ -1,4 +1,5 @@
-//! The command `prune`, also behind `forget --prune`: plans, shows the plan, and executes it.
+//! The command `prune`, which `forget --prune` runs, too: plans a prune, executes the plan, and
+//! shows both.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,8 @@ pub(super) fn prune(
     require_none_damaged(damaged)
 }
 
-/// Fails if a prune left so many packs as they are because of damage.
+/// Fails unless `packs` is 0. This is the number of packs that a prune did not change because their
+/// data is damaged.
 pub(super) fn require_none_damaged(packs: u64) -> Result<(), Failure> {
     if packs == 0 {
         return Ok(());
@@ -40,12 +42,12 @@ pub(super) fn require_none_damaged(packs: u64) -> Result<(), Failure> {
     let verb = if packs == 1 { "has" } else { "have" };
     let packs = count(packs, "pack");
     let why = format!("{packs} {verb} damaged data that backups need and that no other pack has");
-    let hint = "no such pack was changed, and this kept nothing else from being pruned; run \
+    let hint = "such packs stay as they are, which does not affect the prune of other packs; run \
                 “cuttlebone check” to see which backups are affected";
     Err(Failure::new(Code::Damage, why).hint(hint))
 }
 
-/// Fails if this host saw something that is lost, and the user accepts losses, but not this one.
+/// Fails if the user accepts losses by name, and this host noticed another loss.
 pub(super) fn refuse_other_losses(
     console: &Console,
     settings: &RepositorySettings,

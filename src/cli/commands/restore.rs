@@ -135,7 +135,7 @@ pub(super) fn restore(
 #[derive(Debug, Clone, Copy)]
 struct Rest {
     bytes: u64,
-    /// Whether they are cut off. Otherwise they stay as they are.
+    /// Whether the restore cuts these bytes off. Otherwise, they stay as they are.
     cut: bool,
 }
 
@@ -147,7 +147,7 @@ fn rest_of(request: &RestoreRequest, size: u64) -> Option<Rest> {
     };
     let kind = path.metadata().ok()?.file_type();
     let cut = kind.is_file();
-    // A new file has no rest.
+    // A new file has no bytes after the end of the backup.
     let overwrites = match request.existing {
         Existing::Update => cut || kind.is_block_device(),
         Existing::Refuse | Existing::Replace => kind.is_block_device(),

@@ -3,8 +3,8 @@
 /// A text is not a list of extents.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExtentsError {
-    /// It is empty. `rbd diff` without `--format` writes this if nothing changed, but a command
-    /// that failed writes the same.
+    /// It is empty. `rbd diff` without `--format` writes an empty text if nothing changed, but also
+    /// if it failed.
     #[error("it is empty")]
     Empty,
     /// Its first byte belongs to none of the three forms.
@@ -41,8 +41,8 @@ pub enum ExtentsError {
     },
 }
 
-/// Returns the message of a parser, at most 120 characters of it. Replaces control characters,
-/// since the message may repeat text that would control a terminal.
+/// Returns the first 120 characters of a message of a parser. Replaces control characters, since
+/// the message may repeat text that would control a terminal.
 pub(super) fn printable(what: &str) -> String {
     let replaced = |c: char| if c.is_control() { '?' } else { c };
     what.chars().take(120).map(replaced).collect()

@@ -63,7 +63,7 @@ impl<'de> Deserialize<'de> for Ranges {
     }
 }
 
-/// Reads a boolean. Ceph writes it as a string; both are accepted.
+/// Reads a boolean. Ceph writes a string; both a string and a JSON boolean are accepted.
 fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     struct Truth;
     impl Visitor<'_> for Truth {

@@ -1,5 +1,5 @@
-//! `rbd diff` without `--format`: a table for people. It has no end mark, so a list that is cut
-//! short can be detected only within a line.
+//! `rbd diff` without `--format`: a table for people. It has no end mark. So it cannot be detected
+//! that a list is cut short, unless the list ends within a line.
 
 use std::ops::Range;
 

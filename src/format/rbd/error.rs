@@ -124,7 +124,7 @@ pub enum DiffErrorKind {
     NameEmpty,
     /// The name of a snapshot contains a NUL byte.
     NameNul,
-    /// The length that a v2 record states is not allowed for its kind, or contradicts its content.
+    /// The length that a v2 record states is not allowed for its tag, or contradicts its content.
     WrongLength {
         /// The record's tag.
         tag: u8,
@@ -251,11 +251,12 @@ impl fmt::Display for DiffBase<'_> {
     }
 }
 
-/// A diff stream was refused, or could not be read or written. The text names the byte.
+/// A diff stream was refused, or could not be read or written. The message states the offset of the
+/// fault.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind} (byte {offset})")]
 pub struct DiffError {
-    /// The kind of the fault.
+    /// The fault.
     pub kind: DiffErrorKind,
     /// The beginning of the faulty record, or the end of the input, in bytes of the stream.
     pub offset: u64,

@@ -11,12 +11,12 @@ const BANNER_DIFFS: &[u8; 19] = b"rbd image diffs v2\n";
 /// The orders that Ceph allows: objects of 4 KiB to 32 MiB.
 const ORDERS: std::ops::RangeInclusive<u8> = 12..=25;
 
-/// The most memory for all metadata together, in bytes. Ceph has no limit; a few hundred bytes are
+/// The maximum size of all metadata together, in bytes. Ceph has no limit; a few hundred bytes are
 /// usual.
 const METADATA_MAX: u64 = 16 << 20;
 
-/// The bytes that each entry counts towards the maximum in addition to its texts, so that the
-/// number of empty entries is limited, too.
+/// Each entry counts as this number of bytes, in addition to its texts. So the maximum also limits
+/// the number of empty entries.
 const ENTRY_COST: u64 = 64;
 
 /// The properties of an image, as the header of a v2 stream describes them. The stream does not
@@ -31,7 +31,7 @@ pub struct ImageDescription {
     pub stripe_unit: Option<u64>,
     /// The number of objects in a stripe.
     pub stripe_count: Option<u64>,
-    /// Keys and values, in the order of the stream; neither need be UTF-8.
+    /// Keys and values, in the order of the stream. They need not be UTF-8.
     pub metadata: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -116,7 +116,7 @@ impl ImageDescription {
     }
 }
 
-/// Sets a field that has no value yet.
+/// Sets a field. Fails if the field already has a value.
 pub(super) fn once<T>(
     field: &mut Option<T>,
     value: T,
@@ -129,7 +129,7 @@ pub(super) fn once<T>(
     }
 }
 
-/// Reads the number that a record consists of.
+/// Reads a record that consists of one number.
 fn number<R: Read>(input: &mut Input<R>, at: u64, tag: u8, length: u64) -> Result<u64, DiffError> {
     if length != 8 {
         return Err(DiffErrorKind::WrongLength { tag, length }.at(at));

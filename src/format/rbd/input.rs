@@ -1,4 +1,4 @@
-//! Reads from a stream. A stream that ends too early and a read that fails are different errors.
+//! Reads from a stream. The errors distinguish a stream that ends too early from a read that fails.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 
@@ -12,12 +12,12 @@ const BUFFER: usize = 16 << 10;
 pub(super) struct Input<R> {
     inner: BufReader<R>,
     offset: u64,
-    /// Skips long ranges without reading them, if the stream can seek.
+    /// Skips a long range without reading it. None if the stream cannot seek.
     seek: Option<SeekForward<R>>,
 }
 
-/// Moves forward by this number of bytes, but not beyond the end. Returns the bytes that it
-/// skipped.
+/// A function that moves forward by this number of bytes, but not beyond the end. It returns the
+/// number of bytes that it skipped.
 type SeekForward<R> = fn(&mut BufReader<R>, u64) -> io::Result<u64>;
 
 fn seek_forward<R: Read + Seek>(inner: &mut BufReader<R>, length: u64) -> io::Result<u64> {
@@ -54,7 +54,8 @@ impl<R: Read> Input<R> {
         self.offset
     }
 
-    /// Fills `buffer`, and returns the number of bytes: fewer only at the end of the stream.
+    /// Fills `buffer`, and returns the number of bytes. They are fewer than `buffer` has only if
+    /// the stream ends.
     pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DiffError> {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {

@@ -1,4 +1,4 @@
-//! Reads a diff stream from its beginning, in a fixed amount of memory.
+//! Reads a diff stream from its beginning, in a limited amount of memory.
 
 use std::io::{Read, Seek};
 
@@ -10,8 +10,8 @@ use super::record::{
 };
 
 /// Reads a stream: each [diff](Self::next_diff), each of its [extents](Self::next_extent), and as
-/// much of the [data](Self::read_data) of each extent as the caller wants. After an error, I/O
-/// errors included, nothing more can be read.
+/// much of the [data](Self::read_data) of each extent as the caller wants. After any error, even an
+/// I/O error, nothing more can be read.
 ///
 /// ```
 /// use cuttlebone::format::{DiffReader, ExtentKind};
@@ -41,7 +41,7 @@ pub struct DiffReader<R> {
 
 #[derive(Debug)]
 enum State {
-    /// Before a diff, or after the last one.
+    /// At the beginning of a diff, or after the last diff.
     Between,
     Inside(Inside),
     /// The whole stream was read.
@@ -49,7 +49,7 @@ enum State {
     Failed,
 }
 
-/// Between a diff's header and its end.
+/// The state while a diff is read, from the end of its header to its end.
 #[derive(Debug)]
 struct Inside {
     bounds: Bounds,
@@ -112,8 +112,8 @@ impl<R: Read> DiffReader<R> {
         })
     }
 
-    /// Resumes at a place of another reader of the same stream. The next byte of `input` must be
-    /// the one at [`DiffPlace::offset`].
+    /// Resumes at a place that another reader of the same stream returned. The next byte of `input`
+    /// must be the one at [`DiffPlace::offset`].
     pub fn resume(input: R, place: DiffPlace) -> Self {
         Self {
             input: Input::new(input, place.offset),
@@ -126,7 +126,7 @@ impl<R: Read> DiffReader<R> {
         }
     }
 
-    /// Returns the beginning of the next diff; none inside a diff, and none after the last one.
+    /// Returns the beginning of the next diff. Returns none inside a diff, and after the last diff.
     pub fn place(&self) -> Option<DiffPlace> {
         let between = matches!(self.state, State::Between) && self.whole < self.diffs;
         between.then(|| DiffPlace {
@@ -158,8 +158,8 @@ impl<R: Read> DiffReader<R> {
         self.input.offset()
     }
 
-    /// Reads the header of the next diff. The previous one must have been read to its end. Returns
-    /// none at the end of a complete stream: all diffs have ended, and no bytes follow.
+    /// Reads the header of the next diff. The previous diff must have been read to its end. Returns
+    /// none at the end of a complete stream, after all diffs. No bytes may follow there.
     pub fn next_diff(&mut self) -> Result<Option<DiffHeader>, DiffError> {
         self.guarded(|reader| match reader.state {
             State::Done => Ok(None),
@@ -174,8 +174,8 @@ impl<R: Read> DiffReader<R> {
         })
     }
 
-    /// Reads the next extent of the diff; none at its end. Skips data of the previous extent that
-    /// was not read.
+    /// Reads the next extent of the diff. Returns none at the end of the diff. Skips data of the
+    /// previous extent that was not read.
     pub fn next_extent(&mut self) -> Result<Option<Extent>, DiffError> {
         self.guarded(|reader| {
             let input = &mut reader.input;
@@ -264,7 +264,8 @@ impl<R: Read> DiffReader<R> {
         DiffErrorKind::Misuse(what).at(self.offset())
     }
 
-    /// Reads the next diff up to its first extent or its end.
+    /// Reads the header of the next diff, up to and including the tag of its first extent or of its
+    /// end.
     fn header(&mut self) -> Result<DiffHeader, DiffError> {
         let start = self.offset();
         if self.version == DiffVersion::V2 {
@@ -346,7 +347,8 @@ impl<R: Read> DiffReader<R> {
     }
 
     /// Checks that the diffs of a v2 stream lead from the empty image over each snapshot to the
-    /// head. The names come with the offsets of their records; the diff begins at `start`.
+    /// head. `from` and `to` have the offsets of their records, and the names. The diff begins at
+    /// `start`.
     fn check_chain(
         &self,
         start: u64,

@@ -6,8 +6,8 @@ use super::error::{DiffError, DiffErrorKind};
 use super::record::{BANNER_V1, Bounds, DiffHeader, check_name};
 
 /// Writes one diff for `rbd import-diff`: extents in ascending order, then the end. Refuses to
-/// write a record that a reader would refuse. The error names the byte of the stream at which the
-/// record would have begun.
+/// write a record that a reader would refuse. The error then states the offset in the stream at
+/// which the record would have begun.
 ///
 /// The output should be buffered: headers are written in small pieces.
 #[derive(Debug)]
