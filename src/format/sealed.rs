@@ -7,13 +7,13 @@ use super::pack::Codec;
 use super::wire::{Reader, len_u32};
 use crate::base::{SignerId, TAG_LEN};
 
-/// The number of bytes before the ciphertext: header and nonce. The same in all versions.
+/// The number of bytes before the ciphertext, for header and nonce. It is the same in all versions.
 const SEALED_HEAD_LEN: usize = HEADER_LEN + 24;
-/// The length in bytes of codec, zeros, length of the body and length of the padding.
+/// The length in bytes of four fields: codec, zeros, length of the body, length of the padding.
 const PAYLOAD_HEAD_LEN: usize = 12;
 /// The length of a signature, in bytes.
 const SIGNATURE_LEN: usize = 64;
-/// The length in bytes of signer and signature. They end the plaintext in all versions.
+/// The length in bytes of signer and signature. In all versions, the plaintext ends with them.
 const SIGNED_TAIL_LEN: usize = 32 + SIGNATURE_LEN;
 /// The maximum length of the padding, in bytes.
 const PADDING_MAX: usize = 64 << 20;
@@ -21,7 +21,8 @@ const PADDING_MAX: usize = 64 << 20;
 /// An object that is sealed as a whole.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SealedObject<'a> {
-    /// The header: associated data of the ciphertext, after the project's id. It is not checked.
+    /// The header, which is not checked yet. The associated data of the ciphertext is the id of the
+    /// project and this header.
     pub header: Header,
     /// The nonce.
     pub nonce: [u8; 24],
@@ -55,7 +56,7 @@ impl<'a> SealedObject<'a> {
 pub struct SignedPayload<'a> {
     /// The bytes that the signature covers, besides the header: the payload and the signer.
     pub signed: &'a [u8],
-    /// The public key of the signer, as it claims.
+    /// The public key of the signer, as the object states it.
     pub signer: SignerId,
     /// The signature.
     pub signature: [u8; SIGNATURE_LEN],

@@ -13,7 +13,7 @@ pub struct ProjectSettings {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<String>,
-    /// The number of the change, from 1 on. The highest counts.
+    /// The number of the change, from 1 on. The settings with the highest number count.
     pub revision: u64,
     /// The name, unique in the repository.
     pub name: String,

@@ -66,7 +66,7 @@ impl SlotParams {
 /// The part of a key slot that opens with a password. It has the same form in all versions.
 ///
 /// Anyone who can write to the store can make a slot. So the header counts only once the slot key
-/// was decrypted, and nothing else is checked before.
+/// was decrypted. Until then, only the magic number and the method of key derivation are checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotLock {
     /// The header.
@@ -92,8 +92,8 @@ pub struct SlotLock {
 }
 
 impl SlotLock {
-    /// Decodes the beginning of a slot of any version. Fails if its key does not derive with
-    /// Argon2id.
+    /// Decodes the beginning of a slot of any version. Fails if the slot derives its key with
+    /// another method than Argon2id.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
         let context = reader.array()?;
@@ -250,9 +250,9 @@ pub struct SlotInfo {
     pub label: String,
     /// The time of creation, in RFC 3339.
     pub created: String,
-    /// The host on which it was created.
+    /// The host on which the key was created.
     pub host: String,
-    /// The user who created it.
+    /// The user who created the key.
     pub user: String,
 }
 

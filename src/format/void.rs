@@ -1,4 +1,5 @@
-//! Section 17 (Void): voids. The writer of a record says that the record does not count.
+//! Section 17 (Void): voids. With a void, the writer of a record states that the record does not
+//! count.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +8,7 @@ use super::json::{from_json_with_features, nullable, to_json};
 use super::time::RecordTime;
 use crate::base::ObjectHash;
 
-/// Withdraws a record. It counts only if its signer is also the signer of the record.
+/// Withdraws a record. The void counts only if its signer is also the signer of the record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VoidBody {
     /// Features that a reader must know.

@@ -95,7 +95,7 @@ pub(super) fn holes(
     });
     match walked {
         Ok(()) => Ok(joined(found)),
-        // The shape of the tree is wrong.
+        // The shape of the tree is wrong, so no part of the content can be restored.
         Err(error) if error.kind() == RepoErrorKind::Damaged => {
             Ok(joined(std::iter::once(0..content.size).collect()))
         }

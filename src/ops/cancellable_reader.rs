@@ -5,9 +5,10 @@ use std::io::{self, ErrorKind, Read};
 use super::pipeline::Failed;
 use crate::base::Cancel;
 
-/// Reads from a source that may have no bytes for a while (it fails with `WouldBlock` then), and
-/// waits for them. A read fails with [`Cancelled`](crate::base::Cancelled) once the operation is
-/// cancelled, and with another error once the pipeline that takes the bytes has failed.
+/// Reads from a source that may have no bytes for a while, and waits for them. In that time, a read
+/// of the source fails with `WouldBlock`. A read of this reader fails with
+/// [`Cancelled`](crate::base::Cancelled) once the operation is cancelled, and with another error
+/// once the pipeline that takes the bytes has failed.
 pub(super) struct CancellableReader<'a, R> {
     source: R,
     cancel: &'a Cancel,

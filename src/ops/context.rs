@@ -7,7 +7,7 @@ use super::error::OpsError;
 use crate::base::{Cancel, ObjectHash, Observer};
 use crate::repo::{Index, Project, RepoError, UnindexedPacks, Worker};
 
-/// The name and version of this program, as it is written to records, marks and the log.
+/// The name and version of this program, as they are written to records, marks and the log.
 pub(super) const TOOL: &str = Worker::TOOL;
 
 /// The description of this program in the lease of a reader.
@@ -25,7 +25,7 @@ pub struct Context<'a> {
     pub cancel: &'a Cancel,
     /// Number of threads that compress and encrypt.
     pub threads: usize,
-    /// The directory of all caches; without one the index is kept in memory.
+    /// The directory of all caches; `None` keeps the index in memory.
     pub cache: Option<&'a Path>,
 }
 
@@ -40,8 +40,8 @@ impl Context<'_> {
     }
 }
 
-/// Opens the list of unindexed packs that belongs to an index. Returns with it the packs that an
-/// interrupted run left there.
+/// Opens the list of unindexed packs that belongs to an index. Also returns the packs that an
+/// interrupted run left in this list.
 pub(super) fn unindexed_packs(index: &Index) -> (UnindexedPacks, Vec<ObjectHash>) {
     match index.state().ok().and_then(|state| state.path) {
         Some(path) => UnindexedPacks::open(&path.with_extension("pending")),

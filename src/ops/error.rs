@@ -23,7 +23,7 @@ pub enum OpsError {
     Rbd(RbdError),
     #[error("{name} is the copy of an image of another cluster, and cannot have a new snapshot")]
     MirroredImage { name: String },
-    #[error("backup {backup} is a stream and no image")]
+    #[error("backup {backup} is a stream, not an image")]
     NotAnImage { backup: String },
     #[error("the export of {name} is not what was asked for: {why}")]
     WrongExport { name: String, why: String },
@@ -55,7 +55,7 @@ pub enum OpsError {
         "the diff changes a part of the chunk at byte {offset}, and this key cannot read the rest"
     )]
     PartOfChunk { offset: u64 },
-    #[error("a write key made backup {backup}, and its record cannot be replaced")]
+    #[error("a write key made backup {backup}, so its record cannot be replaced")]
     LabelOfWriteKey { backup: ObjectHash },
     #[error("volume “{volume}” has no backup")]
     NoVolume { volume: String },
@@ -269,7 +269,7 @@ pub enum OpsError {
     )]
     ListIncomplete {
         path: String,
-        /// The backup that was compared with; none for an empty image.
+        /// The backup with which the image was compared; none for an empty image.
         base: Option<String>,
         offset: u64,
         len: u64,
@@ -304,7 +304,7 @@ pub enum OpsError {
     Hole {
         volume: String,
         range: Range<u64>,
-        /// The bytes that were written to the target before.
+        /// The number of bytes that were written to the target before the failure.
         written: u64,
         source: Box<RepoError>,
     },

@@ -1,6 +1,6 @@
-//! Head: adds all new objects to the log, and states the newest entry. The statement is kept on
-//! paper. Later, it shows whether a store was rolled back: the entry must exist, and so must every
-//! object that it covers, unless an entry removed the object.
+//! Head: adds all new objects to the log, and states the newest entry. The user keeps this
+//! statement on paper. Later, it shows whether a store was rolled back: the entry must exist, and
+//! so must every object that it covers, unless an entry removed the object.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use crate::base::{ObjectHash, ProjectId, Role, SignerId};
 use crate::format::{BlobKind, LogEntry, LogItem, LogKind};
 use crate::repo::{Index, Log, NewEntry, ObjectKind, Project, Records, RepoError, Worker};
 
-/// After so many entries, the next entry is a summary. It lists all objects again, so that a reader
-/// of the log need not read earlier entries to know them.
+/// If there are this many entries since the last summary, the next entry is a summary. It lists all
+/// objects again, so that a reader of the log need not read earlier entries to know them.
 const SUMMARY_AFTER: usize = 1000;
 
 /// The state of a project's log.

@@ -18,7 +18,7 @@ pub struct AcceptedLoss {
     /// Missing or damaged records, certificates and entries of the log.
     pub objects: Vec<LostName>,
     /// Whether the user accepts all losses, except of objects that the store does not deliver to
-    /// this process. Then a project without any record may lose all of its data.
+    /// this process. With this, a project without any record may lose all of its data.
     pub all: bool,
 }
 
@@ -63,7 +63,7 @@ impl FromStr for LostName {
     }
 }
 
-/// A text is no name of a lost object.
+/// A text is not the name of a lost object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("give all 64 digits of a name, or at least the first 8, or “all”")]
 pub struct ParseLostNameError;
@@ -75,9 +75,9 @@ impl AcceptedLoss {
         self.objects.is_empty() && !self.all
     }
 
-    /// Returns whether the user accepts the loss of the object of this error. If the store does not
-    /// deliver an object to this process, another user may be able to read it. Then only its name
-    /// accepts its loss.
+    /// Returns whether the user accepts the loss of the object that this error names. If the store
+    /// does not deliver an object to this process, another user may be able to read it. Then the
+    /// user must name the object to accept its loss.
     pub(super) fn includes(&self, error: &RepoError) -> bool {
         let is_named = error
             .object_hash()
@@ -122,11 +122,12 @@ impl MissingHistory {
         })
     }
 
-    /// Fails with [`OpsError::HistoryCut`] if an object is missing, or an entry of the log is
-    /// damaged, whose loss the user does not accept. Fails with [`OpsError::NotMissing`] if the
-    /// user accepts the loss of an object that is neither missing nor damaged, and with
-    /// [`OpsError::SeveralMissing`] if a name is not unique. Otherwise writes an entry of the log
-    /// for the loss, except in a dry run.
+    /// Fails with [`OpsError::HistoryCut`] unless the user accepts the loss of every missing
+    /// object, of every damaged entry of the log, and of every damaged certificate. Fails with
+    /// [`OpsError::NotMissing`] if the user accepts the loss of an object that is neither missing
+    /// nor damaged, and with [`OpsError::SeveralMissing`] if a name is not unique. Otherwise, if
+    /// losses are accepted for the first time, writes an entry of the log for them, except in a dry
+    /// run.
     pub fn accept(
         mut self,
         project: &Project,
@@ -145,7 +146,7 @@ impl MissingHistory {
                     let objects = [*a, *b];
                     return Err(OpsError::SeveralMissing { name, objects });
                 }
-                // It was accepted before.
+                // The loss of this object was accepted before.
                 (None, _) if log.accepted_losses().any(|id| lost_name.fits(id)) => {}
                 (None, _) if name.parse().is_ok_and(|id| log.excuses(id)) => {}
                 (None, _) => return Err(OpsError::NotMissing { name }),
@@ -185,7 +186,7 @@ pub fn require_history(
 ) -> Result<(Records, Log), OpsError> {
     let (mut missing, mut records, mut log) = read_history(project)?;
     if !missing.is_empty() {
-        // The listing may be older than the objects that name these.
+        // The lists of objects may be older than the objects that name the missing ones.
         (missing, records, log) = read_history(project)?;
     }
     missing.accept(project, accepted, &mut log, host, dry_run)?;

@@ -12,7 +12,7 @@ pub(super) trait Key: Copy + Ord + Send {
 }
 
 /// The first 8 bytes of an id. Among `n` chunks, two have the same key with a probability of n² /
-/// 2⁶⁵. In this case, an unused chunk may be kept.
+/// 2⁶⁵. If two chunks have the same key, an unused chunk may be kept.
 pub(super) type ChunkKey = u64;
 
 impl Key for ChunkKey {
@@ -26,8 +26,8 @@ impl Key for ChunkKey {
     }
 }
 
-/// The first 16 bytes of an id. Two nodes with the same key would lose data: the second one would
-/// count as walked, and all data below it as unused.
+/// The first 16 bytes of an id. If two nodes had the same key, data would be lost: the second node
+/// would count as walked, and all data below it as unused.
 pub(super) type NodeKey = u128;
 
 impl Key for NodeKey {
@@ -94,7 +94,7 @@ impl<K: Key> Ids<K> {
         self.notes.iter_mut().for_each(change);
     }
 
-    /// Holds an id. Returns whether the set has it and it was not held before.
+    /// Marks an id as held. Returns whether the set has it and it was not held before.
     pub(super) fn hold(&mut self, id: &BlobId) -> bool {
         let Some(at) = self.position(id) else {
             return false;
@@ -108,7 +108,7 @@ impl<K: Key> Ids<K> {
         is_new
     }
 
-    /// Holds no id any more.
+    /// Makes all ids count as not held.
     pub(super) fn release(&mut self) {
         self.held.clear();
     }

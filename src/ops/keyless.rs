@@ -1,6 +1,6 @@
-//! A check without a key. Every object must have the hash that is its name, the two copies of an
-//! object must be equal, and every object must exist that the signed log names and no entry
-//! removes. With a statement, the log must have the entry that the statement names.
+//! A check without a key. Every object must have the hash that is its name. The two copies of an
+//! object must be equal. Every object that the signed log names must exist, unless an entry removes
+//! it. With a statement, the log must have the entry that the statement names.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +32,7 @@ pub struct KeylessReport {
     pub of_history: u64,
     /// Files that were read: objects and second copies.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of the undamaged ones among these files.
     pub bytes_read: u64,
     /// Projects in the repository.
     pub projects: u64,
@@ -43,7 +43,8 @@ pub struct KeylessReport {
     pub statement_holds: Option<bool>,
 }
 
-/// The files of one object: their names and sizes in bytes. The second copy is the second one.
+/// The files of one object, first the object itself, then its second copy: their names and their
+/// sizes in bytes.
 type Files = [Option<(Name, u64)>; 2];
 
 struct Task<'a> {
@@ -51,7 +52,7 @@ struct Task<'a> {
     context: &'a Context<'a>,
     report: KeylessReport,
     each: &'a mut dyn FnMut(&Finding),
-    /// Objects about which there is a finding.
+    /// Objects that were reported as damaged or foreign.
     reported: HashSet<ObjectRef>,
 }
 
@@ -136,7 +137,7 @@ impl Task<'_> {
         Ok(files)
     }
 
-    /// Reads all files, in the order of their names. Takes files out of `files` that were deleted
+    /// Reads all files, in the order of their names. Removes from `files` what was deleted
     /// meanwhile.
     fn read(&mut self, files: &mut HashMap<ObjectRef, Files>) -> Result<(), OpsError> {
         // Leases have no hash: nothing can be verified without a key.
@@ -259,7 +260,7 @@ impl Task<'_> {
         }
     }
 
-    /// Returns whether two files, which are no longer than a project object, have other bytes.
+    /// Returns whether two files have different bytes. Neither is longer than a project object.
     fn differ(&self, names: &[Name; 2]) -> bool {
         let [one, two] = names.each_ref().map(|name| {
             let bytes = self.objects.backend().get(name, COPY_MAX);
@@ -268,8 +269,8 @@ impl Task<'_> {
         one != two
     }
 
-    /// Verifies that the log of a project is complete, and that every object exists that it
-    /// requires.
+    /// Verifies that the log of a project is complete, and that every object that the log requires
+    /// exists.
     fn project(
         &mut self,
         project: ProjectId,
@@ -326,7 +327,9 @@ impl Task<'_> {
         }
         for entry in log.miscounted().collect::<Vec<_>>() {
             let object = ObjectRef::Log(project, entry);
-            let source = Damage::Impossible("its number does not follow those before it");
+            let source = Damage::Impossible(
+                "its number is not one more than those of the entries before it",
+            );
             self.damaged(object, RepoError::Damaged { object, source });
         }
         if entry.is_some() {

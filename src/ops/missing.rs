@@ -77,7 +77,7 @@ pub struct MissingHistory {
     /// Records that cannot be read. Only a process that deletes packs stops because of them.
     pub(super) damaged_records: Vec<ObjectHash>,
     /// Those records and entries that the store does not deliver to this process. Another user may
-    /// be able to read them, so a loss of these is accepted only by name.
+    /// be able to read them, so the user must name them to accept their loss.
     pub(super) unreadable: HashSet<ObjectHash>,
 }
 
@@ -91,7 +91,7 @@ impl MissingHistory {
             && self.certificates.is_empty()
     }
 
-    /// Returns whether everything exists, but cannot be read.
+    /// Returns whether all of these objects exist and only cannot be read.
     #[must_use]
     pub fn is_only_damage(&self) -> bool {
         let damaged = self.certificates.iter().all(|c| c.damage.is_some());

@@ -1,4 +1,4 @@
-//! The operations, one module each. They know no command line and print nothing.
+//! The operations, one module each. They do not know the command line, and they print nothing.
 
 mod affected;
 mod attachments;

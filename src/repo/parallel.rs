@@ -38,7 +38,7 @@ pub(super) fn parallel_map<T: Sync, R: Send>(
     let mut done = thread::scope(|scope| {
         let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
         let threads: Vec<_> = (0..threads).filter_map(start).collect();
-        // Without a thread of their own, the calls are made here.
+        // If no thread could be started, this thread makes the calls.
         let here = if threads.is_empty() {
             work()
         } else {

@@ -148,7 +148,8 @@ impl<'a> PruneGuard<'a> {
         &self.lease
     }
 
-    /// Announces that this run builds on a backup without reading its whole tree.
+    /// Must be called before this run builds on a backup without reading its whole tree. Announces
+    /// nothing.
     ///
     /// The base may have been committed while a prune marked its packs. Then only its record
     /// prevents their deletion. So each mark that existed at the beginning must name the record, or
@@ -202,7 +203,7 @@ impl<'a> PruneGuard<'a> {
     /// may have been deleted.
     #[must_use]
     pub fn came_too_late(&self) -> bool {
-        // If the store does not answer, only the clocks of this machine are left.
+        // If the store does not answer, the result depends on the clocks of this machine alone.
         let _ = self.lease.confirm();
         self.lease.has_lapsed()
     }

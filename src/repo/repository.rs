@@ -54,7 +54,8 @@ pub(super) struct FoundProject {
 }
 
 impl FoundProject {
-    /// Reads the project object and the settings of a project, which is one of so many.
+    /// Reads the project object and the settings of a project. `projects` is the number of projects
+    /// in the repository, which share the memory for settings.
     pub(super) fn read(
         objects: &Objects,
         id: ProjectId,
@@ -73,7 +74,7 @@ impl FoundProject {
         })
     }
 
-    /// Reads the second copies of the same objects of a project, which is one of so many.
+    /// Reads the second copies of the same objects. `projects` is as in [`read`](Self::read).
     pub(super) fn read_copies(
         &self,
         objects: &Objects,
@@ -162,8 +163,8 @@ impl Repository {
             _ => self.objects.get_twice(object, limit, observer, decode),
         };
         let (keys, secret) = match opened {
-            // Of two `init` at the same time, one fails and leaves a directory without a project
-            // object.
+            // If two `init` run at the same time, one of them fails and leaves a directory without
+            // a project object.
             Err(e) if e.is_missing() => return Ok(None),
             other => other?,
         };

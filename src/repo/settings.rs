@@ -23,13 +23,14 @@ const LEN_MAX: u64 = SealedObject::len_max(ProjectSettings::BODY_MAX) as u64;
 /// write to the store can add some. Genuine ones have less than 1 KiB.
 const MEMORY: u64 = 64 << 20;
 
-/// Returns the bytes of settings that may be kept of each project if there are so many.
+/// Returns the number of bytes of settings that may be kept for each project if the repository has
+/// this many projects.
 pub(super) fn memory_of_each(projects: usize) -> u64 {
     MEMORY / (projects as u64).max(1)
 }
 
-/// Lists the settings of a project and reads their first copies, the shortest ones first, until
-/// they have more than `memory` bytes. Needs no key.
+/// Lists the settings of a project and reads their first copies, the shortest ones first, as long
+/// as they have at most `memory` bytes in total. Needs no key.
 pub(super) fn find(
     objects: &Objects,
     project: ProjectId,
@@ -53,7 +54,7 @@ pub(super) fn find(
     }
     parallel_map(&found, |(hash, size)| {
         let name = ObjectRef::Settings(project, *hash).name();
-        // Others are read once a key has opened the project.
+        // The other settings are read once a key has opened the project.
         let bytes = match size {
             Some(size) => objects.get_copy(&name, LEN_MAX.min(*size))?,
             None => None,
@@ -62,7 +63,7 @@ pub(super) fn find(
     })
 }
 
-/// Reads the second copies of these settings, until they have more than `memory` bytes.
+/// Reads the second copies of these settings, as long as they have at most `memory` bytes in total.
 pub(super) fn read_copies(
     objects: &Objects,
     project: ProjectId,

@@ -89,7 +89,8 @@ impl Signers {
             .role_of(signer)
             .ok_or(ForeignReason::UnknownSigner(*signer))?;
         match kind.info().signed_by {
-            // The revocation decides which records of the signer count. Its packs and segments stay
+            // After a revocation, voids and leases of the signer are foreign. The revocation itself
+            // states which records of the signer count. The packs and segments of the signer stay
             // readable, since readers verify the data in them.
             Some(_)
                 if matches!(kind, ObjectKind::Void | ObjectKind::Lease)
@@ -134,7 +135,7 @@ mod tests {
     use crate::format::Certificate;
 
     #[test]
-    fn the_projects_own_key_signs_everything_and_an_unknown_one_nothing() {
+    fn the_projects_own_key_may_sign_everything_and_an_unknown_key_may_sign_nothing() {
         let keys = ProjectKeys::full(&Secret::new([1; 32]));
         let signers = Signers::new(&keys);
         let unknown = SignerId::from_bytes([9; 32]);
@@ -205,7 +206,7 @@ mod tests {
         assert!(signers.may_back_up(&write, "web-1").is_ok());
         assert!(signers.may_back_up(&write, "db").is_ok());
         assert!(signers.may_back_up(&write, "other").is_err());
-        // But a revocation that names either of them ends all of these rights.
+        // But a revocation that names either of the two certificates ends all of these rights.
         let revoked = Revoked {
             certificate: ObjectHash::from_bytes([2; 32]),
             signer: write,

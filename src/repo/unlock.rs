@@ -20,8 +20,9 @@ use crate::storage::{Backend, Name};
 /// A repository that was found. No password has opened it yet.
 ///
 /// All objects that are needed to try passwords are read already. Trying a password reads nothing
-/// until a key has opened the repository, or all keys have failed. Then it reads the same objects
-/// in both cases. So a store that has added a slot does not learn whether the password opened it.
+/// if a key opens the repository. If no key does, it reads second copies, and the repository file
+/// once more, whether or not the password opened a slot. So a store that has added a slot does not
+/// learn whether the password opened it.
 pub struct Locked {
     objects: Objects,
     file: RepositoryFile,
@@ -182,7 +183,7 @@ impl Locked {
         Project::without_settings(id, self.file.id, Arc::clone(keys), None, objects)
     }
 
-    /// Returns whether this holds for the first copies of the project with this id.
+    /// Returns whether `holds` is true for the first copies of the project with this id.
     fn any_of(&self, id: ProjectId, holds: impl Fn(&FoundProject) -> bool) -> bool {
         self.projects
             .iter()

@@ -12,12 +12,12 @@ use std::time::{Duration, SystemTime};
 use super::cache_dir::CacheDir;
 use crate::base::{LeaseId, ObjectHash, lock};
 
-/// A lease that is older than this, by the store's clock, has expired. So has one that was seen so
-/// long ago, and that nobody has renewed since.
+/// A lease that is older than this, by the store's clock, has expired. A lease has also expired if
+/// this host saw it this long ago and nobody has renewed it since.
 pub(super) const TTL: Duration = Duration::from_mins(10);
 /// The maximum number of objects that are remembered.
 const SEEN_MAX: usize = 4096;
-/// The most bytes of the file that are read: more than [`SEEN_MAX`] lines have.
+/// Maximum number of bytes read from the file. [`SEEN_MAX`] lines have fewer bytes.
 const FILE_MAX: u64 = 1 << 20;
 
 type Seen = BTreeMap<ObjectHash, Sighting>;
@@ -61,13 +61,13 @@ impl Watch {
         }
     }
 
-    /// Returns, for each of these leases, whether nobody renews it. `leases` are all that have not
-    /// expired by their times, and `now` is the time by the store's clock.
+    /// Returns, for each of these leases, whether it is stale: nobody renews it. `leases` are all
+    /// leases that have not expired by their times, and `now` is the time by the store's clock.
     ///
-    /// Nobody renews a lease that was seen a lease's life ago and is still there, under any name.
-    /// A process at work states a longer time whenever it renews its lease. So nobody renews a
-    /// lease either that says the same under its name as a lease's life ago, or says less than
-    /// before.
+    /// A lease is stale if this host saw the same bytes, under any name, at least [`TTL`] ago. A
+    /// process at work states a longer running time whenever it renews its lease. So a lease is
+    /// also stale if it has stated the same running time under its name for [`TTL`], or if it
+    /// states a shorter running time than an earlier lease of this name.
     pub(super) fn stale(&self, leases: &[SeenLease], now: SystemTime) -> Vec<bool> {
         if leases.is_empty() {
             return Vec::new();
@@ -101,8 +101,8 @@ impl Watch {
         })
     }
 
-    /// Returns when each of these objects, which are named by their hashes, was seen first. Each is
-    /// given with whether a full key signed it.
+    /// Returns when each of these objects, which are named by their hashes, was seen first. The
+    /// flag of each object states whether a full key signed it.
     pub(super) fn first_seen(
         &self,
         objects: &[(ObjectHash, bool)],
@@ -124,8 +124,8 @@ impl Watch {
         })
     }
 
-    /// Looks at what was seen, and keeps what `look` adds. Keeps the objects that are `there` in
-    /// preference to others.
+    /// Passes what was seen to `look`, and keeps what `look` adds. If this is too much, [`forget`]
+    /// decides what is kept: `there` are the objects that exist now.
     fn look<T>(
         &self,
         now: SystemTime,
@@ -135,7 +135,7 @@ impl Watch {
         let mut seen = lock(&self.seen);
         let seen = seen.get_or_insert_with(|| self.read().unwrap_or_default());
         for sighting in seen.values_mut() {
-            // The store's clock was set back.
+            // If the store's clock was set back, this time may be in the future.
             sighting.since = sighting.since.min(now);
         }
         let result = look(seen);
@@ -146,7 +146,8 @@ impl Watch {
         result
     }
 
-    /// A failure costs time only: the next run sees the objects for the first time.
+    /// Writes what was seen to the cache. A failure only costs time: the next run sees the objects
+    /// for the first time.
     fn keep(&self, seen: &Seen) {
         let Some(cache) = &self.cache else {
             return;
@@ -185,9 +186,10 @@ impl Watch {
     }
 }
 
-/// Forgets all but [`SEEN_MAX`] objects. Keeps those of full keys before others, so that the holder
-/// of a write key cannot displace them. Of these, keeps those that are `there` before others: first
-/// the ones seen longest ago, so that new ones displace none of them.
+/// Forgets all but [`SEEN_MAX`] objects. Prefers objects of full keys, so that the holder of a
+/// write key cannot displace them. Among objects of full keys, and among those of other keys,
+/// prefers the ones that are `there`: first those seen longest ago, so that new objects do not
+/// displace them. Of the ones that are not `there`, prefers those seen most recently.
 fn forget(seen: &mut Seen, there: &HashSet<ObjectHash>) {
     let mut all: Vec<_> = std::mem::take(seen).into_iter().collect();
     all.sort_by_key(|(hash, sighting)| {
@@ -243,7 +245,7 @@ mod tests {
             !watch.is_stale(OTHER, 60, at(10)),
             "seen for the first time"
         );
-        // Its process was suspended, and goes on.
+        // The process of this lease was suspended, and has continued.
         assert!(!watch.is_stale(ID, 90, at(11)));
         assert!(!watch.is_stale(ID, 90, at(20)));
         assert!(watch.is_stale(ID, 90, at(21)));
@@ -274,7 +276,7 @@ mod tests {
         assert!(none(watch.stale(&copies, at(0))));
         assert!(none(watch.stale(&copies, at(9))));
         assert!(watch.stale(&copies, at(10)).iter().all(|stale| *stale));
-        // Another name every time changes nothing.
+        // A new name each time makes no difference.
         let watch = Watch::default();
         for number in 0..10 {
             let stale = watch.stale(&[copy(number)], at(9 * number));
@@ -283,12 +285,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_is_renewed_never_is_stale() {
+    fn a_lease_that_is_renewed_is_never_stale() {
         let watch = Watch::default();
         for minutes in 0..100 {
             assert!(!watch.is_stale(ID, 60 * minutes, at(minutes)));
         }
-        // Clocks need not run alike: only a time that does not change is one.
+        // The clocks may run at different speeds. A lease is stale only if its running time does
+        // not grow.
         for minutes in 0..100 {
             assert!(!watch.is_stale(OTHER, minutes, at(9 * minutes)));
         }
@@ -350,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_another_may_have_written_makes_no_lease_stale() {
+    fn a_file_that_another_user_may_have_written_makes_no_lease_stale() {
         let top = tempfile::tempdir().unwrap();
         let caches = top.path().join("caches");
         assert!(!kept_below(&caches).is_stale(ID, 60, at(0)));
@@ -386,7 +389,7 @@ mod tests {
         let watch = Watch::default();
         let old: Vec<_> = (0..SEEN_MAX - 100).map(|n| numbered(n, true)).collect();
         watch.stale(&old, at(0));
-        // As many new ones of full keys as there were old ones, and then some of a write key.
+        // More new leases of full keys than there are old ones, and then leases of write keys.
         let new = (SEEN_MAX..2 * SEEN_MAX).map(|n| numbered(n, true));
         let both: Vec<_> = new.chain(old.iter().copied()).collect();
         watch.stale(&both, at(5));

@@ -1,5 +1,5 @@
 //! Loads and stores the certificates of keys, in the directory `writers/` of a project. Section 16
-//! (Certificate) (Certificate) of `docs/format.md`.
+//! (Certificate) of `docs/format.md`.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -101,7 +101,7 @@ impl Project {
     }
 
     /// Returns the keys of this project that have a slot but no certificate. Their slots may still
-    /// be genuine, since somebody with a key of the project made the info.
+    /// be genuine, since somebody with a key of the project made the info of each slot.
     pub fn uncertified_keys(&self) -> Result<Vec<KeySummary>, RepoError> {
         let scope = KeyScope::Project(self.id);
         let certificates = self.load_certificates(&Silent)?;

@@ -23,8 +23,8 @@ pub struct ObjectInfo {
 ///
 /// - [`put`](Self::put) stores the whole object or nothing, and the object is durable when it
 ///   returns. After a crash, an object is whole or absent. After a failure, the name has the same
-///   object as before. If only the last step failed, or the answer was lost, it may have the new
-///   object. Both are whole, so repeating the put is safe.
+///   object as before, with one exception: if only the last step failed, or the answer was lost,
+///   the name may have the new object. Both objects are whole, so repeating the put is safe.
 /// - [`list`](Self::list) returns only whole objects, never an upload that is in progress or was
 ///   interrupted.
 /// - Calls may come from many threads at once.
@@ -56,8 +56,9 @@ pub trait Backend: Send + Sync {
 
     /// Returns all objects below a directory at any depth, in no order; none if there is no such
     /// directory. The empty string is the whole store. Files whose path is no [`Name`] are left
-    /// out. An object that is stored or deleted meanwhile may be shown or not. Anything else under
-    /// [the name of an object](Name::is_of_object) may be shown as an object: it cannot be read.
+    /// out. An object that is stored or deleted meanwhile may be listed or not. If anything other
+    /// than a file has [the name of an object](Name::is_of_object), it may be listed as an object,
+    /// but it cannot be read.
     fn list(&self, directory: &str) -> Result<Vec<ObjectInfo>, StorageError>;
 
     /// Returns the names of a directory's direct subdirectories, in no order; none if there is no

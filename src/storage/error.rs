@@ -41,7 +41,7 @@ pub enum StorageErrorKind {
     Exists,
     /// The object exists, but the store cannot read it: a bad sector, a damaged file system.
     Unreadable,
-    /// Something else than a file is in the place of the object.
+    /// Something other than a file is in the place of the object.
     NotAFile,
     /// The object ends before the requested range does.
     Truncated,
@@ -118,7 +118,7 @@ impl StorageErrorKind {
             io::ErrorKind::PermissionDenied => Self::Denied,
             io::ErrorKind::UnexpectedEof => Self::Truncated,
             io::ErrorKind::FileTooLarge => Self::TooLarge,
-            // A network file system whose server does not answer.
+            // The server of a network file system does not answer.
             io::ErrorKind::TimedOut
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable

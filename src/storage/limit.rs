@@ -119,7 +119,7 @@ mod tests {
             upload: Rate::new(NonZeroU64::MIN),
             download: Rate::default(),
         };
-        // These bytes take months.
+        // At this rate, the transfer of these bytes would take years.
         let _long = limits.upload.pause(100 << 20);
         let backend = LimitBackend::new(MemoryBackend::new(), limits, Cancel::default());
         let name = Name::new("lease").unwrap();

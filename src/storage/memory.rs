@@ -51,8 +51,8 @@ impl MemoryBackend {
         }
     }
 
-    /// Sets its clock ahead by this many seconds more, as if only the store had lived through them:
-    /// a client in a paused virtual machine has not.
+    /// Sets its clock ahead by this many seconds more, as if this time had passed only for the
+    /// store, for example while the client was in a paused virtual machine.
     pub fn advance_clock(&self, seconds: u64) {
         self.ahead.fetch_add(seconds, Ordering::Relaxed);
     }

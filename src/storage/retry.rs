@@ -5,7 +5,7 @@
 //!
 //! | operation | when repeated |
 //! |---|---|
-//! | `get`, `get_range`, `size`, `list`, `directories` | nothing to consider |
+//! | `get`, `get_range`, `size`, `list`, `directories` | the operation changes nothing |
 //! | `put` | the object is whole either way |
 //! | `put_new` | a taken name is success if the object is this one: the first answer was lost |
 //! | `delete` | a missing object is success: the first answer was lost |

@@ -18,16 +18,16 @@ pub(super) const STEP: Duration = Duration::from_millis(20);
 
 /// A running program and its standard output.
 ///
-/// The program runs in its own process group. A read returns 0 bytes
-/// only once the program has ended; then [`status`](Self::status) says how. If no bytes arrive for
-/// 0.2 s, a read fails with [`ErrorKind::WouldBlock`] and may be repeated. If this is dropped
-/// before the program has ended, the whole group is killed, and the program is reaped.
+/// The program runs in its own process group. A read returns 0 bytes only once the program has
+/// ended; then [`status`](Self::status) returns how it ended. If no bytes arrive for 0.2 s, a read
+/// fails with [`ErrorKind::WouldBlock`] and may be repeated. If this is dropped before the program
+/// has ended, the whole group is killed, and the program is reaped.
 ///
 /// If the command has a pipe for standard error, processes that the program leaves behind are
 /// killed, too, so that this pipe ends.
 pub(super) struct ChildOutput {
     child: Child,
-    /// Ends with this process. None once the program is about to be reaped.
+    /// Makes the group end with this process. None once the program is about to be reaped.
     ends_with_us: Option<ChildGroup>,
     /// None once it has ended.
     output: Option<Stdin>,

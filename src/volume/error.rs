@@ -91,7 +91,7 @@ pub enum VolumeErrorKind {
     NotBlank(Contents),
     /// There is no such device, and no file may be created in its place.
     NoDevice {
-        /// Whether a file has its name already.
+        /// Whether a regular file has this name already.
         is_file: bool,
     },
     /// The device is smaller than the image.

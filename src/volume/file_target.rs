@@ -18,8 +18,8 @@ use super::target::{ReadTarget, Target, WriteOrder};
 use super::users::open_for_update;
 use super::witness::Witness;
 
-/// Zeros in a new file become holes by whole blocks of this many bytes: the block size of common
-/// file systems.
+/// In a new file, whole blocks of zeros of this many bytes become holes. This is the block size of
+/// common file systems.
 const BLOCK: usize = 4 << 10;
 
 /// A file as a target: a new one, or one that is updated in place.
@@ -142,8 +142,8 @@ impl FileTarget {
     }
 }
 
-/// Returns the ranges of `data` that are not zero, in blocks that are aligned to the file, in which
-/// `data` begins at `offset`.
+/// Returns the ranges of `data` that are not zero. `data` begins at `offset` in the file. The
+/// ranges consist of blocks that are aligned within the file.
 fn aligned_runs(offset: u64, data: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let into_block = usize::try_from(offset % BLOCK as u64).unwrap_or(0);
     let head = ((BLOCK - into_block) % BLOCK).min(data.len());

@@ -23,8 +23,8 @@ const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 /// From this length on, in bytes, `O_DIRECT` is at least as quick as the cache.
 const DIRECT_MIN: usize = 1 << 20;
 
-/// Shorter writes, in bytes, go through the cache: to write each of them to the disk immediately
-/// would be slower.
+/// Writes of fewer bytes than this go through the cache: to write each of them to the disk
+/// immediately would be slower.
 const DONT_CACHE_MIN: usize = 256 << 10;
 
 /// Bytes that may be written to the cache before it is synced. So the disk is busy from the
@@ -189,7 +189,7 @@ impl ImageWriter {
         if data.len() >= DONT_CACHE_MIN && self.dont_cache.load(Ordering::Relaxed) {
             match rustix::io::pwritev2(&self.file, &[IoSlice::new(data)], offset, DONT_CACHE) {
                 Ok(written) => return Ok(written),
-                // An older kernel, or a file system without it.
+                // The kernel is older, or the file system does not support this.
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                     self.dont_cache.store(false, Ordering::Relaxed);
                 }

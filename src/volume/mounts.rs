@@ -32,7 +32,8 @@ fn parse(line: &str) -> Option<Mount> {
     let at = unescape(mount.nth(1)?);
     let mut file_system = file_system.split(' ');
     let kind = file_system.next()?.to_owned();
-    // Of the file system, not of this mount: it may be mounted read-write elsewhere.
+    // Use the options of the file system, not those of this mount: the file system may be mounted
+    // read-write elsewhere.
     let options = file_system.nth(1).unwrap_or_default();
     Some(Mount {
         device,

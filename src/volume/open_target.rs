@@ -8,9 +8,9 @@ use super::error::VolumeError;
 use super::file_target::FileTarget;
 use super::target::{Existing, Target};
 
-/// Opens the target at `path` for an image of `size` bytes. It is a file, or a block device, whose
-/// content is always updated in place. `existing` decides how to treat an existing file, or a
-/// device that is not blank.
+/// Opens the target at `path` for an image of `size` bytes: a file or a block device. A block
+/// device is always updated in place. `existing` decides how to treat an existing file, or a device
+/// that is not blank.
 pub fn open_target(
     path: impl AsRef<Path>,
     size: u64,

@@ -38,7 +38,7 @@ pub(super) struct Pending {
     path: PathBuf,
     name: OsString,
     collision: Collision,
-    /// The content is complete.
+    /// Whether the file stays if this is dropped: its content is complete.
     stays: bool,
     is_named: bool,
 }
@@ -178,7 +178,7 @@ fn rename_no_replace(directory: impl AsFd, old: &OsStr, new: &OsStr) -> Result<(
             let _ = rustix::fs::unlinkat(directory, old, AtFlags::empty());
             Ok(())
         }
-        // Others have no hard links either, such as FAT, or a mount in user space.
+        // Other file systems, such as FAT or a mount in user space, have no hard links either.
         Err(error) if lacks_links(error) => {
             match rustix::fs::statat(directory, new, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => rustix::fs::renameat(directory, old, directory, new),

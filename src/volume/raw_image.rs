@@ -59,8 +59,9 @@ impl RawImage {
         self.identity.kind
     }
 
-    /// Returns how the image is used in a way that may change it while it is read, as a sentence
-    /// without a full stop. The system does not tell all.
+    /// Returns a use of the image that may change it while it is read, such as a mount, as a
+    /// sentence without a full stop. Returns none if no such use is known: the system does not
+    /// report all of them.
     #[must_use]
     pub fn writer(&self) -> Option<String> {
         writer_of(&self.file.metadata().ok()?)

@@ -21,8 +21,8 @@ pub trait Target: Send + Sync {
     /// Returns the order in which it must be written.
     fn order(&self) -> WriteOrder;
 
-    /// Writes `data` at `offset`. Writes of 256 KiB or more are fastest. Writes of 1 MiB or more
-    /// are faster still if `data` is in a [`Buffer`](crate::base::Buffer).
+    /// Writes `data` at `offset`. Writes of 256 KiB or more are faster than shorter ones. Writes of
+    /// 1 MiB or more are faster still if `data` is in a [`Buffer`](crate::base::Buffer).
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), VolumeError>;
 
     /// Makes `len` bytes from `offset` on zero, and frees their space if possible.

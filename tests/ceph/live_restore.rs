@@ -127,7 +127,12 @@ fn an_image_that_has_data_or_snapshots_is_not_touched() {
             "it exists and has snapshots",
         ),
         ("disk.img", "rbd:nowhere/img", 1, "could not make the image"),
-        ("stream", "rbd:live-full/new", 1, "is a stream and no image"),
+        (
+            "stream",
+            "rbd:live-full/new",
+            1,
+            "is a stream, not an image",
+        ),
         (
             "disk.img",
             "rbd:live-full/img@mine",

@@ -171,8 +171,8 @@ fn a_file_that_is_no_record_and_that_a_forgotten_record_names_is_no_gap() {
         record.heads = vec![name];
     });
     let gaps = || {
-        let (records, log) = Records::load_with_log(&theft.full.project).unwrap();
-        records.vanished()
+        let records = Records::load(&theft.full.project).unwrap();
+        records.vanished().to_vec()
     };
     forget(&theft.full, &[forged]);
     let log = Log::load(&theft.full.project).unwrap();
@@ -203,7 +203,7 @@ fn a_foreign_file_is_not_missing_whatever_names_it() {
         if is_there {
             store.put(&file, &[garbage]).unwrap();
         }
-        let (records, log) = Records::load_with_log(full).unwrap();
+        let records = Records::load(full).unwrap();
         let expected: &[ObjectHash] = if is_there { &[] } else { &[name] };
         assert_eq!(records.vanished(), expected);
         assert_eq!(theft.prune().is_ok(), is_there);

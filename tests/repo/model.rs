@@ -5,7 +5,7 @@ use std::fs;
 
 use cuttlebone::base::{ObjectHash, Root, VolumeId};
 use cuttlebone::ops::{self, BackupOptions, OpsError};
-use cuttlebone::repo::{Backup, Log, PackSizes, Records, RepoErrorKind};
+use cuttlebone::repo::{Backup, PackSizes, Records, RepoErrorKind};
 use cuttlebone::storage::{Backend, MemoryBackend};
 use cuttlebone::volume::{Existing, RawImage, open_target};
 use proptest::collection::vec;
@@ -417,7 +417,6 @@ impl World {
         let listed: Vec<_> = records.all().iter().map(|backup| backup.id).collect();
         let made: Vec<_> = self.made.iter().map(|(id, _)| *id).collect();
         assert_eq!(listed, made, "all backups are listed, oldest first");
-        let log = Log::load(&test_repo.project).unwrap();
         assert!(records.damaged().is_empty() && records.vanished().is_empty());
         for volume in IMAGES.into_iter().chain(STREAMS) {
             self.selects(&records, volume);

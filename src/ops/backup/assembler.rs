@@ -11,10 +11,10 @@ use crate::ops::error::OpsError;
 use crate::repo::{ImageTree, NodeStore, PackedNodes, RepoErrorKind, count_chunks};
 use crate::volume::Gaps;
 
-/// The result of a source for one leaf or more.
+/// The result for one leaf, or for several leaves of zeros.
 pub(super) enum LeafDone {
-    /// One leaf was read and stored: its number and the ids of its chunks. The ids are none if the
-    /// base has the same chunks.
+    /// One leaf was read and stored: its number and the ids of its chunks. `None` in place of the
+    /// ids means that the leaf stays as it is in the base.
     Leaf(u64, Option<Vec<Option<BlobId>>>),
     /// All of these leaves are zeros.
     Zeros(Range<u64>),

@@ -102,8 +102,9 @@ fn select_base<'a>(
     }
 }
 
-/// Returns the newest backup of the volume, which must be of the snapshot `from`. Accepts an older
-/// one if the volume has the result already, since no new backup builds on it then.
+/// Returns the newest backup of the volume, which must be of the snapshot `from`. If the volume
+/// already has a backup of the snapshot to which the changes lead, accepts an older backup: then no
+/// new backup is made that builds on it.
 fn newest_of<'a>(
     project: &Project,
     records: &'a Records,
@@ -157,8 +158,8 @@ fn no_base(records: &Records, volume: &str, from: &ByteString, listed: bool) -> 
     }
 }
 
-/// The error for changes that start from a snapshot whose only backup is not the newest. Meanwhile,
-/// another snapshot may have the same name.
+/// The error for changes that start from a snapshot whose backup is not the newest one of the
+/// volume. Since that backup, another snapshot may have been given the same name.
 fn not_newest(volume: &str, from: &ByteString, base: &Backup, newest: &Backup) -> OpsError {
     OpsError::BaseNotNewest {
         volume: volume.to_owned(),
@@ -176,9 +177,9 @@ fn described(backup: &Backup) -> Described {
     }
 }
 
-/// Returns the newest backup of the volume. Fails unless it is clear which content is the newest.
-/// For this, each record that a backup follows must exist, and all backups that no other one
-/// follows must have the same content.
+/// Returns the newest backup of the volume. Fails unless it is clear which content is the newest:
+/// each record that a backup follows must exist, and all backups that no other backup follows must
+/// have the same content.
 fn one_newest<'a>(records: &'a Records, volume: &str) -> Result<Option<&'a Backup>, OpsError> {
     no_gap(records, volume)?;
     let tips = records.tips(volume);
@@ -206,8 +207,8 @@ fn no_gap(records: &Records, volume: &str) -> Result<(), OpsError> {
     }
 }
 
-/// Fails if the volume was last backed up from another file, and the user did not choose the
-/// volume: its name was derived from the name of the file.
+/// Fails if the volume was last backed up from another file. Must be called if the user did not
+/// choose the name of the volume: then it was derived from the name of the file.
 pub(super) fn same_source(
     records: &Records,
     options: &BackupOptions,
@@ -233,8 +234,8 @@ pub(super) fn same_source(
     })
 }
 
-/// Fails if the user states another id or name of the source than earlier backups of the volume
-/// have.
+/// Fails if the user states another image id or another name of the source than the last backup of
+/// the volume that states one.
 pub(super) fn same_stated(records: &Records, options: &BackupOptions) -> Result<(), OpsError> {
     type Field = fn(&SourceInfo) -> Option<&str>;
     let stated = &options.stated;
@@ -328,7 +329,7 @@ impl From<&Backup> for Ancestor {
 /// the volume, or the one that the user named. It must be of the snapshot that the diff starts
 /// from.
 ///
-/// Unless the user names it, a backup by another write key is no base.
+/// A backup by another write key is accepted only if the user names it.
 pub(super) fn find_base<'a>(
     project: &Project,
     records: &'a Records,
@@ -393,8 +394,9 @@ fn of_snapshot<'a>(
     backups.filter(move |backup| backup.snapshot() == snapshot)
 }
 
-/// Whether a backup is the newest of its volume, or one of several newest ones. Ignores backups of
-/// the head of the image that build on it, since the next backup builds on it, too.
+/// Whether a backup is the newest of its volume, or one of several newest ones. Later backups do
+/// not count if they are of the head of the image and build on this backup, since the next backup
+/// builds on this backup, too.
 fn is_newest(records: &Records, volume: &str, backup: &Backup) -> bool {
     let is_head = |later: &Backup| {
         let source = later.record.source.as_ref();

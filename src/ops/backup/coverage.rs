@@ -7,8 +7,8 @@ use crate::base::LEAF_SIZE;
 #[expect(clippy::cast_possible_truncation, reason = "4 MiB")]
 const LEAF: usize = LEAF_SIZE as usize;
 
-/// The maximum number of ranges in a list. So many ranges take as much memory as one bit for each
-/// byte of a leaf.
+/// The maximum number of ranges in a list. A list of this length takes as much memory as one bit
+/// for each byte of a leaf.
 const RANGES_MAX: usize = LEAF / 8 / size_of::<Range<usize>>();
 
 /// Ranges of bytes within a leaf: ascending, not empty, and with gaps between them. They take at

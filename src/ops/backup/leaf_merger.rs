@@ -16,7 +16,7 @@ pub(super) struct LeafMerger<'a> {
     spec: &'a ImageSpec,
     chunk_size: usize,
     fetcher: ChunkFetcher<'a>,
-    /// A buffer for chunks of the base that complete a leaf.
+    /// A buffer for chunks of the base, from which the rest of a leaf is copied.
     before: Buffer,
 }
 
@@ -32,8 +32,8 @@ impl<'a> LeafMerger<'a> {
     }
 
     /// Stores the new chunks of a leaf. `buf` holds the bytes of the source in the ranges of
-    /// `coverage`. Returns the ids of all chunks of the leaf, or none if the base has the same
-    /// chunks.
+    /// `coverage`. Returns the ids of all chunks of the leaf. Returns `None` if the base has the
+    /// same chunks, except with --reread.
     pub(super) fn store_leaf(
         &mut self,
         leaf: u64,

@@ -2,7 +2,8 @@
 //! taken from the base.
 //!
 //! Only a sample tests whether the list is right. So the record keeps no times of such a source,
-//! and a later backup reads the whole image: see [`ListedImage`](crate::volume::ListedImage).
+//! and a later backup without a list reads the whole image: see
+//! [`ListedImage`](crate::volume::ListedImage).
 
 use super::coverage::Coverage;
 use super::image::{Extents, check_unchanged, read_padded, send_leaves, show_progress};

@@ -32,8 +32,8 @@ pub struct BackupOptions {
     /// Which data is read again before it is stored.
     pub verify_writes: VerifyWrites,
     /// Read the whole source even if it was not written to since the base. Rely only on packs that
-    /// are present, so that lost data is stored again. If packs that the index names are missing,
-    /// every backup does so.
+    /// are present, so that lost data is stored again. If packs that the index names are missing or
+    /// damaged, every backup does both.
     pub reread: bool,
     /// If the source lists its changed extents: the number of other chunks to compare with the base
     /// before anything is stored. Each takes 16 bytes of memory.
@@ -67,7 +67,7 @@ pub struct Accept {
 pub struct Stated {
     /// The snapshot at which a list of changed extents starts.
     pub from_snapshot: Option<ByteString>,
-    /// A list of extents starts at nothing: it names all data of the image.
+    /// Whether the list of extents names all data of the image, and so needs no base.
     pub from_nothing: bool,
     /// The snapshot that the image or stream shows.
     pub to_snapshot: Option<ByteString>,
@@ -90,9 +90,9 @@ pub struct BackupReport {
     pub size: u64,
     /// Bytes and chunks that were read, changed and stored.
     pub counts: Counts,
-    /// The backup that it was compared with.
+    /// The backup that the source was compared with, or that the changes build on.
     pub base: Option<ObjectHash>,
-    /// Whether only the name of a snapshot connects it with the backup that it builds on.
+    /// Whether only the name of a snapshot connects the diff with the backup that it builds on.
     pub base_by_name: bool,
     /// Number of chunks outside of the list of extents that were compared with the base; none
     /// without a list.
@@ -112,13 +112,13 @@ pub struct MetDamage {
     /// The backup that this one was compared with, if it could not be restored completely. Lost
     /// data that the source still has was stored again.
     pub base: Option<AffectedBackup>,
-    /// The parts of this backup that cannot be restored, in bytes, ascending. This happens if it
-    /// builds on a damaged backup, and the source does not have the lost data.
+    /// The parts of this backup that cannot be restored, in bytes, ascending. There are such parts
+    /// if the backup builds on a damaged backup, and the source does not have the lost data.
     pub holes: Vec<Range<u64>>,
 }
 
-/// Fails if a source is an RBD diff, given its first bytes, and the user did not allow to store it
-/// as it is: its restore would give the diff, and not the image.
+/// Fails if the first bytes of a source show that it is an RBD diff, unless the user has allowed to
+/// store the diff as it is. A restore would give the diff, and not the image.
 pub(super) fn not_a_diff(
     options: &BackupOptions,
     name: &str,

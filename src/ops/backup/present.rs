@@ -1,6 +1,6 @@
-//! Backups in a repository that has lost data. A backup does not rely on missing packs or on parts
-//! of packs that this host knows as damaged. It stores the data again that it needs, and reports
-//! lost data.
+//! Backups in a repository that has lost data. A backup does not rely on missing packs, or on parts
+//! of packs that were found damaged on this host. It stores again the lost data that it needs, and
+//! reports the loss.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,9 +25,10 @@ pub(super) struct Present<'a> {
 }
 
 impl<'a> Present<'a> {
-    /// Lists the packs, and reads parts of packs again that were found damaged earlier. If some are
-    /// missing or damaged, or with --reread, excludes missing packs and segments from the index.
-    /// Then also searches for damage in `base`, before any data is stored again.
+    /// Lists the packs, and reads again the parts of packs that were found damaged earlier. The
+    /// index then finds no blob in lost packs and damaged parts. If there are any, or with
+    /// --reread, verifies the cached index and adds packs that no segment names. If there are any,
+    /// also searches for damage in `base`, before any data is stored again.
     pub(super) fn find(
         index: Arc<Index>,
         base: Option<&Backup>,

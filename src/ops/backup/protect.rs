@@ -16,7 +16,8 @@ use crate::repo::{
     UnindexedPacks, Voids, Worker,
 };
 
-/// Attempts to store data again that a prune marked, before the backup fails.
+/// The maximum number of attempts to store again the data that a prune marked. After these, the
+/// backup fails.
 const ATTEMPTS_MAX: usize = 4;
 
 /// The guard of a backup. A dry run has none, since it commits nothing.
@@ -54,7 +55,8 @@ impl<'a> Protection<'a> {
         }
     }
 
-    /// Adds the lease of this backup to a list of unindexed packs, so that it names them.
+    /// Adds the lease of this backup to a list of unindexed packs, so that the lease names these
+    /// packs.
     pub(super) fn with_lease(&self, unindexed: UnindexedPacks) -> UnindexedPacks {
         match &self.guard {
             Some(guard) => unindexed.with_lease(guard.lease()),
@@ -127,9 +129,9 @@ impl<'a> Protection<'a> {
         Err(self.lost_race())
     }
 
-    /// Must be called after each attempt to commit records, also after a failed one, which may have
-    /// stored a record. If this process was paused for minutes, data that the records rely on may
-    /// have been deleted. Then this withdraws the records.
+    /// Must be called after each attempt to commit records. A failed attempt counts, too, since it
+    /// may have stored a record. If this process was paused for minutes, data that the records rely
+    /// on may have been deleted. Then this withdraws the records.
     pub(super) fn committed(&self, cleared: &CommitPermit) -> Result<(), OpsError> {
         let records = cleared.records();
         let in_time = |guard: &PruneGuard<'_>| !guard.came_too_late();

@@ -21,8 +21,8 @@ use crate::repo::{Compression, Log, PackSizes, Project, Records, RunLen, VerifyW
 /// one if it has these labels already.
 ///
 /// If this is interrupted after the new record is stored, the new record counts, and the next
-/// `forget` removes the old one. Fails for a backup of a write key. A record of a full key would
-/// mean that its data was verified.
+/// `forget` removes the old one. Fails for a backup of a write key, since a new record by a full
+/// key would mean that a full key has verified the data.
 pub fn relabel(
     project: &Project,
     id: ObjectHash,

@@ -13,8 +13,8 @@ use crate::ops::error::OpsError;
 use crate::repo::{Backup, RepoError, Top, any_chunk, leaf_chunks};
 use crate::volume::ImageSource;
 
-/// Random choices for each sample with data in the base. If all of them are in listed extents, any
-/// other chunk becomes the sample.
+/// The number of random choices for each sample that must have data in the base. If all choices are
+/// in listed extents, any chunk outside the list becomes the sample.
 const LOOKS: u64 = 8;
 
 /// Compares chunks that `plan` leaves out with the base. In half of them, the base has data, which
@@ -51,7 +51,7 @@ pub(super) fn verify(
     }
 }
 
-/// Chooses `samples` chunks. There must be more chunks than that.
+/// Chooses `samples` of the chunks that are left out. There must be more of them than `samples`.
 fn choose(
     task: &BackupTask<'_>,
     left_out: &LeftOut,
@@ -117,7 +117,7 @@ impl LeftOut {
         Self { gaps, count }
     }
 
-    /// Returns the chunk with this position among them, counted from 0.
+    /// Returns the chunk with this position among the chunks that are left out, counted from 0.
     fn get(&self, number: u64) -> Option<u64> {
         let behind = self.gaps.partition_point(|(before, _)| *before <= number);
         let (before, gap) = self.gaps.get(behind.checked_sub(1)?)?;

@@ -46,7 +46,8 @@ impl<'a> Taken<'a> {
         }
     }
 
-    /// Fails if all these backups have another size, since then none has the same content.
+    /// Fails if there are such backups and all of them have another size: then none of them has the
+    /// same content.
     pub(super) fn check_size(&self, size: u64) -> Result<(), OpsError> {
         self.one(|backup| backup.record.content.size == size)
             .map(drop)

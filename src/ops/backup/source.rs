@@ -31,8 +31,8 @@ pub fn backup(
     options: &BackupOptions,
     context: &Context<'_>,
 ) -> Result<Vec<BackupReport>, OpsError> {
-    // Test this before anything is read: the record of a volume that the key may not back up would
-    // be foreign.
+    // Test this before anything is read: if the key may not back up the volume, readers would
+    // reject the new record as foreign.
     project
         .may_back_up(&options.volume, &*context.observer)
         .map_err(OpsError::from)?;

@@ -22,7 +22,7 @@ struct Batch {
     entries: Vec<StreamEntry>,
 }
 
-/// Bytes in a batch. The last chunk may exceed it.
+/// A batch ends once it has this many bytes. The last chunk may go beyond that.
 const BATCH_TARGET: usize = 2 << 20;
 
 /// Batches in the pipeline for each thread. With several, a slow batch does not stop the others.

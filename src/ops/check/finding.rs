@@ -69,7 +69,7 @@ pub enum Finding {
     },
     /// Parts of a backup cannot be restored.
     BackupAffected(AffectedBackup),
-    /// A record is missing that a record of a full key or the log names, and it was not forgotten.
+    /// A record is missing. A record of a full key or the log names it, and it was not forgotten.
     RecordVanished {
         /// The record.
         record: ObjectHash,
@@ -81,12 +81,12 @@ pub enum Finding {
         /// The certificate.
         certificate: ObjectHash,
     },
-    /// An entry of the log that a later one names is missing. Entries are never deleted.
+    /// An entry of the log is missing, although a later entry names it. Entries are never deleted.
     EntryVanished {
         /// The entry.
         entry: ObjectHash,
     },
-    /// The repository is not one that a statement describes: it was rolled back or replaced.
+    /// The repository does not fit a statement: it was rolled back or replaced.
     StatementBroken {
         /// The fault.
         fault: StatementFault,
@@ -102,12 +102,12 @@ pub enum StatementFault {
     Unreadable,
     /// Another key signs the log.
     OtherKey,
-    /// The log does not have the entry.
+    /// The log does not have the entry that the statement names.
     NoEntry,
 }
 
 impl Finding {
-    /// Returns whether it is about history that has vanished, and not about damage.
+    /// Returns whether the finding is about history that has vanished, and not about damage.
     #[must_use]
     pub const fn is_of_history(&self) -> bool {
         matches!(

@@ -82,8 +82,8 @@ struct CheckedHistory {
 }
 
 impl CheckTask<'_> {
-    /// Turns an error into a finding if it is of a directory that cannot be listed, so that the
-    /// other parts of the check go on. Returns `None` then.
+    /// If a directory cannot be listed, turns the error into a finding and returns `None`, so that
+    /// the other parts of the check go on.
     fn go_on<T>(&mut self, part: Result<T, OpsError>) -> Result<Option<T>, OpsError> {
         match part {
             Ok(value) => Ok(Some(value)),
@@ -190,7 +190,7 @@ impl CheckTask<'_> {
             }
         }
         notice_unconfirmed(records, log, &context.observer);
-        // Records may have been stored and named since the records were listed.
+        // A record that seems missing may have been stored since the records were listed.
         run.report.vanished = Records::missing_of(run.project, records.vanished().to_vec())?;
         run.report
             .vanished
@@ -272,7 +272,8 @@ impl CheckTask<'_> {
                         problem: Arc::new(error),
                     });
                 }
-                // Missing permission to read it is not damage, but this copy is of no use.
+                // A copy that this process may not read is not damaged. But it is of no use, so
+                // report it.
                 Err(RepoError::Storage(error))
                     if error.kind.class() == StorageErrorClass::Denied =>
                 {
@@ -349,8 +350,9 @@ impl CheckTask<'_> {
             let unread: Vec<_> = found.unread.into_values().collect();
             self.read_packs(index, &unread)?;
         };
-        // All data in the other missing and damaged packs that backups need was stored again. If a
-        // node cannot be read, the chunks below it are not known, so any pack may be needed.
+        // Report the remaining missing and damaged packs only if a backup needs data from them. For
+        // packs that are not reported, other packs have all data that backups need. If a node
+        // cannot be read, the chunks below it are not known, so any of these packs may be needed.
         let all = !found.errors.is_empty();
         let is_needed = |pack: &ObjectHash| all || found.missed.contains(pack);
         let unreported = std::mem::take(&mut self.unreported).into_iter();

@@ -28,7 +28,7 @@ struct Compared {
     /// All other packs, with their size and the size that the index states; `None` for a missing
     /// pack.
     wrong: Vec<(ObjectRef, Option<(u64, u64)>)>,
-    /// Missing packs that only superseded segments name. This is no damage.
+    /// Missing packs that only superseded segments name. They are no damage.
     deleted: Vec<ObjectHash>,
 }
 
@@ -125,8 +125,8 @@ impl CheckTask<'_> {
                 };
                 match read_pack(index, *pack, hash, *size)? {
                     PackVerdict::Whole(listing) => {
-                        // If a backup uses such a pack of a full key, a prune or a later backup
-                        // names it.
+                        // If a backup uses an unnamed pack of a full key, a prune or a later backup
+                        // adds it to the index. So it needs no audit.
                         let is_ours = unnamed.contains(&hash) && listing.signer == authority;
                         if !is_ours && !index.may_rely_on(&listing)? {
                             lock(&proven).push(listing);
@@ -163,8 +163,9 @@ impl CheckTask<'_> {
                     Some(listing) => index.may_rely_on(&listing)?,
                     None => false,
                 };
-                // If all runs are undamaged, other parts of the pack are not. In a pack of a write
-                // key, the holder of the key may have stored wrong data.
+                // Report the damage at once in two cases. If all runs are undamaged, other parts of
+                // the pack are damaged. In a pack of a write key, the holder of the key may have
+                // stored wrong data.
                 let is_whole = bad.as_ref().is_some_and(Vec::is_empty);
                 if is_relied_on && !is_whole {
                     self.unreported_damage.push((pack, damage));
@@ -228,7 +229,7 @@ fn note_damage(
 enum PackVerdict {
     /// Every blob in it opens and has its id.
     Whole(PackListing),
-    /// The pack is damaged. If only some runs are, these are their ordinals.
+    /// The pack is damaged. If its runs could be read, these are the ordinals of the damaged ones.
     Damaged(RepoError, Option<Vec<u64>>),
 }
 
@@ -241,7 +242,8 @@ fn read_pack(
     let project = index.project();
     let damaged = |source| RepoError::Damaged { object, source };
     let read = match project.objects.get(object, size) {
-        // All that the index knows of may still be at its beginning.
+        // The pack is longer than the index states. All runs that the index knows may still be at
+        // its beginning.
         Err(RepoError::Damaged {
             source: Damage::TooLarge,
             ..
@@ -275,7 +277,8 @@ fn read_pack(
     })
 }
 
-/// Returns the ordinals of the runs that do not open, or hold a blob that does not have its id.
+/// Returns the ordinals of the runs that do not open, or that hold a blob whose content does not
+/// have its id.
 fn bad_runs(project: &Project, listing: PackListing, mut bytes: Vec<u8>) -> Vec<u64> {
     let mut opener = Opener::default();
     let mut bad = Vec::new();

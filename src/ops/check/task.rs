@@ -17,7 +17,8 @@ pub struct CheckReport {
     pub foreign: u64,
     /// Of these, the objects whose keys were revoked.
     pub revoked: u64,
-    /// Packs that are missing, of the wrong size, or do not open.
+    /// Packs that are missing, have the wrong size, or have a part that does not open. Missing
+    /// packs, and most damaged ones, count only if a backup needs data from them.
     pub packs_damaged: u64,
     /// Backups that cannot be restored completely.
     pub backups_affected: Vec<ObjectHash>,
@@ -45,13 +46,14 @@ pub(super) struct CheckTask<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) report: CheckReport,
     pub(super) each: &'a mut dyn FnMut(&Finding),
-    /// Packs of the index that are missing, or damaged in any part.
+    /// Packs of the index that are missing or damaged. If it is known which runs of a pack are
+    /// damaged, the pack is not listed here, but its damaged runs are in `bad_runs`.
     pub(super) bad_packs: HashSet<ObjectHash>,
-    /// The packs among them that are missing.
+    /// The missing packs.
     pub(super) missing: HashSet<ObjectHash>,
     /// Missing packs for which it is not known yet whether a backup needs them.
     pub(super) unreported: Vec<ObjectRef>,
-    /// The same for packs with damaged runs.
+    /// Damaged packs for which this is not known yet, with their damage.
     pub(super) unreported_damage: Vec<(ObjectHash, RepoError)>,
     /// Runs that did not open, by pack and ordinal.
     pub(super) bad_runs: HashSet<(ObjectHash, u64)>,
@@ -61,9 +63,9 @@ pub(super) struct CheckTask<'a> {
     pub(super) unnamed: HashSet<ObjectHash>,
     /// Packs that are going to be deleted.
     pub(super) marked: HashSet<ObjectHash>,
-    /// Packs that were read, if their contents are checked at all.
+    /// Packs that were read; `None` if the check does not read all data.
     pub(super) read: Option<HashSet<ObjectHash>>,
-    /// Packs of other signers that were read and are undamaged.
+    /// Packs that were read and are undamaged, and that this client could not rely on before.
     pub(super) proven: Vec<PackListing>,
 }
 

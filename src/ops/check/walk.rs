@@ -18,11 +18,12 @@ use crate::repo::{
 /// The maximum number of reads at the same time. Several are needed if the store has a long round
 /// trip.
 const READS: usize = 8;
-/// The maximum number of blobs that nodes read ahead can name in a valid tree: 17 MiB.
+/// The maximum number of blobs that the nodes read ahead can name in a valid tree. The ids of these
+/// blobs take about 17 MiB.
 const READ_AHEAD: usize = 1 << 19;
 /// The number of packs that hold each node.
 const NODE_COPIES: usize = 2;
-/// The children of a branch.
+/// The maximum number of children of a branch.
 const BRANCH_WIDTH: usize = 64;
 
 /// The requirements of a place in a tree. A node may be in several places and be valid in
@@ -31,7 +32,8 @@ const BRANCH_WIDTH: usize = 64;
 enum Place {
     /// A node of this level, of an image whose chunks have this number of bytes.
     Image { level: u8, chunk_size: u32 },
-    /// A node of a stream, of this level. The top may have any level.
+    /// A node of a stream, of this level. `None` is the place of a top node, which may have any
+    /// level.
     Stream { level: Option<u8> },
 }
 
@@ -62,12 +64,12 @@ struct Walk<'a, 'r> {
     open: Vec<Open>,
     /// The place of the top node of the current tree.
     top: Place,
-    /// Its verdict, once the tree was walked.
+    /// The verdict on this top node, once the tree was walked.
     result: Verdict,
     walked: Walked,
 }
 
-/// Reads many nodes at once in threads of its own.
+/// Reads many nodes at the same time, in its own threads.
 struct PooledNodes<'a> {
     blobs: &'a BlobReader,
     pool: rayon::ThreadPool,
@@ -88,10 +90,11 @@ impl NodeReader for PooledNodes<'_> {
 pub(super) struct Walked {
     /// Packs that no segment names, but that hold needed blobs which no named pack has.
     pub(super) needed: BTreeMap<ObjectHash, ObjectRef>,
-    /// Packs that the walk relied on and that should have been read before, with their sizes.
+    /// Packs that the walk relied on although this check has not read them yet, with their sizes.
     pub(super) unread: BTreeMap<ObjectHash, (ObjectRef, u64)>,
     pub(super) errors: Vec<RepoError>,
-    /// Missing and damaged packs that would have blobs that trees name.
+    /// Missing and damaged packs with blobs that trees name, if too few other packs have these
+    /// blobs.
     pub(super) missed: HashSet<ObjectHash>,
     /// Backups that cannot be restored completely.
     pub(super) affected: Vec<AffectedBackup>,
@@ -148,7 +151,7 @@ pub(super) fn walk_trees(
     Ok(walk.walked)
 }
 
-/// The verdict on a node before anything below it was found damaged.
+/// The verdict on a node as long as nothing below it was found damaged.
 const WHOLE: Verdict = Verdict {
     whole: true,
     len: 0,
@@ -231,7 +234,7 @@ impl Visitor for Walk<'_, '_> {
 }
 
 impl Open {
-    /// A node with no nodes below it that are walked.
+    /// A node below which no other nodes are walked.
     fn leaf(verdict: Verdict) -> Self {
         Self {
             verdict,
@@ -287,7 +290,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Remembers the verdict on a node, and adds it to that on the node above.
+    /// Remembers the verdict on a node, and adds it to the verdict on the node above it.
     fn conclude(&mut self, id: &BlobId, place: Place, verdict: Verdict) {
         if !verdict.whole {
             self.damaged.insert(*id);
@@ -296,7 +299,7 @@ impl Walk<'_, '_> {
         self.add(verdict);
     }
 
-    /// Adds the verdict on a node to that on the node above it.
+    /// Adds the verdict on a node to the verdict on the node above it.
     fn add(&mut self, verdict: Verdict) {
         let Some(above) = self.open.last_mut() else {
             self.result = verdict;
@@ -357,7 +360,7 @@ impl Walk<'_, '_> {
             let places = self.index.find_all_readable(id)?.into_iter();
             let places = places.map(|place| (place.pack(), place.object(project)));
             let places: Vec<_> = places.collect();
-            // It is enough if one of them is named.
+            // It is enough if a segment names one of them.
             let is_unnamed = |(pack, _): &(ObjectHash, _)| self.run.unnamed.contains(pack);
             if places.iter().all(is_unnamed) {
                 self.walked.needed.extend(places);
@@ -366,8 +369,9 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Notes the packs in which a blob is lost, since they are missing or damaged, if fewer than
-    /// `copies` other packs hold it undamaged. Packs that are going to be deleted do not count.
+    /// If fewer than `copies` packs hold a blob undamaged, notes the missing and damaged packs that
+    /// have this blob according to the index. Packs that are going to be deleted do not count as
+    /// copies.
     fn note_missed(&mut self, id: &BlobId, copies: usize) -> Result<(), RepoError> {
         let run = self.run;
         if run.missing.is_empty() && run.bad_packs.is_empty() && run.bad_runs.is_empty() {
@@ -400,7 +404,7 @@ impl Walk<'_, '_> {
                 }
                 return self.rely_on(&at);
             }
-            // Damage of packs is reported already.
+            // Other steps report the damage of the packs.
             Found::Damaged => {}
             Found::Unknown => self.walked.errors.push(RepoError::Missing {
                 kind: "chunk",
@@ -455,7 +459,7 @@ impl Walk<'_, '_> {
     }
 
     /// Returns the locations of a blob. A prune deletes a marked pack if another existing pack has
-    /// the blob, damaged or not. So a marked pack counts only if there is no other.
+    /// the blob, damaged or not. So a marked pack counts only if no other pack has the blob.
     fn places(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         let find = || -> Result<Vec<BlobLocation>, RepoError> {
             let mut places = self.index.find_all_readable(id)?;
@@ -492,8 +496,8 @@ impl Walk<'_, '_> {
         Ok(places.any(|at| self.is_whole(&at, BlobKind::Node)))
     }
 
-    /// Notes the pack if it should have been read and was not. Returns true: the blob counts as
-    /// whole until then.
+    /// If the check reads all data but has not read this pack yet, notes the pack. Returns true:
+    /// until the pack is read, the blob counts as whole.
     fn rely_on(&mut self, at: &BlobLocation) -> Result<bool, RepoError> {
         let pack = at.pack();
         if self

@@ -79,7 +79,7 @@ fn check(from: Option<&Backup>, to: &Backup) -> Result<(), OpsError> {
     let why = match from {
         Some(from) if from.volume != to.volume => "they are of different volumes",
         Some(from) if is_stream(from) || is_stream(to) => "a stream is not an image",
-        None if is_stream(to) => "it is a stream and no image",
+        None if is_stream(to) => "it is a stream, not an image",
         Some(from) if from.record.content.chunk_size != to.record.content.chunk_size => {
             "their chunks have different sizes"
         }

@@ -14,7 +14,7 @@ use crate::volume::InputStream;
 
 /// Data is searched for zeros in blocks of this size, aligned to the image.
 const BLOCK: usize = 4 << 10;
-/// Bytes of data that are read at once; whole blocks.
+/// The number of bytes of data that are read at once. It is a multiple of the block size.
 const PIECE: usize = 256 << 10;
 
 /// A part of a stream, in the order of the stream.

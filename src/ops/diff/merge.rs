@@ -2,7 +2,7 @@
 //! all diffs, one after another.
 //!
 //! All diffs are read at the same time, from the first byte of the image to the last. The next
-//! extent of each is known, which shows how far the extent of the newest diff is valid.
+//! extent of each diff is known. It shows how far the extent of the newest diff is valid.
 
 use std::io::{Read, Write};
 
@@ -76,10 +76,10 @@ struct Layer<'a> {
     name: String,
     reader: DiffReader<Box<dyn Read + 'a>>,
     header: DiffHeader,
-    /// The smallest size of the image in this diff and all later ones. Extents of this diff after
-    /// it are not valid.
+    /// The smallest size of the image in this diff and all later ones. Extents of this diff beyond
+    /// this size are not valid.
     limit: u64,
-    /// The rest of the next extent.
+    /// The next extent, without the part that was copied or skipped already.
     current: Option<Extent>,
     /// Whether it was read to its end.
     ended: bool,
@@ -124,8 +124,8 @@ impl<'a> Stack<'a> {
         header: &DiffHeader,
         sink: &mut Sink<'_, W>,
     ) -> Result<(), OpsError> {
-        // The image ended here at least once. After this place, the content is zero where no diff
-        // has an extent. The result need not state these zeros if it is a full diff.
+        // At `cut`, the image ended in the state after at least one of the diffs. Beyond `cut`, the
+        // content is zero where no diff has an extent. A full diff need not state these zeros.
         let cut = match (&header.from, self.layers.first()) {
             (Some(_), Some(oldest)) => oldest.limit,
             _ => header.size,
@@ -255,7 +255,7 @@ impl<'a> Layer<'a> {
         Ok(())
     }
 
-    /// Skips the extents before `position`, and those that are copied.
+    /// Skips the extents before `position`, and extents that were copied completely.
     fn pass(&mut self, position: u64) -> Result<(), OpsError> {
         while let Some(extent) = &mut self.current
             && (extent.offset < position || extent.length == 0)
@@ -309,7 +309,7 @@ impl<'a> Layer<'a> {
 struct Sink<'a, W> {
     writer: DiffWriter<W>,
     name: &'a str,
-    /// The begin and end of zeros that may be followed by more zeros.
+    /// The start and the end of a range of zeros. More zeros may follow it.
     zeros: Option<(u64, u64)>,
     buffer: Vec<u8>,
     report: MergeReport,

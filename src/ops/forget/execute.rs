@@ -53,7 +53,8 @@ pub fn forget(
             .filter_map(|id| log.removal(LogKind::Record, *id))
         {
             context.cancel.check()?;
-            // Other runs may have made plans that keep the remaining records.
+            // Once the lease has expired, other runs may make plans that keep the remaining
+            // records.
             if lease.may_have_expired() {
                 return Err(OpsError::PausedTooLong);
             }
@@ -71,8 +72,9 @@ fn item(record: ObjectHash) -> LogItem {
 }
 
 /// Announces the records to remove, and the records that must stay if those are removed. Then fails
-/// if another run contradicts this. Returns the log. If two runs contradict each other, at least
-/// one of them notices, since each one announces its plan before it looks.
+/// if the plan of another run contradicts this plan. Returns the log. If two runs contradict each
+/// other, at least one of them notices, since each run announces its plan before it looks for the
+/// plans of others.
 fn claim(
     project: &Project,
     plan: &ForgetPlan<'_>,

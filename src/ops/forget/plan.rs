@@ -19,9 +19,9 @@ pub enum Forget {
     ByPolicy {
         /// The rules for each volume.
         policy: Policy,
-        /// The volumes, or all if none is named.
+        /// The volumes. If none is named, the policy applies to all volumes.
         volumes: Vec<String>,
-        /// The labels that a backup must have, all of them. Other backups stay, and do not count.
+        /// Labels. The policy counts and removes only backups that have all of these labels.
         labels: Vec<LabelMatch>,
         /// The time zone in which days, weeks, months and years begin.
         zone: TimeZone,
@@ -180,7 +180,7 @@ pub fn plan_forget<'a>(
     Ok(plan)
 }
 
-/// Returns the named backups, and whether each was named by its id.
+/// Returns the named backups, and for each of them whether the user named it by its id.
 fn named(
     records: &Records,
     selectors: &[String],
@@ -212,7 +212,7 @@ fn candidate(backup: &Backup) -> Candidate<'_> {
 type Kept<'a> = Vec<(&'a Backup, Vec<Reason>)>;
 
 /// Returns the backups of a volume that a policy keeps, and those that it does not keep, oldest
-/// first. Backups that lack one of the labels are in neither.
+/// first. Backups that lack one of the labels are in neither list.
 fn divide<'a>(
     records: &'a Records,
     volume: &str,
@@ -242,8 +242,8 @@ fn divide<'a>(
     let decided = policy.decide(&links, now, zone);
     let (mut keep, mut remove) = (Vec::new(), Vec::new());
     for ((entry, backup), mut reasons) in entries.iter().zip(present).zip(decided).rev() {
-        // A record is passed over if it was voided or forgotten. But no backup is here for a
-        // forgotten one, so if there is a backup, it was voided.
+        // Records that were voided or forgotten are passed over. A forgotten record that is passed
+        // over no longer exists. So if there is a backup, its record was voided.
         reasons.extend(entry.passed_over.then_some(Reason::Voided));
         match backup.filter(is_selected) {
             Some(backup) if reasons.is_empty() => remove.push(backup),
@@ -255,9 +255,9 @@ fn divide<'a>(
 }
 
 impl VolumePlan<'_> {
-    /// Fails if the user named a backup to remove otherwise than by its id. It is called if no
-    /// backup of the volume would stay. `forget web1` means the newest backup of the volume `web1`.
-    /// If that is the only one, a typo must not remove the whole volume.
+    /// Must be called if no backup of the volume would stay. Fails if the user named one of the
+    /// backups to remove in another way than by its id. `forget web1` means the newest backup of
+    /// the volume `web1`. If that is the only backup, a typo must not remove the whole volume.
     fn all_by_id(&self, named: &HashMap<ObjectHash, bool>) -> Result<(), OpsError> {
         let not_by_id = |r: &&Removal<'_>| named.get(&r.backup.id) == Some(&false);
         match self.remove.iter().find(not_by_id) {

@@ -12,9 +12,10 @@
 //!   backup that it follows: the clock of its host was wrong, or its time is forged.
 //!
 //! Backups of a volume need not be one line, each following the one before: two hosts may back up
-//! at the same time, or copies of a repository may be merged. A rule goes every way from a backup
-//! that no other follows to older ones, and counts on each way separately. A backup is kept if it
-//! is kept on any way. So a backup can cause the removal only of backups that it follows.
+//! at the same time, or copies of a repository may be merged. A rule follows every way that leads
+//! from a backup that no other follows to older backups, and counts on each way separately. A
+//! backup is kept if it is kept on any way. So a backup can cause the removal only of backups that
+//! it follows.
 //!
 //! Backups of a volume need not be by one key. When a rule decides on a backup of a write key, it
 //! counts only backups of this key and of full keys. When it decides on a backup of a full key, it
@@ -40,7 +41,8 @@ pub struct Policy {
 pub struct Link<'a> {
     /// The backup; none if the record is passed over.
     pub backup: Option<Candidate<'a>>,
-    /// The places of the records that it follows. All are after its own.
+    /// The places of the records that it follows, as positions in the history. All of these records
+    /// come later in the history than this one.
     pub follows: &'a [usize],
 }
 
@@ -149,8 +151,8 @@ impl Policy {
             let mut ways: Vec<Vec<Way>> = vec![Vec::new(); history.len()];
             for (place, link) in history.iter().enumerate() {
                 let mut to_here = std::mem::take(&mut ways[place]);
-                // A record that is passed over begins no way. Otherwise, the records before it
-                // would never be removed.
+                // No way begins at a record that is passed over. Otherwise, the rules would always
+                // keep the backups that such a record follows.
                 if to_here.is_empty() && link.backup.is_some() {
                     to_here.push(Way::default());
                 }
@@ -214,7 +216,8 @@ struct Way {
     used: u64,
     /// The last of them.
     period: Option<[i16; 4]>,
-    /// The rule counts only backups that are younger than this; none before the first backup.
+    /// The rule counts only backups that are younger than this. `None` if the way has no backup
+    /// yet.
     since: Option<Timestamp>,
 }
 

@@ -84,8 +84,8 @@ pub enum Reason {
     Rule(Rule),
     /// The rule has not used up its count, and this is the oldest backup.
     Oldest(Rule),
-    /// It is the newest backup of its volume, or the newest by its key and full keys, and no rule
-    /// keeps another one.
+    /// It is the newest backup of its volume, or the newest one by its key and full keys, and the
+    /// rules keep none of these backups.
     LastOfVolume,
 }
 
@@ -124,9 +124,9 @@ impl LabelMatch {
 }
 
 impl Span {
-    /// Returns the time that is a span before this one; `None` if that is before the first year. A
-    /// day that a month does not have is one of the next month, as in restic (and Go): a month
-    /// before 31 March is 3 March, or 2 March in leap years.
+    /// Returns the time that is a span before this one; `None` if that is before the first year. If
+    /// the result is a day that its month does not have, it counts as a day of the next month, as
+    /// in restic (and Go): a month before 31 March is 3 March, or 2 March in leap years.
     #[must_use]
     pub fn before(&self, time: &Zoned) -> Option<Timestamp> {
         let months = i64::from(time.year()) * 12 + i64::from(time.month())

@@ -7,7 +7,7 @@
 //!     └────────────────────── spares ◄──────────────────────┘
 //! ```
 //!
-//! * **Order.** The source numbers its items. The sink gets each of them after all before it.
+//! * **Order.** The source numbers its items. The sink gets the items in this order.
 //! * **Bounded memory.** An item begins with a spare, which the sink gives back. So there are never
 //!   more items in the pipeline than spares, even if one item takes long.
 //! * **No deadlock.** The sink never stops receiving. The item that it waits for has its spare
@@ -60,7 +60,7 @@ pub(crate) struct Producer<'a, P, J, D> {
 enum Report<D> {
     /// The item of this number is done.
     Done(usize, D),
-    /// The source has sent its last item. It sent this many.
+    /// The source has sent its last item, and this many items in all.
     Sent(usize),
     /// A stage has failed.
     Failed(OpsError),
@@ -139,7 +139,8 @@ impl Pipeline<'_> {
             drop((jobs, filled_in, filled, done_in));
 
             let failing = SetUnlessDefused(Some(self.failed));
-            // The other threads would wait for the missing one. So the channels are closed below.
+            // If a thread could not be started, the others would wait for it. Then the pipeline
+            // ends: the channels are closed below.
             let result = match refused {
                 None => drain(&done, &spares_in, sink).and_then(|()| Ok(self.cancel.check()?)),
                 Some(error) => Err(RepoError::Thread(error).into()),
@@ -296,7 +297,7 @@ impl<D> Drop for ReportPanic<'_, D> {
     }
 }
 
-/// Sets the flag when it is dropped, also by a panic of the sink.
+/// Sets the flag when it is dropped, unless it was defused. A panic of the sink drops it, too.
 struct SetUnlessDefused<'a>(Option<&'a Failed>);
 
 impl SetUnlessDefused<'_> {

@@ -43,7 +43,7 @@ pub(crate) trait Stages: Sync {
     }
 }
 
-/// Another stage of the pipeline has ended, so that no stage takes the items of this one.
+/// Another stage of the pipeline has ended, so this stage cannot pass on its items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("another stage of the pipeline has stopped")]
 pub(crate) struct Stopped;

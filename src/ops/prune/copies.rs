@@ -1,5 +1,5 @@
-//! Reads the copies that a plan relies on. A pack may go because other packs have its used blobs,
-//! and such a copy may be damaged without anyone knowing it.
+//! Reads the copies that a plan relies on. A prune deletes packs whose used blobs are in other
+//! packs, too, and such a copy may be damaged without anyone knowing it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -23,11 +23,11 @@ const INTACT_MAX: usize = 1 << 16;
 /// The ordinals of damaged runs, for each pack.
 pub(super) type DamagedRuns = BTreeMap<ObjectHash, Vec<u64>>;
 
-/// Finds the packs that stay and that have a used blob of a pack that this plan deletes, now or
-/// after the grace period. Reads the runs with these blobs, and returns the damaged ones: for a
-/// chunk in one other pack, for a node in two. If a run is damaged, all of its pack is read.
+/// Searches for damaged copies of the used blobs in the packs that this plan deletes, now or after
+/// the grace period. Reads the runs with these copies in packs that stay: one copy of each chunk,
+/// two of each node. Returns the damaged runs. If a run is damaged, all of its pack is read.
 ///
-/// `damage` are the runs that are known to be damaged. A blob that too few packs would have is not
+/// `damage` are the runs that are known to be damaged. A blob that too few packs would keep is not
 /// read, since [`repack`](super::repack::repack) copies it.
 pub(super) fn find_damaged(
     index: &Index,
@@ -43,7 +43,7 @@ pub(super) fn find_damaged(
     if going.is_empty() {
         return Ok(DamagedRuns::new());
     }
-    // Nothing relies on these packs, and this run does not delete them.
+    // This plan does not delete these packs, but copies in them do not count.
     let rescued: HashSet<_> = steps.rescue.iter().collect();
     let mut aside = state.marks.packs();
     aside.extend(index.unnamed()?);
@@ -90,7 +90,7 @@ struct Copies<'a> {
     context: &'a Context<'a>,
     /// The runs to read.
     unread: BTreeSet<(ObjectHash, u64)>,
-    /// Some of the runs that were read.
+    /// Some of the runs that were read and are undamaged.
     intact: HashSet<(ObjectHash, u64)>,
     damaged: DamagedRuns,
 }
@@ -134,7 +134,8 @@ impl<'a> Copies<'a> {
         }
         let is_intact = |(pack, _): &(ObjectHash, u64)| !found.contains_key(pack);
         self.intact.extend(unread.into_iter().filter(is_intact));
-        // Copying the rest of such a pack must not meet damage that the plan does not know of.
+        // Read the other runs of these packs, too: they may be copied later, and the plan must know
+        // of all damage in them.
         for (pack, ordinals) in
             self.damaged_of(&found, |known, run| !known.contains(&run.ordinal()))?
         {

@@ -17,8 +17,9 @@ pub(super) struct Walked {
     /// Backups that their writers withdrew, or that the log removed, and whose trees are not whole.
     /// They use nothing.
     pub(super) obsolete: Vec<Backup>,
-    /// Other backups whose trees are not whole, with the first damage of each: those of write keys,
-    /// and those that were withdrawn or removed. They use all blobs that their trees still reach.
+    /// Other backups with damage in their trees, and the first damage of each. They are backups of
+    /// write keys, or withdrawn or removed backups that seemed whole at first. They use all blobs
+    /// that can still be reached in their trees.
     pub(super) broken: Vec<(ObjectHash, Arc<RepoError>)>,
     /// Whether a running backup of a write key intends to commit a tree that is not whole.
     lacks_intended: bool,
@@ -63,9 +64,9 @@ pub(super) fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
 }
 
 /// Walks the trees of all records, of all backups that are about to be committed, and of all
-/// backups that are being read. Calls `new` for each blob of the first two kinds that was not known
-/// to be used. If `new` returns an error about damage, this fails only if a full key needs the
-/// blob. A write key could name any blob.
+/// backups that are being read. Calls `new` for each blob in trees of the first two kinds that was
+/// not known to be used. If `new` returns an error about damage, this fails only if a full key
+/// needs the blob: a write key could name any blob.
 pub(super) fn walk_all(
     index: &Arc<Index>,
     usage: &mut Usage,
@@ -116,7 +117,8 @@ pub(super) fn walk_all(
             }
         }
     }
-    // Those that were held for an earlier look are held again, if they are still read.
+    // Release the blobs that an earlier walk held. If they are still being read, they are held
+    // again.
     usage.release();
     for top in state.leases.trees_read() {
         usage.hold(&blobs, top, context)?;

@@ -9,7 +9,7 @@ pub(super) const fn pack_item(pack: &ListedPack) -> LogItem {
     item_of_pack(pack.kind, pack.hash)
 }
 
-/// Returns the pack of blobs of this kind that has this hash as the log names it.
+/// Returns the pack with this hash and with blobs of this kind, as the log names it.
 pub(super) const fn item_of_pack(kind: BlobKind, hash: ObjectHash) -> LogItem {
     let kind = match kind {
         BlobKind::Chunk => LogKind::ChunkPack,

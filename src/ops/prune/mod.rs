@@ -43,7 +43,7 @@ use crate::repo::{
 
 /// Interrupted uploads are removed after this time.
 const UPLOAD_LIFE: Duration = Duration::from_hours(24);
-/// The same if the grace period is zero and no other process holds a lease.
+/// The time for uploads if the grace period is zero and no other process holds a lease.
 const UPLOAD_LIFE_ALONE: Duration = Duration::from_mins(1);
 
 /// A prune that is planned and can be run.
@@ -63,9 +63,9 @@ pub struct Prune<'a> {
     log: Option<Log>,
 }
 
-/// Finds the used blobs and makes a plan. With `dry_run` it takes no lease, and the plan must not
-/// be run. Fails with [`OpsError::HistoryCut`] or [`OpsError::NoBackups`] if records are missing
-/// that the user did not give up: their data would seem unused.
+/// Finds the used blobs and makes a plan. With `dry_run`, takes no lease, and the plan must not be
+/// run. Fails with [`OpsError::HistoryCut`] or [`OpsError::NoBackups`] if records are missing whose
+/// loss the user has not accepted: the data of these backups would seem unused.
 pub fn plan_prune<'a>(
     project: &'a Project,
     options: &'a PruneOptions,
@@ -107,8 +107,8 @@ pub fn plan_prune<'a>(
         Err(_) => false,
     };
     if is_incomplete && index.resync()? {
-        // The index may now name packs that are missing in the older listing, and that would seem
-        // lost.
+        // Read the state again: the index may now name packs that the older list of packs lacks.
+        // These packs would seem lost.
         state = RepoState::read(project, lease.as_deref(), &index)?;
         let missing = state.missing(project)?;
         missing.accept(project, &options.accept_loss, &mut state.log, host, dry_run)?;
@@ -128,7 +128,7 @@ pub fn plan_prune<'a>(
         if found.is_empty() {
             break plan;
         }
-        // Other packs must stay then.
+        // The next plan must not rely on the damaged runs.
         for (pack, runs) in found {
             index.exclude_damaged_runs(pack, &runs);
             damage.entry(pack).or_default().extend(runs);
@@ -156,8 +156,8 @@ pub fn plan_prune<'a>(
     })
 }
 
-/// Fails if another prune runs. Then it first deletes the leases that have expired, since this
-/// prune does not get as far as deleting them at its end.
+/// Fails if another prune runs. Before that, deletes the leases that have expired. A prune usually
+/// does this at its end, which this prune does not reach.
 fn refuse_second(project: &Project, leases: &Leases) -> Result<(), OpsError> {
     let mut others = leases.others.iter();
     let Some(other) = others.find(|lease| lease.is_held_for(Work::Prune)) else {
@@ -212,9 +212,9 @@ impl Prune<'_> {
 
     /// Runs the plan.
     ///
-    /// New packs are stored before anything else changes. Unused packs are marked, then removed
-    /// from the index, and deleted by a later run; or at once, after another check, if the grace
-    /// period is zero.
+    /// New packs are stored before anything else changes. Unused packs are marked, and then removed
+    /// from the index. A later run deletes them. If the grace period is zero, this run deletes them
+    /// after another check.
     pub fn run(mut self) -> Result<PruneReport, OpsError> {
         let mut report = PruneReport::default();
         let mut steps = std::mem::take(&mut self.plan.steps);
@@ -308,8 +308,8 @@ impl Prune<'_> {
         Ok(())
     }
 
-    /// Replaces index segments by ones without the marked packs and with the rescued ones. Returns
-    /// the replaced segments that no mark names yet.
+    /// Replaces index segments by new segments, which lack the marked packs and name the rescued
+    /// ones. Returns the replaced segments that no mark names yet.
     fn update_index(
         &self,
         steps: &Steps,
@@ -394,8 +394,8 @@ impl Prune<'_> {
         marks.all().iter().filter(is_due).cloned().collect()
     }
 
-    /// Names objects in the log that are going to be deleted. The entry is durable when this
-    /// returns.
+    /// Adds an entry to the log that names objects which are going to be deleted. The entry is
+    /// durable when this returns.
     fn announce(&mut self, items: Vec<LogItem>) -> Result<(), OpsError> {
         if items.is_empty() {
             return Ok(());
@@ -460,8 +460,8 @@ impl Prune<'_> {
         Ok(Marks::remove(self.project, mark)?)
     }
 
-    /// Checks again whether packs that this run marked are used, and deletes the others. Doubtful
-    /// ones stay marked for the next run.
+    /// Checks again whether packs that this run marked are used, and deletes the unused ones. In
+    /// case of doubt, packs stay marked for the next run.
     fn delete_at_once(
         &mut self,
         own: &[ObjectHash],
@@ -554,7 +554,7 @@ impl Prune<'_> {
         own.iter().try_for_each(|mark| self.remove_mark(*mark))
     }
 
-    /// Removes expired leases, and uploads of processes that ended.
+    /// Removes expired leases, and uploads that other processes did not complete.
     fn tidy(&self, report: &mut PruneReport) -> Result<(), OpsError> {
         let leases = &self.state.leases;
         for expired in leases.others.iter().filter(|lease| lease.expired) {

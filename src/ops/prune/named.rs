@@ -1,7 +1,7 @@
 //! Adds the records that a prune keeps, and the certificates, to the log. From then on, processes
-//! notice if one of them vanishes, even if only write keys made records. Also adds the packs that
-//! replace others, and the segments: before the log removes an object, it names its replacement. So
-//! a check without a key covers the same data after a prune as before.
+//! notice if one of them vanishes, even if only write keys made records. Also adds new packs and
+//! the index segments. So the log names the replacement of an object before it removes the object,
+//! and a check without a key covers the same data after a prune as before.
 
 use std::collections::HashSet;
 
@@ -13,9 +13,9 @@ use crate::ops::error::OpsError;
 use crate::ops::history::unnamed;
 use crate::repo::{Index, Log, NewEntry, Worker};
 
-/// Appends an entry with those of these records, certificates and packs, and those of the index
-/// segments, that the log does not name yet. Leaves out the records that the prune removes. If the
-/// log names all of them, appends no entry.
+/// Appends an entry with the given records, the given packs, the certificates and the index
+/// segments, except those that the log names already. Leaves out the records that the prune
+/// removes. If nothing is left, appends no entry.
 pub(super) fn name(
     index: &Index,
     log: &mut Log,

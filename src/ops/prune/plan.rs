@@ -187,8 +187,8 @@ pub(super) fn plan(
     let mut partly: Vec<PackUse> = Vec::new();
     // Used packs that could be merged.
     let mut mergeable: Vec<PackUse> = Vec::new();
-    // A pack that the log removes may vanish again without anyone noticing it. What backups need of
-    // it goes to a new one, however full it is.
+    // A pack that the log removes may vanish again without anyone noticing it. However full such a
+    // pack is, the blobs in it that backups need are copied to a new pack.
     let removed = Log::removals(index.project())?;
     index.exclude_removed(removed.clone());
     let mut unreliable: Vec<PackUse> = Vec::new();
@@ -223,7 +223,7 @@ pub(super) fn plan(
         }
         let young = state.is_young(pack, listed.info.modified, options.grace);
         let damaged = damage.get(pack).filter(|_| is_used);
-        // If nothing has the damaged data, the pack must stay as it is.
+        // If no other pack has the damaged data, this pack must stay as it is.
         let is_in_use = |kind, id: &BlobId| usage.is_used(kind, id);
         let stays = damaged.map_or(Ok(false), |runs| {
             index.holds_damaged_only(pack, runs, is_in_use)
@@ -283,7 +283,7 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-/// Merges those of these packs for which it pays, up to this many used bytes.
+/// Merges some of these packs if that pays. They have at most this many used bytes together.
 fn merge(plan: &mut PrunePlan, mergeable: Vec<PackUse>, budget: u64) {
     plan.steps.merge = small::choose(mergeable, &plan.steps.repack, budget);
     plan.merge = Amount::of(&plan.steps.merge);
@@ -313,10 +313,10 @@ fn in_order<'a>(
     state: &RepoState,
 ) -> Vec<(&'a ObjectHash, bool)> {
     let marked = state.marks.packs();
-    // Each blob is kept in the first pack that has it. Newer packs come first: after an interrupted
-    // prune the new packs are kept, and not the repacked ones, and if data was stored again because
-    // a pack is damaged, the new pack is kept. The times may be wrong, so `copies` reads the packs
-    // that are kept.
+    // Each blob is kept in the first pack that has it. Newer packs come first. So after an
+    // interrupted prune, the new packs are kept, and not the repacked ones. If data was stored
+    // again because a pack is damaged, the new pack is kept. The times may be wrong, so `copies`
+    // reads the packs that are kept.
     // Indexed packs without a mark come first, then unnamed packs, then marked ones, then those
     // that the log removes. Packs of other write keys come next, since their content is not
     // verified. Each of them keeps all blobs that no pack before them keeps, even if several of
@@ -343,7 +343,7 @@ fn in_order<'a>(
 }
 
 /// Chooses the packs to repack: the unreliable ones, then the emptiest ones, until the unused data
-/// is within the limit. Then chooses packs to merge, of the others and of `mergeable`.
+/// is within the limit. Then chooses packs to merge, from the remaining packs and from `mergeable`.
 fn choose(
     plan: &mut PrunePlan,
     unreliable: Vec<PackUse>,
@@ -441,7 +441,7 @@ mod tests {
         assert_eq!(chosen(MaxUnused::Bytes(179), None), (vec![2], 90));
         assert_eq!(chosen(MaxUnused::Bytes(40), None), (vec![1, 2], 40));
         assert_eq!(chosen(MaxUnused::Bytes(0), None), (vec![1, 2, 3, 4], 0));
-        // 1220 bytes are used: 3 % of all is 37.
+        // 1220 bytes are used. If 37 unused bytes stay, they are 3 % of all bytes.
         assert_eq!(chosen(MaxUnused::Percent(3.0), None), (vec![1, 2, 4], 10));
         assert_eq!(chosen(MaxUnused::Percent(100.0), None), (vec![], 180));
     }

@@ -15,7 +15,8 @@ pub(super) fn find(project: &Project, records: &Records) -> Result<Vec<LogItem>,
 }
 
 /// Names these records and voids in an entry of the log, and deletes them. Returns their number.
-/// `seen` is the log with which `records` were read. If a key was revoked since, removes nothing.
+/// `seen` is the log that was read with `records`. If a key was revoked since then, removes
+/// nothing.
 pub(super) fn remove(
     project: &Project,
     records: &Records,

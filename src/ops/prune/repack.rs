@@ -49,16 +49,16 @@ struct Attempt {
     damaged: u64,
     /// The new packs.
     packs: Vec<LogItem>,
-    /// Whether it ended early, since it no longer pays to merge the packs.
+    /// Whether the attempt ended early because it no longer pays to merge the packs.
     ended_early: bool,
 }
 
 /// The packs with a used blob of which no undamaged copy exists.
 struct Spared<'a> {
-    /// The packs that may be spared: those of other signers, and those that the log removes, since
-    /// someone may have stored them again. Small ones, too, if they are merged: damage in one of
-    /// them must not stop every prune. If any other pack had to be spared, the repository would be
-    /// damaged.
+    /// The packs that may be spared. These are packs of other signers, and packs that the log
+    /// removes, since someone may have stored them again. If small packs are merged, they may be
+    /// spared, too: damage in one of them must not stop every prune. If any other pack had to be
+    /// spared, the repository would be damaged, and the prune fails.
     may: HashSet<ObjectHash>,
     packs: Mutex<HashSet<ObjectHash>>,
     observer: &'a dyn Observer,
@@ -126,8 +126,8 @@ fn merged_without(steps: &Steps, spared: &HashSet<ObjectHash>) -> Vec<PackUse> {
     small::choose(merge, &rest(&steps.repack), u64::MAX)
 }
 
-/// Does the work of [`repack`], but ends early, with as little stored as possible, if so many packs
-/// must stay that it does not pay to merge all others.
+/// Does the work of [`repack`]. If so many packs must stay that it does not pay to merge all
+/// others, ends early, and stores as little as possible.
 fn copy_all(
     index: &Arc<Index>,
     usage: &Usage,
@@ -207,8 +207,8 @@ fn copy_all(
     })
 }
 
-/// Divides packs into groups. To save memory, a group has about as much as this many threads copy
-/// from four full packs each.
+/// Divides packs into groups. To save memory, a group has about as much data as four full packs for
+/// each of this many threads.
 fn groups(packs: &[PackUse], threads: usize) -> impl Iterator<Item = &[PackUse]> {
     let sizes = PackSizes::default();
     let full = threads.max(1) as u64 * 4 * FULL;
@@ -285,7 +285,7 @@ fn copy(
                 Err(error) => drop(refused.insert(error)),
             }
         }
-        // Fewer of them do the same, more slowly.
+        // If some of the threads cannot be started, the others do all the work.
         let refused = refused.filter(|_| workers.is_empty());
         workers.into_iter().try_for_each(|worker| {
             worker
@@ -393,7 +393,7 @@ impl Copier<'_> {
     }
 
     /// Copies a run as it is, so that it need not be compressed again. Returns false if a blob in
-    /// it is damaged: its writer may have stored anything under these ids.
+    /// it is damaged. The writer of a run may have stored anything under these ids.
     fn copy_whole(
         &mut self,
         run: &Arc<PlacedRun>,
@@ -413,7 +413,8 @@ impl Copier<'_> {
     }
 
     /// Copies a blob that is damaged in this pack from another pack. If no undamaged copy exists,
-    /// no data is deleted: some packs are spared, see [`Spared`]; for any other pack this fails.
+    /// the pack stays, if it may be spared: see [`Spared`]. For any other pack this fails, and no
+    /// data is deleted.
     fn rescue(&mut self, location: &BlobLocation) -> Result<(), OpsError> {
         let id = location.blob().id;
         match self.blobs.rescue(location.kind(), &id) {
@@ -434,7 +435,7 @@ fn all_intact(project: &Project, run: &Arc<PlacedRun>, plain: &[u8]) -> bool {
     blobs.all(|location| Opener::blob(project, &location, plain).is_ok())
 }
 
-/// Verifies that all used blobs of these packs are in other packs now, except the spared ones.
+/// Verifies that all used blobs of these packs are in other packs now. Leaves out the spared packs.
 fn verify(
     index: &Index,
     usage: &Usage,

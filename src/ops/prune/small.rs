@@ -13,13 +13,13 @@ use crate::base::ObjectHash;
 use crate::format::BlobKind;
 use crate::repo::PackSizes;
 
-/// At least this many packs become one (or two, since nodes are stored twice).
+/// At least this many packs are merged into one, or into two: nodes are stored twice.
 const MANY: usize = 8;
 /// Merged packs are filled at least this many times as much as each of the packs they replace.
 const GROWTH: u64 = 3;
 
-/// Returns those of these packs that are small and for which it pays to merge them, and with them
-/// the used blobs of `copied`, which go to new packs in any case. The packs have at most `budget`
+/// Chooses small packs for which it pays to merge them. They are merged together with the used
+/// blobs of `copied`, which go to new packs in any case. The chosen packs have at most `budget`
 /// used bytes. Returns them in reverse order.
 pub(super) fn choose(mergeable: Vec<PackUse>, copied: &[PackUse], mut budget: u64) -> Vec<PackUse> {
     let mut chosen = HashSet::new();
@@ -53,7 +53,7 @@ fn smallest(
         BlobKind::Chunk => 1,
         BlobKind::Node => 2,
     };
-    // What is copied in any case counts like one more pack.
+    // The used blobs of `copied` count like one more pack.
     let mut together: u64 = copied.iter().map(filled).sum();
     let more = if copied.is_empty() { 0 } else { stored };
     let mut merged = 0;

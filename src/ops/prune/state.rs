@@ -18,7 +18,7 @@ const CLOCK_STEP: Duration = Duration::from_secs(2);
 /// The state of the repository. A prune reads it in the order of these fields.
 ///
 /// A prune that stores a mark, and then reads the fields in this order, sees the lease or the
-/// record of every backup that missed the mark.
+/// record of every backup that has not seen the mark.
 pub(super) struct RepoState {
     pub(super) marks: Marks,
     /// Read before the records: a backup deletes its lease only after it has stored its record.
@@ -58,7 +58,8 @@ impl RepoState {
         })
     }
 
-    /// Fails if a record cannot be read whose loss the user does not accept: it may use any data.
+    /// Fails if a record cannot be read and the user has not accepted its loss: it may use any
+    /// data.
     pub(super) fn require_readable(&self, accepted: &AcceptedLoss) -> Result<(), OpsError> {
         let damaged = self.records.damaged().iter();
         let damaged: Vec<_> = damaged.filter(|error| !accepted.includes(error)).collect();

@@ -30,7 +30,7 @@ pub(super) struct Usage {
     nodes: Ids<NodeKey>,
     /// Used blobs that are in no pack.
     others: HashSet<BlobId>,
-    /// Nodes that a reader needs and that are in no pack of the index as it was first.
+    /// Nodes that a reader needs and that were in no pack when this table was made.
     held_elsewhere: HashSet<BlobId>,
     /// Used nodes that could not be read, so that the blobs below them are not known.
     unread: HashSet<BlobId>,
@@ -40,7 +40,7 @@ pub(super) struct Usage {
     untrusted: HashSet<ObjectHash>,
     /// The number of each volume in the notes of chunks.
     volumes: HashMap<VolumeId, u8>,
-    /// Packs with a used blob that packs of earlier calls of [`keep`](Self::keep) keep.
+    /// Packs with a used blob that enough other packs keep: see [`keep`](Self::keep).
     duplicates: Vec<ObjectHash>,
 }
 
@@ -170,7 +170,7 @@ impl Usage {
         Ok(damage)
     }
 
-    /// Holds nothing for readers any more.
+    /// Releases all blobs that are held for readers.
     pub(super) fn release(&mut self) {
         self.chunks.release();
         self.nodes.release();
@@ -178,9 +178,9 @@ impl Usage {
     }
 
     /// Holds this node and all blobs below it for a reader: all packs that have any of them must
-    /// stay, even if a blob is in several. That counts as use, but no walk for a backup skips a
-    /// node because of it: it skips damaged nodes, since the reader cannot read the blobs below
-    /// them either.
+    /// stay, even if several packs have the same blob. Held blobs count as used. But a walk for a
+    /// backup enters held nodes, too, since this walk skips damaged nodes: the reader cannot read
+    /// the blobs below them either.
     pub(super) fn hold(
         &mut self,
         blobs: &BlobReader,
@@ -243,9 +243,9 @@ impl Usage {
         &self.duplicates
     }
 
-    /// Lets a pack keep its used blobs, except those that packs of earlier calls keep. Returns the
-    /// amount that the pack keeps. Unless the pack `settles` these blobs, packs of later calls keep
-    /// them, too.
+    /// Lets a pack keep its used blobs, except those that packs of earlier calls keep already.
+    /// Returns the part of the pack that it keeps. If `settles` is false, packs of later calls keep
+    /// these blobs, too.
     pub(super) fn keep(&mut self, listing: &PackListing, settles: bool) -> PackUse {
         let kind = listing.contents.kind;
         let mut classes = [0_u64; 128];

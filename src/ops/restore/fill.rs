@@ -11,7 +11,7 @@ use crate::ops::error::OpsError;
 use crate::repo::{ChunkFetcher, ChunkRef, RepoErrorKind};
 use crate::volume::{ReadTarget, VolumeError, VolumeErrorKind};
 
-/// Where a target cannot be read, it is read in pieces of this many bytes.
+/// If a range of the target cannot be read, it is read again in pieces of this many bytes.
 const SECTORS: usize = 4 << 10;
 
 /// The state of a thread that fills units.

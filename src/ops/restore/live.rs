@@ -27,7 +27,7 @@ pub fn restore_image(
         });
     }
     let size = backup.record.content.size;
-    // Read it first: without the permission to do so, nothing must be made.
+    // Read the metadata first: if the key may not read it, no image must be made.
     let metadata = image_metadata(project, backup, context)?;
     match image.require_empty(context.cancel) {
         Err(error) if error.kind == RbdErrorKind::NotFound => {
@@ -43,7 +43,7 @@ pub fn restore_image(
             import.finish()?;
             report
         }
-        // The error of the program explains why it does not read.
+        // The error of the `rbd` program explains why it no longer reads the stream.
         Err(OpsError::Volume(error)) => {
             return Err(import.failure().map_or(error.into(), OpsError::from));
         }

@@ -35,7 +35,7 @@ pub fn restore(
 }
 
 /// Like [`restore`], but reacts to damage according to `on_damage`. The report names the parts that
-/// could not be restored. The target is finished without them.
+/// could not be restored. The target is finished even if there are such parts.
 pub fn restore_despite(
     on_damage: OnDamage,
     project: &Project,

@@ -154,7 +154,8 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
         Ok(())
     }
 
-    /// Extends the open unit to the end of `range`, or begins another one with it.
+    /// Extends the open unit to the end of `range`, or sends it and begins another unit with
+    /// `range`.
     fn extend(&mut self, range: Range<u64>) -> Result<(), StageError> {
         // Chunks of one leaf were usually stored together, so a unit stays within a leaf.
         let same_leaf = self.range.start / UNIT_LEN == range.end.saturating_sub(1) / UNIT_LEN;
@@ -187,7 +188,7 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
     }
 }
 
-/// Appends a range, joined to the last one if it follows that. Ignores an empty range.
+/// Appends a range. If it begins where the last range ends, joins the two. Ignores an empty range.
 pub(super) fn collect(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
     match ranges.last_mut() {
         _ if range.is_empty() => {}

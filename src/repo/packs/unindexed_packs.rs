@@ -80,11 +80,11 @@ impl UnindexedPacks {
         self
     }
 
-    /// Must be called before a segment names these packs, the first of which was stored at `since`.
-    /// If this run was suspended for minutes, a prune may have ignored its lease and deleted its
-    /// packs as unused. In this case, announces the packs in the lease again, and fails if one no
-    /// longer exists or is going to be deleted, since a segment must not name packs that do not
-    /// exist.
+    /// Must be called before a segment names these packs. The run began to store the first of them
+    /// at `since`. If this run was suspended for minutes, a prune may have ignored its lease and
+    /// deleted its packs as unused. In this case, announces the packs in the lease again. Fails if
+    /// one of them no longer exists or is going to be deleted, since a segment must not name packs
+    /// that do not exist.
     pub(super) fn check_nameable(
         &self,
         project: &Project,

@@ -41,7 +41,7 @@ const SAMPLE: u64 = 16;
 pub struct VerifyWrites {
     /// One in this many runs of chunks is verified, and all tree nodes; 0 for none.
     one_in: u64,
-    /// Whether to flip a bit of each pack before that, like bad memory.
+    /// Whether to flip a bit of each pack before it is verified, as bad memory would.
     #[cfg(feature = "testing")]
     flips: bool,
 }
@@ -84,7 +84,7 @@ impl VerifyWrites {
     }
 
     #[cfg(not(feature = "testing"))]
-    #[expect(clippy::unused_self, reason = "a test uses it")]
+    #[expect(clippy::unused_self, reason = "the version for tests uses it")]
     pub(super) fn disturbed(self, parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         parts
     }

@@ -44,7 +44,8 @@ fn compare<E: From<RepoError>>(
     if a == b || (a.id.is_none() && b.id.is_none()) {
         return Ok(ControlFlow::Continue(()));
     }
-    // A lower tree stands for the first child of the node that would be above it.
+    // If a tree is lower than `level`, `below` returns the tree itself as the only child. So this
+    // child has the level of the tree.
     let child_level = |top: Top| top.level.min(level.saturating_sub(1));
     let (level_a, level_b) = (child_level(a), child_level(b));
     let (a, b) = (below(nodes, a, level)?, below(nodes, b, level)?);
@@ -82,8 +83,8 @@ fn compare<E: From<RepoError>>(
     Ok(ControlFlow::Continue(()))
 }
 
-/// Returns the children of a subtree at `level`. A lower subtree is the first child of the node
-/// that would be above it.
+/// Returns the children of a subtree at `level`. If the subtree is lower, returns the subtree
+/// itself as the only child: a node above it would have it as its first child.
 pub(super) fn below(
     nodes: &impl NodeReader,
     top: Top,

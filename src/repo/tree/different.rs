@@ -16,8 +16,9 @@ const WIDTH: u64 = 64;
 /// Calls `each` for every range of chunks that differ, in ascending order. One range may begin
 /// where another ends. `per_leaf` is the number of chunks in a full leaf.
 ///
-/// The work is bounded by the number of ranges: a pair of subtrees is read more than once only if
-/// it has equal chunks, too, and so gives a range of its own each time.
+/// The work is bounded by the number of ranges. A pair of branches is read more than once only if
+/// some of its chunks are equal. Such a pair, like any pair of leaves, gives at least one range of
+/// its own each time.
 pub fn different_ranges<E: From<RepoError>>(
     nodes: &impl NodeReader,
     (a, b): (Top, Top),
@@ -67,8 +68,8 @@ impl<N: NodeReader, F> Search<'_, N, F> {
             (self.each)(first..first.saturating_add(span))?;
             return Ok(true);
         }
-        // A tree of a lower level stands for the first child, so this child has the level of the
-        // tree.
+        // If a tree is lower than `level`, `below` returns the tree itself as the only child. So
+        // this child has the level of the tree.
         let child_level = |top: Top| top.level.min(level.saturating_sub(1));
         let (level_a, level_b) = (child_level(a), child_level(b));
         let (a, b) = (below(self.nodes, a, level)?, below(self.nodes, b, level)?);

@@ -44,7 +44,7 @@ struct Open {
 }
 
 /// A tree that is being written. Leaves are set in ascending order. Leaves that are not set stay as
-/// in the base.
+/// they are in the base.
 pub struct ImageTree<'a, S> {
     store: &'a S,
     top: Top,
@@ -80,8 +80,9 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
             path: Vec::new(),
         };
         if base.level < level && base.id.is_some() {
-            // The image grew. Each new level gets a branch. The old top becomes the first child of
-            // the lowest one, and each other one has the branch below it as its first child.
+            // The image grew. Each new level gets a branch. The first child of the lowest new
+            // branch is the old top. The first child of each other new branch is the branch below
+            // it.
             tree.top.id = None;
             for above in (base.level + 1..=level).rev() {
                 let ids = NO_CHILDREN.to_vec();
@@ -127,8 +128,7 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
 
     /// Stores the remaining nodes and returns the new top.
     pub fn finish(mut self) -> Result<Option<BlobId>, RepoError> {
-        // If the image shrank and its level stayed the same, the tree still has leaves after its
-        // end.
+        // If the image shrank, the tree may still have leaves after the end of the image.
         let whole = WIDTH.pow(self.top.level.into());
         self.clear(self.leaves, whole)?;
         while !self.path.is_empty() {

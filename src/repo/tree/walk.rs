@@ -54,8 +54,8 @@ pub trait Visitor {
     }
 }
 
-/// For so many leaves, one branch is read ahead. A branch has up to 64 children, so these branches
-/// name enough leaves.
+/// One branch is read ahead for each group of this many leaves. A branch has up to 64 children, so
+/// these branches name enough leaves.
 const LEAVES_PER_BRANCH: usize = 8;
 
 /// A node in the queue of a walk.
@@ -104,8 +104,7 @@ pub fn walk<V: Visitor>(
                 alone -= 1;
             } else if let Some(level) = step.level {
                 if ready.len() >= ahead {
-                    // Only in a tree with misplaced nodes, so many nodes remain that were not
-                    // visited.
+                    // This many nodes remain unvisited only if the tree has misplaced nodes.
                     ready.clear();
                 }
                 let ids = follow(&step.id, level, &path, ahead, visitor, &ready);
@@ -374,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_node_harms_no_other_one_that_is_read_with_it() {
+    fn a_damaged_node_does_not_affect_the_nodes_that_are_read_with_it() {
         let damaged = id(0, 100);
         let tree = Tree {
             damaged: Some(damaged),

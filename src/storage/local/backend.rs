@@ -32,8 +32,9 @@ use crate::storage::name::Name;
 /// A store in a directory. Files get the mode 0400, those that are replaced later 0600, and
 /// directories 0700. What root stores in the directory of another user belongs to that user.
 ///
-/// Symbolic links below the directory are not followed, since a listing would not include the
-/// objects behind them. Such objects are not found, and storing an object behind a link fails.
+/// Listings do not follow symbolic links below the directory, and an object whose own name is a
+/// link cannot be read. Storing an object behind a link fails, since a listing would not include
+/// it.
 #[derive(Debug)]
 pub struct LocalBackend {
     root: OwnedFd,
@@ -157,9 +158,10 @@ impl LocalBackend {
         Ok(bytes)
     }
 
-    /// Opens the file each time. A cache of open files would save 1 to 2 µs for each read. But
-    /// reading 64 KiB takes at least 3 µs, and decrypting and decompressing it takes 100 µs. And
-    /// such a cache would return objects that another process has deleted.
+    /// Fills `buf` from `offset` on. Opens the file each time. A cache of open files would save 1
+    /// to 2 µs for each read. But reading 64 KiB takes at least 3 µs, and decrypting and
+    /// decompressing it takes 100 µs. And such a cache would return objects that another process
+    /// has deleted.
     fn read_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let file = self.open_object(name)?;
         let end = offset.checked_add(buf.len() as u64);
@@ -212,8 +214,8 @@ impl LocalBackend {
         error
     }
 
-    /// Returns the error of a get. Something else in the place of an object, for example a FIFO,
-    /// cannot be read, but that object is not missing.
+    /// Returns the error of a get. If something other than a file, for example a FIFO, is in the
+    /// place of an object, the object cannot be read, but it does not count as missing.
     fn failed_to_get(&self, name: &Name, source: io::Error) -> StorageError {
         let found = rustix::fs::statat(&self.root, name.as_str(), AtFlags::SYMLINK_NOFOLLOW);
         let is_other = found.is_ok_and(|stat| !FileType::from_raw_mode(stat.st_mode).is_file());

@@ -25,7 +25,7 @@ impl Owner {
     }
 }
 
-/// Gives a file or directory to its owner, if it is to have another one than this process.
+/// Gives a file or directory to `owner`, if there is one.
 pub(super) fn give(file: impl AsFd, owner: Option<Owner>) -> io::Result<()> {
     match owner {
         Some(Owner { user, group }) => fchown(file, Some(user), Some(group)),

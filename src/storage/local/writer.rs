@@ -27,7 +27,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 
-/// Bytes written in one call. Windows begin at multiples of it, so no page is written twice.
+/// Maximum number of bytes written in one call (a window). Each window begins at a multiple of this
+/// number, so no page is written twice.
 const WINDOW: usize = 1 << 20;
 /// The number of slices that the system accepts in one call (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;

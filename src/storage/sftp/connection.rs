@@ -189,9 +189,10 @@ impl Connection {
 
     /// Opens a file for reading, or on some servers a directory.
     ///
-    /// A server that opens a FIFO waits for its writer, and answers nothing meanwhile. So the
-    /// attributes are requested before, at the same time: this takes no further round trip. If it
-    /// is a FIFO, this ends the connection, since the request cannot be taken back.
+    /// A server that opens a FIFO waits until a process opens it for writing, and answers nothing
+    /// meanwhile. So this requests the attributes first, and then sends the request to open the
+    /// file without waiting for them, which saves a round trip. If the file is a FIFO, this ends
+    /// the connection, since a request cannot be withdrawn.
     pub(super) async fn open_read(self: &Arc<Self>, path: &str) -> Result<File, SftpError> {
         enum Answer {
             Attributes(Result<Attributes, SftpError>),
@@ -298,7 +299,7 @@ impl Connection {
     pub(super) fn remove_later(self: &Arc<Self>, path: String) {
         let connection = Arc::clone(self);
         tokio::spawn(async move {
-            // If this fails, `remove_leftovers` finds it later.
+            // If this fails, `remove_leftovers` finds the file later.
             let _ = connection.remove(&path).await;
         });
     }

@@ -12,8 +12,8 @@ use super::error::SftpError;
 use super::options::SftpOptions;
 use super::ssh::{self, Processes};
 
-/// Time before the next attempt to open a further connection. The server may limit the number of
-/// connections.
+/// Time between a failed attempt to open a further connection and the next attempt. The server may
+/// limit the number of connections.
 const REST: Duration = Duration::from_mins(1);
 
 /// All connections of a store.
@@ -109,7 +109,7 @@ impl Pool {
         if let Some(connection) = entry.connection.as_ref().filter(|c| !c.is_lost()) {
             return Ok(Arc::clone(connection));
         }
-        // Another caller has tried while this one waited.
+        // Another caller has tried, and failed, while this one waited.
         if let Some((_, error)) = entry.failed.as_ref().filter(|(since, _)| *since > asked) {
             return Err(error.clone());
         }

@@ -273,7 +273,8 @@ fn command(options: &SftpOptions, may_ask: bool) -> Command {
     command
 }
 
-/// ssh uses the first value of an option that is given twice, so the user's own options win.
+/// Returns the arguments that follow the user's own. If an option is given twice, ssh uses its
+/// first value, so the user's own options win.
 fn arguments(options: &SftpOptions, may_ask: bool) -> Vec<OsString> {
     let seconds = options.timeout.as_secs().max(1);
     let mut arguments: Vec<OsString> = Vec::new();
@@ -285,10 +286,10 @@ fn arguments(options: &SftpOptions, may_ask: bool) -> Vec<OsString> {
         "ConnectTimeout={}",
         options.connect_timeout().as_secs()
     ));
-    // These options end ssh if both this process and the server (or the link) have ended.
+    // If this process has ended and the server or the link fails, these options end ssh.
     set(&format!("ServerAliveInterval={}", (seconds / 4).max(1)));
     set("ServerAliveCountMax=3");
-    // Disable features that a configuration may enable but that have no use here, like sftp(1).
+    // Like sftp(1), disable features that a configuration may enable but that have no use here.
     for option in [
         "ClearAllForwardings=yes",
         "ForwardAgent=no",
@@ -367,7 +368,8 @@ impl AsyncRead for Pipes {
             if self.ssh.greeting().is_none() {
                 return polled;
             }
-            // Its first bytes would count as the length of an answer, which would never arrive.
+            // Pass on no byte of the greeting: its first bytes would be taken for the length of an
+            // answer, which would never arrive.
             buf.set_filled(before);
         }
         self.poll_greeting(cx)

@@ -17,8 +17,8 @@ use crate::base::{Cancel, child_command};
 /// The time that a request may take. A cluster that is healthy answers within seconds.
 pub(super) const LIMIT: Duration = Duration::from_mins(2);
 
-/// How to reach a cluster. What is not set is left to Ceph: its files below `/etc/ceph` and its
-/// environment variables.
+/// How to reach a cluster. For options that are not set, Ceph uses its files below `/etc/ceph` and
+/// its environment variables.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RbdOptions {
     /// The configuration file.
@@ -54,8 +54,8 @@ impl RbdClient {
         }
     }
 
-    /// Returns the cluster's id, which it keeps for ever. Asks the cluster once: the configuration
-    /// file may name another one.
+    /// Returns the cluster's id, which never changes. Asks the cluster, but only once. Does not use
+    /// the id in the configuration file, which may differ.
     pub fn fsid(&self, cancel: &Cancel) -> Result<String, RbdError> {
         if let Some(fsid) = self.fsid.get() {
             return Ok(fsid.clone());
@@ -64,7 +64,7 @@ impl RbdClient {
         let printed = Self::ask(self.ceph(&["fsid"]), request, cancel)?;
         let fsid = String::from_utf8_lossy(&printed).trim().to_owned();
         if fsid.is_empty() || !fsid.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
-            let why = format!("“{fsid}” is no id");
+            let why = format!("“{fsid}” is not an id");
             return Err(RbdError::new(RbdErrorKind::BadAnswer, request, why));
         }
         Ok(self.fsid.get_or_init(|| fsid).clone())
@@ -175,7 +175,7 @@ impl RbdClient {
     }
 }
 
-/// Returns `--NAME=VALUE`. So a value that begins with a dash is no option.
+/// Returns `--NAME=VALUE`. In this form, a value that begins with a dash is not read as an option.
 pub(super) fn option(name: &str, value: impl AsRef<OsStr>) -> OsString {
     let mut option = OsString::from(format!("--{name}="));
     option.push(value);

@@ -21,7 +21,7 @@ pub enum RbdErrorKind {
     BadArgument,
     /// The cluster did not answer in time.
     Unreachable,
-    /// The program answered with something else than expected.
+    /// The answer of the program is not what was expected.
     BadAnswer,
     /// An image or snapshot is another one than before, although it has the same name.
     Replaced,
@@ -38,7 +38,7 @@ pub struct RbdError {
     pub kind: RbdErrorKind,
     /// The request, such as “list the snapshots of vms/web1”.
     request: String,
-    /// The reason in the words of the program, or of this one.
+    /// The reason, as the program or cuttlebone states it.
     detail: String,
     #[source]
     source: Option<io::Error>,
@@ -100,8 +100,9 @@ impl RbdError {
     }
 }
 
-/// Returns the lines that say what failed. Lines of the debug log begin with a date. Progress ends
-/// with a carriage return.
+/// Returns the lines that state what failed: all lines that begin with `rbd: `, or the last line if
+/// there are none. Lines of the debug log begin with a date. Each report of the progress ends with
+/// a carriage return.
 fn summary(printed: &str) -> String {
     let lines = || {
         let lines = printed.split(['\n', '\r']).map(str::trim);
@@ -121,7 +122,7 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     #[test]
-    fn the_exit_code_of_the_program_gives_the_class_and_its_last_words_the_reason() {
+    fn the_exit_code_of_the_program_gives_the_class_and_its_messages_give_the_reason() {
         let printed = "2026-11-28T22:25:04.427+0000 7f48267fc6c0 -1 librbd::image: failed\n\n\
             \rExporting image: 3% complete...\rrbd: couldn't connect to the cluster!\nrbd: listing \
             images failed: (13) Permission denied\n";

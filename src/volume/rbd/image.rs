@@ -13,7 +13,8 @@ use super::spec::RbdSpec;
 use crate::base::Cancel;
 use crate::format::{ByteString, ImageMetadata, RbdIdentity, RbdImage};
 
-/// An image of a cluster. Every method asks the cluster.
+/// An image of a cluster. Nothing about it is cached: each method that needs it asks the
+/// cluster.
 #[derive(Debug, Clone)]
 pub struct LiveImage<'a> {
     client: &'a RbdClient,
@@ -37,7 +38,7 @@ pub struct ImageState {
     pub is_mirror: bool,
 }
 
-/// A snapshot by both of its names.
+/// A snapshot, identified by both its number and its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportedSnapshot {
     /// Its number.
@@ -53,7 +54,7 @@ pub struct Snapshot {
     pub id: u64,
     /// Its name, which can be used again.
     pub name: String,
-    /// The size of the image then, in bytes.
+    /// The size of the image when the snapshot was made, in bytes.
     pub size: u64,
     /// Whether it is protected from removal.
     pub protected: bool,
@@ -155,7 +156,7 @@ impl<'a> LiveImage<'a> {
         )
     }
 
-    /// Makes a snapshot. If this fails, there may be one nevertheless.
+    /// Makes a snapshot. Even if this fails, the snapshot may exist.
     pub fn create_snapshot(&self, name: &str, cancel: &Cancel) -> Result<(), RbdError> {
         let request = format!("make the snapshot {}@{name}", self.name());
         self.change_snapshot("create", name, request, cancel)
@@ -209,7 +210,7 @@ impl<'a> LiveImage<'a> {
     ) -> Result<(), RbdError> {
         let mut rbd = self.client.rbd_on(&["create"], &self.spec);
         rbd.arg(format!("--size={size}B"));
-        // Others are no sizes of objects, and Ceph would refuse them.
+        // Ignore an order of 64 or more: no object can have this size, and Ceph would refuse it.
         let object = parameters
             .order
             .and_then(|order| 1_u64.checked_shl(order.into()));
@@ -277,7 +278,7 @@ impl<'a> LiveImage<'a> {
         cancel: &Cancel,
     ) -> Result<(), RbdError> {
         let mut rbd = self.client.rbd_on(&["image-meta", "set"], &self.spec);
-        // The bytes may be any, so that the pair may look like options.
+        // The key and the value may have any bytes, so they may look like options.
         rbd.arg("--");
         for text in [key, value] {
             rbd.arg(OsString::from_vec(text.bytes().unwrap_or_default()));

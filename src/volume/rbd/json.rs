@@ -12,7 +12,7 @@ pub(super) struct Info {
     pub(super) order: u8,
     #[serde(default)]
     pub(super) features: Vec<String>,
-    /// The object map or fast-diff is invalid.
+    /// Problems, for example `object map invalid` or `fast diff invalid`.
     #[serde(default)]
     pub(super) flags: Vec<String>,
     #[serde(default)]
@@ -61,7 +61,7 @@ pub(super) struct Pool {
     pub(super) poolname: String,
 }
 
-/// Some versions print truth values as strings.
+/// Decodes a truth value. Some versions of Ceph print truth values as strings.
 fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

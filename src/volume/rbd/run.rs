@@ -11,7 +11,7 @@ use crate::volume::child_output::ChildOutput;
 
 /// The maximum length of an answer: more than 100,000 images or snapshots.
 const ANSWER_MAX: u64 = 64 << 20;
-/// The last bytes of standard error that are kept for the error.
+/// The number of bytes that are kept for an error, from the end of standard error.
 const ERRORS_KEPT: usize = 8 << 10;
 
 /// A run of a program, with its standard output and its last error messages.

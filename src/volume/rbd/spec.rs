@@ -17,7 +17,7 @@ pub struct RbdSpec {
 }
 
 impl RbdSpec {
-    /// Parses `POOL/[NAMESPACE/]IMAGE[@SNAPSHOT]`. Returns none if it has not this form.
+    /// Parses `POOL/[NAMESPACE/]IMAGE[@SNAPSHOT]`. Returns none if `text` does not have this form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (path, snapshot) = match text.split_once('@') {

@@ -7,7 +7,7 @@ use cuttlebone::crypto::{Secret, SigningKey, object_hash};
 use cuttlebone::format::{Certificate, Codec, Payload, ProjectSettings};
 use cuttlebone::ops;
 use cuttlebone::repo::{
-    Log, ObjectKind, ObjectRef, Project, Records, RepoError, RepoErrorKind, Repository,
+    ObjectKind, ObjectRef, Project, Records, RepoError, RepoErrorKind, Repository,
 };
 use cuttlebone::storage::Backend;
 
@@ -193,7 +193,6 @@ fn records_of_a_revoked_key_count_only_if_they_are_accepted() {
         let foreign = records.take_foreign();
         assert_eq!(foreign.len(), 1, "{foreign:?}");
         assert!(foreign[0].to_string().contains(&second.to_string()));
-        let log = Log::load(&opened.project).unwrap();
         assert_eq!(records.vanished(), [], "it is there, but does not count");
     }
     // Objects that it signs afterwards do not count.

@@ -69,7 +69,7 @@ pub(super) struct DiffChain<'a> {
 pub(super) enum Base {
     /// The diff builds on this backup: all content outside the diff is taken from it.
     On(Ancestor),
-    /// As `On`, but only the name of a snapshot connects the two.
+    /// Like `On`, but only the name of a snapshot connects the diff with the backup.
     OnByName(Ancestor),
     /// The diff is a full one. It is compared with this backup, the newest of the volume.
     Compared(Ancestor),
@@ -116,8 +116,8 @@ impl Link<'_> {
 }
 
 impl<'a> DiffChain<'a> {
-    /// Fails if the object size or the striping of the image differs from that in the volume's last
-    /// backup that states them.
+    /// Fails if the object size or the striping of the image is not the same as in the last backup
+    /// of the volume that states them.
     pub(super) fn require_same_image(&self) -> Result<(), OpsError> {
         let layout = |image: &RbdImage| (image.order, image.stripe_unit, image.stripe_count);
         let mut backups = self.records.of_volume(&self.options.volume).rev();
@@ -152,7 +152,7 @@ impl<'a> DiffChain<'a> {
         Ok(newest.map_or(Base::None, |newest| Base::Compared(newest.into())))
     }
 
-    /// Stores the content of one diff, with these options.
+    /// Stores the content of one diff. Uses these options instead of those of the chain.
     pub(super) fn store_diff<R: Read + Send>(
         &self,
         index: &Arc<Index>,
@@ -224,8 +224,9 @@ impl<'a> DiffChain<'a> {
         self.metadata.iter().map(store).collect()
     }
 
-    /// Returns the volume's newest backup if the diff leads to the head of the image (no snapshot),
-    /// and if this backup is of the head too, starts from the same snapshot, and is not by another
+    /// Returns the volume's newest backup if it can have the same content as a diff to the head of
+    /// the image (which is no snapshot). For this, the backup must be of the head, too. It must
+    /// have been made from a diff that starts from the same snapshot. It must not be by another
     /// write key.
     fn same_head(&self, header: &DiffHeader) -> Option<&'a Backup> {
         let from = header.from.as_ref().map(|from| ByteString::from(&from[..]));

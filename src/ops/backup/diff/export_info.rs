@@ -44,7 +44,9 @@ impl ExportInfo {
         }
         if header.size != self.size {
             let (found, expected) = (header.size, self.size);
-            return wrong(format!("it has {found} bytes, and the snapshot {expected}"));
+            return wrong(format!(
+                "it has {found} bytes, but the snapshot has {expected}"
+            ));
         }
         Ok(())
     }

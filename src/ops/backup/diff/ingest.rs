@@ -21,8 +21,8 @@ use crate::ops::pipeline::Failed;
 use crate::repo::{Project, Records};
 use crate::volume::InputStream;
 
-/// Backs up every diff of a stream, oldest first, and returns a report for each. A diff whose
-/// snapshot the volume has already, with the same content, is not committed again.
+/// Backs up every diff of a stream, oldest first, and returns a report for each. If the volume
+/// already has a backup of the diff's snapshot with the same content, does not commit another one.
 ///
 /// Nothing is stored if the base does not fit. Nothing is committed if the stream is not complete.
 pub(crate) fn backup_diffs(
@@ -57,8 +57,8 @@ pub(crate) fn backup_diffs(
 }
 
 /// Backs up the only diff of a stream that this program has exported from a cluster, like
-/// [`backup_diffs`]. The caller has loaded the records before it made the snapshot. Only `options`
-/// names the base.
+/// [`backup_diffs`]. The caller has loaded the records before it made the snapshot. If the diff is
+/// not a full one, `options` must name the base.
 pub(crate) fn backup_export(
     project: &Project,
     protection: &mut Protection<'_>,

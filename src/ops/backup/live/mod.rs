@@ -1,6 +1,6 @@
-//! Backup of an image in a cluster. The backup of a snapshot that still exists, with the same
-//! number, is the base, and the cluster says what changed since. Without such a backup, all data is
-//! read and compared with the newest backup of the volume.
+//! Backup of an image in a cluster. The base is a backup of a snapshot that still exists and still
+//! has the same number. The cluster tells what changed since that snapshot. Without such a backup,
+//! all data is read and compared with the newest backup of the volume.
 //!
 //! The order of the steps makes every interruption harmless: load the records, make the snapshot,
 //! export and store, verify the snapshots, commit, and only then remove older snapshots. A run that

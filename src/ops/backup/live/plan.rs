@@ -49,7 +49,7 @@ impl<'a> Plan<'a> {
             return Self::Existing(existing);
         }
         if project.role() != Role::Full {
-            // The rest of a chunk that changed in part cannot be read.
+            // Only a full key can read the rest of a chunk of which a part has changed.
             return Self::Everything(FullRead::WriteKey);
         }
         if reread {
@@ -145,8 +145,8 @@ pub fn volume_of_image(
     Ok(newest.map(|(backup, _)| backup.record.volume.name.clone()))
 }
 
-/// Fails if the volume has backups of another image, unless the images have the same name, so that
-/// the new image has taken the place of the old one.
+/// Fails if the volume's last backup that names its image is of another image, unless both images
+/// have the same name: then the new image has taken the place of the old one.
 pub(super) fn require_same_image(
     records: &Records,
     options: &BackupOptions,

@@ -17,7 +17,8 @@ use crate::volume::{ExportedSnapshot, ImageState, LiveImage, RbdError, RbdErrorK
 /// How to back up an image in a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveOptions {
-    /// The snapshot to back up. Then no snapshot is made or removed. None: a new one.
+    /// The snapshot to back up. If it is given, no snapshot is made or removed. `None` means that a
+    /// new snapshot is made and backed up.
     pub snapshot: Option<String>,
     /// How many snapshots of this program stay on the image, the new one included. With 0, the next
     /// backup reads everything.
@@ -26,10 +27,11 @@ pub struct LiveOptions {
     pub full: bool,
 }
 
-/// Backs up an image in a cluster. `state` is the image's, as the caller has just read it.
+/// Backs up an image in a cluster. `state` is the state of the image, which the caller has just
+/// read.
 ///
-/// If this fails, the snapshot that it made is removed. Failures to remove older snapshots after
-/// the backup are notices.
+/// If this fails, the snapshot that it made is removed. If older snapshots cannot be removed after
+/// the backup, the user is notified, and the backup still succeeds.
 pub fn backup_image(
     project: &Project,
     image: &LiveImage<'_>,
@@ -154,7 +156,7 @@ fn export(
         context,
     );
     match (stored, stream.take_failure()) {
-        // The error of the program explains why the stream is not complete.
+        // The error of the `rbd` program explains why the stream is not complete.
         (
             Err(
                 OpsError::ReadDiff { .. }
@@ -167,8 +169,8 @@ fn export(
     }
 }
 
-/// Reads the metadata of the image. It is left out, with a notice, if it is not text, or if the
-/// user may only read the image: Ceph opens an image for writing to list its metadata.
+/// Reads the metadata of the image. Leaves it out, with a notice, if it is not text. Does the same
+/// if the user may only read the image: Ceph opens an image for writing to list its metadata.
 fn metadata(
     image: &LiveImage<'_>,
     context: &Context<'_>,

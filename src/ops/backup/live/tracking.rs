@@ -11,11 +11,12 @@ use crate::repo::Project;
 use crate::volume::{LiveImage, RbdErrorKind, Snapshot};
 
 const PREFIX: &str = "cuttlebone-";
-/// How often another name is tried if the name is taken. The time in it has whole seconds.
+/// How many more names to try if a snapshot of the first name exists. The time in a name has whole
+/// seconds, so two runs may choose the same name.
 const ATTEMPTS: usize = 5;
 
-/// Returns the end of the names of a project's snapshots. Several projects can back up one image:
-/// none may remove the snapshots of another one.
+/// Returns the end of the names of a project's snapshots. Several projects can back up one image,
+/// and no project may remove the snapshots of another project.
 fn suffix(project: ProjectId) -> String {
     let id = project.to_string();
     format!("-{}", id.get(..8).unwrap_or(&id))
@@ -44,7 +45,7 @@ fn is_own(name: &str, project: ProjectId) -> bool {
     })
 }
 
-/// A new snapshot. Unless it is [kept](Self::keep), it is removed when this is dropped.
+/// A new snapshot. Unless it is [kept](Self::keep), it is removed when this value is dropped.
 pub(super) struct TrackingSnapshot<'a> {
     image: &'a LiveImage<'a>,
     context: &'a Context<'a>,
@@ -69,7 +70,7 @@ impl<'a> TrackingSnapshot<'a> {
                     context.cancel.sleep(Duration::from_secs(1))?;
                     continue;
                 }
-                // The cluster has refused it.
+                // The cluster has certainly not made the snapshot.
                 Err(
                     RbdErrorKind::Exists
                     | RbdErrorKind::NotStarted
@@ -77,8 +78,9 @@ impl<'a> TrackingSnapshot<'a> {
                     | RbdErrorKind::Denied
                     | RbdErrorKind::BadArgument,
                 ) => {}
-                // Even if this failed, the cluster may have made the snapshot, or may be about to.
-                // Then it is removed.
+                // Even if the command failed, the cluster may have made the snapshot, or may still
+                // make it. If the command failed, `made?` drops the value, which removes the
+                // snapshot.
                 _ => {
                     let snapshot = Self {
                         image,
@@ -119,9 +121,10 @@ impl Drop for TrackingSnapshot<'_> {
     }
 }
 
-/// Removes the snapshots of earlier backups, all but the newest `keep` ones, counting `newest`.
-/// Leaves alone the snapshots of others, and those that are newer: another run may be at work.
-/// Removes nothing unless `newest` still exists. Reports failures as notices.
+/// Removes the snapshots of earlier backups, except the newest ones: `keep` snapshots stay, and
+/// `newest` is one of them. Leaves alone the snapshots of others. Also leaves alone those that are
+/// newer than `newest`, since another run may be at work. If `keep` is not 0 and `newest` no longer
+/// exists, removes nothing. Reports failures as notices.
 pub(super) fn remove_older(
     image: &LiveImage<'_>,
     project: &Project,

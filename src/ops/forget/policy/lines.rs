@@ -88,9 +88,10 @@ impl Made {
         kept.map(|(place, _)| place).collect()
     }
 
-    /// Returns a history with only the backups of these keys, as if a full key had made them, and
-    /// the place of each in this history. If a backup follows another one through
-    /// left-out backups only, it follows it directly in the returned history.
+    /// Returns a history with only the backups of these keys, as if a full key had made all of
+    /// them. Also returns the place of each of them in this history. If only backups that are left
+    /// out connect a backup with another one that it follows, it follows that one directly in the
+    /// returned history.
     fn only(&self, keys: &[Option<u8>]) -> (Self, Vec<usize>) {
         let counts = |place: &usize| keys.contains(&self.backups[*place].1);
         let places: Vec<usize> = (0..self.backups.len()).filter(counts).collect();
@@ -235,7 +236,7 @@ fn backups_by_two_keys_share_the_days_of_one_line() {
     assert_eq!(
         kept,
         (14..20).collect(),
-        "three days, and of each the newest of both keys"
+        "the newest backups of both keys, on each of three days"
     );
 }
 
@@ -508,7 +509,7 @@ proptest! {
     }
 }
 
-/// Returns all that a backup follows, directly or through others.
+/// Returns all backups that this one follows, directly or through others.
 fn ancestors(made: &Made, of: usize) -> BTreeSet<usize> {
     let mut found = BTreeSet::new();
     for &older in &made.follows[of] {

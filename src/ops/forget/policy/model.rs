@@ -144,7 +144,7 @@ pub(super) fn any_rule() -> impl Strategy<Value = Rule> {
     ]
 }
 
-/// Steps from one backup to the next, in seconds: minutes, hours, days, months.
+/// The time from one backup to the next, in seconds: minutes, hours, days or months.
 fn any_step() -> impl Strategy<Value = i64> {
     prop_oneof![
         1 => Just(0_i64),

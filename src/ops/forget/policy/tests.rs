@@ -56,7 +56,7 @@ fn rule(text: &str) -> Rule {
     }
 }
 
-/// “2026-11-21T10:00”, or with seconds; UTC.
+/// Parses a time in UTC such as “2026-11-21T10:00”, with or without seconds.
 fn time(text: &str) -> Timestamp {
     let time: civil::DateTime = text.parse().unwrap();
     time.to_zoned(TimeZone::UTC).unwrap().timestamp()
@@ -353,7 +353,7 @@ fn spans_count_back_from_the_newest_backup() {
          2024-06-14T07:00:01 => within 2y5m7d3h
          2026-11-21T10:00 => within 2y5m7d3h",
     );
-    // There is no 31 February: it is 3 March, or the 2nd in a leap year.
+    // 31 February does not exist. It counts as 3 March, or as 2 March in a leap year.
     utc(
         "within 1m",
         "2026-02-28T12:00 => -
