@@ -12,6 +12,7 @@ use crate::fixture::{self, PROJECT, PlainRun};
 use crate::hostile::reference;
 
 mod hostile;
+mod statements;
 mod texts;
 
 /// A file of the corpus.
@@ -28,7 +29,7 @@ pub struct Seed {
 /// All seeds; the same in every run.
 #[must_use]
 pub fn all() -> Vec<Seed> {
-    let groups: [(&str, Named); 17] = [
+    let groups: [(&str, Named); 18] = [
         ("repository_file", repository_files()),
         ("key_slot", key_slots()),
         ("project_object", project_objects()),
@@ -42,7 +43,8 @@ pub fn all() -> Vec<Seed> {
         ("void", voids()),
         ("image_metadata", texts::image_metadata()),
         ("log", logs()),
-        ("audit", audits()),
+        ("audit", statements::audits()),
+        ("ledger", statements::ledgers()),
         ("names", texts::names()),
         ("hostile_repository", hostile::repositories()),
         ("extents", texts::extent_lists()),
@@ -228,32 +230,6 @@ fn first_entry() -> LogEntry {
         number: 1,
         ..LogEntry::default()
     }
-}
-
-fn audits() -> Named {
-    let about = br#"{"time":"2026-11-21T12:00:00Z","result":"whole","tool":"t"}"#;
-    let body = |about: &[u8], packs: &[u8]| {
-        let mut out = u32::try_from(about.len())
-            .expect("short")
-            .to_le_bytes()
-            .to_vec();
-        out.extend_from_slice(about);
-        out.extend_from_slice(&u32::try_from(packs.len()).expect("short").to_le_bytes());
-        out.extend(packs.iter().flat_map(|byte| [*byte; 32]));
-        out
-    };
-    let whole = body(about, &[1, 2, 9]);
-    vec![
-        ("none", body(about, &[])),
-        ("descending", body(about, &[2, 1])),
-        ("twice", body(about, &[1, 1])),
-        ("newer", body(br#"{"requires":["x"]}"#, &[1])),
-        ("no-time", body(br#"{"result":"x"}"#, &[1])),
-        ("length", with(&whole, 3, 0x80)),
-        ("short", cut(&whole, 1)),
-        ("long", [&whole[..], &[0]].concat()),
-        ("whole", whole),
-    ]
 }
 
 /// One Zstandard frame.

@@ -1,8 +1,11 @@
-//! Entries of the log, and audits: sections 12 and 18 of `docs/format.md`.
+//! Entries of the log, audits, and entries of the ledger: sections 12, 18 and 22 of
+//! `docs/format.md`.
 
 use cuttlebone::base::ObjectHash;
-use cuttlebone::format::{AuditBody, LogDetails, LogEntry, Magic, StoredEntry};
-use cuttlebone::repo::{Audits, Log, ObjectRef};
+use cuttlebone::format::{
+    AuditBody, LedgerBody, LogDetails, LogEntry, Magic, StoredEntry, VerifiedLevel,
+};
+use cuttlebone::repo::{Audits, Ledger, Log, ObjectRef};
 
 use crate::fixture::{self, PROJECT, fixture, hash};
 
@@ -61,6 +64,26 @@ pub fn audit(data: &[u8]) {
         if let Ok(audits) = Audits::load(&f.project) {
             let packs = decoded.map_or(0, |audit| audit.packs.len());
             assert_eq!(audits.into_packs().len(), packs);
+        }
+    });
+}
+
+/// Decodes an entry of the ledger, by itself and in the store.
+pub fn ledger(data: &[u8]) {
+    let decoded = LedgerBody::decode(data);
+    if let Ok(entry) = &decoded {
+        assert_eq!(LedgerBody::decode(&entry.encode()).as_ref(), Ok(entry));
+    }
+    fixture(|f| {
+        let store = f.fresh_store();
+        let bytes = fixture::sealed_body(&f.keys, Magic::Ledger, data);
+        let name = ObjectHash::from_bytes(hash(&bytes));
+        fixture::put(&store, ObjectRef::Ledger(PROJECT, name), &bytes);
+        if let Ok(ledger) = Ledger::load(&f.project) {
+            let verified = ledger.verified(VerifiedLevel::Hashed, u64::MAX);
+            let groups = decoded.map_or_else(|_| Vec::new(), |entry| entry.groups);
+            assert!(verified.len() <= groups.iter().map(|group| group.packs.len()).sum());
+            assert!(ledger.runs().len() + ledger.drills().len() <= data.len());
         }
     });
 }

@@ -7,11 +7,14 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use super::audit_message::{CoverageEntry, DrillEntry, RunEntry};
+use super::json_time::{optional_rfc3339, rfc3339};
 use super::key_change::KeyChange;
 use super::prune_message::PruneSummary;
 use crate::format::ByteString;
+use crate::ops::ReadReport;
 
 use super::stats::{Stats, VolumeStats};
 
@@ -301,7 +304,37 @@ pub(crate) struct CheckSummary {
     pub(crate) backups: u64,
     pub(crate) packs: u64,
     pub(crate) bytes_read: u64,
+    /// What was read of the data, if any.
+    #[serde(flatten)]
+    pub(crate) data: Option<DataRead>,
     pub(crate) duration: f64,
+}
+
+/// What a check read of the data.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct DataRead {
+    /// `opened`: decrypted. `hashed`: compared with hashes, since the key cannot decrypt.
+    pub(crate) level: &'static str,
+    /// The seed of the random order.
+    pub(crate) seed: String,
+    /// Packs that had to be read.
+    pub(crate) packs_chosen: u64,
+    /// Packs that were read and are undamaged.
+    pub(crate) packs_verified: u64,
+    /// Whether all of them were read. Otherwise the time was over.
+    pub(crate) complete: bool,
+}
+
+impl DataRead {
+    pub(crate) fn of(read: &ReadReport) -> Self {
+        Self {
+            level: read.level.name(),
+            seed: read.seed.to_string(),
+            packs_chosen: read.packs_chosen,
+            packs_verified: read.packs_verified,
+            complete: read.complete,
+        }
+    }
 }
 
 /// The result of a check without a key.
@@ -503,26 +536,6 @@ pub(crate) struct ExportSummary {
     pub(crate) duration: f64,
 }
 
-fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&to_the_second(*time))
-}
-
-/// Drops the fraction of a second, since jq's `fromdate` cannot read it.
-fn to_the_second(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
-#[expect(clippy::ref_option, reason = "serde passes a reference to the option")]
-fn optional_rfc3339<S: Serializer>(
-    time: &Option<Timestamp>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => serializer.collect_str(&to_the_second(*time)),
-        None => serializer.serialize_none(),
-    }
-}
-
 /// An entry of a list. As text, the entries make one table.
 #[derive(Serialize)]
 #[serde(tag = "message_type", rename_all = "snake_case")]
@@ -534,4 +547,7 @@ pub(crate) enum ListEntry<'a> {
     Hole(&'a Extent),
     Diff(&'a DiffEntry),
     Forget(&'a ForgetVolume),
+    Coverage(&'a CoverageEntry),
+    Run(&'a RunEntry),
+    Drill(&'a DrillEntry),
 }

@@ -3,6 +3,7 @@
 //!
 //! Nothing here depends on a command line or a terminal, and nothing here ends the process.
 
+mod audit_message;
 mod backend;
 mod client_memory;
 mod cluster;
@@ -10,6 +11,7 @@ mod environment;
 mod failure;
 mod hints;
 mod human;
+mod json_time;
 mod key_change;
 mod location;
 mod message;
@@ -28,6 +30,7 @@ mod stats;
 mod table;
 mod text;
 
+pub(crate) use audit_message::{AuditEntries, DrillEntry};
 pub(crate) use client_memory::{ClientMemory, Lost, history_lost};
 pub(crate) use cluster::ClusterOptions;
 pub(crate) use environment::Environment;
@@ -36,10 +39,10 @@ pub(crate) use human::{count, duration, printable, printable_lines, short_id, wr
 pub(crate) use key_change::{KeyChange, RevokedVolume};
 pub(crate) use message::{
     AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary,
-    CompareSummary, DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary,
-    ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry, KeylessSummary, LabelSummary,
-    ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup, RestoreSummary,
-    Status,
+    CompareSummary, DataRead, DiffEntry, DiffImage, DiffStream, ExportSummary, Extent,
+    ForgetSummary, ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry, KeylessSummary,
+    LabelSummary, ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup,
+    RestoreSummary, Status,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,
@@ -50,11 +53,11 @@ pub(crate) use permission::Attempt;
 pub(crate) use prompt::{Prompt, TerminalLoan};
 pub(crate) use prune_message::{PackAmount, PrunePlan, PruneSummary};
 pub(crate) use request::{
-    AcceptedBackups, BackupRequest, BackupSource, CacheRequest, ExportRequest, ForgetRequest,
-    ForgetSelection, ImageRequest, KeyRequest, LabelRequest, ListRequest, MergeRequest,
-    NewKeyAccess, NewKeyRequest, PruneRequest, RbdPattern, ReadFrom, RequestedSource,
-    RestoreImageRequest, RestoreRequest, Since, VolumeName, WriteTo, backup_selector, check_name,
-    is_stdin, volume_name,
+    AcceptedBackups, BackupRequest, BackupSource, CacheRequest, CheckRequest, DrillRequest,
+    ExportRequest, ForgetRequest, ForgetSelection, ImageRequest, KeyRequest, LabelRequest,
+    ListRequest, MergeRequest, NewKeyAccess, NewKeyRequest, PruneRequest, RbdPattern, ReadFrom,
+    RequestedSource, RestoreImageRequest, RestoreRequest, Since, VolumeName, WriteTo,
+    backup_selector, check_name, is_stdin, volume_name,
 };
 pub(crate) use rescue_map::rescue_map;
 pub(crate) use restore_mark::{MarkPlaces, RestoreMark};
@@ -64,6 +67,7 @@ pub(crate) use settings::{
 };
 pub(crate) use stats::{Stats, VolumeStats};
 pub(crate) use text::{
-    affected_entry, backups, counts_bytes, diff, diffs, done, extents, fields, finding,
-    forget_plan, hole_extents, keys, lost_history, lost_parts, message, notice, phase, status,
+    affected_entry, audits, backups, counts_bytes, diff, diffs, done, drill, extents, fields,
+    finding, forget_plan, hole_extents, keys, lost_history, lost_parts, message, notice, phase,
+    status,
 };

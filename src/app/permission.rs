@@ -10,14 +10,16 @@ pub(crate) enum Attempt {
     Show,
     Stats,
     Check,
+    /// Show the ledger.
+    ListAudits,
     Cache,
     ListKeys,
     TestKey,
     ExportKey,
     Backup,
-    CheckData,
     Compare,
     Restore,
+    Drill,
     ExportDiff,
     Label,
     Forget,
@@ -39,14 +41,15 @@ impl Attempt {
             Self::Show => (Role::Verify, "show a backup"),
             Self::Stats => (Role::Verify, "show sizes"),
             Self::Check => (Role::Verify, "check the repository"),
+            Self::ListAudits => (Role::Verify, "show what was verified"),
             Self::Cache => (Role::Verify, "use the cache"),
             Self::ListKeys => (Role::Verify, "list keys"),
             Self::TestKey => (Role::Verify, "be tested"),
             Self::ExportKey => (Role::Verify, "export its slot"),
             Self::Backup => (Role::Write, "back up"),
-            Self::CheckData => (Role::Full, "read data, as check --read-data does"),
             Self::Compare => (Role::Full, "compare backups"),
             Self::Restore => (Role::Full, "restore"),
+            Self::Drill => (Role::Full, "restore, as a drill does"),
             Self::ExportDiff => (Role::Full, "export a diff"),
             Self::Label => (Role::Full, "change labels"),
             Self::Forget => (Role::Full, "forget backups"),
@@ -94,7 +97,7 @@ mod tests {
     use super::*;
 
     /// Attempts, the roles that may make them, and the text for those that may not.
-    const RULES: [(Attempt, &[Role], &str); 22] = {
+    const RULES: [(Attempt, &[Role], &str); 23] = {
         use Attempt::*;
         const ALL: &[Role] = &[Role::Full, Role::Write, Role::Verify];
         const WRITERS: &[Role] = &[Role::Full, Role::Write];
@@ -104,14 +107,15 @@ mod tests {
             (Show, ALL, ""),
             (Stats, ALL, ""),
             (Check, ALL, ""),
+            (ListAudits, ALL, ""),
             (Cache, ALL, ""),
             (ListKeys, ALL, ""),
             (TestKey, ALL, ""),
             (ExportKey, ALL, ""),
             (Backup, WRITERS, "may not back up"),
-            (CheckData, FULL, "check --read-data"),
             (Compare, FULL, "may not compare"),
             (Restore, FULL, "may not restore"),
+            (Drill, FULL, "as a drill does"),
             (ExportDiff, FULL, "may not export a diff"),
             (Label, FULL, "may not change labels"),
             (Forget, FULL, "may not forget"),

@@ -201,6 +201,18 @@ pub enum Notice {
         /// Why the lease could not be stored.
         problem: String,
     },
+    /// The ledger could not be written, so later runs do not know what this one verified.
+    LedgerNotStored {
+        /// Why.
+        problem: String,
+    },
+    /// A pack seemed damaged, and was good when it was read again.
+    GoodWhenReadAgain {
+        /// The first error.
+        problem: String,
+    },
+    /// The key cannot open packs, so all data in a damaged pack counts as damaged.
+    PartsUnknown,
     /// A prune runs at the same time. The data that the prune marked and that this backup needs is
     /// stored again.
     ConcurrentPrune,

@@ -11,7 +11,8 @@ pub enum Role {
     Full,
     /// Backs up, deduplicates and lists. Cannot read stored content.
     Write,
-    /// Checks that everything exists. Reads metadata only, and writes nothing.
+    /// Checks that everything exists. Reads metadata only. Writes only to the ledger, which
+    /// decides nothing.
     Verify,
 }
 

@@ -11,7 +11,8 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::app::{
-    self, BackupEntry, Code, DiffEntry, Extent, Failure, ForgetVolume, KeyEntry, ListEntry, Message,
+    self, AuditEntries, BackupEntry, Code, DiffEntry, DrillEntry, Extent, Failure, ForgetVolume,
+    KeyEntry, ListEntry, Message,
 };
 use crate::base::lock;
 
@@ -147,6 +148,25 @@ impl Output {
         self.listing(entries, ListEntry::Key, || {
             app::keys(entries, &self.zone, self.columns)
         })
+    }
+
+    /// Shows the result of `audit list`.
+    pub(crate) fn audits(&self, list: &AuditEntries) -> Result<(), Failure> {
+        if self.style.json {
+            self.listing(&list.coverage, ListEntry::Coverage, String::new)?;
+            self.listing(&list.runs, ListEntry::Run, String::new)?;
+            return self.listing(&list.drills, ListEntry::Drill, String::new);
+        }
+        self.text(&app::audits(list, &self.zone, self.columns))
+    }
+
+    /// Shows the outcome of one restore of a drill. With `--quiet`, only shows a failure.
+    pub(crate) fn drill(&self, drill: &DrillEntry) -> Result<(), Failure> {
+        if self.style.verbosity == Verbosity::Quiet && !self.style.json && drill.success {
+            return Ok(());
+        }
+        let one = std::slice::from_ref(drill);
+        self.listing(one, ListEntry::Drill, || app::drill(drill))
     }
 
     /// Shows extents that differ.
@@ -406,6 +426,7 @@ pub(crate) mod tests {
             backups: 1,
             packs: 2,
             bytes_read: 0,
+            data: None,
             duration: 0.5,
         })
     }

@@ -184,6 +184,9 @@ fn is_wrong(notice: &Notice) -> bool {
         | Notice::SourceInUse { .. }
         | Notice::NamedByWriteKeysOnly { .. }
         | Notice::HistoryLost { .. }
+        | Notice::LedgerNotStored { .. }
+        | Notice::GoodWhenReadAgain { .. }
+        | Notice::PartsUnknown
         | Notice::PasswordFileReadable { .. } => true,
         Notice::Resumed { .. }
         | Notice::DamageAccepted { .. }

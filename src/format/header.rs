@@ -24,6 +24,7 @@ pub enum Magic {
     Lease,
     Mark,
     Audit,
+    Ledger,
 }
 
 impl Magic {
@@ -42,6 +43,7 @@ impl Magic {
             Self::Lease => b"CTLBleas",
             Self::Mark => b"CTLBmark",
             Self::Audit => b"CTLBaudt",
+            Self::Ledger => b"CTLBledg",
         }
     }
 
@@ -60,6 +62,7 @@ impl Magic {
             Self::Lease => "lease",
             Self::Mark => "mark",
             Self::Audit => "audit",
+            Self::Ledger => "ledger entry",
         }
     }
 

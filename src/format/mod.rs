@@ -16,6 +16,7 @@ mod image_metadata;
 mod index;
 mod json;
 mod lease;
+mod ledger;
 mod log;
 mod mark;
 mod node;
@@ -41,6 +42,7 @@ pub use header::{HEADER_LEN, Header, Magic};
 pub use image_metadata::ImageMetadata;
 pub use index::{IndexSegment, PackListing};
 pub use lease::{LeaseBody, ProcessId};
+pub use ledger::{AuditRun, DrillRun, LedgerBody, LedgerInfo, VerifiedLevel, VerifiedPacks};
 pub use log::{
     LogDetails, LogEntry, LogItem, LogKind, OpenedEntry, RemovedRecord, Revoked, StoredEntry,
 };

@@ -7,7 +7,9 @@ mod cancellable_reader;
 mod check;
 mod compare;
 mod context;
+mod coverage;
 mod diff;
+mod drill;
 mod error;
 mod forget;
 mod head;
@@ -30,13 +32,15 @@ pub use backup::{
     Accept, BackupOptions, BackupReport, LiveOptions, MetDamage, Stated, backup, backup_image,
     read_extents, relabel, volume_of_image,
 };
-pub use check::{CheckReport, Finding, StatementFault, check};
+pub use check::{CheckReport, DataPart, Finding, ReadData, ReadReport, StatementFault, check};
 pub use compare::{CompareReport, DifferentExtent, compare};
 pub use context::Context;
+pub use coverage::{AuditList, Coverage, audit_list};
 pub use diff::{
     DiffPart, DiffReport, DiffSummary, ExportReport, MergeReport, SnapshotNames, examine_diff,
     export_diff, inspect_diff, merge_diffs,
 };
+pub use drill::{choose_drill, note_drills};
 pub use error::OpsError;
 pub use forget::{
     Candidate, Count, Forget, ForgetPlan, LabelMatch, Link, ParsePolicyError, Period, Policy,

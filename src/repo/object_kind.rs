@@ -29,6 +29,8 @@ pub enum ObjectKind {
     Mark,
     /// A statement that packs were read and found undamaged.
     Audit,
+    /// A statement that packs were read, which decides nothing.
+    Ledger,
 }
 
 /// The key that seals the content of an object.
@@ -71,7 +73,7 @@ pub struct KindInfo {
 
 impl ObjectKind {
     /// All kinds.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Repository,
         Self::Key,
         Self::Project,
@@ -86,6 +88,7 @@ impl ObjectKind {
         Self::Lease,
         Self::Mark,
         Self::Audit,
+        Self::Ledger,
     ];
 
     /// Returns the properties that all objects of this kind share.
@@ -168,6 +171,10 @@ impl ObjectKind {
             Self::Lease => by_writers(row("lease", "leases", Magic::Lease)),
             Self::Mark => row("mark", "marks", Magic::Mark),
             Self::Audit => row("audit", "audits", Magic::Audit),
+            Self::Ledger => KindInfo {
+                signed_by: Some(Role::Verify),
+                ..row("ledger entry", "ledger", Magic::Ledger)
+            },
         }
     }
 

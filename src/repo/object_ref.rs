@@ -28,6 +28,7 @@ pub enum ObjectRef {
     Lease(ProjectId, LeaseId),
     Mark(ProjectId, ObjectHash),
     Audit(ProjectId, ObjectHash),
+    Ledger(ProjectId, ObjectHash),
 }
 
 const COPY: &str = ".copy";
@@ -99,6 +100,7 @@ impl ObjectRef {
             Self::Lease(..) => ObjectKind::Lease,
             Self::Mark(..) => ObjectKind::Mark,
             Self::Audit(..) => ObjectKind::Audit,
+            Self::Ledger(..) => ObjectKind::Ledger,
         }
     }
 
@@ -123,7 +125,8 @@ impl ObjectRef {
             | Self::Void(project, hash)
             | Self::Log(project, hash)
             | Self::Mark(project, hash)
-            | Self::Audit(project, hash) => in_project(project, hash.to_string()),
+            | Self::Audit(project, hash)
+            | Self::Ledger(project, hash) => in_project(project, hash.to_string()),
             Self::Lease(project, id) => in_project(project, id.to_string()),
         }
     }
@@ -143,7 +146,8 @@ impl ObjectRef {
             | Self::Void(_, hash)
             | Self::Log(_, hash)
             | Self::Mark(_, hash)
-            | Self::Audit(_, hash) => Some(*hash),
+            | Self::Audit(_, hash)
+            | Self::Ledger(_, hash) => Some(*hash),
         }
     }
 
@@ -204,6 +208,7 @@ impl ObjectRef {
             ObjectKind::Log => Self::Log(project, hash()?),
             ObjectKind::Mark => Self::Mark(project, hash()?),
             ObjectKind::Audit => Self::Audit(project, hash()?),
+            ObjectKind::Ledger => Self::Ledger(project, hash()?),
             ObjectKind::Lease => Self::Lease(project, name.parse().ok()?),
         })
     }
@@ -226,7 +231,8 @@ impl fmt::Display for ObjectRef {
             | Self::Void(_, hash)
             | Self::Log(_, hash)
             | Self::Mark(_, hash)
-            | Self::Audit(_, hash) => write!(f, "{noun} {hash}"),
+            | Self::Audit(_, hash)
+            | Self::Ledger(_, hash) => write!(f, "{noun} {hash}"),
         }
     }
 }
@@ -261,6 +267,7 @@ mod tests {
             ObjectRef::Void(project, hash),
             ObjectRef::Log(project, hash),
             ObjectRef::Audit(project, hash),
+            ObjectRef::Ledger(project, hash),
             ObjectRef::Lease(project, LeaseId::from_bytes([0xef; 16])),
             ObjectRef::Mark(project, hash),
         ] {

@@ -238,7 +238,8 @@ impl Repository {
             | ObjectRef::Log(..)
             | ObjectRef::Lease(..)
             | ObjectRef::Mark(..)
-            | ObjectRef::Audit(..) => Ok(()),
+            | ObjectRef::Audit(..)
+            | ObjectRef::Ledger(..) => Ok(()),
         }
     }
 }

@@ -11,8 +11,8 @@ use super::project::Project;
 use crate::base::{ObjectHash, ProjectId, Silent};
 use crate::crypto::object_hash;
 use crate::format::{
-    AuditBody, BackupRecord, Certificate, FormatError, IndexSegment, LeaseBody, MarkBody,
-    ProjectSettings, SealedObject, VoidBody,
+    AuditBody, BackupRecord, Certificate, FormatError, IndexSegment, LeaseBody, LedgerBody,
+    MarkBody, ProjectSettings, SealedObject, VoidBody,
 };
 use crate::storage::ObjectInfo;
 
@@ -78,6 +78,7 @@ body!(BackupRecord, Backup, named by its hash);
 body!(VoidBody, Void, named by its hash);
 body!(MarkBody, Mark, named by its hash);
 body!(AuditBody, Audit, named by its hash);
+body!(LedgerBody, Ledger, named by its hash);
 body!(LeaseBody, Lease);
 
 impl Project {
@@ -249,14 +250,17 @@ impl Project {
         self.find_foreign_of::<VoidBody>(&mut foreign)?;
         self.find_foreign_of::<MarkBody>(&mut foreign)?;
         self.find_foreign_of::<AuditBody>(&mut foreign)?;
+        self.find_foreign_of::<LedgerBody>(&mut foreign)?;
         self.find_foreign_of::<LeaseBody>(&mut foreign)?;
         Ok(foreign)
     }
 
-    /// Returns the errors of the audits that cannot be read.
+    /// Returns the errors of the audits, and of the entries of the ledger, that cannot be read.
     pub fn damaged_audits(&self) -> Result<Vec<RepoError>, RepoError> {
-        let loaded = self.load_all::<AuditBody>()?.into_iter();
-        let errors = loaded.filter_map(|audit| audit.body.err());
+        let audits = self.load_all::<AuditBody>()?.into_iter();
+        let entries = self.load_all::<LedgerBody>()?.into_iter();
+        let errors = audits.filter_map(|audit| audit.body.err());
+        let errors = errors.chain(entries.filter_map(|entry| entry.body.err()));
         Ok(errors
             .filter(|e| e.kind() == RepoErrorKind::Damaged)
             .collect())

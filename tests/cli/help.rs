@@ -271,6 +271,8 @@ fn every_command_has_a_manual_page() {
     pages.sort();
     let expected = [
         "",
+        "-audit",
+        "-audit-list",
         "-backup",
         "-cache",
         "-cache-clear",
@@ -283,6 +285,7 @@ fn every_command_has_a_manual_page() {
         "-diff-export",
         "-diff-inspect",
         "-diff-merge",
+        "-drill",
         "-forget",
         "-head",
         "-init",

@@ -123,8 +123,11 @@ fn damage_of_any_kind_to_any_object_is_found_without_a_key_and_no_other_object_i
                 .components()
                 .any(|part| part.as_os_str() == directory)
         };
-        // Nothing names a void, a mark, or a key slot. The next entry will name the newest entry.
-        let is_named = !["voids", "marks", "keys", "log"].into_iter().any(is_in);
+        // Nothing names a void, a mark, a key slot, or an entry of the ledger. The next entry will
+        // name the newest entry.
+        let is_named = !["voids", "marks", "keys", "log", "ledger"]
+            .into_iter()
+            .any(is_in);
         let is_kept_twice = path.with_extension("copy").exists();
         let found = check(&world, None);
         if is_named || is_kept_twice {

@@ -51,9 +51,9 @@ pub(super) const WAYS: [Way; 10] = [
 ];
 
 /// The directories of a project, with objects of one kind each.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 13] = [
     "settings", "keys", "writers", "packs", "trees", "index", "backups", "voids", "log", "leases",
-    "marks", "audits",
+    "marks", "audits", "ledger",
 ];
 
 /// A repository with objects of all kinds, and the files that its backups restore to.
@@ -373,7 +373,7 @@ fn a_check_goes_on_after_a_directory_that_cannot_be_listed() {
     let pack = files(&project.join("packs")).remove(0);
     let in_packs = pack.parent().unwrap().strip_prefix(&project).unwrap();
     let kinds = [
-        "packs", "trees", "index", "backups", "voids", "log", "marks", "audits",
+        "packs", "trees", "index", "backups", "voids", "log", "marks", "audits", "ledger",
     ];
     let directories = kinds.iter().map(Path::new).chain([in_packs]);
     for directory in directories {

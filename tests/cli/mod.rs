@@ -1,11 +1,13 @@
 //! The program with real files, as users run it: its output, its effects, its errors, and the state
 //! after it was killed.
 
+mod audit;
 mod check;
 mod client_memory;
 mod command;
 mod devices;
 mod diff;
+mod drill;
 mod examples;
 mod export;
 mod extents;

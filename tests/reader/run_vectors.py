@@ -240,6 +240,7 @@ CHECKS = {
     "log": lambda i, data: check_log(data, **i),
     "void": with_signers(lambda *args: {"void": format.decode_void(*args)[0]}),
     "audit": with_signers(lambda *args: format.decode_audit(*args)._asdict()),
+    "ledger": with_signers(lambda *args: format.decode_ledger(*args)._asdict()),
     "lease": lambda i, data: {"lease": format.decode_lease(data, keys_of(i), signers_of(i))},
     "mark": with_signers(lambda *args: {"mark": format.decode_mark(*args)}),
     "node": lambda _, data: check_node(data),
@@ -257,6 +258,7 @@ NAMED = {
     "log",
     "void",
     "audit",
+    "ledger",
     "mark",
 }
 WRITER = format.blake3(b"seed of a write key").digest()

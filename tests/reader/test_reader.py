@@ -140,6 +140,7 @@ class Repository(InRepository):
             "index/.x",
             "packs/00/.x",
             "audits/x",
+            "ledger/x",
             "voids/x",
             "log/.x",
             "writers/x",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cuttlebone::base::{ObjectHash, Role, Silent};
 use cuttlebone::format::LogKind;
-use cuttlebone::ops::{self, OpsError};
+use cuttlebone::ops::{self, OpsError, ReadData};
 use cuttlebone::repo::{Audits, Grant, Log, ObjectRef, Records, RepoErrorKind, Voids};
 use cuttlebone::storage::{
     Backend, Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind,
@@ -216,7 +216,8 @@ fn an_audit_survives_a_fault_at_any_write() {
     let audit = |full: &TestRepo, host: &Host| {
         let repository = &full.repository;
         let context = host.context();
-        ops::check(repository, &full.project, true, &context, &mut |_| {}).map(drop)
+        let all = ReadData::all(None);
+        ops::check(repository, &full.project, Some(&all), &context, &mut |_| {}).map(drop)
     };
     let is_audited = |full: &TestRepo, when: &str| {
         let audited = Audits::load(&full.project).unwrap().into_packs();

@@ -66,7 +66,7 @@ fn plant(store: &MemoryBackend, project: ProjectId, kind: ObjectKind, bytes: &[u
 }
 
 /// The directories of a project. Each takes objects of one kind.
-const KINDS: [ObjectKind; 12] = [
+const KINDS: [ObjectKind; 13] = [
     ObjectKind::Key,
     ObjectKind::Settings,
     ObjectKind::Certificate,
@@ -79,6 +79,7 @@ const KINDS: [ObjectKind; 12] = [
     ObjectKind::Lease,
     ObjectKind::Mark,
     ObjectKind::Audit,
+    ObjectKind::Ledger,
 ];
 
 /// The kinds of foreign objects that are put into a directory.

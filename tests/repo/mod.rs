@@ -33,6 +33,7 @@ mod intercepted;
 mod isolation;
 mod keyless;
 mod leases;
+mod ledger;
 mod log;
 mod model;
 mod object_cache;
@@ -66,7 +67,8 @@ use cuttlebone::base::{Cancel, ChunkSize, Notice, ObjectHash, Observer, Phase, P
 use cuttlebone::crypto::KdfParams;
 use cuttlebone::format::SlotInfo;
 use cuttlebone::ops::{
-    self, Accept, BackupOptions, BackupReport, CheckReport, Context, Finding, OpsError, Stated,
+    self, Accept, BackupOptions, BackupReport, CheckReport, Context, Finding, OpsError, ReadData,
+    Stated,
 };
 use cuttlebone::repo::{
     Backup, Compression, InitOptions, NewKey, PackSizes, Project, Records, RepoError,
@@ -301,7 +303,7 @@ impl Host {
         let report = ops::check(
             &test_repo.repository,
             &test_repo.project,
-            read_data,
+            read_data.then(|| ReadData::all(None)).as_ref(),
             &self.context(),
             &mut |finding| findings.push(finding.clone()),
         )

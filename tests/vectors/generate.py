@@ -25,6 +25,7 @@ FILES = {
     "certificate": statements.certificates, "pack": packs.packs, "index": indexes.indexes,
     "record": records.records,
     "log": statements.logs, "void": statements.voids, "audit": statements.audits,
+    "ledger": statements.ledgers,
     "lease": markers.leases,
     "mark": markers.marks, "node": trees.nodes, "tree": trees.trees, "whole": wholes.wholes,
 }  # fmt: skip

@@ -51,7 +51,7 @@ const SIGNED: &[&str] = &[
     "log",
 ];
 
-const SUITES: [Suite; 22] = [
+const SUITES: [Suite; 23] = [
     (
         "keys",
         &[
@@ -113,6 +113,7 @@ const SUITES: [Suite; 22] = [
     ("log", SIGNED, objects::log),
     ("void", SIGNED, objects::void),
     ("audit", SIGNED, objects::audit),
+    ("ledger", SIGNED, objects::ledger),
     ("lease", SIGNED, objects::lease),
     ("mark", SIGNED, objects::mark),
     ("node", &[], objects::node),

@@ -9,8 +9,9 @@ use super::{Case, Outcome, Refused};
 use cuttlebone::base::{LeaseId, ObjectHash, ProjectId, Role, SignerId, Silent};
 use cuttlebone::crypto::{self, KdfParams, ProjectKeys, RepositoryKeys, Secret};
 use cuttlebone::format::{
-    AuditBody, Certificate, Codec, FormatError, IndexSegment, KeySlot, LeaseBody, MarkBody, Node,
-    PACK_SIZE_MAX, PackKey, PackListing, ProjectSettings, RepositoryFile, VoidBody,
+    AuditBody, Certificate, Codec, FormatError, IndexSegment, KeySlot, LeaseBody, LedgerBody,
+    MarkBody, Node, PACK_SIZE_MAX, PackKey, PackListing, ProjectSettings, RepositoryFile,
+    VerifiedPacks, VoidBody,
 };
 use cuttlebone::repo::{
     BlobLocation, BlobReader, Index, KeyScope, Leases, Log, Marks, ObjectRef, Opener, PlacedRun,
@@ -211,6 +212,25 @@ pub(super) fn audit(case: &Case) -> Outcome {
     Ok(json!({
         "body": serde_json::to_value(&audit.about).unwrap(),
         "packs": audit.packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    }))
+}
+
+pub(super) fn ledger(case: &Case) -> Outcome {
+    let (_store, project, object) = in_project(case, ObjectRef::Ledger);
+    let opened = project.open_hashed(object, name(case), &case.object, LedgerBody::BODY_MAX)?;
+    let entry =
+        LedgerBody::decode(&opened.body).map_err(|e| refused(&project, &opened.signer, e))?;
+    let group = |group: &VerifiedPacks| {
+        let packs = group.packs.iter().map(ToString::to_string);
+        json!({
+            "time": group.time,
+            "level": group.level as u8,
+            "packs": packs.collect::<Vec<_>>(),
+        })
+    };
+    Ok(json!({
+        "body": serde_json::to_value(&entry.about).unwrap(),
+        "groups": entry.groups.iter().map(group).collect::<Vec<_>>(),
     }))
 }
 

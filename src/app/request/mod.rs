@@ -2,6 +2,8 @@
 //! line, a configuration file.
 
 mod backup;
+mod check;
+mod drill;
 mod forget;
 mod key;
 mod label;
@@ -13,6 +15,8 @@ mod restore;
 pub(crate) use backup::{
     BackupRequest, BackupSource, ImageRequest, RbdPattern, RequestedSource, VolumeName,
 };
+pub(crate) use check::CheckRequest;
+pub(crate) use drill::DrillRequest;
 pub(crate) use forget::{ForgetRequest, ForgetSelection, PruneRequest};
 pub(crate) use key::{AcceptedBackups, CacheRequest, KeyRequest, NewKeyAccess, NewKeyRequest};
 pub(crate) use label::LabelRequest;

@@ -1,5 +1,6 @@
 //! Messages as text for people.
 
+mod audit;
 mod common;
 mod detail;
 mod diff;
@@ -14,6 +15,7 @@ mod status;
 mod summary;
 mod tables;
 
+pub(crate) use audit::{audits, drill};
 pub(crate) use common::fields;
 pub(crate) use diff::{diff, diffs};
 pub(crate) use finding::{affected_entry, finding, hole_extents, lost_history, lost_parts};

@@ -117,6 +117,17 @@ pub(crate) fn notice(notice: &Notice) -> String {
             "reading without a lease, since the repository cannot be written ({problem}): do not \
             run “prune --grace 0” on the repository until this command has ended"
         ),
+        Notice::LedgerNotStored { problem } => format!(
+            "what this run verified could not be noted in the repository, so later runs verify it \
+             again ({problem})"
+        ),
+        Notice::GoodWhenReadAgain { problem } => format!(
+            "{problem}; it was good when it was read again: check the memory, the network and the \
+             disks of this host"
+        ),
+        Notice::PartsUnknown => "this key cannot tell which parts of a damaged pack can still be \
+            read: all data in it counts as damaged. A full key finds out more"
+            .to_owned(),
         Notice::ConcurrentPrune => "a prune is running at the same time: storing again the data \
             that this backup needs and that the prune marked"
             .to_owned(),

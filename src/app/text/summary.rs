@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::app::human::{count, printable, short_id};
 use crate::app::key_change::{KeyChange, RevokedVolume};
 use crate::app::message::{
-    BackupSummary, CacheInfo, CheckSummary, CompareSummary, InitSummary, KeylessSummary,
+    BackupSummary, CacheInfo, CheckSummary, CompareSummary, DataRead, InitSummary, KeylessSummary,
     LabelSummary, RestoreSummary,
 };
 use crate::app::stats::{Stats, VolumeStats};
@@ -112,15 +112,33 @@ pub(super) fn check(summary: &CheckSummary) -> String {
         ByteSize(summary.bytes_read),
         took(summary.duration)
     );
+    let data = summary.data.as_ref().map_or_else(String::new, data_read);
     if summary.errors == 0 {
-        return format!("no damage found ({checked})\n");
+        return format!("no damage found ({checked})\n{data}");
     }
     format!(
-        "{}, {} damaged, {} affected ({checked})\n",
+        "{}, {} damaged, {} affected ({checked})\n{data}",
         count(summary.errors, "error"),
         count(summary.packs_damaged, "pack"),
         count(summary.backups_affected.len() as u64, "backup")
     )
+}
+
+/// Describes what was read of the data, unless it was all decrypted.
+fn data_read(data: &DataRead) -> String {
+    let mut text = String::new();
+    if data.level != "opened" {
+        text += "data was compared with its hashes; only a full key can decrypt it\n";
+    }
+    if !data.complete {
+        let _ = writeln!(
+            text,
+            "the time is over: {} of {} verified; run the command again to continue",
+            data.packs_verified,
+            count(data.packs_chosen, "pack")
+        );
+    }
+    text
 }
 
 pub(super) fn keyless(summary: &KeylessSummary) -> String {

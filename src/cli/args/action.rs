@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use crate::app::{
-    BackupRequest, CacheRequest, ExportRequest, ForgetRequest, KeyRequest, LabelRequest,
-    ListRequest, MergeRequest, PruneRequest, ReadFrom, RepositorySettings, RestoreImageRequest,
-    RestoreRequest, WriteTo,
+    BackupRequest, CacheRequest, CheckRequest, DrillRequest, ExportRequest, ForgetRequest,
+    KeyRequest, LabelRequest, ListRequest, MergeRequest, PruneRequest, ReadFrom,
+    RepositorySettings, RestoreImageRequest, RestoreRequest, WriteTo,
 };
 use crate::base::ChunkSize;
 use crate::repo::KdfParams;
@@ -44,15 +44,14 @@ pub(crate) enum RepositoryAction {
         request: PruneRequest,
         dry_run: bool,
     },
-    Check {
-        read_data: bool,
-        /// Whether to accept the current state of the repository.
-        accept_history: bool,
-    },
+    Check(CheckRequest),
     CheckKeyless {
         /// A statement, or the name of a file that holds one.
         statement: Option<String>,
     },
+    /// Show the ledger.
+    ListAudits,
+    Drill(DrillRequest),
     Head {
         /// Whether to draw the QR code even if standard output is not a terminal.
         qr: bool,

@@ -6,9 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 
 use crate::base::{ByteSize, ChunkSize};
 
+use super::audit_args::AuditCommand;
 use super::backup_args::BackupArgs;
 use super::cache_args::CacheCommand;
+use super::check_args::CheckArgs;
 use super::diff_args::DiffCommand;
+use super::drill_args::DrillArgs;
 use super::forget_args::ForgetArgs;
 use super::global_args::GlobalArgs;
 use super::kdf_args::KdfArgs;
@@ -225,30 +228,27 @@ Examples:
     #[command(after_help = "\
 Examples:
   cuttlebone check --read-data
+  cuttlebone check --unverified-for 30d --time-limit 2h
   cuttlebone check --keyless --statement paper.txt")]
-    Check {
-        /// Also read and decrypt all data
-        #[arg(long)]
-        read_data: bool,
-        /// Accept the current state of the repository
-        ///
-        /// This host remembers the newest backups that it saw, and reports if they vanish. Use this
-        /// option after the repository was replaced by an older state on purpose.
-        #[arg(long)]
-        accept_history: bool,
-        /// Check without a key and without a password
-        ///
-        /// Reads every file of the repository, compares it with the hash in its name, and verifies
-        /// that every object exists that the signed logs name. Does not verify that the data can be
-        /// decrypted.
-        #[arg(long, conflicts_with_all = ["read_data", "accept_history"])]
-        keyless: bool,
-        /// Compare the repository with this statement of “cuttlebone head”
-        ///
-        /// Give the line that begins with CUTTLEBONE:HEAD, or the name of a file that holds this
-        /// line.
-        #[arg(long, value_name = "TEXT|FILE", requires = "keyless")]
-        statement: Option<String>,
+    Check(CheckArgs),
+
+    /// Restore random backups, to find out whether that works
+    ///
+    /// Restores to nowhere, or with --command to a temporary file for a command, which must exit
+    /// with 0. Notes the outcome and the time in the repository: see “cuttlebone audit list”. The
+    /// exit code is 21 if a backup is damaged, and 1 if a command failed.
+    #[command(after_help = "\
+Examples:
+  cuttlebone drill --sample 5 --max-bytes 50G
+  cuttlebone drill --command 'fsck -n' --scratch /var/tmp")]
+    Drill(DrillArgs),
+
+    /// Show what was verified in the repository
+    #[command(arg_required_else_help = true)]
+    #[command(after_help = "Example:\n  cuttlebone audit list")]
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
     },
 
     /// Print a statement about the history of the repository, for you to keep on paper

@@ -83,19 +83,9 @@ fn action(
             request: limits.into_request(lost.into_accepted()),
             dry_run,
         },
-        Command::Check {
-            keyless: true,
-            statement,
-            ..
-        } => RepositoryAction::CheckKeyless { statement },
-        Command::Check {
-            read_data,
-            accept_history,
-            ..
-        } => RepositoryAction::Check {
-            read_data,
-            accept_history,
-        },
+        Command::Check(args) => args.into_action(),
+        Command::Audit { command } => command.into_action(),
+        Command::Drill(args) => RepositoryAction::Drill(args.into_request()),
         Command::Head { qr } => RepositoryAction::Head { qr },
         Command::Label(args) => RepositoryAction::Label(args.into_request()?),
         Command::Stats { volume } => RepositoryAction::Stats { volume },

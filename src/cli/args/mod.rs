@@ -1,11 +1,15 @@
 //! The command line: its syntax, its help, and its conversion into a checked request.
 
 mod action;
+mod audit_args;
 mod backup_args;
 mod cache_args;
 mod ceph_args;
+mod check_args;
 mod command_line;
 mod diff_args;
+mod drill_args;
+mod duration;
 mod forget_args;
 mod global_args;
 mod invocation;

@@ -4,8 +4,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use jiff::{Span, SpanRelativeTo};
 
+use super::duration::duration;
 use crate::app::PruneRequest;
 use crate::base::ByteSize;
 use crate::ops::{AcceptedLoss, LostName, MaxUnused, ParseLostNameError};
@@ -32,7 +32,7 @@ pub(super) struct PruneLimits {
     no_merge_small: bool,
     /// Minimum age before data is deleted [default: 20h]. With 0, data is deleted at once: do not
     /// use 0 while a restore runs that cannot write to the repository
-    #[arg(long, value_name = "TIME", value_parser = grace)]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
     grace: Option<Duration>,
 }
 
@@ -110,16 +110,6 @@ fn max_unused(text: &str) -> Result<MaxUnused, String> {
     Ok(MaxUnused::Bytes(size.0))
 }
 
-fn grace(text: &str) -> Result<Duration, String> {
-    if text.trim() == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let refuse = |_| "give a time such as 24h, 30m or 7d, or 0".to_owned();
-    let span: Span = text.parse().map_err(refuse)?;
-    let time = span.to_duration(SpanRelativeTo::days_are_24_hours());
-    Duration::try_from(time.map_err(refuse)?).map_err(|_| "a time cannot be negative".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,22 +127,6 @@ mod tests {
         }
         for text in ["", "-1%", "101%", "x%", "many"] {
             assert!(max_unused(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn grace_is_a_time_with_units_or_zero() {
-        for (text, seconds) in [
-            ("0", 0),
-            ("24h", 86_400),
-            ("90s", 90),
-            ("7d", 604_800),
-            ("1h30m", 5400),
-        ] {
-            assert_eq!(grace(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in ["", "-1h", "soon", "5"] {
-            assert!(grace(text).is_err(), "{text}");
         }
     }
 }

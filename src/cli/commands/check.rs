@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use crate::app::{
-    Attempt, CheckSummary, ClientMemory, Code, Failure, Message, RepositorySettings, count,
-    finding, history_lost, lost_history, open_project,
+    Attempt, CheckRequest, CheckSummary, ClientMemory, Code, DataRead, Failure, Message,
+    RepositorySettings, count, finding, history_lost, host_name, lost_history, open_project,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, CheckReport, Finding};
@@ -13,16 +13,17 @@ use crate::repo::{ObjectRef, RepoError};
 pub(super) fn check(
     console: &Console,
     settings: &RepositorySettings,
-    read_data: bool,
-    accept_history: bool,
+    request: CheckRequest,
 ) -> Result<(), Failure> {
     let started = Instant::now();
-    let attempt = if read_data {
-        Attempt::CheckData
-    } else {
-        Attempt::Check
-    };
-    let (repository, project) = open_project(&console.session, settings, attempt)?;
+    let CheckRequest {
+        mut read,
+        accept_history,
+    } = request;
+    if let Some(read) = &mut read {
+        read.host = Some(host_name());
+    }
+    let (repository, project) = open_project(&console.session, settings, Attempt::Check)?;
     let memory = ClientMemory::new(&console.session, settings);
     let compared = memory.compare(&project);
     // The check itself reports a directory that cannot be listed.
@@ -38,7 +39,7 @@ pub(super) fn check(
     let report = ops::check(
         &repository,
         &project,
-        read_data,
+        read.as_ref(),
         &console.session.context(Some(&settings.cache_dir)),
         &mut |found| {
             seen.note(found);
@@ -70,6 +71,7 @@ pub(super) fn check(
         backups: report.backups,
         packs: report.packs,
         bytes_read: report.bytes_read,
+        data: report.data.as_ref().map(DataRead::of),
         duration: started.elapsed().as_secs_f64(),
     }))?;
     if report.errors == 0 {

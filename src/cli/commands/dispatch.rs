@@ -4,12 +4,14 @@ use crate::app::{Failure, RepositorySettings};
 use crate::cli::args::RepositoryAction;
 use crate::cli::console::Console;
 
+use super::audit::list_audits;
 use super::backup::backup;
 use super::cache::cache;
 use super::check::check;
 use super::check_keyless::check_keyless;
 use super::compare::compare;
 use super::diff_export::export_diff;
+use super::drill::drill;
 use super::forget::forget;
 use super::head::head;
 use super::init::init;
@@ -38,10 +40,9 @@ pub(crate) fn run_in_repository(
         RepositoryAction::ExportDiff(request) => export_diff(console, settings, request),
         RepositoryAction::Forget(request) => forget(console, settings, request),
         RepositoryAction::Prune { request, dry_run } => prune(console, settings, request, dry_run),
-        RepositoryAction::Check {
-            read_data,
-            accept_history,
-        } => check(console, settings, read_data, accept_history),
+        RepositoryAction::Check(request) => check(console, settings, request),
+        RepositoryAction::ListAudits => list_audits(console, settings),
+        RepositoryAction::Drill(request) => drill(console, settings, &request),
         RepositoryAction::CheckKeyless { statement } => {
             check_keyless(console, settings, statement.as_deref())
         }

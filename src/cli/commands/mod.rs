@@ -1,5 +1,6 @@
 //! The commands: each runs an operation and shows the result.
 
+mod audit;
 mod backup;
 mod backup_image;
 mod cache;
@@ -11,6 +12,7 @@ mod diff_files;
 mod diff_inspect;
 mod diff_merge;
 mod dispatch;
+mod drill;
 mod forget;
 mod head;
 mod init;

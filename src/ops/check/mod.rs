@@ -2,10 +2,12 @@
 
 mod finding;
 mod packs;
+mod selection;
 mod task;
 mod walk;
 
 pub use finding::{Finding, StatementFault};
+pub use selection::{DataPart, ReadData, ReadReport};
 pub use task::CheckReport;
 
 use std::collections::{HashMap, HashSet};
@@ -16,19 +18,19 @@ use self::walk::walk_trees;
 use super::context::{Context, READER};
 use super::error::OpsError;
 use super::history::notice_unconfirmed;
-use crate::base::{Notice, ObjectHash, Silent};
+use crate::base::{Notice, ObjectHash, Role, Silent};
 use crate::repo::{
     Backup, Damage, ForeignReason, HistoryEnds, Index, Lease, Log, Marks, ObjectKind, ObjectRef,
     Project, Records, RepoError, Repository, Voids, lease_for_reading,
 };
 use crate::storage::StorageErrorClass;
 
-/// Verifies a project and the objects that it depends on. Damage is reported through `each`; `Err`
-/// means that the check itself failed.
+/// Verifies a project and the objects that it depends on, and with `read`, packs. Damage is
+/// reported through `each`; `Err` means that the check itself failed.
 pub fn check(
     repository: &Repository,
     project: &Project,
-    read_data: bool,
+    read: Option<&ReadData>,
     context: &Context<'_>,
     each: &mut dyn FnMut(&Finding),
 ) -> Result<CheckReport, OpsError> {
@@ -47,27 +49,16 @@ pub fn check(
         unnamed: HashSet::new(),
         unlisted: HashSet::new(),
         marked: HashSet::new(),
-        read: read_data.then(HashSet::new),
+        read: read.is_some_and(ReadData::is_all).then(HashSet::new),
+        journal: None,
+        chosen: 0,
+        verified: HashSet::new(),
         proven: Vec::new(),
     };
-    let marks = Marks::load_readable(project).map_err(OpsError::from);
-    run.marked = run
-        .go_on(marks)?
-        .map_or_else(HashSet::new, |marks| marks.packs());
-    let copies = run.copies(repository);
-    run.go_on(copies)?;
-    let history = run.history(repository, read_data);
-    let history = run.go_on(history)?;
-    let index = run.data(read_data);
-    let index = run.go_on(index)?;
-    if let (Some(history), Some(index)) = (&history, &index) {
-        run.trees(index, &history.records)?;
-        run.audit(index, history.lease.as_ref())?;
-    }
-    if let Some(history) = &history {
-        run.vanished(history)?;
-    }
-    if let Some(index) = index {
+    let index = run.parts(repository, read);
+    // Note what was verified even if the check failed or was interrupted.
+    run.end_run(index.as_ref().ok().and_then(Option::as_deref));
+    if let Some(index) = index? {
         index.close();
     }
     Ok(run.report)
@@ -82,6 +73,31 @@ struct CheckedHistory {
 }
 
 impl CheckTask<'_> {
+    /// Checks everything. Returns the index, if the packs can be listed.
+    fn parts(
+        &mut self,
+        repository: &Repository,
+        read: Option<&ReadData>,
+    ) -> Result<Option<Arc<Index>>, OpsError> {
+        let marks = Marks::load_readable(self.project).map_err(OpsError::from);
+        let marks = self.go_on(marks)?;
+        self.marked = marks.map_or_else(HashSet::new, |marks| marks.packs());
+        let copies = self.copies(repository);
+        self.go_on(copies)?;
+        let history = self.history(repository, read.is_some());
+        let history = self.go_on(history)?;
+        let index = self.data(read);
+        let index = self.go_on(index)?;
+        if let (Some(history), Some(index)) = (&history, &index) {
+            self.trees(index, &history.records)?;
+            self.audit(index, history.lease.as_ref())?;
+        }
+        if let Some(history) = &history {
+            self.vanished(history)?;
+        }
+        Ok(index)
+    }
+
     /// If a directory cannot be listed, turns the error into a finding and returns `None`, so that
     /// the other parts of the check go on.
     fn go_on<T>(&mut self, part: Result<T, OpsError>) -> Result<Option<T>, OpsError> {
@@ -112,7 +128,8 @@ impl CheckTask<'_> {
         // The lease keeps a prune from deleting data that this check reads.
         let newest_first = records.all().iter().rev();
         let tops: Vec<_> = newest_first.flat_map(Backup::tops).collect();
-        let lease = if read_data {
+        // A verify key takes no lease.
+        let lease = if read_data && project.role() != Role::Verify {
             lease_for_reading(project, &tops, READER, &context.observer)?
         } else {
             None
@@ -158,15 +175,16 @@ impl CheckTask<'_> {
     }
 
     /// Verifies the index and the packs.
-    fn data(&mut self, read_data: bool) -> Result<Arc<Index>, OpsError> {
+    fn data(&mut self, read: Option<&ReadData>) -> Result<Arc<Index>, OpsError> {
         let index = self.context.index(self.project)?;
         // If a segment is missing, no segment names its packs. Their content still exists.
         index.scan_unindexed()?;
         self.segments(&index)?;
         let packs = self.packs(&index)?;
-        if read_data {
-            self.read_packs(&index, &packs)?;
-        } else {
+        if let Some(read) = read {
+            self.read_chosen(&index, read, packs)?;
+        }
+        if self.read.is_none() {
             self.known_damage(&index)?;
         }
         Ok(index)

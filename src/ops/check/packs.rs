@@ -7,18 +7,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::finding::Finding;
+use super::selection::{Journal, ReadData};
 use super::task::CheckTask;
-use crate::base::{ObjectHash, Phase, Progress, lock, recover, to_usize};
-use crate::format::PackListing;
+use crate::base::{Notice, ObjectHash, Observer, Phase, Progress, Role, lock, recover, to_usize};
+use crate::format::{BlobKind, PackListing, VerifiedLevel};
 use crate::ops::context::thread_pool;
 use crate::ops::error::OpsError;
 use crate::repo::{
-    Damage, Index, ObjectRef, Opener, PlacedRun, Project, RepoError, listing_of, still_damaged,
+    Damage, Index, Log, ObjectRef, Opener, PlacedRun, Project, RepoError, listing_of, read_whole,
+    still_damaged,
 };
 
 /// Maximum number of packs that are in memory at once. Each is read completely, so this limits the
 /// memory.
 const READERS_MAX: usize = 3;
+
+/// Packs whose content every key can open.
+const NODES: Option<BlobKind> = Some(BlobKind::Node);
 
 /// The packs of the index, compared with those that exist.
 #[derive(Default)]
@@ -100,30 +105,64 @@ impl CheckTask<'_> {
         Ok(compared)
     }
 
-    /// Verifies, if asked, that every pack has its hash, and that every blob in it opens and has
-    /// its id.
+    /// Begins a run in the ledger, and reads the packs that it chooses.
+    pub(super) fn read_chosen(
+        &mut self,
+        index: &Index,
+        read: &ReadData,
+        packs: Vec<(ObjectRef, u64)>,
+    ) -> Result<(), OpsError> {
+        let journal = Journal::new(self.project, &*self.context.observer, read)?;
+        let chosen = journal.choose(index, read, packs)?;
+        self.chosen = chosen.len() as u64;
+        self.journal = Some(journal);
+        self.read_packs(index, &chosen)
+    }
+
+    /// Ends the run in the ledger.
+    pub(super) fn end_run(&mut self, index: Option<&Index>) {
+        if let Some(journal) = self.journal.take() {
+            let packs = index.and_then(|index| index.list_packs().ok());
+            let packs = packs.map(|packs| packs.iter().map(|pack| pack.hash).collect());
+            let exists = |pack: &ObjectHash| {
+                let known = packs.as_ref();
+                known.is_none_or(|packs: &HashSet<_>| packs.contains(pack))
+            };
+            self.report.data = Some(journal.end(self.chosen, exists));
+        }
+    }
+
+    /// Verifies that every pack has its hash, and, if the key can open them, that every blob in it
+    /// opens and has its id.
     pub(super) fn read_packs(
         &mut self,
         index: &Index,
         packs: &[(ObjectRef, u64)],
     ) -> Result<(), OpsError> {
-        let Some(read) = &mut self.read else {
+        let Some(journal) = &self.journal else {
             return Ok(());
         };
-        read.extend(packs.iter().filter_map(|(pack, _)| pack.hash()));
         let total: u64 = packs.iter().map(|(_, size)| size).sum();
         let done = AtomicU64::new(0);
         let findings = Mutex::new(Vec::new());
+        let seen = Mutex::new(HashSet::new());
         let proven = Mutex::new(Vec::new());
         let context = self.context;
         let (unnamed, authority) = (&self.unnamed, *self.project.keys.authority());
         thread_pool(context.threads.min(READERS_MAX))?.install(|| {
             packs.par_iter().try_for_each(|(pack, size)| {
                 context.cancel.check()?;
-                let Some(hash) = pack.hash() else {
+                let Some(hash) = pack.hash().filter(|_| !journal.is_over()) else {
                     return Ok(());
                 };
-                match read_pack(index, *pack, hash, *size)? {
+                let opens = journal.level == VerifiedLevel::Opened || pack.blob_kind() == NODES;
+                let verdict = read_twice(index, *pack, hash, *size, opens, &*context.observer)?;
+                match &verdict {
+                    PackVerdict::Damaged(error, _) if error.is_missing() => {}
+                    _ => journal.note(hash, *size, matches!(verdict, PackVerdict::Whole(_))),
+                }
+                lock(&seen).insert(hash);
+                match verdict {
                     PackVerdict::Whole(listing) => {
                         // If a backup uses an unnamed pack of a full key, a prune or a later backup
                         // adds it to the index. So it needs no audit.
@@ -146,9 +185,28 @@ impl CheckTask<'_> {
                 Ok::<(), RepoError>(())
             })
         })?;
-        self.proven.append(&mut recover(proven.into_inner()));
+        let seen = recover(seen.into_inner());
+        self.verified.extend(&seen);
+        if let Some(read) = &mut self.read {
+            read.extend(seen);
+        }
+        // Only a full key can vouch for a pack.
+        if journal.level == VerifiedLevel::Opened {
+            self.proven.append(&mut recover(proven.into_inner()));
+        }
+        let findings = recover(findings.into_inner());
+        let is_unknown = |(_, error, bad): &(_, RepoError, Option<_>)| {
+            bad.is_none() && !error.is_missing() && journal.level == VerifiedLevel::Hashed
+        };
+        if findings.iter().any(is_unknown) {
+            context.observer.notice(Notice::PartsUnknown);
+        }
+        let is_removed = self.removed_meanwhile()?;
         self.report.bytes_read += done.into_inner();
-        for (pack, damage, bad) in recover(findings.into_inner()) {
+        for (pack, damage, bad) in findings {
+            if damage.is_missing() && is_removed.contains(&pack) {
+                continue;
+            }
             if let RepoError::Damaged {
                 source: Damage::Missing,
                 ..
@@ -183,9 +241,24 @@ impl CheckTask<'_> {
         Ok(())
     }
 
+    /// Returns the packs that the log removes. A verify key takes no lease, so a prune may delete
+    /// packs while they are read.
+    fn removed_meanwhile(&self) -> Result<HashSet<ObjectHash>, OpsError> {
+        if self.project.role() != Role::Verify {
+            return Ok(HashSet::new());
+        }
+        Log::load(self.project)?;
+        let removed = Log::removals(self.project)?;
+        let packs = self.verified.iter().filter(|pack| removed.has_pack(pack));
+        Ok(packs.copied().collect())
+    }
+
     /// Reads only those parts of packs that this host found damaged earlier.
     pub(super) fn known_damage(&mut self, index: &Index) -> Result<(), OpsError> {
         for (pack, bad) in still_damaged(index)? {
+            if self.verified.contains(&pack) {
+                continue;
+            }
             let Some(listing) = index.listing(&pack)? else {
                 continue;
             };
@@ -231,6 +304,55 @@ enum PackVerdict {
     Whole(PackListing),
     /// The pack is damaged. If its runs could be read, these are the ordinals of the damaged ones.
     Damaged(RepoError, Option<Vec<u64>>),
+}
+
+/// Reads a pack, and if it seems damaged, once more: the memory or the connection may have been
+/// bad.
+fn read_twice(
+    index: &Index,
+    object: ObjectRef,
+    pack: ObjectHash,
+    size: u64,
+    opens: bool,
+    observer: &dyn Observer,
+) -> Result<PackVerdict, RepoError> {
+    let read = || {
+        if opens {
+            read_pack(index, object, pack, size)
+        } else {
+            hash_pack(index, object, pack)
+        }
+    };
+    let first = match read()? {
+        PackVerdict::Damaged(error, _) if !error.is_missing() => error,
+        verdict => return Ok(verdict),
+    };
+    let second = read()?;
+    if matches!(second, PackVerdict::Whole(_)) {
+        observer.notice(Notice::GoodWhenReadAgain {
+            problem: first.to_string(),
+        });
+    }
+    Ok(second)
+}
+
+/// Verifies that a pack has its hash, that its signer signed all of it, and that the index lists
+/// its content.
+fn hash_pack(index: &Index, object: ObjectRef, pack: ObjectHash) -> Result<PackVerdict, RepoError> {
+    let listing = match read_whole(index.project(), object) {
+        Ok(listing) => listing,
+        Err(error @ (RepoError::Damaged { .. } | RepoError::Foreign { .. })) => {
+            return Ok(PackVerdict::Damaged(error, None));
+        }
+        Err(error) => return Err(error),
+    };
+    let listed = index.listing(&pack)?;
+    if listed.is_some_and(|listed| listed.contents != listing.contents) {
+        let source = Damage::Impossible("the index states another content for it");
+        let error = RepoError::Damaged { object, source };
+        return Ok(PackVerdict::Damaged(error, None));
+    }
+    Ok(PackVerdict::Whole(listing))
 }
 
 fn read_pack(

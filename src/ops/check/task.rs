@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::finding::Finding;
+use super::selection::{Journal, ReadReport};
 use crate::base::ObjectHash;
 use crate::format::PackListing;
 use crate::ops::context::Context;
@@ -36,6 +37,8 @@ pub struct CheckReport {
     pub certificates_vanished: Vec<ObjectHash>,
     /// Entries of the log that others name and that are missing.
     pub entries_vanished: Vec<ObjectHash>,
+    /// What was read of the data, if any.
+    pub data: Option<ReadReport>,
     /// The ends of the history that was checked.
     pub ends: HistoryEnds,
 }
@@ -63,8 +66,14 @@ pub(super) struct CheckTask<'a> {
     pub(super) unnamed: HashSet<ObjectHash>,
     /// Packs that are going to be deleted.
     pub(super) marked: HashSet<ObjectHash>,
-    /// Packs that were read; `None` if the check does not read all data.
+    /// Packs that were read, if all packs that backups use must be read.
     pub(super) read: Option<HashSet<ObjectHash>>,
+    /// The run in the ledger, if packs are read.
+    pub(super) journal: Option<Journal<'a>>,
+    /// The number of packs that the run chose.
+    pub(super) chosen: u64,
+    /// Packs that were read.
+    pub(super) verified: HashSet<ObjectHash>,
     /// Packs that were read and are undamaged, and that this client could not rely on before.
     pub(super) proven: Vec<PackListing>,
 }

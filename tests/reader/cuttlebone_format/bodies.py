@@ -201,6 +201,17 @@ LOG = {
     "revoked*": [{"certificate": HASH, "signer": HASH, "accepted*": [HASH]}], "lost*": [HASH],
 }  # fmt: skip
 AUDIT = {"time": timestamp, "host*": str, "tool*": str, "result": str}
+LEDGER = {
+    "time": timestamp, "host*": str, "tool*": str, "replaces*": [HASH],
+    "runs*": [{
+        "time": timestamp, "host*": str, "level": str, "seed": HASH, "packs": U64, "bytes": U64,
+        "damaged": U64, "seconds": U64, "complete": bool,
+    }],
+    "drills*": [{
+        "time": timestamp, "host*": str, "backup": HASH, "volume": str, "bytes": U64,
+        "milliseconds": U64, "command*": str, "success": bool, "problem*": str,
+    }],
+}  # fmt: skip
 
 
 class Content(NamedTuple):

@@ -102,17 +102,19 @@ class Signers:
     revoked: dict[bytes, list[bytes]] = field(default_factory=dict)
     """Signer → records that still count."""
 
-    def of(self, signer: bytes) -> list[bytes]:
-        """Returns the names of the signer's certificates of the role write."""
+    def of(self, signer: bytes, role=WRITE) -> list[bytes]:
+        """Returns the names of the signer's certificates of this role."""
         return [
             name
             for name, certificate in self.certificates.items()
-            if certificate["role"] == WRITE and certificate["signer"] == signer.hex()
+            if certificate["role"] == role and certificate["signer"] == signer.hex()
         ]
 
     def may_sign(self, signer: bytes, roles) -> str:
         """Returns the signer's role. Fails if it is not one of `roles`."""
-        role = FULL if signer == self.authority else WRITE if self.of(signer) else None
+        held = [FULL] if signer == self.authority else []
+        held += [role for role in (WRITE, VERIFY) if self.of(signer, role)]
+        role = held[0] if held else None
         require(role in roles, "foreign", f"the signer {signer.hex()[:16]} may not sign this")
         return role
 

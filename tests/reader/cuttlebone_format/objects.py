@@ -21,11 +21,13 @@ SETTINGS, CERTIFICATE, INDEX, RECORD, VOID = (
     b"CTLBvoid",
 )
 LEASE, MARK, AUDIT, LOG = b"CTLBleas", b"CTLBmark", b"CTLBaudt", b"CTLBlogs"
+LEDGER = b"CTLBledg"
 MAX_BODY = {INDEX: 64 * MIB, SETTINGS: MIB, CERTIFICATE: MIB, VOID: 64 * KIB, LOG: 32 * MIB}
-MAX_BODY |= dict.fromkeys((RECORD, LEASE, MARK, AUDIT), 16 * MIB)
+MAX_BODY |= dict.fromkeys((RECORD, LEASE, MARK, AUDIT, LEDGER), 16 * MIB)
 MAX_PADDING = MAX_LOG = 64 * MIB
 SIGNERS = dict.fromkeys((RECORD, INDEX, VOID, LEASE), (FULL, WRITE))
 SIGNERS |= dict.fromkeys((SETTINGS, CERTIFICATE, MARK, AUDIT), (FULL,))
+SIGNERS |= {LEDGER: ROLES}
 LOG_KINDS = {
     1: "record", 2: "segment", 3: "chunk pack", 4: "node pack", 5: "certificate", 6: "settings",
     7: "void", 8: "audit",
@@ -395,3 +397,40 @@ def decode_audit(data: bytes, name: bytes | None, keys: ProjectKeys, signers: Si
     packs = take_ascending(fields, count, lambda: fields.take(32))
     fields.end()
     return Audit(body, packs)
+
+
+class Ledger(NamedTuple):
+    body: Object
+    groups: list[dict]
+
+
+def decode_ledger(data: bytes, name: bytes | None, keys: ProjectKeys, signers: Signers) -> Ledger:
+    signer, plain = open_sealed(data, name, LEDGER, keys, signers)
+    try:
+        return decode_ledger_body(Fields(plain), signer, signers)
+    except FormatError as error:
+        require(signer == signers.authority, "foreign", f"its signer may not state that: {error}")
+        raise
+
+
+def decode_ledger_body(fields: Fields, signer: bytes, signers: Signers) -> Ledger:
+    body = parse_json(fields.take(fields.number(4)))
+    names = required(body)
+    if names:
+        signers.check_features(signer, names)
+    fits(body, bodies.LEDGER)
+    count = fields.number(4)
+    require(13 * count <= fields.left(), "truncated", "not all groups are there")
+
+    def group():
+        time, level = fields.number(8), fields.one_of(1, [1, 2], "level")
+        packs = fields.number(4)
+        require(packs > 0, "not-canonical", "a group has no packs")
+        require(32 * packs <= fields.left(), "truncated", "not all hashes are there")
+        return time, level, take_ascending(fields, packs, lambda: fields.take(32))
+
+    groups = [group() for _ in range(count)]
+    times = [(time, level) for time, level, _ in groups]
+    require(times == sorted(set(times)), "not-canonical", "the groups are not ascending")
+    fields.end()
+    return Ledger(body, [{"time": t, "level": l, "packs": packs} for t, l, packs in groups])

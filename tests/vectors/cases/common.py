@@ -231,9 +231,12 @@ def body_faults(cases: Cases, make, body: bytes, dense: bytes, limit: int):
     cases.add("trailing-byte", "looks like a wrong tag", right + b"\0", "does-not-open")
 
 
-def signature_faults(cases: Cases, magic: bytes, make, body, shown, writers=True):
+def signature_faults(
+    cases: Cases, magic: bytes, make, body, shown, writers=True, verifiers=False
+):
     """Adds wrong signatures, and signers that may not sign this. `make(body, …)`: a sealed object.
-    `shown`: the fields of a valid one. `writers`: whether a write key may sign."""
+    `shown`: the fields of a valid one. `writers`, `verifiers`: whether a write
+    or verify key may sign."""
     head = header(magic)
 
     def after(change):
@@ -274,7 +277,10 @@ def signature_faults(cases: Cases, magic: bytes, make, body, shown, writers=True
     cases.add("payload-empty", "", after(lambda p, n: b""), "truncated")
     cases.add("signer-unknown", "no certificate", make(body, signer=STRANGER), "foreign")
     cases.add(
-        "signer-verify", "the role verify signs nothing", make(body, signer=VERIFIER), "foreign"
+        "signer-verify",
+        "" if verifiers else "the role verify signs nothing",
+        make(body, signer=VERIFIER),
+        shown if verifiers else "foreign",
     )
     cases.add("signer-of-another-project", "", make(body, signer=OTHER_KEYS.signing), "foreign")
     cases.add("signer-write", "", make(body, signer=WRITER), shown if writers else "foreign")

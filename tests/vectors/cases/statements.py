@@ -1,7 +1,9 @@
 """Settings, certificates, voids, audits and entries of the log."""
 
 from cuttlebone_format import KIB, LOG_KINDS, MIB, ed25519
-from write_repo import Random, audit_body, header, log_entry, sealed, to_json, u
+from write_repo import (
+    Random, audit_body, header, ledger_body, log_entry, sealed, to_json, u,
+)  # fmt: skip
 
 from .common import (
     KEYS, OTHER_KEYS, OTHER_PROJECT_ID, PROJECT, PROJECT_ID, REVOKED, SHORT, SIGNED, TIME, WRITER,
@@ -194,6 +196,83 @@ def audits() -> Cases:
         ),
         ("body-over-limit", "", None, "limit-exceeded"),
     ]:
+        length = {"length": 16 * MIB + 1} if raw is None else {}
+        cases.add(name, comment, make(raw=plain if raw is None else raw, **length), kind)
+    return cases
+
+
+def ledgers() -> Cases:
+    cases = Cases(**SIGNED)
+    random = Random("ledger")
+    body = {"time": TIME}
+    groups = [(7, 1, SHORT[:2]), (7, 2, SHORT[1:2]), (2**64 - 1, 1, SHORT[:3])]
+
+    def make(body=body, groups=groups, raw=None, **fields):
+        return sealed(
+            random, KEYS, b"CTLBledg", ledger_body(body, groups) if raw is None else raw, **fields
+        )
+
+    def shown(body=body, groups=groups):
+        groups = [{"time": t, "level": level, "packs": packs} for t, level, packs in groups]
+        return {"body": body, "groups": groups}
+
+    right = make()
+    cases.add("right", "", right, shown())
+    run = {
+        "time": TIME, "host": "h", "level": "opened", "seed": "07" * 32, "packs": 3, "bytes": 5,
+        "damaged": 1, "seconds": 9, "complete": True,
+    }  # fmt: skip
+    drill = {
+        "time": TIME, "host": "h", "backup": "08" * 32, "volume": "v", "bytes": 6,
+        "milliseconds": 7, "command": "fsck -n", "success": True, "problem": "p",
+    }  # fmt: skip
+    full = {
+        **body, "host": "h", "tool": "vectors 1", "runs": [run], "drills": [drill],
+        "replaces": ["09" * 32],
+    }  # fmt: skip
+    cases.add("full", "all members", make(full), shown(full))
+    nulls = body | dict.fromkeys(("requires", "host", "tool", "runs", "drills", "replaces"))
+    cases.add("nulls", "", make(nulls), shown(nulls))
+    cases.add("no-groups", "", make(groups=[]), shown(groups=[]))
+    elsewhere(cases, right)
+    cases.headers(b"CTLBledg", lambda head: make(head=head))
+    signature_faults(
+        cases, b"CTLBledg", lambda _, **fields: make(**fields), body, shown(), verifiers=True
+    )
+    plain = ledger_body(body, groups)
+
+    def grouped(*groups):
+        return ledger_body(body, groups)
+
+    for name, comment, raw, kind in [
+        ("empty", "", b"", "truncated"),
+        ("json-cut", "", plain[:20], "truncated"),
+        ("json-length-largest", "", u(32, 2**32 - 1) + plain[4:], "truncated"),
+        ("groups-missing", "", plain[: 4 + len(to_json(body))], "truncated"),
+        ("pack-cut", "", plain[:-1], "truncated"),
+        ("trailing-byte-inside", "", plain + b"\0", "trailing-bytes"),
+        ("level-0", "", grouped((7, 0, SHORT[:1])), "bad-value"),
+        ("level-3", "", grouped((7, 3, SHORT[:1])), "bad-value"),
+        ("group-empty", "", grouped((7, 1, [])), "not-canonical"),
+        ("packs-descending", "", grouped((7, 1, SHORT[1::-1])), "not-canonical"),
+        ("pack-twice", "", grouped((7, 1, [SHORT[0], SHORT[0]])), "not-canonical"),
+        ("groups-descending", "", grouped((8, 1, SHORT[:1]), (7, 1, SHORT[:1])), "not-canonical"),
+        ("levels-descending", "", grouped((7, 2, SHORT[:1]), (7, 1, SHORT[:1])), "not-canonical"),
+        ("group-twice", "", grouped((7, 1, SHORT[:1]), (7, 1, SHORT[1:2])), "not-canonical"),
+        ("not-json", "", ledger_body(b"words", groups), "bad-json"),
+        ("json-array", "", ledger_body(b"[]", groups), "bad-json"),
+        ("time-missing", "", ledger_body({}, groups), "bad-value"),
+        ("time-words", "", ledger_body({"time": "now"}, groups), "bad-value"),
+        ("runs-object", "", ledger_body(body | {"runs": {}}, groups), "bad-value"),
+        ("run-without-seed", "", ledger_body(body | {"runs": [without(run, "seed")]}, groups),
+         "bad-value"),
+        ("drill-success-number", "",
+         ledger_body(body | {"drills": [drill | {"success": 1}]}, groups), "bad-value"),
+        ("replaces-short", "", ledger_body(body | {"replaces": ["09"]}, groups), "bad-value"),
+        ("requires-unknown", "", ledger_body(body | {"requires": ["magic"]}, groups),
+         "unknown-feature"),
+        ("body-over-limit", "", None, "limit-exceeded"),
+    ]:  # fmt: skip
         length = {"length": 16 * MIB + 1} if raw is None else {}
         cases.add(name, comment, make(raw=plain if raw is None else raw, **length), kind)
     return cases

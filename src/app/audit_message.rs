@@ -1,0 +1,140 @@
+//! The messages of `audit list`.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::json_time::{optional_rfc3339, rfc3339};
+use crate::base::Role;
+use crate::format::{AuditRun, DrillRun};
+use crate::ops::{AuditList, Coverage};
+
+/// The content of the ledger.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct AuditEntries {
+    pub(crate) coverage: Vec<CoverageEntry>,
+    pub(crate) runs: Vec<RunEntry>,
+    pub(crate) drills: Vec<DrillEntry>,
+}
+
+/// How much of the data was verified.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct CoverageEntry {
+    /// `opened`: decrypted. `hashed`: compared with hashes, or decrypted.
+    pub(crate) level: &'static str,
+    pub(crate) packs: u64,
+    pub(crate) bytes: u64,
+    /// Packs that were never verified since they were stored.
+    pub(crate) packs_never: u64,
+    pub(crate) bytes_never: u64,
+    /// The oldest time at which another pack was last verified.
+    #[serde(serialize_with = "optional_rfc3339")]
+    pub(crate) oldest: Option<Timestamp>,
+    /// Times of verification, and the bytes that were last verified then.
+    pub(crate) verified: Vec<VerifiedBytes>,
+}
+
+/// Data that one run verified, and no later one.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct VerifiedBytes {
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) time: Timestamp,
+    pub(crate) bytes: u64,
+}
+
+/// A run that read data.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RunEntry {
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) time: Timestamp,
+    pub(crate) host: Option<String>,
+    /// The role of its key.
+    pub(crate) role: &'static str,
+    pub(crate) level: String,
+    pub(crate) seed: String,
+    pub(crate) packs: u64,
+    pub(crate) bytes: u64,
+    pub(crate) packs_damaged: u64,
+    pub(crate) duration: u64,
+    pub(crate) complete: bool,
+}
+
+/// The restore of one backup in a drill.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct DrillEntry {
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) time: Timestamp,
+    pub(crate) host: Option<String>,
+    pub(crate) backup_id: String,
+    pub(crate) volume: String,
+    pub(crate) bytes: u64,
+    pub(crate) duration: f64,
+    pub(crate) command: Option<String>,
+    pub(crate) success: bool,
+    pub(crate) problem: Option<String>,
+}
+
+impl AuditEntries {
+    pub(crate) fn of(list: &AuditList) -> Self {
+        Self {
+            coverage: list.coverage.iter().map(CoverageEntry::of).collect(),
+            runs: list
+                .runs
+                .iter()
+                .map(|(role, run)| RunEntry::of(*role, run))
+                .collect(),
+            drills: list.drills.iter().map(DrillEntry::of).collect(),
+        }
+    }
+}
+
+impl CoverageEntry {
+    fn of(coverage: &Coverage) -> Self {
+        let verified = coverage.days.iter().map(|(time, bytes)| VerifiedBytes {
+            time: *time,
+            bytes: *bytes,
+        });
+        Self {
+            level: coverage.level.name(),
+            packs: coverage.packs,
+            bytes: coverage.bytes,
+            packs_never: coverage.packs_never,
+            bytes_never: coverage.bytes_never,
+            oldest: coverage.oldest,
+            verified: verified.collect(),
+        }
+    }
+}
+
+impl RunEntry {
+    fn of(role: Role, run: &AuditRun) -> Self {
+        Self {
+            time: run.time.at(),
+            host: run.host.clone(),
+            role: role.name(),
+            level: run.level.clone(),
+            seed: run.seed.to_string(),
+            packs: run.packs,
+            bytes: run.bytes,
+            packs_damaged: run.damaged,
+            duration: run.seconds,
+            complete: run.complete,
+        }
+    }
+}
+
+impl DrillEntry {
+    #[expect(clippy::cast_precision_loss, reason = "a duration in milliseconds")]
+    pub(crate) fn of(drill: &DrillRun) -> Self {
+        Self {
+            time: drill.time.at(),
+            host: drill.host.clone(),
+            backup_id: drill.backup.to_string(),
+            volume: drill.volume.clone(),
+            bytes: drill.bytes,
+            duration: drill.milliseconds as f64 / 1000.0,
+            command: drill.command.clone(),
+            success: drill.success,
+            problem: drill.problem.clone(),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Requests for restore drills.
+
+use std::path::PathBuf;
+
+/// Which backups to restore, and how to examine them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DrillRequest {
+    /// The maximum number of backups.
+    pub(crate) sample: usize,
+    /// The maximum number of bytes of content.
+    pub(crate) max_bytes: Option<u64>,
+    /// A command for the shell, which gets the path of the restored file as last argument.
+    pub(crate) command: Option<String>,
+    /// The directory of the restored file. `None` for the directory of temporary files.
+    pub(crate) scratch: Option<PathBuf>,
+}

@@ -1,0 +1,306 @@
+//! Chooses the packs that a check reads, in a random order, and notes them in the ledger.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime};
+
+use jiff::Timestamp;
+
+use crate::base::{Notice, ObjectHash, Observer, Role, lock};
+use crate::format::{AuditRun, RecordTime, VerifiedLevel, VerifiedPacks};
+use crate::ops::context::TOOL;
+use crate::repo::{
+    Index, Ledger, ListedPack, NewLedgerEntry, ObjectRef, Project, RepoError, Worker, new_seed,
+    order_by_seed, since_1970,
+};
+
+/// A long run notes what it has verified this often, so that little is lost if it is killed.
+const NOTE_EVERY: Duration = Duration::from_mins(10);
+
+/// How much of the data a check reads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadData {
+    /// Which packs.
+    pub part: DataPart,
+    /// Of these, only packs that were not verified in this time.
+    pub unverified_for: Option<Duration>,
+    /// No pack is begun after this time.
+    pub time_limit: Option<Duration>,
+    /// The name of this host, for the ledger.
+    pub host: Option<String>,
+}
+
+/// A part of the data.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum DataPart {
+    /// All packs.
+    All,
+    /// A random choice of this percentage of the bytes.
+    Percent(f64),
+    /// A random choice of at most this number of bytes, but at least one pack.
+    Bytes(u64),
+    /// Part `number` of `of` parts, from 1 on. Every pack is in one of the parts.
+    Nth {
+        /// Its number.
+        number: u64,
+        /// The number of parts.
+        of: u64,
+    },
+}
+
+impl ReadData {
+    /// Reads everything.
+    #[must_use]
+    pub const fn all(host: Option<String>) -> Self {
+        Self {
+            part: DataPart::All,
+            unverified_for: None,
+            time_limit: None,
+            host,
+        }
+    }
+
+    /// Returns whether it reads everything.
+    pub(super) fn is_all(&self) -> bool {
+        self.part == DataPart::All && self.unverified_for.is_none() && self.time_limit.is_none()
+    }
+}
+
+/// What a check read of the data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadReport {
+    /// How packs were verified: a key that is not full cannot open them.
+    pub level: VerifiedLevel,
+    /// The seed of the random order.
+    pub seed: ObjectHash,
+    /// Packs that this run had to read.
+    pub packs_chosen: u64,
+    /// Packs that it read and found undamaged.
+    pub packs_verified: u64,
+    /// Whether it read all packs that it had to read.
+    pub complete: bool,
+}
+
+/// The packs of one run that were verified, and its place in the ledger.
+pub(super) struct Journal<'a> {
+    project: &'a Project,
+    observer: &'a dyn Observer,
+    host: Option<String>,
+    pub(super) level: VerifiedLevel,
+    pub(super) seed: ObjectHash,
+    begun: Instant,
+    time: Timestamp,
+    deadline: Option<Instant>,
+    state: Mutex<State>,
+}
+
+struct State {
+    run: AuditRun,
+    /// Verified packs that are not noted yet.
+    verified: Vec<ObjectHash>,
+    noted: Instant,
+}
+
+impl<'a> Journal<'a> {
+    /// Begins a run. Draws its seed.
+    pub(super) fn new(
+        project: &'a Project,
+        observer: &'a dyn Observer,
+        read: &ReadData,
+    ) -> Result<Self, RepoError> {
+        let level = match project.role() {
+            Role::Full => VerifiedLevel::Opened,
+            Role::Write | Role::Verify => VerifiedLevel::Hashed,
+        };
+        let seed = new_seed()?;
+        let begun = Instant::now();
+        let time = Timestamp::now();
+        Ok(Self {
+            project,
+            observer,
+            host: read.host.clone(),
+            level,
+            seed,
+            begun,
+            time,
+            deadline: read.time_limit.and_then(|limit| begun.checked_add(limit)),
+            state: Mutex::new(State {
+                run: AuditRun {
+                    time: RecordTime::from(time),
+                    host: read.host.clone(),
+                    level: level.name().to_owned(),
+                    seed,
+                    packs: 0,
+                    bytes: 0,
+                    damaged: 0,
+                    seconds: 0,
+                    complete: false,
+                },
+                verified: Vec::new(),
+                noted: begun,
+            }),
+        })
+    }
+
+    /// Chooses packs, and puts them into the random order.
+    pub(super) fn choose(
+        &self,
+        index: &Index,
+        read: &ReadData,
+        mut packs: Vec<(ObjectRef, u64)>,
+    ) -> Result<Vec<(ObjectRef, u64)>, RepoError> {
+        order_by_seed(&self.seed, &mut packs);
+        let total: u64 = packs.iter().map(|(_, size)| size).sum();
+        let limit = match read.part {
+            DataPart::All => None,
+            DataPart::Percent(percent) => Some(part_of(total, percent)),
+            DataPart::Bytes(bytes) => Some(bytes),
+            DataPart::Nth { number, of } => {
+                packs.retain(|(pack, _)| is_in_part(*pack, number, of));
+                None
+            }
+        };
+        if let Some(limit) = limit {
+            let mut sum = 0;
+            let mut first = true;
+            packs.retain(|(_, size)| {
+                let fits = sum + size <= limit || (first && limit > 0);
+                first = false;
+                sum += if fits { *size } else { 0 };
+                fits
+            });
+        }
+        if let Some(age) = read.unverified_for {
+            let now = since_1970(SystemTime::now());
+            let verified = Ledger::load(self.project)?.verified(self.level, now);
+            let stored = stored_times(&index.list_packs()?);
+            packs.retain(|(pack, _)| {
+                let time = pack.hash().and_then(|hash| {
+                    let time = *verified.get(&hash)?;
+                    // A copy of the repository has newer files. Nobody has verified these.
+                    (*stored.get(&hash)? <= time).then_some(time)
+                });
+                time.is_none_or(|time| u128::from(now.saturating_sub(time)) >= age.as_millis())
+            });
+        }
+        Ok(packs)
+    }
+
+    /// Returns whether no further pack may be begun.
+    pub(super) fn is_over(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Notes a pack that was read.
+    pub(super) fn note(&self, pack: ObjectHash, size: u64, is_whole: bool) {
+        let mut state = lock(&self.state);
+        state.run.bytes += size;
+        if is_whole {
+            state.run.packs += 1;
+            state.verified.push(pack);
+        } else {
+            state.run.damaged += 1;
+        }
+        if state.noted.elapsed() >= NOTE_EVERY {
+            self.store(&mut state, |_| true);
+        }
+    }
+
+    /// Ends the run. `exists` returns whether a pack still exists.
+    pub(super) fn end(&self, chosen: u64, exists: impl Fn(&ObjectHash) -> bool) -> ReadReport {
+        let mut state = lock(&self.state);
+        let read = state.run.packs + state.run.damaged;
+        state.run.complete = read >= chosen;
+        if read > 0 {
+            self.store(&mut state, exists);
+        }
+        ReadReport {
+            level: self.level,
+            seed: self.seed,
+            packs_chosen: chosen,
+            packs_verified: state.run.packs,
+            complete: state.run.complete,
+        }
+    }
+
+    /// Stores an entry. If that fails, only the ledger lacks it: the data was verified.
+    fn store(&self, state: &mut State, exists: impl Fn(&ObjectHash) -> bool) {
+        state.run.seconds = self.begun.elapsed().as_secs();
+        let mut packs = state.verified.clone();
+        packs.sort_unstable();
+        packs.dedup();
+        let verified = (!packs.is_empty()).then(|| VerifiedPacks {
+            time: u64::try_from(self.time.as_millisecond()).unwrap_or(0),
+            level: self.level,
+            packs,
+        });
+        let new = NewLedgerEntry {
+            runs: vec![state.run.clone()],
+            drills: Vec::new(),
+            verified: verified.into_iter().collect(),
+        };
+        let worker = Worker {
+            host: self.host.as_deref(),
+            tool: TOOL,
+        };
+        let stored = Ledger::load(self.project)
+            .and_then(|ledger| ledger.append(self.project, new, worker, exists));
+        state.noted = Instant::now();
+        match stored {
+            Ok(()) => state.verified.clear(),
+            Err(error) => self.observer.notice(Notice::LedgerNotStored {
+                problem: error.to_string(),
+            }),
+        }
+    }
+}
+
+/// Returns this percentage of a number of bytes.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a percentage from 0 to 100 of a size"
+)]
+fn part_of(total: u64, percent: f64) -> u64 {
+    (total as f64 * percent / 100.0).ceil() as u64
+}
+
+/// Returns whether a pack is in this part: by its name, so that all runs agree.
+fn is_in_part(pack: ObjectRef, number: u64, of: u64) -> bool {
+    pack.hash().is_some_and(|hash| {
+        let [a, b, c, d, ..] = *hash.as_bytes();
+        u64::from(u32::from_be_bytes([a, b, c, d])) % of == number - 1
+    })
+}
+
+/// Returns when packs were stored, by the store's clock, in milliseconds since 1970.
+fn stored_times(packs: &[ListedPack]) -> HashMap<ObjectHash, u64> {
+    let time = |pack: &ListedPack| (pack.hash, since_1970(pack.info.modified));
+    packs.iter().map(time).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ProjectId;
+
+    #[test]
+    fn every_pack_is_in_one_of_the_parts() {
+        for byte in 0..=255 {
+            let hash = ObjectHash::from_bytes([byte; 32]);
+            let pack = ObjectRef::Pack(ProjectId::from_bytes([0; 16]), hash);
+            let parts = (1..=7).filter(|number| is_in_part(pack, *number, 7));
+            assert_eq!(parts.count(), 1, "{byte}");
+        }
+    }
+
+    #[test]
+    fn a_percentage_of_the_data_is_rounded_up() {
+        assert_eq!(part_of(1000, 10.0), 100);
+        assert_eq!(part_of(1001, 10.0), 101);
+        assert_eq!(part_of(0, 100.0), 0);
+        assert_eq!(part_of(7, 100.0), 7);
+    }
+}

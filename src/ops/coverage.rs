@@ -1,0 +1,91 @@
+//! The part of the data that was verified, and when: the result of the ledger.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+
+use super::context::Context;
+use super::error::OpsError;
+use crate::base::Role;
+use crate::format::{AuditRun, DrillRun, VerifiedLevel};
+use crate::repo::{Ledger, Project, since_1970};
+
+/// How much of the data was verified at a level, by runs that count for the current key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coverage {
+    /// The level.
+    pub level: VerifiedLevel,
+    /// All packs that exist.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes of packs that were never verified since they were stored here.
+    pub bytes_never: u64,
+    /// The number of these packs.
+    pub packs_never: u64,
+    /// The oldest time at which any other pack was last verified.
+    pub oldest: Option<Timestamp>,
+    /// When parts of the data were last verified: ascending times, with bytes.
+    pub days: Vec<(Timestamp, u64)>,
+}
+
+/// The content of the ledger.
+#[derive(Debug, Clone)]
+pub struct AuditList {
+    /// The coverage at each level.
+    pub coverage: Vec<Coverage>,
+    /// Runs that read packs, oldest first, with the roles of their keys.
+    pub runs: Vec<(Role, AuditRun)>,
+    /// Restore drills, oldest first.
+    pub drills: Vec<DrillRun>,
+}
+
+/// Reads the ledger, and compares it with the packs that exist.
+pub fn audit_list(project: &Project, context: &Context<'_>) -> Result<AuditList, OpsError> {
+    let ledger = Ledger::load(project)?;
+    let index = context.index(project)?;
+    let now = since_1970(SystemTime::now());
+    let packs = index.list_packs()?;
+    let coverage = [VerifiedLevel::Opened, VerifiedLevel::Hashed].map(|level| {
+        let verified = ledger.verified(level, now);
+        let mut covered = Coverage {
+            level,
+            packs: packs.len() as u64,
+            bytes: packs.iter().map(|pack| pack.info.size).sum(),
+            bytes_never: 0,
+            packs_never: 0,
+            oldest: None,
+            days: Vec::new(),
+        };
+        let mut days = BTreeMap::<u64, u64>::new();
+        for pack in &packs {
+            let time = verified.get(&pack.hash).copied();
+            if let Some(time) = time.filter(|time| since_1970(pack.info.modified) <= *time) {
+                *days.entry(time).or_default() += pack.info.size;
+            } else {
+                covered.packs_never += 1;
+                covered.bytes_never += pack.info.size;
+            }
+        }
+        let days = days
+            .into_iter()
+            .map(|(time, bytes)| (timestamp(time), bytes));
+        covered.days = days.collect();
+        covered.oldest = covered.days.first().map(|(time, _)| *time);
+        covered
+    });
+    index.close();
+    Ok(AuditList {
+        coverage: coverage.into(),
+        runs: ledger.runs(),
+        drills: ledger.drills(),
+    })
+}
+
+/// Returns the time at this number of milliseconds since 1970.
+fn timestamp(milliseconds: u64) -> Timestamp {
+    let milliseconds = i64::try_from(milliseconds).ok();
+    let time = milliseconds.and_then(|time| Timestamp::from_millisecond(time).ok());
+    time.unwrap_or_default()
+}
