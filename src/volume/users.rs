@@ -13,12 +13,13 @@ use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 use super::mounts::{Mount, mounts, unescape};
 use super::sys::open_image;
 
-/// The maximum number of devices on top of each other that are followed.
+/// The maximum number of layers of devices on top of each other that the search follows.
 const LAYERS_MAX: u32 = 8;
 
-/// Returns a use of a device or file that may change it while it is read, as a sentence without a
-/// full stop: it is in use as swap space, or mounted for writing. That may be one of its
-/// partitions, a device on top of it such as a logical volume, or a loop device.
+/// Describes a use of a device or file that may change it while it is read, as a sentence without a
+/// full stop. Finds devices that are in use as swap space, and mounts for writing: of the device,
+/// of one of its partitions, of a device on top of it such as a logical volume, or of the loop
+/// device to which a file is attached.
 pub(super) fn writer_of(of: &Metadata) -> Option<String> {
     if of.file_type().is_block_device() {
         return written_through(&in_sysfs(of), LAYERS_MAX).or_else(|| swap(of));
@@ -48,9 +49,9 @@ fn written_through(directory: &Path, layers: u32) -> Option<String> {
     None
 }
 
-/// Opens an existing file or block device to change it. Fails with [`VolumeErrorKind::Busy`] if any
-/// use of it is found. Keeps others from using it: opens a device exclusively, and takes the lock
-/// that QEMU uses.
+/// Opens an existing file or block device to change it. Fails with [`VolumeErrorKind::Busy`] if the
+/// file or device is in use. Prevents other programs from using it: opens a device exclusively, and
+/// takes the lock that QEMU uses.
 pub(super) fn open_for_update(path: &Path) -> Result<(File, Metadata), VolumeError> {
     let failed = VolumeError::on(VolumeOperation::Open, path);
     let metadata = path.metadata().map_err(&failed)?;
@@ -61,7 +62,7 @@ pub(super) fn open_for_update(path: &Path) -> Result<(File, Metadata), VolumeErr
     let (file, metadata, _) = open_image(path, OFlags::RDWR, true)?;
     match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::AGAIN | Errno::ACCESS) => Err(busy(path, "another program has locked it")),
-        // Some file systems have no locks.
+        // Some file systems do not support locks. This error is ignored.
         _ => Ok((file, metadata)),
     }
 }
@@ -103,9 +104,9 @@ fn in_sysfs(device: &Metadata) -> PathBuf {
 
 /// A device, or one of its partitions.
 struct Part {
-    /// Where the kernel describes it.
+    /// The directory in which the kernel describes it.
     directory: PathBuf,
-    /// The subject of a sentence about it, with its verb.
+    /// The beginning of a sentence about it, such as “it is ”.
     prefix: String,
 }
 
@@ -225,7 +226,7 @@ mod tests {
         let user = written_through(&disk, LAYERS_MAX).unwrap();
         let expected = "its partition sda1 is held by the device dm-3: it is mounted at ";
         assert!(user.starts_with(expected), "{user}");
-        // A loop of devices has an end.
+        // The search ends even if devices are on top of each other in a loop.
         fs::create_dir(volume.join("holders")).unwrap();
         std::os::unix::fs::symlink(&disk, volume.join("holders/sda")).unwrap();
         fs::remove_file(volume.join("dev")).unwrap();

@@ -33,7 +33,7 @@ impl Witness {
         self.0.as_ref().is_some_and(|watch| {
             let mut buffer = [MaybeUninit::uninit(); EVENTS];
             let mut events = inotify::Reader::new(watch, &mut buffer);
-            // This fails if there is no event.
+            // `next` fails if there is no event.
             let seen = events.next().is_ok();
             while events.next().is_ok() {}
             seen

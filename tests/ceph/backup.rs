@@ -11,16 +11,17 @@ use super::{Cluster, Random, cluster};
 use crate::support::program::{Ran, World, finish};
 
 const ROUNDS: usize = 30;
-/// Rounds after which a diff is exported to Ceph.
+/// The test exports a diff to Ceph after every so many rounds.
 const EXPORT_EVERY: usize = 6;
 
-/// Returns a repository and a cluster; none without Ceph.
+/// Returns a repository and a cluster. Returns `None` if Ceph is not installed.
 fn worlds() -> Option<(World, Arc<Cluster>)> {
     let world = World::new();
     Some((world, cluster()?))
 }
 
-/// Pipes an export of `rbd` into a backup. Returns how that ended, and whether `rbd` succeeded.
+/// Pipes an export of `rbd` into a backup. Returns the result of the backup, and whether `rbd`
+/// succeeded.
 fn back_up(cluster: &Cluster, world: &World, export: &[&str], volume: &str) -> (Ran, bool) {
     let export = [export, &["--no-progress", "-"]].concat();
     let mut rbd = cluster.start_rbd(&export);
@@ -30,7 +31,7 @@ fn back_up(cluster: &Cluster, world: &World, export: &[&str], volume: &str) -> (
     (ran, finish(rbd, &export).code == Some(0))
 }
 
-/// Pipes an export into a backup, which must succeed. Returns the lines that it printed.
+/// Pipes an export into a backup. Both must succeed. Returns the lines that the backup printed.
 fn backs_up(cluster: &Cluster, world: &World, export: &[&str], volume: &str) -> Vec<Value> {
     let (ran, exported) = back_up(cluster, world, export, volume);
     assert!(exported, "{export:?}");
@@ -104,7 +105,7 @@ fn thirty_snapshots_are_backed_up_by_diffs_and_restored_and_exported() {
             exports_to_ceph(&cluster, &world, &snapshots[early], &snapshots[late]);
         }
     }
-    // No backup was changed by later ones.
+    // Later backups have not changed the earlier ones.
     for (name, digest) in &snapshots {
         assert_eq!(restored(&world, &image.at(name)), *digest, "{name}");
     }

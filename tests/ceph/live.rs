@@ -13,14 +13,15 @@ use crate::support::program::{Ran, World, json_lines};
 
 const MIB: u64 = 1 << 20;
 
-/// A repository, a cluster with a pool for one test, and the environment that joins the two.
+/// A repository, and a cluster with a pool for one test. The environment of the repository's
+/// commands names the cluster.
 pub(super) struct Live {
     pub(super) world: World,
     pub(super) cluster: Arc<Cluster>,
 }
 
 impl Live {
-    /// Returns none without Ceph.
+    /// Returns `None` if Ceph is not installed.
     pub(super) fn with_pool(pool: &str) -> Option<Self> {
         let mut world = World::new();
         let cluster = cluster()?;
@@ -38,7 +39,7 @@ impl Live {
             .collect()
     }
 
-    /// Returns the only snapshot of cuttlebone on an image.
+    /// Returns the snapshot that cuttlebone keeps of an image. There must be only one.
     #[track_caller]
     pub(super) fn tracking(&self, image: &str) -> String {
         let mut names = self.snapshots(image);
@@ -48,8 +49,8 @@ impl Live {
     }
 
     /// Backs up an image, which must succeed. The new backup, restored to a file, must be equal to
-    /// the export of its snapshot, which is the only one of cuttlebone. Returns the summary and the
-    /// notes.
+    /// the export of its snapshot. Cuttlebone must keep no other snapshot of the image. Returns the
+    /// summary and the notes.
     #[track_caller]
     pub(super) fn backs_up(&self, image: &str, options: &[&str]) -> (Value, String) {
         let source = format!("rbd:{image}");
@@ -109,7 +110,7 @@ fn read_everything((summary, notes): &(Value, String), reason: &str) {
     );
 }
 
-/// Asserts that a backup read only changes since this one.
+/// Asserts that a backup read only the changes since the backup with the summary `before`.
 #[track_caller]
 fn read_changes((summary, notes): &(Value, String), before: &Value) {
     assert!(!notes.contains("reading all data"), "{notes}");
@@ -134,12 +135,12 @@ fn changes_of_a_live_image_are_backed_up_through_random_writes_and_resizes() {
         read_changes(&next, &before);
         before = next.0;
     }
-    // Nothing has changed.
+    // The image has not changed.
     let same = live.backs_up("live-random/img", &[]);
     read_changes(&same, &before);
     assert_eq!(same.0["bytes_changed"], 0);
     assert!(same.0["bytes_read"].as_u64() < Some(1000), "{}", same.0);
-    // Everything is read again, and nothing is stored twice.
+    // The backup reads everything again, and stores nothing twice.
     let full = live.backs_up("live-random/img", &["--full"]);
     read_everything(&full, "you asked for it");
     assert_eq!(
@@ -236,7 +237,7 @@ fn a_lost_or_replaced_snapshot_or_image_is_noticed_and_everything_is_read() {
     img.change(8 * MIB, vec![data(3 * MIB, 5)]);
     let found = live.backs_up(name, &[]);
     read_everything(&found, "another has its name");
-    // The image is renamed: the backups continue in their volume.
+    // The image is renamed. Its backups continue in the same volume.
     let renamed = "live-lost/renamed";
     cluster.rbd(&["mv", name, renamed]);
     img.name = renamed;
@@ -269,11 +270,12 @@ fn a_lost_or_replaced_snapshot_or_image_is_noticed_and_everything_is_read() {
     live.world.is_clean();
 }
 
-/// Returns the backup on which another one builds.
+/// Returns the base of the backup with this summary.
 fn next_base(live: &Live, summary: &Value) -> Value {
     let base = summary["base"].as_str().unwrap();
     let shown = live.world.json_one(&["show", base], "backup");
-    // It is the newest backup of that image, in the volume of its first name.
+    // The base is the newest backup of the renamed image. Its volume has the first name of the
+    // image.
     assert_eq!(shown["source"]["rbd"]["image"], "renamed");
     shown
 }
@@ -311,7 +313,7 @@ fn clones_are_backed_up_with_the_data_of_their_parent_before_and_after_they_are_
     assert_eq!(fourth.0["size"], 4 * MIB);
 }
 
-/// Writes 64 KiB into an image of which the test keeps no content.
+/// Writes 64 KiB into an image whose expected content the test does not track.
 fn write(cluster: &Cluster, image: &str, offset: u64, seed: u64) {
     use cuttlebone::format::DiffHeader;
     let info = cluster.rbd(&["info", "--format", "json", image]);
@@ -341,7 +343,6 @@ fn snapshots_of_others_stay_and_the_own_ones_stay_as_long_as_they_are_wanted() {
         let args = [&["backup", "rbd:live-snaps/img", "--json"], args].concat();
         let ran = world.run(&args);
         let summary = json_lines(&ran.ok(&args)).pop().unwrap();
-        // Names have whole seconds.
         (summary, ran.stderr)
     };
     let own = || {
@@ -364,7 +365,7 @@ fn snapshots_of_others_stay_and_the_own_ones_stay_as_long_as_they_are_wanted() {
     assert_eq!(own().len(), 3);
     ok(&["--keep-snapshots", "2"]);
     assert_eq!(own().len(), 2);
-    // A given snapshot: no snapshot is made or removed.
+    // If the user names a snapshot, the backup makes and removes none.
     let before = live.snapshots(name);
     let source = "rbd:live-snaps/img@mine";
     let summary = world.backup(&[source, "--volume", "given"]);
@@ -472,7 +473,8 @@ fn an_invalid_object_map_is_reported_with_the_command_that_repairs_it() {
         name,
         &["--image-feature", "layering,exclusive-lock"],
     );
-    // Enabled on an image with data, they are invalid until they are rebuilt.
+    // If these features are enabled on an image with data, the object map is invalid until it is
+    // rebuilt.
     cluster.rbd(&["feature", "enable", name, "object-map", "fast-diff"]);
     let (first, notes) = live.backs_up(name, &[]);
     let repair = "object map invalid, fast diff invalid”: reading it takes longer. Repair it with \

@@ -36,7 +36,8 @@ impl Live {
         self.world.run(&args)
     }
 
-    /// Makes a user of the cluster with these capabilities. Returns the file with its key.
+    /// Creates a user of the cluster with these capabilities. Returns the path of the file with the
+    /// user's key.
     fn keyring(&self, client: &str, caps: &[&str]) -> String {
         let path = self.world.at(client);
         let mut ceph = Command::new("ceph");
@@ -56,7 +57,8 @@ impl Live {
     }
 }
 
-/// Waits until no snapshot is made or removed by a process that outlived its parent.
+/// Waits until no `rbd` process is left that outlived its parent. It may still make or remove a
+/// snapshot.
 fn settle() {
     let begun = Instant::now();
     let running = || {
@@ -84,7 +86,7 @@ fn a_run_that_is_killed_at_any_step_is_followed_by_a_right_backup_and_one_snapsh
         seed += 1;
         img.change(8 * MIB, vec![data(seed % 100 * (64 << 10), seed)]);
     };
-    // Before each call of `rbd`.
+    // Kill the backup before each call of `rbd`.
     let mut step = 0;
     loop {
         step += 1;
@@ -100,10 +102,10 @@ fn a_run_that_is_killed_at_any_step_is_followed_by_a_right_backup_and_one_snapsh
         change(&mut img);
         live.backs_up(name, &[]);
     }
-    // A whole run has that many calls.
+    // The last run was complete, and made one call less than `step`.
     assert_eq!(live.calls() + 1, step);
     assert!(step > 8, "only {step} calls");
-    // After the calls that change something, and in the middle of the export.
+    // Kill the backup after each call that changes something, and after the export.
     for call in ["snap create", "snap rm", "export-diff"] {
         change(&mut img);
         let kill = format!("case \"$*\" in *'{call}'*) rbd \"$@\"; kill -9 $PPID; exit 1;; esac");
@@ -132,19 +134,19 @@ fn an_export_that_fails_or_is_cut_makes_no_backup_and_leaves_no_snapshot() {
             "rbd \"$@\"; echo 'rbd: disk on fire' >&2; exit 5",
             "disk on fire",
         ),
-        // Only its end is missing, and `rbd` seems to succeed.
+        // Only the end of the stream is missing, and `rbd` seems to succeed.
         ("rbd \"$@\" | head -c -1; exit 0", "damaged"),
         ("rbd \"$@\" | head -c 1000; exit 0", "damaged"),
-        // As with a missing snapshot: a header, and an exit code.
+        // `rbd` writes only a header and fails, as it does if the snapshot does not exist.
         ("rbd \"$@\" | head -c 40; exit 2", "exit status: 2"),
         ("exit 13", "exit status: 13"),
         ("kill -9 $$", "signal: 9"),
-        // Another export than the wanted one.
+        // The stream is an export of another snapshot.
         (
             "rbd \"$1\" export-diff --path=- --no-progress live-cut/img@mine; exit 0",
             "not what was asked for",
         ),
-        // Meanwhile, the snapshot is replaced by another one of its name.
+        // During the export, another snapshot with the same name replaces the snapshot.
         (
             "name=$(echo \"$*\" | grep -o 'cuttlebone-[^ ]*' | head -n 1)
              rbd \"$@\"
@@ -261,7 +263,7 @@ fn a_missing_image_or_permission_is_named_before_anything_is_done() {
     }
     assert_eq!(live.snapshots(name), Vec::<String>::new());
     assert_eq!(live.backups(), 0);
-    // A user that may only read can back up a snapshot of others.
+    // A user that may only read can back up a snapshot that another user made.
     live.cluster
         .rbd(&["snap", "create", "--no-progress", "live-deny/img@mine"]);
     let given = [
@@ -277,7 +279,7 @@ fn a_missing_image_or_permission_is_named_before_anything_is_done() {
         live.restored("given"),
         live.cluster.digest("live-deny/img@mine")
     );
-    // The least capabilities suffice, with the environment in place of the options.
+    // The minimal capabilities suffice. Environment variables give the user and the key here.
     live.world.set("CUTTLEBONE_CEPH_ID", "client.right");
     live.world.set("CUTTLEBONE_CEPH_KEYRING", &right);
     live.backs_up(name, &[]);

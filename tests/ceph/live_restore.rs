@@ -71,7 +71,7 @@ fn a_restored_image_has_the_content_and_the_parameters_of_the_one_that_was_backe
     let extents: Vec<Value> = serde_json::from_slice(&extents).unwrap();
     let allocated: u64 = extents.iter().map(|e| e["length"].as_u64().unwrap()).sum();
     assert!(allocated <= MIB, "{allocated}");
-    // A restored image is another one, and is not confused with the first.
+    // The restored image is not confused with the image that was backed up.
     let (_, notes) = live.backs_up("live-back/again", &[]);
     assert!(notes.contains("this is its first backup"), "{notes}");
 }
@@ -152,7 +152,7 @@ fn an_image_that_has_data_or_snapshots_is_not_touched() {
     assert_eq!(cluster.digest("live-full/img"), before);
     let images = cluster.rbd(&["ls", "live-full"]);
     assert_eq!(String::from_utf8(images).unwrap(), "img\nsnap\n");
-    // The program fails in the middle: that is no success.
+    // If `rbd` fails in the middle, the restore fails.
     let script = world.at("rbd-fails");
     let text = "#!/bin/bash\n\
         case \"$*\" in *import-diff*) head -c 100 >/dev/null; echo 'rbd: full' \

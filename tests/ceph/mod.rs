@@ -1,8 +1,8 @@
-//! The program together with a real Ceph. Each reads diffs that the other has written, and the
+//! Tests of the program with a real Ceph. Each reads diffs that the other has written, and the
 //! images must be equal.
 //!
-//! `ceph-dev` starts a cluster of one host in seconds, which the tests share. Random numbers come
-//! from a seed that a test prints: `SEED=… cargo test ceph::` repeats them.
+//! `ceph-dev` starts a cluster of one host in seconds. The tests share the cluster. Random numbers
+//! come from a seed that each test prints: `SEED=… cargo test ceph::` repeats them.
 
 mod backup;
 mod diffs;
@@ -30,12 +30,12 @@ const NOT_INSTALLED: i32 = 3;
 /// A cluster of one host.
 pub(crate) struct Cluster {
     directory: TempDir,
-    /// Stops and removes the cluster when its standard input ends: when this is dropped, and when
-    /// this process ends in any other way.
+    /// A process that stops and removes the cluster when its standard input ends: when this value
+    /// is dropped, or when the test process ends in any other way.
     keeper: Child,
 }
 
-/// Returns the running cluster, or starts one; none if Ceph is not installed.
+/// Returns the running cluster, or starts one. Returns `None` if Ceph is not installed.
 pub(crate) fn cluster() -> Option<Arc<Cluster>> {
     static RUNNING: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,7 +52,7 @@ impl Cluster {
         let directory = TempDir::new().unwrap();
         let mut stderr = tempfile().unwrap();
         let mut keeper = ceph_dev("hold", directory.path())
-            // Ctrl-C on the terminal must not end it.
+            // Ctrl-C on the terminal must not end this process.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -109,7 +109,7 @@ impl Cluster {
         self.finish_rbd(self.start_rbd(args), args)
     }
 
-    /// Like [`rbd`](Self::rbd), with this standard input.
+    /// Runs `rbd` with this standard input. It must succeed. Returns its standard output.
     fn rbd_with_stdin(&self, args: &[&str], input: impl Into<Stdio>) -> Vec<u8> {
         self.finish_rbd(self.command(args).stdin(input).spawn().unwrap(), args)
     }
@@ -123,7 +123,7 @@ impl Cluster {
         ran.stdout
     }
 
-    /// Returns which daemons run, and their logs.
+    /// Returns a list of the running daemons, and their logs.
     fn log(&self) -> String {
         ["status", "log"]
             .map(|what| {
@@ -139,7 +139,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // `wait` closes the standard input of the process first, which ends it.
+        // `wait` first closes the standard input of the process, so that the process ends.
         if let Err(error) = self.keeper.wait() {
             eprintln!("could not wait for the cluster to stop: {error}");
         }

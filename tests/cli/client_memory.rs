@@ -24,7 +24,7 @@ fn back_up(world: &World, day: u64) -> String {
     summary["backup_id"].as_str().unwrap().to_owned()
 }
 
-/// The file of a record.
+/// Returns the path of the file of a record.
 fn record(world: &World, id: &str) -> PathBuf {
     let records = files(&world.project().join("backups")).into_iter();
     let mut found = records.filter(|path| path.file_name().unwrap() == id);
@@ -132,7 +132,8 @@ fn a_backup_that_was_made_during_another_command_stays_remembered() {
     let kept = world.path("kept");
     copy(&world.path("home"), &kept);
     let newest = back_up(&world, 3);
-    // The record is not readable for the other command, as if it had been made after its listing.
+    // The other command does not see the record, as if it were stored after the command listed the
+    // records.
     let (file, aside) = (record(&world, &newest), world.path("aside"));
     fs::rename(&file, &aside).unwrap();
     world.ok(&["list"]);
@@ -184,7 +185,6 @@ fn a_repository_that_was_replaced_by_an_older_state_is_noticed() {
         &world.fails(&["backup", "source", "--volume", "v"], 23),
         &[&named],
     );
-    // Objects that exist again are not lost any more.
     fs::remove_dir_all(&older).unwrap();
 }
 
@@ -231,8 +231,8 @@ fn the_loss_of_a_backup_by_a_write_key_is_noticed() {
     let by_writer = world.backup(&[&args[..], &with].concat());
     let by_writer = by_writer["backup_id"].as_str().unwrap();
     world.ok(&["list"]);
-    // The backup names the one before it. The loss of that one is still noticed, since no process
-    // relies on names in records of write keys.
+    // The new record names the backup before it. The loss of the earlier backup is still noticed,
+    // since no process relies on names in records of write keys.
     for lost in [by_writer, &ids[2]] {
         let (file, aside) = (record(&world, lost), world.path("aside"));
         fs::rename(&file, &aside).unwrap();
@@ -324,7 +324,7 @@ fn a_copy_that_lacks_backups_is_reported_and_works() {
         assert!(notice.contains(&behind), "{args:?}: {notice}");
     }
     back_up(&world, 3);
-    // A moved repository is a new location, too.
+    // A repository that was moved is at a new location, too.
     fs::rename(world.path("repo"), world.path("moved")).unwrap();
     let moved = world.at("moved");
     world.set("CUTTLEBONE_REPOSITORY", moved);

@@ -1,5 +1,6 @@
-//! Block devices and files of FUSE file systems as sources and targets: without a medium, of odd
-//! sizes, with large sectors, partitions, devices that grow, and times that say nothing.
+//! Block devices and files of FUSE file systems as sources and targets: devices without a medium,
+//! of odd sizes or with large sectors, devices that grow, and files whose times do not show whether
+//! they were changed.
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
@@ -24,7 +25,7 @@ fn a_device_without_a_medium_is_no_source_and_no_target() {
     let args = ["backup", &device.device, "--volume", "v"];
     world.ok(&args);
     run("losetup", &["--detach", &device.device]).unwrap();
-    // The kernel detaches it when its last user has closed it.
+    // The kernel detaches the loop device when the last process has closed it.
     let begun = Instant::now();
     let sectors = || {
         let name = device.device.trim_start_matches("/dev/");
@@ -50,7 +51,7 @@ fn images_of_odd_sizes_fit_devices_that_are_large_enough() {
     let content = noise(1, 1_000_001);
     let odd = world.write("odd", &content);
     world.backup(&[&odd, "--volume", "v"]);
-    // A loop device has whole sectors only.
+    // A loop device consists of complete sectors, so it is smaller than the image.
     let Some(small) = LoopDevice::new(&content) else {
         return;
     };
@@ -169,7 +170,7 @@ impl Drop for Export {
     }
 }
 
-/// The times of such a file are always now, or never change.
+/// The times of a file in a FUSE file system may always be the current time, or may never change.
 #[test]
 fn an_image_in_a_fuse_file_system_is_read_again_after_each_write() {
     let world = World::new();
@@ -190,7 +191,7 @@ fn an_image_in_a_fuse_file_system_is_read_again_after_each_write() {
         assert!(same(&target, file), "{round}");
         fs::remove_file(target).unwrap();
     }
-    // Without a write, nothing new is stored.
+    // If nothing was written, the backup stores nothing new.
     let summary = world.backup(&[file, "--volume", "v"]);
     assert_eq!(summary["bytes_new"], 0, "{summary}");
 }

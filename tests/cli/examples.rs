@@ -6,8 +6,8 @@ use std::process::Command;
 use crate::support::program::World;
 use crate::support::skip;
 
-/// Returns an example that cargo built along with this test program. `cargo test` builds all
-/// examples, `cargo test --test tests` builds none.
+/// Returns the path of an example that cargo built together with this test program. `cargo test`
+/// builds all examples, `cargo test --test tests` builds none.
 fn example(name: &str) -> Option<PathBuf> {
     let tests = std::env::current_exe().unwrap();
     let path = tests.ancestors().nth(2)?.join("examples").join(name);

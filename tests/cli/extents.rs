@@ -423,11 +423,11 @@ fn backups_record_the_snapshots_of_a_list_and_diffs_and_lists_build_on_each_othe
         (&source["snapshot"], &source["from_snapshot"]),
         (&"s2".into(), &"s1".into())
     );
-    // The same command again, as after a lost answer, stores nothing new.
+    // If a script repeats the command because it did not see the result, nothing new is stored.
     let again = world.json_one(&[&volume[..], &args].concat(), "summary");
     assert_eq!(again["existing"], true);
     assert_eq!(again["backup_id"], summary["backup_id"]);
-    // Another content under the same name is refused.
+    // A backup with other content and the same snapshot name is refused.
     change(&image, 4500);
     world.fails(&[&volume[..], &args].concat(), 20);
     world.fails(&[&volume[..], &["--to-snapshot", "s2"]].concat(), 20);

@@ -40,7 +40,7 @@ fn exit_error(world: &World, args: &[&str], code: i32) -> Value {
 fn a_missing_repository_exits_with_10() {
     let mut world = World::empty();
     let disk = world.write("disk.img", b"x");
-    // Unset the password, too, since this must not need one.
+    // Unset the password, too, since this command must not need one.
     world.set("CUTTLEBONE_PASSWORD", "");
     for args in [
         &["list"][..],
@@ -455,7 +455,7 @@ fn an_unknown_name_is_reported_with_the_command_that_lists_names() {
         &world.fails(&["--project", "nope", "list"], 24),
         &["“nope”", "default"],
     );
-    // 17 ids begin with 16 digits.
+    // There are 17 ids but only 16 hexadecimal digits, so two ids begin with the same digit.
     for number in 0..16 {
         let new = world.write("new", format!("new {number}").as_bytes());
         let add = ["key", "add", "-q", "--new-password-file", &new];

@@ -1,5 +1,5 @@
-//! The output of `forget` for people and as JSON. The time zone is given as a POSIX rule, so that
-//! no time zone database is needed.
+//! The output of `forget` for people and as JSON. The tests set the time zone as a POSIX rule, so
+//! that they need no time zone database.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Repositories that earlier versions wrote, stored in `tests/golden/`: this version can read them,
-//! and back up to and prune them.
+//! Repositories that earlier versions wrote, stored in `tests/golden/`. This version can read,
+//! check and prune them, and can store backups in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,7 +16,8 @@ use crate::support::program::{self, World};
 /// packs.
 const KEPT: [(&str, bool); 1] = [("v1-2026-11-28", true)];
 const PASSWORD: &str = "golden";
-/// The passwords of keys that open only the project: of the roles full, write and verify.
+/// The passwords of three keys that open only the project. The keys have the roles full, write and
+/// verify.
 const OTHERS: [&str; 3] = ["guest", "writer", "auditor"];
 
 fn directory() -> PathBuf {

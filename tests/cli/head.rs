@@ -34,7 +34,7 @@ fn head_puts_everything_new_into_the_log_once() {
         (&1.into(), &true.into())
     );
     assert_eq!(first["project"], "default");
-    // A record, a segment, a pack of chunks, and two of nodes at least.
+    // At least a record, a segment, a pack of chunks and two packs of nodes are new.
     assert!(first["objects_added"].as_u64().unwrap() >= 5, "{first}");
     assert_eq!(entries(&world), [first["entry"].as_str().unwrap()]);
 
@@ -120,7 +120,7 @@ fn the_log_removes_objects_that_forget_and_prune_delete_and_shows_a_rollback() {
         "{after}"
     );
 
-    // An entry that later entries name is deleted.
+    // The loss of an entry that later entries name is a rollback.
     let gone = before["entry"].as_str().unwrap();
     fs::remove_file(world.project().join("log").join(gone)).unwrap();
     let output = world.fails(&["check"], 23);

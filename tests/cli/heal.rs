@@ -1,6 +1,6 @@
-//! Repositories with damaged bytes: what a host found damaged does not count as present. The next
-//! backup of the same data stores it again, and a prune removes what is damaged. The steps are
-//! those of `docs/check.md`.
+//! Repositories with damaged bytes. Data that a host has found damaged does not count as present:
+//! the next backup of the same data stores it again, and a prune removes the damaged data. The
+//! steps are those of `docs/check.md`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ struct Damaged {
     disk: String,
     id: String,
     pack: PathBuf,
-    /// The undamaged pack.
+    /// The bytes of the pack before it was damaged.
     whole: Vec<u8>,
 }
 
@@ -94,7 +94,7 @@ fn damage_that_a_check_found_is_stored_again_by_the_next_backup_and_removed_by_a
     let world = &damaged.world;
     world.ok(&["check"]);
     world.fails(&["check", "--read-data"], 21);
-    // Now this host knows it, also without reading all data again.
+    // This host now knows of the damage, even if it does not read all data again.
     let (found, _) = lines(world, &["check"], 21);
     assert_eq!(
         found.last().unwrap()["backups_affected"],
@@ -102,7 +102,7 @@ fn damage_that_a_check_found_is_stored_again_by_the_next_backup_and_removed_by_a
     );
     damaged.is_stored_again();
 
-    // No backup needs the damaged part now, and the source need not be read again.
+    // No backup needs the damaged data now, and the next backup need not read the source again.
     for args in [&["check"][..], &["check", "--read-data"]] {
         let (_, notes) = lines(world, args, 0);
         assert!(notes.contains("no backup needs"), "{args:?}: {notes}");
@@ -156,7 +156,7 @@ fn data_that_the_source_no_longer_has_stays_damaged_and_nothing_of_it_is_deleted
     fs::write(&damaged.disk, noise(2, 6 * MIB)).unwrap();
     back_up(world, &damaged.disk, 21);
     for _ in 0..2 {
-        // Each prune names the pack.
+        // Each prune names the damaged pack.
         let (summary, notes) = lines(world, &PRUNE, 21);
         assert_eq!(summary.last().unwrap()["packs_damaged"], 1, "{summary:?}");
         let pack = damaged.pack.file_name().unwrap().to_str().unwrap();
@@ -179,15 +179,15 @@ fn data_that_the_source_no_longer_has_stays_damaged_and_nothing_of_it_is_deleted
     let whole = chunks.filter(|(a, b)| a == b).count();
     assert!((1..6 * 16).contains(&whole), "{whole}");
     world.restores("v", &damaged.disk);
-    // Without that backup, the damaged pack goes.
+    // When that backup is forgotten, a prune deletes the damaged pack.
     world.ok(&["forget", &damaged.id]);
     world.ok(&["prune", "--grace", "0"]);
     world.is_clean();
     assert!(!damaged.pack.exists());
 }
 
-/// Another host may not know of the damage, and the times of files may be wrong, for example after
-/// `cp -r`.
+/// The prune may run on a host that does not know of the damage, and the times of files may be
+/// wrong, for example after `cp -r`.
 #[test]
 fn a_prune_deletes_no_copy_of_data_before_it_has_read_the_other_one() {
     for (hours, options) in [(0, &PRUNE[..]), (48, &PRUNE), (0, &PRUNE[..3])] {
@@ -216,7 +216,7 @@ fn a_prune_deletes_no_copy_of_data_before_it_has_read_the_other_one() {
     }
 }
 
-/// Another host may not know of the damage.
+/// The prune may run on a host that does not know of the damage.
 #[test]
 fn a_prune_keeps_the_newer_copy_of_data_that_was_stored_again() {
     for _ in 0..4 {
@@ -254,7 +254,8 @@ fn a_damaged_index_segment_is_replaced_by_a_prune() {
     let segment = only_file(&world, "index");
     damage(&segment);
     world.fails(&["check"], 21);
-    // It is deleted after the grace period. Until then, another segment replaces it.
+    // The prune stores a segment that replaces the damaged one, which stays until the grace period
+    // is over.
     world.ok(&["prune"]);
     assert!(segment.exists());
     world.is_clean();
@@ -287,7 +288,7 @@ fn a_copy_of_a_repository_has_a_cache_of_its_own() {
     damage(&files(&world.project().join("packs"))[0]);
     world.fails(&["check", "--read-data"], 21);
     for _ in 0..2 {
-        // The original changes, and the copy does not.
+        // The original repository changes, and its copy does not.
         world.set("CUTTLEBONE_REPOSITORY", &original);
         let mut content = fs::read(&disk).unwrap();
         content[..1 << 16].reverse();
@@ -301,7 +302,7 @@ fn a_copy_of_a_repository_has_a_cache_of_its_own() {
         world.ok(&["prune", "--grace", "0", "--max-unused", "0"]);
         world.is_clean();
         world.set("CUTTLEBONE_REPOSITORY", &copy);
-        // The damage of the copy is still known.
+        // The host still knows of the damage in the copy.
         let (_, notes) = lines(&world, &["check"], 21);
         assert!(!notes.contains("rebuil"), "{notes}");
     }

@@ -113,7 +113,7 @@ fn help_of_the_command_help_is_the_help_of_the_program() {
     }
     let of_diff = stdout(&cuttlebone(&["diff", "help"]));
     assert_eq!(stdout(&cuttlebone(&["diff", "help", "--help"])), of_diff);
-    // Elsewhere the word is an argument.
+    // After a command that has no subcommands, the word `help` is an argument.
     let named = stdout(&cuttlebone(&["list", "help", "--help"]));
     assert!(named.contains("list [OPTIONS]"), "{named}");
 }

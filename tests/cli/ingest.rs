@@ -32,7 +32,7 @@ fn diff(from: Option<&str>, to: &str, data: &[u8]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-/// Returns the image that results from applying diffs of these data.
+/// Returns the image that results from applying diffs with these pieces of data in turn.
 fn image(pieces: &[&[u8]]) -> Vec<u8> {
     let mut image = vec![0; 300 * MIB];
     for piece in pieces {

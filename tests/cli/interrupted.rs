@@ -1,4 +1,4 @@
-//! Restores in place that are interrupted, or that another program disturbs.
+//! Restores in place that are interrupted, or whose target another program changes.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;

@@ -75,7 +75,7 @@ fn an_undamaged_repository_is_verified_without_a_password() {
         .map(|file| file.metadata().unwrap().len())
         .sum();
     assert_eq!(found.summary["bytes_read"], bytes);
-    // On paper, a statement has less digits, in letters of either case.
+    // A statement on paper has fewer digits, and its letters may be of either case.
     let [prefix, digits, rest] = split_entry(&statement);
     let paper = format!("{prefix}{}{rest}", &digits[..40]).to_lowercase();
     let file = world.write("paper.txt", format!("{paper}\n").as_bytes());
@@ -145,7 +145,8 @@ fn blames_only(world: &World, object: &Path, way: Way) {
     let when = format!("{}, {way:?}: {:?}", object.display(), found.items);
     let name = object.file_name().unwrap().to_str().unwrap();
     let shown = name.trim_end_matches(".copy");
-    // A directory or a dangling link is no object: the object is missing. Only the log shows that.
+    // If a directory or a dangling link is in the place of an object, the object is missing. Only
+    // the log shows the loss of an object, and it does not name voids and marks.
     let may_miss = matches!(way, Way::Directory | Way::Dangling)
         && ["voids", "marks"]
             .iter()

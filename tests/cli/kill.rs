@@ -1,4 +1,5 @@
-//! A program that is killed or interrupted harms no backup, and loses little of its work.
+//! A program that is killed or interrupted harms no backup, and the next run repeats little of its
+//! work.
 
 use std::fs;
 use std::io::Write;
@@ -14,7 +15,7 @@ use crate::support::{Random, noise};
 
 const MIB: usize = 1 << 20;
 const SIZE: usize = 208 * MIB;
-/// The size of a change.
+/// The number of bytes that each change writes.
 const NEW: usize = 80 * MIB;
 const KILLS: u32 = 30;
 
@@ -43,7 +44,7 @@ fn a_kill_at_any_moment_harms_no_backup() {
         child.kill().unwrap();
         if child.wait().unwrap().success() {
             finished += 1;
-            // Write new data: a backup that stores nothing ends before it can be killed.
+            // Write new data, since a backup that stores nothing ends before the test can kill it.
             let at = random.next((SIZE - NEW) as u64);
             file.write_all_at(&noise(random.next(u64::MAX), NEW), at)
                 .unwrap();

@@ -74,7 +74,7 @@ fn a_backup_follows_one_whose_labels_were_changed() {
     assert_eq!(made["base"], newest[0]["backup_id"]);
     world.restores("v~1", &files[2]);
     world.restores("v~3", &files[0]);
-    // The last backup of a volume can be changed, too.
+    // The labels of the only backup of a volume can be changed, too.
     world.ok(&["forget", "--keep-last", "1"]);
     world.ok(&["label", "v", "a=b"]);
     assert_eq!(labels(&world), [json!({"a": "b"})]);
@@ -103,7 +103,7 @@ fn labels_that_a_backup_has_already_change_nothing() {
     ] {
         world.fails(args, 2);
     }
-    // Nothing is changed if one of several does not exist.
+    // If one of several given backups does not exist, no labels are changed.
     world.fails(&["label", "v", "w", "a=b"], 24);
     assert_eq!(labels(&world)[2], json!({"n": "2"}));
 }

@@ -85,7 +85,8 @@ fn a_restore_takes_no_older_backup_in_the_place_of_one_whose_record_is_damaged()
 #[test]
 fn a_volume_whose_newest_backup_saw_the_lost_record_restores_by_name() {
     let (world, [older, newer], old) = newest_damaged();
-    // This one was made when the record could not be read, so it may be older or newer.
+    // The backup of volume `w` was made when the damaged record could not be read. So the record
+    // may be of an older or a newer backup of `w`.
     let other = world.write("other", &noise(3, MIB));
     back_up(&world, &other, "w");
     world.fails(&["restore", "w", &world.at("out")], 21);
@@ -105,10 +106,9 @@ fn a_volume_whose_newest_backup_saw_the_lost_record_restores_by_name() {
         &["not certain", &lost, "is missing", &older_again[..8]],
     );
     world.restores(&older_again, &old);
-    // A later backup follows the remaining backups, and its writer knew that the lost record had
-    // existed.
+    // A later backup follows the remaining backups. Its writer knows that the lost record existed.
     let latest = world.write("last", &noise(4, MIB));
-    // It is made by another host, which does not remember the lost record.
+    // Another host makes this backup. It does not remember the lost record.
     fs::remove_dir_all(world.path("home")).unwrap();
     back_up(&world, &latest, "v");
     world.restores("v", &latest);
@@ -179,7 +179,7 @@ fn a_backup_after_a_pack_was_lost_stores_its_data_again_and_exits_with_21_once()
     for pack in chunk_packs(&world) {
         fs::remove_file(pack).unwrap();
     }
-    // The file was not written to. Without the loss, it would not be read.
+    // The file was not changed, so the backup would not read it if the pack were not lost.
     let args = ["backup", &disk, "--volume", "v"];
     let ran = world.run(&[&args[..], &["--json"]].concat());
     assert_eq!(ran.code, Some(21), "{ran:?}");
@@ -239,7 +239,7 @@ fn a_backup_that_builds_on_lost_data_says_which_bytes_it_lacks() {
             "back up the whole image",
         ],
     );
-    // Its first half was stored again.
+    // The backup has stored the first half again.
     let found = lines(&world, &["check"], 21);
     let affected = found.last().unwrap()["backups_affected"].clone();
     assert_eq!(affected.as_array().unwrap().len(), 2);
@@ -296,7 +296,8 @@ fn a_damaged_copy_of_the_repository_file_is_healed_by_the_other_copy() {
     world.is_clean();
 }
 
-/// A prune deleted its data. Nobody needs a key to store the record again.
+/// A prune has deleted the data of the backup. Anyone who can write to the repository can store the
+/// record again, without a key.
 #[test]
 fn a_forgotten_backup_that_is_stored_again_is_no_base() {
     let world = World::new();
@@ -322,7 +323,7 @@ fn a_forgotten_backup_that_is_stored_again_is_no_base() {
     world.restores("v", &disk);
 }
 
-/// Anyone who can write to the repository can do that, without a key.
+/// Anyone who can write to the repository can create such a file or directory, without a key.
 #[test]
 fn a_file_or_directory_in_the_place_of_a_record_stops_commands_until_its_loss_is_accepted() {
     for is_directory in [false, true] {
@@ -343,7 +344,8 @@ fn a_file_or_directory_in_the_place_of_a_record_stops_commands_until_its_loss_is
         let error = world.fails(&["restore", "v", &world.at("out")], 21);
         assert_error(&error, &["not certain", &name, &id[..8]]);
         world.restores(&id[..8], &disk);
-        // It may be a directory that this user cannot read, so its name is needed.
+        // A directory may be an object that this user cannot read. `all` does not accept the loss
+        // of such objects, so the user must give the name.
         let all = ["prune", "--accept-loss", "all"];
         if is_directory {
             world.fails(&all, 21);
@@ -365,7 +367,7 @@ fn a_damaged_entry_of_the_log_stops_prune_and_forget_until_its_loss_is_accepted(
     let world = World::new();
     let disk = world.write("disk", &noise(1, MIB));
     let id = back_up(&world, &disk, "v");
-    // The entry adds the record.
+    // The prune writes a log entry that adds the record.
     world.ok(&["prune"]);
     let entries = files(&world.project().join("log"));
     let [entry] = &entries[..] else {

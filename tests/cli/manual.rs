@@ -78,7 +78,7 @@ fn pages_have_sections_with_plain_names_and_their_examples_line_by_line() {
         examples.starts_with("  cuttlebone backup disk.img\n"),
         "{examples}"
     );
-    // The program `man` is not everywhere.
+    // The program `man` is not installed everywhere.
     if let Some(shown) = run("man", &["-l", "-P", "cat", path.to_str().unwrap()]) {
         assert!(shown.contains("cuttlebone backup disk.img\n"), "{shown}");
     }

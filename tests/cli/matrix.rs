@@ -1,5 +1,6 @@
-//! Every kind of object, damaged in every way, and every command on such a repository: the damaged
-//! object costs no more than what only it holds, and nothing waits, is deleted, or is wrong.
+//! Damages an object of every kind in every way, and runs every command on the repository. Only
+//! what the damaged object alone holds may be lost. No command may hang, delete anything because of
+//! the damage, or return wrong data.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -19,10 +20,10 @@ use crate::support::{modes_apply, noise};
 
 const MIB: usize = 1 << 20;
 
-/// A way in which an object is of no use.
+/// A way to make an object unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// The user may not read it.
+    /// The user may not read the file.
     Denied,
     Fifo,
     Socket,
@@ -31,9 +32,9 @@ pub(super) enum Way {
     Truncated,
     Empty,
     Flipped,
-    /// Another object of its kind has its name.
+    /// The file holds the bytes of another object of the same kind.
     Swapped,
-    /// It is larger than any object.
+    /// The file is larger than any object can be.
     Huge,
 }
 
@@ -60,7 +61,7 @@ const KINDS: [&str; 13] = [
 pub(super) struct Whole {
     pub(super) world: World,
     backups: Vec<(String, String)>,
-    /// A backup that nothing builds on.
+    /// A backup on which no other backup builds. The tests forget it.
     spare: String,
     /// Packs that no backup needs and a mark names, and their index segment, which another one
     /// replaces: damage to these costs nothing.
@@ -111,7 +112,8 @@ impl Whole {
             host: Some("another"),
             tool: "test",
         };
-        // A process that was killed. It reads, which stops nobody.
+        // Leave the lease of a process that was killed. The process was a reader, so its lease
+        // stops no other process.
         let lease = Lease::take(&project, Work::Read, worker).unwrap();
         let name = fs::read_dir(world.project().join("leases")).unwrap();
         let path = name.last().unwrap().unwrap().path();
@@ -262,8 +264,8 @@ fn exits(when: &str, world: &World, args: &[&str], codes: &[i32]) -> i32 {
     code
 }
 
-/// Restores all backups. Returns those that cannot be restored. No other code than 21 and 24 will
-/// do, and no wrong data.
+/// Restores all backups. Returns those that cannot be restored: for these, the command must exit
+/// with 21, 23 or 24. No restored data may be wrong.
 fn restore_all(when: &str, world: &World, backups: &[(String, String)]) -> Vec<String> {
     let mut failed = Vec::new();
     for (id, file) in backups {
@@ -299,13 +301,15 @@ fn runs_all(whole: &Whole, object: &Path, way: Way) {
         assert_eq!(failed, [""; 0], "{when}: every backup can be restored");
     }
 
-    // A lost lease or mark costs nothing. Others may be unable to read it, or about to act on it.
+    // A check may ignore a damaged lease or mark, since no data depends on it. It may also report
+    // the damage, since other processes rely on reading these objects.
     let may_be_lost = is_in("leases") || is_in("marks");
     let found: &[i32] = if may_be_lost { &[0, 21] } else { &[21] };
     exits(&when, &world, &["check", "--read-data"], found);
 
     let new = world.write("new", &noise(100, MIB));
-    // Whether a mark names a pack that a backup would rely on is not known then.
+    // If a mark is damaged, a backup cannot know whether the mark names a pack that the backup
+    // would rely on. So the backup may fail.
     let stored: &[i32] = if is_in("marks") {
         &[0, 1, 21]
     } else {
@@ -378,7 +382,8 @@ fn a_check_goes_on_after_a_directory_that_cannot_be_listed() {
     let directories = kinds.iter().map(Path::new).chain([in_packs]);
     for directory in directories {
         let path = project.join(directory);
-        // Damage in another directory is found, too. To read the history, these three are needed.
+        // The check must also find damage elsewhere: to a record, or to the project object if the
+        // check cannot list one of the three directories that it needs to read the history.
         let of_history = ["backups", "voids", "log"];
         let other = if of_history.map(Path::new).contains(&directory) {
             project.join("project.copy")

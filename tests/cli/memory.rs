@@ -53,7 +53,7 @@ fn a_volume_of_16_tib_costs_only_the_data_in_it() {
     let world = World::new();
     let disk = world.at("disk.img");
     let file = File::create(&disk).unwrap();
-    // Stay below 16 TiB: with blocks of 4 KiB, the largest file of ext4 is one block smaller.
+    // Stay below 16 TiB: with blocks of 4 KiB, the largest file on ext4 is 16 TiB minus one block.
     let size = 16 * TIB - MIB;
     if file.set_len(size).is_err() {
         skip("the file system takes no file of 16 TiB");

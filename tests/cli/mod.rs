@@ -1,5 +1,5 @@
-//! The program with real files, as users run it: its output, its effects, its errors, and the state
-//! after it was killed.
+//! Tests that run the program with real files, as users do. They check its output, its effects, its
+//! errors, and the state that it leaves when it is killed.
 
 mod audit;
 mod check;

@@ -21,7 +21,7 @@ fn at(world: &World, time: Option<&str>, args: &[&str]) -> String {
         for (name, value) in command.get_envs() {
             faked.env(name, value.unwrap_or_default());
         }
-        // Files keep their real times: the store's clock is right.
+        // The times of files stay real, as if the clock of the store were right.
         faked.env("NO_FAKE_STAT", "1");
         faked.current_dir(world.path(""));
         faked.stdin(std::process::Stdio::null());

@@ -221,7 +221,8 @@ fn a_new_key_needs_a_password_that_opens_no_other_key() {
         ]
         .concat(),
     );
-    // Another key cannot get this password, either. The same key may keep it, to change parameters.
+    // Another key cannot get this password, either. The same key may keep its password, so that a
+    // user can change only the parameters.
     let passwd = ["key", "passwd", "--new-password-file", &new];
     refused(&[&passwd[..], &CHEAP_KEY].concat());
     world.set("CUTTLEBONE_PASSWORD", "battery staple");
@@ -278,7 +279,7 @@ fn the_key_that_opened_last_is_remembered_in_the_cache_directory() {
     let is_tried = || world.run(&["key", "test"]).stderr.contains(&name[..8]);
     assert!(is_tried());
     assert!(!is_tried());
-    // A wrong name, or no name at all, does no harm.
+    // A file with a wrong key name, or with no name at all, does no harm.
     let remembered = fs::read_dir(world.path("cache").join("keys")).unwrap();
     for file in remembered {
         fs::write(file.unwrap().path(), "nonsense").unwrap();

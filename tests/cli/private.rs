@@ -15,7 +15,8 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Returns a world, a disk image, and the directory of the project's cache, in use before.
+/// Returns a world with a backup, the disk image, and the directory of the project's cache, which
+/// exists.
 fn world() -> (World, String, PathBuf) {
     let world = World::new();
     let disk = world.write("disk.img", &noise(1, 300_000));
@@ -25,7 +26,8 @@ fn world() -> (World, String, PathBuf) {
     (world, disk, cache)
 }
 
-/// Runs all that uses the cache. Asserts that all goes on without it, and that it is said why.
+/// Runs commands that use the cache. Asserts that each succeeds without the cache and states the
+/// reason.
 #[track_caller]
 fn goes_on_without(world: &World, disk: &str, why: &str) {
     let target = world.at("target");
@@ -55,7 +57,7 @@ fn a_cache_that_others_may_write_to_is_not_used() {
     goes_on_without(&world, &disk, "other users may write to it");
     assert!(!cache.exists(), "nothing was written there");
     world.fails(&["cache", "rebuild"], 0);
-    // A directory like /tmp is safe.
+    // A directory with the sticky bit, like /tmp, is safe.
     set_mode(&caches, 0o1777);
     let ran = world.run(&["stats"]);
     assert!(!ran.stderr.contains("cannot be used"), "{}", ran.stderr);

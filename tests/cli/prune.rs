@@ -198,7 +198,7 @@ fn a_prune_that_accepts_every_loss_continues() {
 fn prune_exits_with_23_if_all_records_were_deleted() {
     let world = three();
     fs::remove_dir_all(world.project().join("backups")).unwrap();
-    // Otherwise the host names what it saw there.
+    // If the host remembered the repository, the error would name the backups that the host saw.
     world.forget_memory();
     let packs = world.packs();
     let refused = world.fails(&["prune", "--grace", "0"], 23);
@@ -221,8 +221,8 @@ fn prune_refuses_impossible_options() {
     }
 }
 
-/// The time for which the test kills processes. For a thorough run by hand, set it to a minute or
-/// more.
+/// The time for which the test kills processes. For a thorough run by hand, set `KILL_SECONDS` to
+/// 60 or more.
 fn killing() -> Duration {
     let seconds = std::env::var("KILL_SECONDS")
         .ok()
@@ -269,7 +269,7 @@ fn writer(world: &World, number: u64, until: Instant, contents: &Contents) -> u6
     ended
 }
 
-/// Runs the program, and kills it in one of three cases. Returns whether it succeeded.
+/// Runs the program, and kills it with a probability of 1/3. Returns whether it succeeded.
 fn killed(world: &World, args: &[&str], random: &mut Random) -> bool {
     let mut child = world.start(args);
     if random.next(3) == 0 {
@@ -278,7 +278,7 @@ fn killed(world: &World, args: &[&str], random: &mut Random) -> bool {
         return child.wait().unwrap().success();
     }
     let ran = finish(child, args);
-    // Exit code 11: a concurrent prune, or a forget of the same backups.
+    // Exit code 11 means that a prune, or a forget of the same backups, runs at the same time.
     assert!(matches!(ran.code, Some(0 | 11)), "{args:?}: {ran:?}");
     ran.code == Some(0)
 }

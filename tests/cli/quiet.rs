@@ -60,7 +60,7 @@ fn a_quiet_command_prints_nothing_if_all_is_well() {
 fn a_quiet_command_prints_only_warnings_and_json_has_all_notes() {
     let world = World::new();
     let disk = world.write("disk.img", &noise(1, 300_000));
-    // Wait until every later write must change the file's times.
+    // Wait so long that every later write changes the times of the file.
     thread::sleep(Duration::from_millis(2500));
     world.backup(&[&disk, "--trust-times"]);
     let ran = world.run(&["backup", &disk, "-q", "--json", "--trust-times"]);

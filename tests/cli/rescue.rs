@@ -12,10 +12,10 @@ use crate::support::{LoopDevice, noise};
 
 const MIB: usize = 1 << 20;
 const CHUNK: u64 = 64 << 10;
-/// The part of a content that one leaf of the tree describes.
+/// The number of bytes of content that one leaf of the tree describes.
 const LEAF: u64 = 4 << 20;
 
-/// A world with a backup “v” of this content, in packs of different leaves.
+/// A world with a backup of this content in the volume “v”, and without a cache.
 fn backed_up(content: &[u8]) -> World {
     let world = World::new();
     world.backup(&[&world.write("disk.img", content), "--volume", "v"]);
@@ -23,12 +23,12 @@ fn backed_up(content: &[u8]) -> World {
     world
 }
 
-/// Removes the copies of tree nodes that this client holds.
+/// Removes the cache, which has copies of tree nodes.
 fn forget_cache(world: &World) {
     let _ = fs::remove_dir_all(world.path("cache"));
 }
 
-/// Returns the packs of chunks, or those of tree nodes.
+/// Returns the packs in this directory of the project: `packs` has chunks, `trees` has nodes.
 fn packs(world: &World, directory: &str) -> Vec<PathBuf> {
     let below = world.project().join(directory);
     let mut packs = world.packs();
@@ -236,7 +236,7 @@ fn damage_that_can_be_found_without_reading_data_is_reported_before_anything_is_
 
 #[test]
 fn after_any_damage_all_undamaged_parts_are_restored() {
-    // Leaves of data, of zeros, and the end of a leaf.
+    // The content has data, zeros, and an incomplete leaf at the end.
     let mut content = noise(6, 14 * MIB + 1000);
     content[5 * MIB..9 * MIB].fill(0);
     let mut worst = 0;

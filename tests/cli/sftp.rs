@@ -14,7 +14,7 @@ use crate::support::{Random, SmallDisk, Sshd, noise};
 
 const MIB: usize = 1 << 20;
 const SIZE: usize = 12 * MIB;
-/// The size of a change in a round.
+/// The number of bytes that a round changes.
 const NEW: usize = 6 * MIB;
 const ROUNDS: u64 = 50;
 
@@ -121,7 +121,8 @@ fn a_backup_on_a_server_is_restored_exactly() {
     remote.ok(&["restore", "disk.img", &back, "-q"]);
     assert!(fs::read(&back).unwrap() == fs::read(&disk).unwrap());
     remote.fails(&["init"], 1, &["already"]);
-    // A repository is the same in a local directory, so it can be read there without the server.
+    // The server stores the same files as a local directory, so the repository can be read without
+    // the server.
     let mut world = World::empty();
     world.set("CUTTLEBONE_REPOSITORY", remote.server.store().join("repo"));
     world.ok(&["check", "--read-data"]);

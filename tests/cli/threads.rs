@@ -1,4 +1,5 @@
-//! Where few threads can be started, a command fails with a message.
+//! If the system allows only a few threads, a command succeeds or fails with a message. It does not
+//! panic.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -7,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::support::program::{World, finish};
 use crate::support::{noise, run, skip};
 
-/// A user that runs nothing else.
+/// A user that runs no other processes.
 const USER: u32 = 54_322;
 
 #[test]
@@ -27,10 +28,11 @@ fn a_command_that_cannot_start_its_threads_fails_without_a_panic() {
         return;
     }
     let top = world.directory.path();
-    // Empty directories, too, or the user could not list them.
+    // Change the owner of all files and directories, even of empty ones: the user must be able to
+    // list them.
     let owner = format!("{user}:{user}");
     run("chown", &["-R", &owner, top.to_str().unwrap()]).unwrap();
-    // The user must reach the program.
+    // Copy the program to a directory that the user can read.
     let copy = world.at("program");
     fs::copy(program, &copy).unwrap();
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();

@@ -522,7 +522,7 @@ fn a_comparison_of_backups_of_different_sizes_says_so() {
     let world = World::new();
     let short = world.write("short", &noise(1, 100_000));
     world.backup(&[&short, "--volume", "v"]);
-    // Only zeros are added: no chunk differs.
+    // The longer file has only additional zeros, so no chunk differs.
     let longer = [noise(1, 100_000), vec![0; 100_000]].concat();
     let longer = world.write("longer", &longer);
     world.backup(&[&longer, "--volume", "v"]);

@@ -107,7 +107,7 @@ fn three_days_of_backups_with_a_write_key_are_restored_by_a_full_key() {
     let mut made: Vec<(String, String)> = Vec::new();
     for day in 0..3_u64 {
         let at = (1 + 7 * day) * CHUNK;
-        // Use other bytes for each source. Otherwise the first source would store them for all.
+        // Use other bytes for each source. Otherwise only the first backup would store them.
         let fresh = |source: u64| noise(100 + 10 * day + source, 3 << 16);
         if day > 0 {
             for (source, path) in (0..).zip([&image, &listed, &rbd]) {

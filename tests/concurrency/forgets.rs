@@ -1,8 +1,8 @@
 //! Forgets that run at the same time. The test searches all states that a few of them can reach,
 //! with a crash or a stop at any step. Each step is one call of the store.
 //!
-//! Every record that is missing must be in the log, and no volume may lose its last record: each
-//! policy keeps one.
+//! The log must remove every record that is missing. The volume must not lose its last record,
+//! since each policy keeps one.
 
 use super::search::{self, Outcome, search};
 
@@ -82,7 +82,8 @@ struct Forget {
     keeps: Records,
     lapsed: bool,
     gives_up: bool,
-    /// Whether it deletes records before it stores the entry, because this rule is broken.
+    /// Whether it deletes records before it stores the entry, because
+    /// [`Rule::EntryBeforeDeletion`] is broken.
     early: bool,
 }
 
@@ -100,7 +101,7 @@ struct Scenario {
     broken: Option<Rule>,
     records: Records,
     policies: Vec<Policy>,
-    /// Whether one of them may be stopped, once, until its lease has lapsed.
+    /// Whether one forget may be stopped, once, until its lease has lapsed.
     lapses: bool,
 }
 
@@ -186,7 +187,7 @@ impl Scenario {
         next
     }
 
-    /// The next step of a forget that has looked.
+    /// The next step of a forget that has looked at leases and records.
     fn looked(&self, forget: &mut Forget) -> Pc {
         if forget.gives_up {
             return Pc::End;

@@ -9,7 +9,7 @@ use super::search::{self, Outcome, search};
 enum Rule {
     /// The entry is stored before the object is deleted.
     EntryBeforeDeletion,
-    /// A prune names packs in the log, too.
+    /// A prune adds an entry for the packs that it deletes, too.
     PacksAreNamed,
     /// Entries are never deleted.
     EntriesStay,
@@ -17,7 +17,7 @@ enum Rule {
     /// entry of the statement. A process that loads the log just before `head` appends to it cannot
     /// follow that entry.
     AnyEntryExcuses,
-    /// An entry names as previous all entries that no other entry names yet.
+    /// A new entry names, as its previous entries, all entries that no other entry names yet.
     NamesAllTips,
     /// If nothing is new, but no single entry covers everything, `head` still writes an entry.
     JoinsTips,
@@ -44,7 +44,7 @@ struct Entry {
     removed: Objects,
     /// The entry itself, and all entries before it.
     line: Entries,
-    /// Its number: the length of the longest way back, plus 1.
+    /// The number of the entry: the highest number of the previous entries, plus 1.
     number: u8,
 }
 
@@ -53,7 +53,7 @@ enum Actor {
     Head(Head),
     /// Deletes one object: a forget or a prune.
     Remover(Remover),
-    /// A backup, with the objects that it still has to store, the next one first.
+    /// A backup, with the number of objects that it has stored: first a pack, then a record.
     Backup(u8),
     Ended,
 }
@@ -69,7 +69,7 @@ struct Head {
 struct Remover {
     step: u8,
     object: Objects,
-    /// It begins once this object is deleted.
+    /// The remover begins when this object has been deleted.
     after: Objects,
     log: Entries,
     own: Entries,
@@ -83,7 +83,8 @@ struct State {
     log: Entries,
     /// The entries that were printed.
     printed: Entries,
-    /// Objects that a `head` found, but that its statement does not cover.
+    /// Objects that a `head` found, but that its statement does not cover and that no entry known
+    /// to it removes.
     left_out: Objects,
     actors: [Actor; ACTORS],
 }
@@ -107,13 +108,14 @@ impl State {
         self.added(line) & !self.removed(line)
     }
 
-    /// The entries in this set that no other entry in it names.
+    /// The entries in this set that no other entry in the set has as an earlier entry.
     fn tips(&self, log: Entries) -> Entries {
         let before = Self::members(log).map(|n| self.entry[n].line & !(1 << n));
         log & !before.fold(0, |all, line| all | line)
     }
 
-    /// Appends an entry to the log as the actor has seen it. Returns the bit of the entry.
+    /// Appends an entry that follows the entries that the actor has seen. Returns the bit of the
+    /// entry.
     fn append(
         &mut self,
         seen: Entries,
@@ -165,8 +167,8 @@ impl Scenario {
                 let printed = if new != 0 || must_join {
                     next.append(head.log, self.holds(Rule::NamesAllTips), new, 0)
                 } else {
-                    // If several entries have the same number, the one with the larger hash counts.
-                    // This may be any of them.
+                    // If several entries have the highest number, `head` takes the one with the
+                    // largest hash. In this model, each of them may have it.
                     let number = State::members(tips).map(|n| state.entry[n].number).max();
                     let newest = |n: &usize| Some(state.entry[*n].number) == number;
                     State::members(tips)

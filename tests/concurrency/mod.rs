@@ -26,10 +26,10 @@ const STATES_MAX: usize = 3_000_000;
 
 // Blobs, by number: two chunks (X, Y) and three nodes, with their children.
 const X: u8 = 0;
-const N: u8 = 1; // of X
+const N: u8 = 1; // child: X
 const Y: u8 = 2;
-const T: u8 = 3; // of N and Y
-const A: u8 = 4; // of N
+const T: u8 = 3; // children: N and Y
+const A: u8 = 4; // child: N
 const CHILDREN: [Set; 8] = [0, one(0), 0, one(1) | one(2), one(1), 0, 0, 0];
 /// The blobs of a tree that the store holds at the beginning.
 const OLD: Set = one(0) | one(1);
@@ -89,7 +89,7 @@ fn used() -> Store {
     }
 }
 
-/// Record 0 uses half of pack 0.
+/// Record 0 uses two of the three blobs in pack 0.
 fn half_used() -> Store {
     let mut store = used();
     store.put_pack(0, OLD | one(Y.into()));
@@ -164,7 +164,7 @@ fn lapsing(actor: usize, scenario: Scenario) -> Scenario {
     }
 }
 
-// The tops are those of records 0, 1 and 2.
+// Each scenario lists the tops of the trees of records 0, 1 and 2, in this order.
 
 fn new() -> Scenario {
     thorough(scenario(

@@ -16,26 +16,26 @@ pub(super) enum Rule {
     FirstIndexBeforeMarks,
     /// A writer does not deduplicate against marked packs.
     MarkedIsNotReliedOn,
-    /// A writer walks over the tree of its base if a mark was made without knowing that base.
+    /// A writer walks over the tree of its base if a mark does not name the record of the base.
     UnseenBaseIsWalked,
     /// The lease lists packs before a segment names them.
     RelyBeforeNaming,
-    /// A writer lists marks before it verifies that these packs exist.
+    /// A writer lists marks before it verifies that the packs that it will name exist.
     MarksBeforePresence,
     /// The two rules above hold for packs that the writer stored itself, too.
     OwnPacksAlike,
-    /// The lease names the new tree before the check.
+    /// The lease names the new tree before the check that precedes the commit.
     IntendBeforeCheck,
     /// The check lists marks before it reads the index.
     MarksBeforeNames,
     /// The check notices packs that no segment names any longer.
     LostNames,
-    /// Each new segment that supersedes others may remove a pack from the index. This also holds
-    /// for a pack that no segment named at first.
+    /// The check assumes that each new segment that supersedes others has removed a pack from the
+    /// index. This may be a pack that no segment named at first.
     RewritesCount,
     /// A writer whose lease has lapsed stores no segment before it has looked again.
     LapsedNamesNothing,
-    /// A lease that has lapsed gets a new name.
+    /// A writer whose lease has lapsed stores the lease again under a new name.
     NewLeaseAfterLapse,
     /// A writer remembers that its lease has lapsed, even after it has stored the lease again.
     LapseIsRemembered,
@@ -55,7 +55,8 @@ pub(super) enum Rule {
     MarkBeforeUnnaming,
     /// A prune removes packs from the index before it deletes them.
     UnnameBeforeDelete,
-    /// A prune names marked packs that are used again in a segment before it deletes their mark.
+    /// If marked packs are used again, a prune stores a segment that names them before it deletes
+    /// their mark.
     RescueBeforeUnmark,
     /// A prune deletes packs before their mark.
     DeleteBeforeUnmark,
@@ -63,9 +64,9 @@ pub(super) enum Rule {
     SupersedeAll,
     /// A prune whose lease has lapsed stores and deletes nothing more.
     LapsedPrunerStops,
-    /// A prune counts trees that unexpired leases intend as used.
+    /// A prune treats a tree as used if an unexpired lease names it as intended.
     IntentsAreUsed,
-    /// A prune counts packs that unexpired leases rely on as used.
+    /// A prune treats a pack as used if an unexpired lease relies on it.
     ReliedOnIsUsed,
     /// A prune keeps packs with any blob of a tree that an unexpired lease reads.
     ReadTreesStay,
@@ -121,9 +122,9 @@ pub(super) struct Scenario {
 /// A record that is stored after the lease of its writer has lapsed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum LateCommit {
-    /// Its writer looks at the store once more.
+    /// The writer looks at the store once more after it has stored the record.
     Looked,
-    /// Its writer may crash before that.
+    /// The writer may crash before it looks at the store once more.
     Crashed,
 }
 
@@ -156,7 +157,7 @@ pub(super) enum Actor {
     Pruner(Pruner),
     Forgetter,
     Reader(Reader),
-    /// It has succeeded, failed or crashed.
+    /// The actor has succeeded, failed or crashed.
     Ended,
 }
 
@@ -189,7 +190,7 @@ impl Scenario {
         }
     }
 
-    /// All blobs of a tree.
+    /// All blobs of the tree of a record.
     pub(super) fn tree(&self, record: u8) -> Set {
         self.walk(self.top(record), Set::MAX)
     }
@@ -249,9 +250,9 @@ impl search::Model for Scenario {
             let works = state.actors[n] != Actor::Ended;
             if works {
                 self.step(state, n, to);
-                // A crashed process with an unexpired lease looks like one that waits. A crashed
-                // process with an expired lease looks like one without a lease. `rest` checks the
-                // store that a crash leaves.
+                // A crashed process with an unexpired lease looks like a process that waits. A
+                // crashed process with an expired lease looks like a process without a lease.
+                // `fault_at_rest` checks the store that a crash of all actors leaves.
                 if self.crash_matters(state, n) {
                     let mut next = *state;
                     next.actors[n] = Actor::Ended;
@@ -420,7 +421,7 @@ impl Scenario {
                 let mut next = *state;
                 let record = one(record.into());
                 if next.store.records & record == 0 && self.writes(state, record) {
-                    return; // Its writer may still store it.
+                    return; // The writer may still store the record.
                 }
                 next.store.records &= !record;
                 next.actors[n] = Actor::Ended;

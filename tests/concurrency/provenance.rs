@@ -24,8 +24,8 @@ enum Rule {
     AuditReadsAll,
     /// Repacking computes each id, and leaves out wrong chunks.
     RepackingComputesIds,
-    /// A prune that does not repack keeps each pack on which full keys do not rely, if it has a
-    /// used chunk that no pack on which full keys rely has.
+    /// Some packs are trusted: full keys rely on them. A prune that does not repack keeps every
+    /// other pack that has a used chunk which no trusted pack has.
     AllOthersKeep,
     /// A restore computes the id of each chunk.
     RestoreComputesIds,
@@ -142,7 +142,7 @@ impl Scenario {
         self.broken != Some(rule)
     }
 
-    /// The chunks of a pack on which a client relies.
+    /// The chunks that a client need not store, because it relies on this pack.
     fn present(&self, pack: Pack, client: Signer) -> Chunks {
         let trusted = client.bit() | Signer::Full.bit();
         let by = if self.holds(Rule::SegmentsOfOthersDoNotCount) {
@@ -152,8 +152,8 @@ impl Scenario {
         };
         let is_trusted = pack.signer.bit() & trusted != 0 || pack.counts_as_full;
         let counts = is_trusted || pack.is_audited || !self.holds(Rule::PacksOfOthersDoNotCount);
-        // If only the rule of packs is broken, a pack of another write key counts only once a full
-        // key has listed it, since the rule of segments still holds.
+        // If only `PacksOfOthersDoNotCount` is broken, `SegmentsOfOthersDoNotCount` still holds.
+        // Then a pack of another write key counts only after a full key has listed it.
         if counts { pack.listed(by) } else { 0 }
     }
 

@@ -84,7 +84,7 @@ impl Scenario {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one arm a step")]
+#[expect(clippy::too_many_lines, reason = "one arm for each step")]
 pub(super) fn step(
     scenario: &Scenario,
     state: &State,
@@ -109,8 +109,8 @@ pub(super) fn step(
         p.pc = Pc::DeleteLease;
     }
     p.pc = match p.pc {
-        // It stores its lease, then lists the leases of others. If two prunes do so, at most one
-        // continues. A prune that ends here has changed nothing.
+        // A prune stores its lease, and then lists the leases of others. If two prunes do this, at
+        // most one continues. A prune that ends in this step has changed nothing.
         Pc::PutLease => {
             let mut leases = store.leases.iter();
             if leases.any(|l| l.there && !l.expired && l.prune) && scenario.holds(Rule::OnePruner) {
@@ -154,7 +154,7 @@ pub(super) fn step(
             if usize::from(nth) + 1 < scenario.look().len() {
                 Pc::Look(nth + 1)
             } else if plan(scenario, state, &mut p, repacks) {
-                // New packs may look old or young.
+                // A prune may see new packs as old or as young.
                 let young = scenario.roles.iter().fold(0, |all, role| match role {
                     Role::Writer { stores, .. } => {
                         all | stores.iter().fold(0, |all, p| all | one((*p).into()))
@@ -203,7 +203,8 @@ pub(super) fn step(
             }
         }
         Pc::DeleteSegment => {
-            // The order does not matter, since names are hashes.
+            // The names of segments are hashes, so a prune may delete segments in any order. The
+            // search tries every order.
             if p.gone == 0 {
                 p.pc = p.after_gone(scenario);
                 next.actors[n] = Actor::Pruner(p.tidy());

@@ -43,7 +43,8 @@ impl Reader {
         self.has_lease
     }
 
-    /// The deleted packs that it would read, unless its next step is to locate the blobs again.
+    /// The deleted packs that the reader would read next. There are none if it must first locate
+    /// the blobs again.
     pub(super) fn lost(self, scenario: &Scenario, n: usize, store: &Store) -> Set {
         if self.pc != Pc::Read || self.lapsed {
             return 0;

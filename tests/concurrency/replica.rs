@@ -110,8 +110,8 @@ const PRUNES: [Step; 12] = [
 const BACKUP: [Step; 3] = [Put(pack(2)), Put(segment(2)), Put(record(2))];
 const BEFORE: Objects = pack(0) | segment(0) | record(0) | record(1);
 
-/// A list in progress. It has all objects that existed the whole time, and any of those that were
-/// stored or deleted meanwhile.
+/// A list in progress. It has all objects that existed the whole time, and may have any of those
+/// that were stored or deleted meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Listing {
     has: Objects,
@@ -123,7 +123,7 @@ struct State {
     source: Objects,
     prunes: u8,
     backup: u8,
-    /// The number of lists taken, and of kinds copied after that.
+    /// The number of lists that the replica has taken since it last began to list everything.
     lists: u8,
     listing: Option<Listing>,
     /// The entries in the first list of the log.

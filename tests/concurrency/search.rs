@@ -27,7 +27,7 @@ pub(super) struct Outcome {
     pub(super) states: usize,
     /// Number of different stores after a crash of all actors.
     pub(super) rests: usize,
-    /// The steps to a fault, and the fault.
+    /// The steps that lead to a fault, and the fault.
     pub(super) counterexample: Option<(Vec<String>, String)>,
 }
 
@@ -49,7 +49,7 @@ impl Mixer {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
     fn fold(&mut self) {
         let product = u128::from(self.mixed.rotate_left(23) ^ self.word ^ 0x5851_f42d_4c95_7f2d)
             * 0x9e37_79b9_7f4a_7c15;

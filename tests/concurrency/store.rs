@@ -1,6 +1,6 @@
-//! The content of the store, as sets. A set is a byte: bit `n` is the `n`-th pack, blob, mark or
-//! record. A number is used only once, so an actor never mistakes a new object for one that it saw
-//! before.
+//! The content of the store, as sets. In a set, bit `n` stands for the pack, blob, mark, record or
+//! segment with the number `n`. An actor never mistakes a new object for one that it saw before: a
+//! new object gets an unused number, and renumbering changes the sets of the actors, too.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ pub(super) const fn one(n: usize) -> Set {
     1 << n
 }
 
-/// Renumbers a set. The existing members, `there`, get the smallest numbers.
+/// Renumbers a set. The existing objects, `there`, get the smallest numbers. Others leave the set.
 pub(super) fn compact(set: u16, there: u16) -> u16 {
     let number = |n: usize| (there & ((1 << n) - 1)).count_ones();
     members(set & there).fold(0, |all, n| all | 1 << number(n))
@@ -63,7 +63,7 @@ pub(super) struct Lease {
     /// Whether other processes see the lease as expired.
     pub(super) expired: bool,
     pub(super) prune: bool,
-    /// Its name; a lease has two possible names.
+    /// The name of the lease, which has two possible names.
     pub(super) name: bool,
     pub(super) relies_on: Set,
     /// Tops of trees, as blobs.
@@ -163,7 +163,7 @@ impl Store {
         self.segments & !superseded.fold(0, |all, s| all | s)
     }
 
-    /// Segments that replaced others.
+    /// Segments that replaced other segments.
     pub(super) fn superseding(&self) -> Segments {
         let all = members(self.segments).filter(|n| self.segment[*n].is_rewrite);
         all.fold(0, |all, n| all | 1 << n)
@@ -188,7 +188,7 @@ impl Store {
     }
 }
 
-/// `{0,2}`
+/// Displays a set, for example as `{0,2}`.
 pub(super) struct Show(pub u16);
 
 impl fmt::Display for Show {

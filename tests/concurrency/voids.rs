@@ -1,18 +1,19 @@
-//! A backup with a write key whose lease lapses while its record is being stored: a prune may have
-//! deleted its pack by then. It withdraws the record with a void, since a write key cannot sign an
-//! entry that removes it. Prunes, another backup of the volume and a thief of a second write key
-//! run at the same time.
+//! A model of a backup with a write key whose lease lapses while its record is being stored. A
+//! prune may have deleted the pack of the backup by then. The backup withdraws the record with a
+//! void, since a write key cannot sign a log entry that removes the record. Prunes, another backup
+//! of the volume and a thief of a second write key run at the same time.
 
 use super::search::{self, Outcome, search};
 
-/// The rules of voids, so that each can be broken.
+/// The rules of voids. A scenario can break each of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
     /// A backup whose lease has lapsed withdraws the record that it has stored.
     LapsedWithdraws,
-    /// A backup whose call failed withdraws the record, too: the store may have it anyway.
+    /// If the call that stores the record fails, the backup withdraws the record, too: the store
+    /// may have the record anyway.
     FailedWithdraws,
-    /// A withdrawn record is no base.
+    /// A withdrawn record is not used as a base.
     VoidedIsNoBase,
     /// Only the signer of a record can withdraw it.
     OnlyTheSigner,
@@ -77,7 +78,7 @@ enum Pc {
 struct Prune {
     pc: Pc,
     is_last_look: bool,
-    /// Whether the leases of both backups name the tree.
+    /// Whether the lease of at least one of the backups names the tree.
     is_intended: bool,
     next_is_at_work: bool,
     records: Records,
@@ -107,7 +108,7 @@ struct State {
     second: bool,
     void: bool,
     void_of_thief: bool,
-    /// The log removes the first record.
+    /// Whether the log removes the first record.
     is_removed: bool,
     /// Whether the first record was ever stored.
     was_stored: bool,
@@ -116,15 +117,15 @@ struct State {
     next: Next,
     prune: Prune,
     prunes_left: u8,
-    /// The fault of a prune, if it made one.
+    /// What a prune did wrong, if it did something wrong.
     fault: Option<&'static str>,
 }
 
 struct Scenario {
     broken: Option<Rule>,
-    /// The writer may crash before it has withdrawn its record.
+    /// Whether the writer may crash before it has withdrawn its record.
     crashes: bool,
-    /// The other backup may begin before the first one has ended.
+    /// Whether the other backup may begin before the first one has ended.
     is_impatient: bool,
 }
 
@@ -194,7 +195,8 @@ impl Scenario {
         next.next = match state.next {
             Next::PutLease if state.writer != Writer::Ended && !self.is_impatient => return,
             Next::PutLease => Next::ListMarks,
-            // The real backup would walk the tree of its base, and store data again.
+            // A real backup would continue here: it would walk the tree of its base, and store data
+            // again.
             Next::ListMarks | Next::ListMarksAgain if state.mark => Next::Ended,
             Next::ListMarks => Next::ReadRecords,
             Next::ReadRecords => {
@@ -409,7 +411,7 @@ fn a_late_record_that_was_withdrawn_harms_no_backup_and_no_prune() {
     }
 }
 
-/// The limits that `docs/concurrency.md` names.
+/// These are the limits of voids that `docs/concurrency.md` names.
 #[test]
 fn a_late_record_that_is_not_withdrawn_in_time_may_become_a_base() {
     for scenario in [
@@ -426,8 +428,8 @@ fn a_late_record_that_is_not_withdrawn_in_time_may_become_a_base() {
     }
 }
 
-/// If any one of the rules is broken, data is lost, and the search finds the steps that lead to
-/// this.
+/// If any one of the rules is broken, a fault can occur, and the search finds the steps that lead
+/// to it.
 #[test]
 fn no_rule_of_voids_can_be_omitted() {
     for rule in [

@@ -30,7 +30,7 @@ pub(super) enum Pc {
     GiveUp,
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "each is asked alone")]
+#[expect(clippy::struct_excessive_bools, reason = "each is read by itself")]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Writer {
     pub(super) pc: Pc,
@@ -59,7 +59,8 @@ pub(super) struct Writer {
     has_rewritten: bool,
     /// Blobs that have to be stored again.
     again: Set,
-    /// The packs that the next segment will name, and all that were ever named.
+    /// The packs that the next segment will name, and all packs that segments of this writer have
+    /// named or will name.
     naming: Set,
     relies_on: Set,
 }
@@ -177,7 +178,7 @@ impl Scenario {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one arm a step")]
+#[expect(clippy::too_many_lines, reason = "one arm for each step")]
 pub(super) fn step(
     scenario: &Scenario,
     state: &State,

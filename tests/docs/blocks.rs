@@ -51,7 +51,8 @@ pub(super) fn inline_code(page: &str) -> Vec<(usize, &str)> {
     found
 }
 
-/// The commands in a shell script, each as its words. Variables and substitutions become `x`.
+/// The commands in a shell script, each as a list of words. Variables become `x`. Commands in a
+/// substitution are commands of their own.
 ///
 /// Supports only the syntax that examples use: quotes, comments, continued lines, pipes,
 /// lists, groups, `$(…)`, redirections, assignments and the words of `if` and loops.
@@ -84,13 +85,12 @@ struct Lexer<'a> {
     commands: Vec<Vec<String>>,
     /// The word that is being read.
     word: Option<String>,
-    /// The next word names a file.
+    /// Whether the next word is the file of a redirection.
     redirected: bool,
 }
 
 impl Lexer<'_> {
-    /// Reads one element: a character, or a quoted or substituted part. Returns whether there was
-    /// one.
+    /// Reads one element: a character, a quoted part, or a variable. Returns `false` at the end.
     fn step(&mut self) -> bool {
         let Some(c) = self.chars.next() else {
             return false;
@@ -122,7 +122,7 @@ impl Lexer<'_> {
             '$' if self.chars.peek() == Some(&'(') => {}
             '$' => self.variable(),
             '<' | '>' => {
-                // A number before a redirection belongs to it.
+                // A number before `<` or `>` is part of the redirection.
                 if self.word.as_ref().is_some_and(|w| w.parse::<u8>().is_ok()) {
                     self.word = None;
                 }

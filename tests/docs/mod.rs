@@ -1,5 +1,5 @@
 //! Checks that the program accepts every command in the documentation. `README.md` in this
-//! directory has the conventions.
+//! directory describes the conventions.
 
 mod blocks;
 mod readme;
@@ -98,7 +98,8 @@ fn usage_error(args: &[String]) -> Option<String> {
     (ran.code == Some(USAGE)).then_some(ran.stderr)
 }
 
-/// All pages of documentation but the changelog, which also names commands of the past.
+/// The pages to check. The changelog is not one of them, since it also names commands that no
+/// longer exist.
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();

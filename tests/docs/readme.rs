@@ -1,5 +1,5 @@
-//! Runs the README block by block, like a reader, with a Ceph cluster, an SSH server and devices
-//! that the test starts.
+//! Runs the commands of the README block by block, as a reader would, with a Ceph cluster, an SSH
+//! server and devices that the test starts.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -18,13 +18,13 @@ use crate::support::{LoopDevice, Sshd, noise, run, skip};
 const MIB: usize = 1 << 20;
 /// The image that the README backs up.
 const IMAGE: &str = "vms/web1";
-/// Stands for the stage's directory in a replacement. The directory itself may be below `/tmp/`,
-/// which is replaced, too.
+/// Stands for the directory of the stage in a replacement. The path of the directory is inserted
+/// last, since it may begin with `/tmp/`, which is replaced, too.
 const ROOT: &str = "\u{1}";
 const IMAGE_SIZE: usize = 32 * MIB;
 
-/// A directory in which a page's blocks run: the paths of the examples are below it, and programs
-/// that the page calls but that the test must not run are replaced.
+/// A directory in which the blocks of a page run. The paths of the examples are below it. Scripts
+/// replace the programs that the page calls but that the test must not run.
 struct Stage {
     directory: TempDir,
     /// Text in a block, and its replacement in this test.
@@ -131,7 +131,7 @@ impl Stage {
     }
 }
 
-/// A Ceph with the image that the README backs up.
+/// A Ceph cluster with the image that the README backs up.
 struct Image<'a>(&'a Cluster);
 
 impl Image<'_> {
@@ -263,7 +263,8 @@ fn the_blocks_of_the_readme_run_as_they_are() {
                     // Remove the restored image, which a new machine would not have.
                     let _ = fs::remove_file(stage.path("clone/web1.img"));
                 }
-                // A repository below the directory in which the server starts.
+                // The path of the repository is relative to the directory in which the server
+                // starts.
                 let there = stage.path("server/web1");
                 let _ = fs::remove_file(&there).or_else(|_| fs::remove_dir_all(&there));
                 if needs("sftp") && !block.text.contains("init") {
@@ -276,12 +277,12 @@ fn the_blocks_of_the_readme_run_as_they_are() {
     assert!(ran > 5, "only {ran} blocks ran");
 }
 
-/// Runs a nightly block twice. The image changes in between.
+/// Runs a nightly block twice, and changes the image in between.
 fn nights(stage: &Stage, image: &Image<'_>, block: &Block<'_>) {
     stage.ok(block);
     let first = image.snapshots();
     image.change(stage, 3);
-    // The names of the snapshots contain the time to the second.
+    // The names of the snapshots contain the time in whole seconds, and the two must differ.
     thread::sleep(Duration::from_millis(1100));
     stage.ok(block);
     let second = image.snapshots();
@@ -289,8 +290,8 @@ fn nights(stage: &Stage, image: &Image<'_>, block: &Block<'_>) {
     assert_ne!(first, second);
 }
 
-/// Backs up a third state, whose snapshot is then deleted. Returns the snapshots of the second and
-/// of the third backup.
+/// Backs up a third state of the image, and deletes its snapshot. Returns the names of the
+/// snapshots of the second and of the third backup.
 fn third_backup(stage: &Stage, image: &Image<'_>) -> (String, String) {
     let old = image.snapshots().remove(0);
     let new = "third".to_owned();

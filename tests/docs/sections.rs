@@ -1,5 +1,4 @@
-//! Checks that comments name the sections of `docs/format.md` by the numbers and titles that they
-//! have.
+//! Checks that comments name the sections of `docs/format.md` by their current numbers and titles.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +15,8 @@ fn titles() -> BTreeMap<u32, String> {
     numbered.collect()
 }
 
-/// Returns the comments of a file: consecutive lines as one text, with the number of the first one.
+/// Returns the comments of a file. Consecutive lines are one text, with the number of the first
+/// line.
 fn comments(text: &str) -> Vec<(usize, String)> {
     let mut found: Vec<(usize, String)> = Vec::new();
     let mut goes_on = false;
@@ -40,8 +40,8 @@ fn comments(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// Returns what is wrong with the first reference in a text that is wrong. References look like
-/// "section 9 (Index segment)". Those to other documents are left out.
+/// Finds the first wrong reference in a text, and describes what is wrong. References look like
+/// "section 9 (Index segment)". Ignores references to other documents.
 fn wrong_reference(text: &str, titles: &BTreeMap<u32, String>) -> Option<String> {
     let mut rest = text;
     while let Some(at) = rest.to_lowercase().find("section ") {
@@ -67,7 +67,7 @@ fn wrong_reference(text: &str, titles: &BTreeMap<u32, String>) -> Option<String>
             ));
         }
     }
-    // Several at once have no titles.
+    // References to several sections at once have no titles.
     let mut lists = text.split("sections ").skip(1);
     lists.find_map(|list| {
         let is_list = |word: &&str| {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a golden repository, and the hashes of the contents of its backups: make.sh PROGRAM NAME.
+# Makes a golden repository and a file with the hashes of its backups: make.sh PROGRAM NAME.
 # Every run makes a different repository.
 set -eu
 program=$(realpath "$1") name=$2
@@ -12,7 +12,7 @@ cd "$work"
 
 cuttlebone() { "$program" "$@" -q; }
 
-# Writes the block of this number to this place of a file: 4 KiB that compress well.
+# Writes a block of 4 KiB, whose content depends on NUMBER and compresses well, at PLACE of a file.
 block() { # FILE PLACE NUMBER
   printf "block $3 %.0s" {1..1000} | head -c 4096 |
     dd of="$1" bs=4096 seek="$2" conv=notrunc status=none
@@ -26,8 +26,8 @@ backup() { # FILE [-]
   echo "$(b3sum --no-names "$1")  $id  $1" >>"$sums"
 }
 
-# Backs up the snapshots of an RBD export, with the metadata of its image. Their content is only
-# known from a restore.
+# Backs up the snapshots of an RBD export, with the metadata of its image. Restores each backup to
+# get the hash of its content.
 backup_export() { # FILE VOLUME
   local id
   "$program" backup --diff "$1" --volume "$2" --json |
@@ -38,7 +38,7 @@ backup_export() { # FILE VOLUME
     done
 }
 
-# By its id, since it may be the last one of its volume.
+# Forgets a backup. Gives its id, since it may be the last backup of its volume.
 forget() { # FILE NUMBER, from 1 on
   local id
   id=$(grep "  $1\$" "$sums" | sed -n "$2p" | cut -d ' ' -f 3)
@@ -57,7 +57,7 @@ add_key guest --this-project
 add_key writer --role write --volumes 'client*'
 add_key auditor --role verify
 
-# Three leaves, the second one a hole; the last chunk is not a full one.
+# The disk has three leaves. The second leaf is a hole, and the last chunk is incomplete.
 truncate -s $((2560 * 4096 + 1000)) disk
 for place in 0 1 2 2050; do block disk $place $place; done
 backup disk
@@ -68,7 +68,8 @@ for place in 1 2 5; do block scratch $place 7$place; done
 backup scratch
 block disk 1 51
 backup disk
-# With a write key: its chunks are sealed in a session. One of them full keys have stored, too.
+# Back up with a write key, which seals its chunks in a session. A full key has already stored one
+# of these chunks.
 truncate -s 50000 client
 for place in 0 3 7; do block client $place 8$place; done
 block client 5 2
@@ -80,7 +81,7 @@ export CUTTLEBONE_PASSWORD=golden
 sed -i '20000,21000d' dump
 backup dump -
 backup_export "$here/../rbd/fixtures/meta.rbd2" image
-# Writes an audit of the packs of the write key.
+# This check writes an audit of the packs of the write key.
 cuttlebone check --read-data
 forget scratch 1
 # Marked packs and superseded segments stay in the repository.

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Changes an image of make.sh as a day's use would: tests/image/change.sh IMAGE
+# Changes an image of make.sh like the use of one day: tests/image/change.sh IMAGE
 #
-# New files, a grown one, a replaced one, removed ones. debugfs writes into the file system without
-# mounting it, so that this needs no rights.
+# Adds files, enlarges one, replaces one, and removes some. debugfs writes into the file system
+# without mounting it, so that the script need not run as root.
 set -euo pipefail
 image=$(realpath "${1:?usage: $0 IMAGE}")
 export PATH=$PATH:/usr/sbin:/sbin
@@ -32,7 +32,7 @@ rm /usr/bin/perl
 rm /usr/share/common-licenses/GPL-3
 COMMANDS
 
-# debugfs ends with 0 whatever happened.
+# debugfs exits with 0 even after an error, so compare the files.
 for file in /root/photo /var/log/app.log /var/log/dpkg.log /etc/hostname; do
   debugfs -R "cat $file" "$image" 2>/dev/null | cmp - "$(basename $file)" ||
     { cat log >&2; exit 1; }

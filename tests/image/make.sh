@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes a small real disk: tests/image/make.sh OUT
 #
-# A minimal Debian in an ext4 file system of 1.25 GiB, a fifth of it data. Needs root (or sudo) the
-# first time; later images are copies of the one kept below target/. MIRROR says where Debian is.
+# The disk has a minimal Debian in an ext4 file system of 1.25 GiB. A fifth of it is data. The first
+# run needs root or sudo. Later runs copy the image that the first run kept below target/. The
+# environment variable MIRROR can name a mirror of Debian.
 set -euo pipefail
 out=$(realpath "${1:?usage: $0 OUT}")
 kept=$(realpath -m "$(dirname "$0")/../../target/test-image")

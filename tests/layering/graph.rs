@@ -21,7 +21,7 @@ pub(super) fn module_of(path: &str) -> Vec<&str> {
     }
 }
 
-/// The file of the innermost module on a path. None for the crate's root.
+/// The file of the innermost module on a path. Returns `None` for the root of the crate.
 pub(super) fn file_of(sources: &Sources, path: &[&str]) -> Option<String> {
     (1..=path.len()).rev().find_map(|length| {
         let module = path[..length].join("/");
@@ -42,7 +42,7 @@ pub(super) fn test_files(sources: &Sources) -> BTreeSet<String> {
     found
 }
 
-/// Reads the imports of all files but the tests and the program.
+/// Reads the imports of all files except tests and `main.rs`.
 pub(super) fn graph(sources: &Sources) -> Graph {
     let tests = test_files(sources);
     let mut graph = Graph::new();
@@ -120,7 +120,7 @@ pub(super) fn folder_graphs(graph: &Graph) -> BTreeMap<String, Graph> {
     graphs
 }
 
-/// The innermost folder that holds all files of a circle, as it is written in a path.
+/// The path of the innermost folder that holds all files of a circle.
 pub(super) fn folder_of(circle: &BTreeSet<String>) -> String {
     let mut files = circle
         .iter()

@@ -1,13 +1,14 @@
-//! The modules that a source names.
+//! Finds the modules that a source file names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::tokens::Token;
 
-/// A path from the crate's root, and the line that names it.
+/// The number of a line, and a path from the root of the crate that the line names.
 pub(super) type Named<'a> = (usize, Vec<&'a str>);
 
-/// The modules that a source declares in separate files, and whether other modules may see them.
+/// The modules in separate files that a source declares. For each: the line, the name, and whether
+/// other modules may see it.
 pub(super) fn children<'a>(tokens: &[Token<'a>]) -> Vec<(usize, &'a str, bool)> {
     let word = |i: usize| tokens.get(i).map_or("", |token| token.1);
     let mut found = Vec::new();
@@ -151,7 +152,7 @@ fn spread_out<'a>(
     i
 }
 
-/// A path as written in `module`, from the crate's root.
+/// Converts a path as it is written in `module` to a path from the root of the crate.
 fn from_root<'a>(path: &[&'a str], module: &[&'a str]) -> Vec<&'a str> {
     let (mut root, mut rest) = match path[0] {
         "crate" => (Vec::new(), &path[1..]),

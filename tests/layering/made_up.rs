@@ -196,7 +196,7 @@ fn an_import_past_the_mod_file_of_a_folder_fails() {
         "repo/prune.rs",
         "use super::packs::{self, store};\nfn f() { packs::store() }",
     );
-    // The folder's `mod.rs` exports a function with the name of its module.
+    // The `mod.rs` of the folder exports a function that has the name of the module.
     passes("repo/mod.rs", "use crate::storage::local;");
 }
 
@@ -369,7 +369,7 @@ fn long_files_are_found() {
     );
     let early = format!("#[cfg(test)]\nuse a::b;\n{}", lines(601));
     assert_eq!(found("src/base/a.rs", &early), 1);
-    // Elsewhere tests count.
+    // In other directories, the lines of tests count.
     assert_eq!(found("tests/a.rs", &(lines(1) + &tests)), 1);
     assert_eq!(found("tests/a.py", &lines(601)), 1);
 }

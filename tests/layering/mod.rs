@@ -1,8 +1,8 @@
 //! Checks that modules import only from lower layers, only through the `mod.rs` of another folder,
 //! and never in a circle. Also checks that files and lines stay short.
 //!
-//! The checks read the sources as text, because the compiler sees only one crate and would allow
-//! all of this.
+//! The checks read the sources as text. The compiler sees only one crate, so it would accept
+//! sources that break these rules.
 
 mod graph;
 mod imports;
@@ -26,7 +26,7 @@ const KNOWN_FILES: &[&str] = &[];
 /// Folders with sources, from the root of the package.
 const FOLDERS: &[&str] = &["src", "tests", "benches", "fuzz", "examples"];
 
-/// The one file that may print that a test is skipped.
+/// The only file that may print that a test is skipped.
 const SKIP: &str = "tests/support/skip.rs";
 
 #[test]
@@ -88,8 +88,8 @@ fn none(found: &[String]) {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-/// Asserts that all found items are in the list of known ones, and that all known items are still
-/// found. Each pair is the name in the list and a description.
+/// Asserts that all found items are in the list `known`, and that all items in this list are still
+/// found. Each pair has the name of an item and a description.
 #[track_caller]
 fn only_known(found: &[(String, String)], known: &[&str]) {
     let new: Vec<String> = found

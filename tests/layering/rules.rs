@@ -1,4 +1,4 @@
-//! The rules of the tree: each check returns a line for everything that breaks it.
+//! The rules for the sources. Each check returns a line for each place that breaks its rule.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -8,8 +8,8 @@ use super::graph::{Sources, circles, file_of, folder_graphs, folder_of, graph, m
 use super::imports::{children, paths};
 use super::tokens::{lines_of_tests, tokens, tokens_without_tests};
 
-/// Each folder of `src/`, and the folders it may import from. They are listed from the lowest layer
-/// to the highest.
+/// Each folder of `src/`, and the folders it may import from, from the lowest layer to the highest.
+/// `fuse`, `nbd` and `web` are future front ends, which do not exist yet.
 ///
 /// A front end calls `ops`, and `app` for code that front ends share. Apart from these, it may name
 /// only the types for opening a repository: `storage` (stores), `volume` (sources and targets),
@@ -51,9 +51,9 @@ const COMMAND_LINE: &str = "cli";
 /// them.
 const FOR_TESTS: &[(&str, &str)] = &[("storage", "fault")];
 
-/// A file with more lines than this does more than one thing.
+/// The maximum number of lines of a file. A longer file usually does more than one thing.
 const LINES_MAX: usize = 600;
-/// The width of a line of source or of a page, in characters.
+/// The maximum width of a line of source or of a page, in characters.
 const COLUMNS_MAX: usize = 100;
 
 /// Imports from a higher layer, from the same layer, or past the `mod.rs` of a folder.
@@ -129,8 +129,8 @@ fn behind(sources: &Sources, module: &[&str], target: &[&str]) -> Option<String>
     Some(format!("reaches past the mod.rs of {folder}"))
 }
 
-/// Returns the circles among files, and among the entries of one folder, each with its innermost
-/// folder.
+/// Returns the circles among files and those among the entries of a folder. Each pair has the
+/// innermost folder of a circle and a description.
 pub(super) fn all_circles(sources: &Sources) -> Vec<(String, String)> {
     let graph = graph(sources);
     let mut found = Vec::new();
@@ -152,7 +152,7 @@ pub(super) fn all_circles(sources: &Sources) -> Vec<(String, String)> {
     found
 }
 
-/// Places below the command line that name clap.
+/// Returns the places outside of the command line that name clap.
 pub(super) fn clap_below_command_line(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     for (path, text) in sources {
@@ -170,11 +170,11 @@ pub(super) fn clap_below_command_line(sources: &Sources) -> Vec<String> {
     found
 }
 
-/// The one file that may start other programs.
+/// The only file that may start other programs.
 const CHILDREN: &str = "base/child.rs";
 
-/// Places that make a command without the function for this. The started program would see our
-/// passwords.
+/// Returns the places that make a command without the function for this. A program that they start
+/// would see our passwords in its environment.
 pub(super) fn own_commands(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     let tests = test_files(sources);
@@ -189,7 +189,7 @@ pub(super) fn own_commands(sources: &Sources) -> Vec<String> {
             .enumerate()
             .filter(|(_, w)| *w == ["Command", "::", "new"])
         {
-            // The commands of clap are something else.
+            // `clap::Command` starts no program.
             if !words[..at].ends_with(&["clap", "::"]) {
                 let line = tokens[at].0;
                 found.push(format!("src/{path}:{line}: only {CHILDREN} makes commands"));
@@ -199,7 +199,7 @@ pub(super) fn own_commands(sources: &Sources) -> Vec<String> {
     found
 }
 
-/// Files of more than [`LINES_MAX`] lines. Below `src/` the tests at the end of a file do not
+/// Returns the files of more than [`LINES_MAX`] lines. Below `src/`, the tests in a file do not
 /// count.
 pub(super) fn too_long(files: &Sources) -> Vec<String> {
     let mut found = Vec::new();
@@ -233,7 +233,7 @@ pub(super) fn wide_lines(files: &Sources) -> Vec<String> {
     found
 }
 
-/// Returns the places that declare a module in a file of another name.
+/// Returns the places that use `#[path]` or `include!`.
 pub(super) fn misplaced_files(files: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     for (path, text) in files.iter().filter(|(path, _)| is_rust(path)) {

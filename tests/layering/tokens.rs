@@ -1,6 +1,6 @@
-//! Rust sources as words and marks, without comments, quoted text and tests.
+//! Splits Rust sources into words and symbols, without comments and quoted text.
 
-/// A word or a mark, and the line it is on.
+/// The number of a line, and a word or a symbol on it.
 pub(super) type Token<'a> = (usize, &'a str);
 
 const TEST_ATTRIBUTE: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
@@ -68,7 +68,7 @@ fn end_of_item(tokens: &[Token<'_>], start: usize) -> usize {
     i
 }
 
-/// The words and marks of a source, without comments and quoted text.
+/// The words and symbols of a source, without comments and quoted text.
 pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     let (mut found, mut rest, mut line) = (Vec::new(), text, 1);
     while let Some(first) = rest.chars().next() {
@@ -96,7 +96,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     found
 }
 
-/// The length of a block comment; they nest.
+/// The length of a block comment. Block comments may contain others.
 fn block_comment(text: &str) -> usize {
     let (mut depth, mut i) = (0, 0);
     while i < text.len() {
@@ -114,7 +114,8 @@ fn block_comment(text: &str) -> usize {
     i
 }
 
-/// The length of the string or character literal at the beginning of a text; none for a lifetime.
+/// The length of the string or character literal at the beginning of a text. Returns `None` if
+/// there is none, as for a lifetime.
 fn quoted(text: &str) -> Option<usize> {
     let body = text.trim_start_matches(['b', 'c', 'r']);
     let prefix = text.len() - body.len();

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{bytes, read};
 
-/// Returns each stream with its fault and the fault's offset; none if the stream is accepted.
+/// Returns each stream with its fault and the offset of the fault, or with `None` if the stream is
+/// accepted.
 fn expected() -> BTreeMap<&'static str, Option<(Kind, u64)>> {
     BTreeMap::from([
         ("good", None),
@@ -26,7 +27,7 @@ fn expected() -> BTreeMap<&'static str, Option<(Kind, u64)>> {
         ("no-end", Some((Kind::Cut(CutIn::Records), 8253))),
         ("unknown-tag", Some((Kind::UnknownTag(b'Q'), 27))),
         ("no-size", Some((Kind::SizeMissing, 18))),
-        // Only the image shows whether the snapshots exist.
+        // These two streams are valid. Only the image shows whether the snapshots exist.
         ("from-missing", None),
         ("to-exists", None),
         ("name-empty", Some((Kind::NameEmpty, 12))),

@@ -197,7 +197,7 @@ fn an_error_names_the_diffs_that_do_not_follow_each_other() {
     assert!(matches!(text, Err(OpsError::NotFollowing { .. })));
 }
 
-/// Damage counts even if it is after all data that is part of the result.
+/// A merge refuses a damaged input even if the damage is after all data that the result needs.
 #[test]
 fn a_damaged_input_leaves_no_output() {
     let directory = tempdir().unwrap();
@@ -255,7 +255,8 @@ fn header(from: Option<&[u8]>, to: Option<&[u8]>, size: u64) -> DiffHeader {
     }
 }
 
-/// A size, and gaps, lengths and fills of extents; without a fill, an extent of zeros.
+/// The size of an image, and the gap before each extent, its length and its fill. An extent without
+/// a fill has zeros.
 type Layout = (u64, Vec<(u64, u64, Option<u8>)>);
 
 fn layout() -> impl Strategy<Value = Layout> {
@@ -266,7 +267,8 @@ fn layout() -> impl Strategy<Value = Layout> {
     )
 }
 
-/// Returns the diffs of a chain, with those extents that fit into the image.
+/// Returns a chain of diffs. Each diff ends before its first extent that does not fit into the
+/// image.
 fn chain(layouts: Vec<Layout>, full: bool) -> Vec<Diff> {
     let diff = |(number, (size, extents)): (usize, Layout)| {
         let mut made: Vec<(Extent, Vec<u8>)> = Vec::new();
@@ -282,7 +284,7 @@ fn chain(layouts: Vec<Layout>, full: bool) -> Vec<Diff> {
                 length,
                 kind,
             };
-            // Adjacent bytes differ.
+            // Adjacent bytes of an extent differ.
             let bytes = fill.map(|fill| {
                 (0..length)
                     .map(|i| fill.wrapping_add(i.to_le_bytes()[0]))

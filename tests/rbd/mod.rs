@@ -1,4 +1,4 @@
-//! Streams that a real Ceph has written: `fixtures/FORMAT.md` describes them,
+//! Tests with streams that a real Ceph has written. `fixtures/FORMAT.md` describes them, and
 //! `fixtures/manifest.json` lists them.
 
 mod broken;
@@ -74,8 +74,8 @@ pub(super) fn stream(header: &DiffHeader, extents: &[(Extent, Vec<u8>)]) -> Vec<
     writer.finish().unwrap()
 }
 
-/// Writes an image and its diffs as a v2 stream. The first diff starts from the empty image, each
-/// of the others from the previous one, and the last one is the image's head.
+/// Writes an image and its diffs as a v2 stream. The first diff starts from the empty image. Each
+/// of the others starts where the previous diff ends, and the last diff ends at the image's head.
 pub(super) fn stream_v2(diffs: &[Diff]) -> Vec<u8> {
     stream_v2_with(&[], diffs)
 }

@@ -98,7 +98,8 @@ def is_whole(directory: Path, kind: int, name: bytes) -> bool:
 
 
 def check(repository: Path, text: str) -> list[str]:
-    """Returns the faults; none if all objects that the statement covers exist."""
+    """Returns the faults. There are none if each object that the statement covers is whole, or if
+    an entry removes it."""
     project_id, number, digits, fingerprint = parse(text)
     directory = repository / "projects" / project_id.hex()
     require(directory.is_dir(), "missing", "the project is not there")

@@ -21,7 +21,7 @@ IMAGE_SIZE = FANOUT * LEAF_SIZE + 3 * LEAF_SIZE + 2 * CHUNK_SIZE + 1000
 
 
 def image_chunks() -> dict[int, bytes]:
-    """Chunks in three leaves under two levels of branches; the volume's end cuts the last chunk."""
+    """Returns chunks in three leaves under two levels of branches. The last chunk is incomplete."""
     random = Random("image")
     last = IMAGE_SIZE - 1000
     return {

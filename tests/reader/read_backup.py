@@ -66,7 +66,7 @@ def open_slots(directory: Path, project_id: bytes | None, password: bytes) -> fo
                 )
             except FormatError as error:
                 if error.kind == "does-not-open":
-                    break  # Whole, but it has another password; so has its copy.
+                    break  # The slot is whole but has another password, and so has its copy.
                 warn(f"{path}: {error}")
             except OSError as error:
                 warn(error)
@@ -97,7 +97,7 @@ class Project:
         self.open_run = functools.lru_cache(maxsize=RUNS_KEPT)(self.open_run)
 
     def decoded(self, directory: str, decode) -> dict[str, Any]:
-        """Returns all objects of a directory that decode, by name. `decode(data, name)`"""
+        """Returns all objects of a directory that `decode(data, name)` can decode, by name."""
         found = {}
         for path in named(self.directory / directory, HASH):
             try:
@@ -111,7 +111,7 @@ class Project:
         return found
 
     def twins(self, directory: str) -> list[Path]:
-        """Returns the paths of objects that are kept twice, if one of the two exists."""
+        """Returns the paths of objects that are kept twice. One of the copies may be missing."""
         paths = named(self.directory / directory, HASH + r"(\.copy)?")
         return sorted({path.with_name(path.name.removesuffix(".copy")) for path in paths})
 
@@ -126,7 +126,7 @@ class Project:
 
         newer, found = [], {}
         for path in self.twins("settings"):
-            with contextlib.suppress(FormatError):  # read_either has warned.
+            with contextlib.suppress(FormatError):  # read_either has printed a warning.
                 name = bytes.fromhex(path.name)
                 found[path.name] = read_either(path, lambda data: decode(data, name))  # noqa: B023
         if newer:
@@ -139,7 +139,7 @@ class Project:
     def read_signers(self):
         """Reads the certificates, and which of them the log revokes."""
         for path in self.twins("writers"):
-            with contextlib.suppress(FormatError):  # read_either has warned.
+            with contextlib.suppress(FormatError):  # read_either has printed a warning.
                 name = bytes.fromhex(path.name)
                 self.signers.certificates[name] = read_either(
                     path,
@@ -159,7 +159,7 @@ class Project:
                 self.removed[removed["record"]] = removed
 
     def records(self) -> dict[str, dict]:
-        """Returns all records that count, by name: of each volume in order, the newest last."""
+        """Returns all records that count, by name. In each volume, the newest is the last one."""
         read = self.decoded(
             "backups", lambda data, name: format.decode_record(data, name, self.keys, self.signers)
         )
@@ -312,7 +312,7 @@ class Project:
         raise FormatError("missing", f"no whole copy of {what} {blob_id.hex()}")
 
     def find(self, kind: int, blob_id: bytes) -> bytes:
-        """Returns a node; of a chunk that a pack lists, zeros of its length."""
+        """Returns a node. For a chunk, returns zeros of its length if an existing pack lists it."""
         if kind == NODE:
             return self.fetch(kind, blob_id)
         for number, ordinal, place in self.places(kind, blob_id):
@@ -382,7 +382,7 @@ def digest(content: format.Content, fetch, hasher, strict=False) -> str:
 def check(projects: list[Project]) -> bool:
     """Reads all backups and prints the SHA-256 of each. Returns False after any warning.
 
-    A role that cannot open chunks checks all but them, and prints a dash for the SHA-256."""
+    With a role that cannot open chunks, does not check them, and prints a dash for the SHA-256."""
     for project in projects:
         for name, record in project.records().items():
             try:

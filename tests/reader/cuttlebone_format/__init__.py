@@ -1,6 +1,6 @@
 """The objects of a cuttlebone repository, decoded as docs/format.md describes them.
 
-Nothing here touches a disk: every decoder takes bytes and returns plain values, or raises
+Nothing here accesses files: every decoder takes bytes and returns plain values, or raises
 FormatError with one of the error kinds of tests/vectors/README.md. Section numbers refer to
 docs/format.md.
 """

@@ -45,9 +45,9 @@ def parse_any_json(body: bytes):
 def fits(value, shape, what="the body"):
     """Refuses a value that does not have the shape.
 
-    A shape is a type, a function that raises, a list with the shape of each item, or a dictionary
-    with the shapes of an object's members. A member marked * may be missing or null, one marked ?
-    may be missing.
+    A shape is a type, a function that raises an error for a wrong value, a list with the shape that
+    every item has, or a dictionary with the shapes of an object's members. In the dictionary, `*`
+    after a name means that the member may be missing or null, and `?` that it may be missing.
     """
     if isinstance(shape, dict):
         fits(value, Object, what)
@@ -80,7 +80,7 @@ def where(inner, test, kind="bad-value"):
 
 
 def timestamp(value, what="time") -> tuple[datetime, str]:
-    """Returns the instant in a form that can be compared: whole seconds, digits of the fraction."""
+    """Returns the instant so that it can be compared: whole seconds, and digits of the fraction."""
     pattern = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:[0-5]\d)"
     fits(value, str, what)
     try:
@@ -94,7 +94,7 @@ def timestamp(value, what="time") -> tuple[datetime, str]:
 
 
 def hexadecimal(size=None):
-    """Returns the shape of the digits of `size` bytes, or of any number of bytes."""
+    """Returns the shape of the hexadecimal digits of `size` bytes. None: of any number of bytes."""
     return where(
         str, lambda text: re.fullmatch("([0-9a-f]{2})*", text) and size in (None, len(text) // 2)
     )

@@ -79,7 +79,7 @@ def argon2id(password: bytes, salt: bytes, memory_kib: int, passes: int, lanes: 
 
 
 def check_name(data: bytes, name: bytes | None):
-    """Refuses bytes whose hash is not `name`. None: the object is not named by its hash."""
+    """Refuses bytes whose hash is not `name`. None: the name of the object is not a hash."""
     require(
         name is None or H(data) == name, "bad-hash", "the bytes do not hash to the object's name"
     )
@@ -106,7 +106,7 @@ def check_signature(signer: bytes, project_id: bytes, header: bytes, data: bytes
 
 @functools.lru_cache(maxsize=16)
 def x_wing_keys(seed: bytes) -> tuple[bytes, bytes, bytes]:
-    """Returns the public key, ML-KEM's private key and X25519's."""
+    """Returns the public key, the private key of ML-KEM, and the private key of X25519."""
     expanded = hashlib.shake_256(seed).digest(96)
     public, private = ML_KEM_768.key_derive(expanded[:64])
     return public + crypto_scalarmult_base(expanded[64:]), private, expanded[64:]
@@ -151,7 +151,7 @@ def session_key(shared: bytes, ciphertext: bytes, public: bytes, project_id: byt
 
 
 def decompress(codec: int, stored: bytes, length: int) -> bytes:
-    """Decodes one run or body, which must have exactly `length` bytes; never more than that."""
+    """Decodes one run or body to exactly `length` bytes. Stops if it gets longer."""
     if codec == ZSTD:
         try:
             require(stored[:4] == b"\x28\xb5\x2f\xfd", "bad-codec", "is no Zstandard frame")
@@ -167,7 +167,7 @@ def decompress(codec: int, stored: bytes, length: int) -> bytes:
             require(
                 len(bounded.read(length + 1)) <= length, "bad-length", "decodes to more than stated"
             )
-            # The stream reader accepts half a frame, or several frames.
+            # The stream reader also accepts an incomplete frame, or several frames. Refuse these.
             frame = zstandard.ZstdDecompressor().decompressobj()
             plain = frame.decompress(stored)
             require(frame.eof and not frame.unused_data, "bad-codec", "is not one whole frame")

@@ -56,7 +56,7 @@ class Fields:
 
 
 def take_magic(fields: Fields, magic: bytes) -> bytes:
-    """Takes a header and returns it. Checks only its magic; the rest must be verified first."""
+    """Takes a header and returns it. Checks only its magic, since the rest is not verified yet."""
     start = fields.at
     require(fields.take(8) == magic, "bad-magic", f"is no {magic.decode()} object")
     fields.take(8)

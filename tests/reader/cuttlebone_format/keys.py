@@ -57,7 +57,7 @@ class ProjectKeys:
         return MAC(key, plain)
 
     def pack_key(self, kind: int, encapsulation: bytes | None) -> bytes:
-        """Returns `k` of section 8. `encapsulation`: of the pack's session, if it has one."""
+        """Returns `k` of section 8. `encapsulation`: that of the session, if the pack has one."""
         if kind == NODE:
             return self.tree
         require(self.data is not None, "no-key", "this role cannot open chunks")
@@ -100,7 +100,7 @@ class Signers:
     authority: bytes
     certificates: dict[bytes, dict] = field(default_factory=dict)
     revoked: dict[bytes, list[bytes]] = field(default_factory=dict)
-    """Signer → records that still count."""
+    """Maps a revoked signer to its records that still count."""
 
     def of(self, signer: bytes, role=WRITE) -> list[bytes]:
         """Returns the names of the signer's certificates of this role."""

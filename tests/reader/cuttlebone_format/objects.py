@@ -90,7 +90,7 @@ def slot_metadata(bundle: dict[str, bytes]) -> bytes:
 
 
 def decode_slot(data: bytes, name: bytes | None, project_id: bytes | None, password: bytes) -> Slot:
-    """`project_id` is the one of the slot's directory; None for the slots of the repository."""
+    """`project_id`: from the directory of the slot. None for the slots of the repository."""
     check_name(data, name)
     fields = Fields(data)
     header = take_magic(fields, b"CTLBslot")
@@ -222,7 +222,7 @@ def open_sealed(
 
 
 def check_signed_header(header: bytes, role: str):
-    """A later version is refused if it is a full signer's; other signers may not state one."""
+    """Refuses a later version. If the signer is not full, the object is foreign instead."""
     try:
         check_header(header)
     except FormatError as error:
@@ -346,14 +346,15 @@ def log_set(entries: dict[bytes, Entry], name: bytes) -> set[tuple[int, bytes]]:
 
 
 def decode_lease(data: bytes, keys: ProjectKeys, signers: Signers) -> Object:
-    """Returns the lease's JSON object, checked. Its name is not a hash. A restore needs none."""
+    """Checks a lease and returns its JSON object. Leases are not named by hashes. A restore does
+    not need them."""
     lease, signer = open_json(data, None, LEASE, bodies.LEASE, keys, signers)
     require(not signers.is_revoked(signer), "foreign", "its signer was revoked")
     return lease
 
 
 def decode_mark(data: bytes, name: bytes | None, keys: ProjectKeys, signers: Signers) -> Object:
-    """Returns the mark's JSON object, checked. A restore needs none."""
+    """Checks a mark and returns its JSON object. A restore does not need marks."""
     return open_json(data, name, MARK, bodies.MARK, keys, signers)[0]
 
 

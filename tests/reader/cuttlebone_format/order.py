@@ -30,8 +30,9 @@ def newest_first(
 ) -> list[str]:
     """Returns the backups of one volume, the newest first.
 
-    `passed`: removed and voided records, with `follows` and `time`. `full`: records that full keys
-    signed, and removed ones, whose `replaces` the log repeats only if it counts.
+    `passed`: removed and voided records, with `follows` and `time`. `full`: the names of records
+    whose `replaces` counts. These are the records that full keys signed, and removed records: the
+    log repeats `replaces` only if it counts.
     """
     everything = passed | records
     successors = {}

@@ -187,7 +187,7 @@ class Segment(NamedTuple):
     signer: bytes
     packs: list[Listing]
     superseded: list[bytes]
-    """Counts only if the signer is full."""
+    """This list counts only if the signer is full."""
 
 
 def take_listing(fields: Fields, encapsulations: list[bytes]) -> Listing:
