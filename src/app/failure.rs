@@ -33,6 +33,8 @@ pub(crate) enum Code {
     HistoryLost = 23,
     /// No such backup, volume or project.
     NotFound = 24,
+    /// A backup is overdue.
+    Overdue = 25,
     /// Interrupted by a signal.
     Interrupted = 130,
 }

@@ -17,6 +17,7 @@ use crate::format::ByteString;
 use crate::ops::ReadReport;
 
 use super::stats::{Stats, VolumeStats};
+use super::volume_status::{SnapshotEntry, SnapshotsSummary, StatusSummary, VolumeStatusEntry};
 
 /// One line of `--json`.
 #[derive(Debug, Clone, Serialize)]
@@ -63,6 +64,12 @@ pub(crate) enum Message {
     #[serde(rename = "summary")]
     Label(LabelSummary),
     Head(HeadStatement),
+    /// The result of `status`, after its volumes.
+    #[serde(rename = "summary")]
+    VolumeStatus(StatusSummary),
+    /// The result of `snapshots`, after the snapshots.
+    #[serde(rename = "summary")]
+    Snapshots(SnapshotsSummary),
 }
 
 /// The result of `head`: a statement of the current state of a project's log.
@@ -550,4 +557,6 @@ pub(crate) enum ListEntry<'a> {
     Coverage(&'a CoverageEntry),
     Run(&'a RunEntry),
     Drill(&'a DrillEntry),
+    Volume(&'a VolumeStatusEntry),
+    Snapshot(&'a SnapshotEntry),
 }

@@ -29,6 +29,7 @@ mod state_dir;
 mod stats;
 mod table;
 mod text;
+mod volume_status;
 
 pub(crate) use audit_message::{AuditEntries, DrillEntry};
 pub(crate) use client_memory::{ClientMemory, Lost, history_lost};
@@ -56,8 +57,8 @@ pub(crate) use request::{
     AcceptedBackups, BackupRequest, BackupSource, CacheRequest, CheckRequest, DrillRequest,
     ExportRequest, ForgetRequest, ForgetSelection, ImageRequest, KeyRequest, LabelRequest,
     ListRequest, MergeRequest, NewKeyAccess, NewKeyRequest, PruneRequest, RbdPattern, ReadFrom,
-    RequestedSource, RestoreImageRequest, RestoreRequest, Since, VolumeName, WriteTo,
-    backup_selector, check_name, is_stdin, volume_name,
+    RequestedSource, RestoreImageRequest, RestoreRequest, Since, SnapshotsRequest, StatusRequest,
+    VolumeName, WriteTo, backup_selector, check_name, is_stdin, volume_name,
 };
 pub(crate) use rescue_map::rescue_map;
 pub(crate) use restore_mark::{MarkPlaces, RestoreMark};
@@ -68,6 +69,10 @@ pub(crate) use settings::{
 pub(crate) use stats::{Stats, VolumeStats};
 pub(crate) use text::{
     affected_entry, audits, backups, counts_bytes, diff, diffs, done, drill, extents, fields,
-    finding, forget_plan, hole_extents, keys, lost_history, lost_parts, message, notice, phase,
-    status,
+    finding, forget_plan, full_read, hole_extents, keys, lost_history, lost_parts, message, notice,
+    phase, snapshots, status, volume_statuses,
+};
+pub(crate) use volume_status::{
+    ImageStateName, ImageStatusEntry, SnapshotEntry, SnapshotsSummary, StatusSummary,
+    VolumeStatusEntry,
 };

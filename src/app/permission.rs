@@ -8,6 +8,8 @@ use crate::base::Role;
 pub(crate) enum Attempt {
     List,
     Show,
+    Status,
+    RemoveSnapshots,
     Stats,
     Check,
     /// Show the ledger.
@@ -39,6 +41,8 @@ impl Attempt {
         match self {
             Self::List => (Role::Verify, "list backups"),
             Self::Show => (Role::Verify, "show a backup"),
+            Self::Status => (Role::Verify, "show the status of volumes"),
+            Self::RemoveSnapshots => (Role::Write, "remove snapshots"),
             Self::Stats => (Role::Verify, "show sizes"),
             Self::Check => (Role::Verify, "check the repository"),
             Self::ListAudits => (Role::Verify, "show what was verified"),
@@ -68,7 +72,12 @@ impl Attempt {
     pub(crate) const fn needs_history(self) -> bool {
         matches!(
             self,
-            Self::Backup | Self::Label | Self::Forget | Self::Prune | Self::Head
+            Self::Backup
+                | Self::RemoveSnapshots
+                | Self::Label
+                | Self::Forget
+                | Self::Prune
+                | Self::Head
         )
     }
 
@@ -97,7 +106,7 @@ mod tests {
     use super::*;
 
     /// Attempts, the roles that may make them, and the text for those that may not.
-    const RULES: [(Attempt, &[Role], &str); 23] = {
+    const RULES: [(Attempt, &[Role], &str); 25] = {
         use Attempt::*;
         const ALL: &[Role] = &[Role::Full, Role::Write, Role::Verify];
         const WRITERS: &[Role] = &[Role::Full, Role::Write];
@@ -105,6 +114,8 @@ mod tests {
         [
             (List, ALL, ""),
             (Show, ALL, ""),
+            (Status, ALL, ""),
+            (RemoveSnapshots, WRITERS, "may not remove snapshots"),
             (Stats, ALL, ""),
             (Check, ALL, ""),
             (ListAudits, ALL, ""),

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::app::{
     self, AuditEntries, BackupEntry, Code, DiffEntry, DrillEntry, Extent, Failure, ForgetVolume,
-    KeyEntry, ListEntry, Message,
+    KeyEntry, ListEntry, Message, SnapshotEntry, VolumeStatusEntry,
 };
 use crate::base::lock;
 
@@ -167,6 +167,20 @@ impl Output {
         }
         let one = std::slice::from_ref(drill);
         self.listing(one, ListEntry::Drill, || app::drill(drill))
+    }
+
+    /// Shows the volumes of `status`.
+    pub(crate) fn volume_statuses(&self, entries: &[VolumeStatusEntry]) -> Result<(), Failure> {
+        self.listing(entries, ListEntry::Volume, || {
+            app::volume_statuses(entries, &self.zone, self.columns)
+        })
+    }
+
+    /// Shows the result of `snapshots`.
+    pub(crate) fn snapshots(&self, entries: &[SnapshotEntry]) -> Result<(), Failure> {
+        self.listing(entries, ListEntry::Snapshot, || {
+            app::snapshots(entries, self.columns)
+        })
     }
 
     /// Shows extents that differ.

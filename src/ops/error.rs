@@ -23,6 +23,8 @@ pub enum OpsError {
     Rbd(RbdError),
     #[error("{name} is the copy of an image of another cluster, and cannot have a new snapshot")]
     MirroredImage { name: String },
+    #[error("without a lease in the repository, running backups are not recognized with certainty")]
+    NoLease,
     #[error("backup {backup} is a stream, not an image")]
     NotAnImage { backup: String },
     #[error("the export of {name} is not what was asked for: {why}")]

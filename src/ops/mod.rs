@@ -21,16 +21,19 @@ mod pipeline;
 mod prune;
 mod restore;
 mod revoke;
+mod side_by_side;
 mod space;
 mod statement;
 mod stats;
+mod survey;
+mod volume_ages;
 mod walk_blobs;
 
 pub use affected::AffectedBackup;
 pub use attachments::image_metadata;
 pub use backup::{
-    Accept, BackupOptions, BackupReport, LiveOptions, MetDamage, Stated, backup, backup_image,
-    read_extents, relabel, volume_of_image,
+    Accept, BackupOptions, BackupReport, LiveOptions, MetDamage, NextBackup, SnapshotNeed,
+    SnapshotUse, Stated, backup, backup_image, read_extents, relabel, volume_of_image,
 };
 pub use check::{CheckReport, DataPart, Finding, ReadData, ReadReport, StatementFault, check};
 pub use compare::{CompareReport, DifferentExtent, compare};
@@ -56,3 +59,5 @@ pub use revoke::{backups_of_key, revoke_key, that_count};
 pub use space::{Space, space};
 pub use statement::{Statement, StatementError};
 pub use stats::{StatsReport, VolumeStats, stats, volume_stats};
+pub use survey::{SnapshotRemoval, Survey, SurveyScope, SurveyedImage, remove_unneeded, survey};
+pub use volume_ages::{VolumeAge, volume_ages};

@@ -57,7 +57,7 @@ pub use output_file::OutputFile;
 pub use raw_image::RawImage;
 pub use rbd::{
     ExportedSnapshot, ImageState, LiveImage, RbdClient, RbdError, RbdErrorKind, RbdExport,
-    RbdImport, RbdOptions, RbdSpec, Snapshot,
+    RbdImport, RbdOptions, RbdSpec, Snapshot, TrashedImage,
 };
 pub use source::{ExtentIter, Gaps, ImageSource, Source, SourceData};
 pub use stdin::Stdin;

@@ -10,6 +10,7 @@ mod image;
 mod live;
 mod live_faults;
 mod live_restore;
+mod live_status;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};

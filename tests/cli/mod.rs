@@ -36,6 +36,7 @@ mod real_image;
 mod rescue;
 mod roles;
 mod sftp;
+mod status;
 mod targets;
 mod terminal;
 mod threads;

@@ -6,12 +6,17 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::program::{World, finish};
+use crate::support::program::{Ran, World, finish};
 use crate::support::{noise, skip};
 
 /// Runs a command while the clock shows this time, as `faketime` takes it. Returns its standard
 /// output.
 fn at(world: &World, time: Option<&str>, args: &[&str]) -> String {
+    run_at(world, time, args).ok(args)
+}
+
+/// Runs a command like [`at`], whatever its exit code.
+pub(super) fn run_at(world: &World, time: Option<&str>, args: &[&str]) -> Ran {
     let mut command = world.command(args);
     if let Some(time) = time {
         let mut faked = Command::new("faketime");
@@ -29,7 +34,7 @@ fn at(world: &World, time: Option<&str>, args: &[&str]) -> String {
         faked.stderr(std::process::Stdio::piped());
         command = faked;
     }
-    finish(command.spawn().unwrap(), args).ok(args)
+    finish(command.spawn().unwrap(), args)
 }
 
 fn listed(world: &World) -> Vec<String> {

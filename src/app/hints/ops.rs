@@ -95,6 +95,7 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "back up the image in the cluster where it is primary, or a snapshot that the mirror \
              has: rbd:POOL/IMAGE@SNAPSHOT"
         }
+        OpsError::NoLease => "no snapshot was removed; run it where the repository can be written",
         OpsError::NotAnImage { .. } => "restore it to a file, or to standard output",
         OpsError::WrongExport { .. } => {
             "no backup was created; run it again. If this happens again, check the program that \

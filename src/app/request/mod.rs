@@ -11,6 +11,7 @@ mod list;
 mod names;
 mod read_write;
 mod restore;
+mod status;
 
 pub(crate) use backup::{
     BackupRequest, BackupSource, ImageRequest, RbdPattern, RequestedSource, VolumeName,
@@ -24,3 +25,4 @@ pub(crate) use list::{ListRequest, Since};
 pub(crate) use names::{backup_selector, check_name, volume_name};
 pub(crate) use read_write::{ReadFrom, WriteTo, is_stdin};
 pub(crate) use restore::{ExportRequest, MergeRequest, RestoreImageRequest, RestoreRequest};
+pub(crate) use status::{SnapshotsRequest, StatusRequest};

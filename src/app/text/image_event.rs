@@ -30,7 +30,7 @@ pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
     }
 }
 
-fn full_read(why: &FullRead) -> String {
+pub(crate) fn full_read(why: &FullRead) -> String {
     match why {
         FullRead::First => "this is its first backup".to_owned(),
         FullRead::Asked => "you asked for it".to_owned(),

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use crate::app::{
     BackupRequest, CacheRequest, CheckRequest, DrillRequest, ExportRequest, ForgetRequest,
     KeyRequest, LabelRequest, ListRequest, MergeRequest, PruneRequest, ReadFrom,
-    RepositorySettings, RestoreImageRequest, RestoreRequest, WriteTo,
+    RepositorySettings, RestoreImageRequest, RestoreRequest, SnapshotsRequest, StatusRequest,
+    WriteTo,
 };
 use crate::base::ChunkSize;
 use crate::repo::KdfParams;
@@ -60,6 +61,8 @@ pub(crate) enum RepositoryAction {
     Stats {
         volume: Option<String>,
     },
+    Status(StatusRequest),
+    Snapshots(SnapshotsRequest),
     Key(KeyRequest),
     Cache(CacheRequest),
 }

@@ -20,6 +20,7 @@ use super::label_args::LabelArgs;
 use super::list_args::ListArgs;
 use super::prune_args::{AcceptLossArgs, PruneLimits};
 use super::restore_args::RestoreArgs;
+use super::status_args::{SnapshotsArgs, StatusArgs};
 
 macro_rules! exit_codes {
     () => {
@@ -37,6 +38,7 @@ Exit codes:
    22  this key may not do that
    23  backups have vanished or the repository was rolled back
    24  no such backup, volume or project
+   25  a backup is overdue
   130  interrupted; what was stored stays usable"
     };
 }
@@ -61,7 +63,7 @@ Environment:
   CUTTLEBONE_TIMEOUT           see --timeout
   CUTTLEBONE_LIMIT_UPLOAD      see --limit-upload
   CUTTLEBONE_LIMIT_DOWNLOAD    see --limit-download
-  CUTTLEBONE_CEPH_CONF         see --ceph-conf of “backup” and “restore”
+  CUTTLEBONE_CEPH_CONF         see --ceph-conf of “backup” and others
   CUTTLEBONE_CEPH_CLUSTER      see --cluster of “backup”
   CUTTLEBONE_CEPH_ID           see --id of “backup”
   CUTTLEBONE_CEPH_KEYRING      see --keyring of “backup”
@@ -288,6 +290,28 @@ Examples:
         /// Show the space that only this volume uses, and the space that it shares with others
         volume: Option<String>,
     },
+
+    /// Show the newest backup of each volume, its age, and the next backup
+    ///
+    /// Backups with times in the future do not count, since they would never be overdue. For images
+    /// of a Ceph cluster, asks the cluster what the next backup will read and why. If no cluster
+    /// can be reached, says so and shows the rest. With --max-age, the exit code is 25 if a backup
+    /// is overdue.
+    #[command(after_help = "\
+Examples:
+  cuttlebone status
+  cuttlebone status --max-age 26h 'vms/*'
+  cuttlebone status --offline --json")]
+    Status(StatusArgs),
+
+    /// Show the snapshots that cuttlebone made on images, and which backup needs each
+    ///
+    /// Shows the images in all pools of which the project has backups, also images in the trash.
+    #[command(after_help = "\
+Examples:
+  cuttlebone snapshots
+  cuttlebone snapshots 'vms/web-*' --remove-unneeded")]
+    Snapshots(SnapshotsArgs),
 
     /// Inspect, merge and export RBD diffs
     ///

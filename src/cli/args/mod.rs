@@ -19,6 +19,7 @@ mod label_args;
 mod list_args;
 mod prune_args;
 mod restore_args;
+mod status_args;
 
 pub(super) use action::{Action, RepositoryAction};
 pub(super) use command_line::Cli;

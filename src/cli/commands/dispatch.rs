@@ -22,7 +22,9 @@ use super::prune::prune;
 use super::restore::restore;
 use super::restore_image::restore_image;
 use super::show::show;
+use super::snapshots::snapshots;
 use super::stats::stats;
+use super::status::status;
 
 pub(crate) fn run_in_repository(
     console: &Console,
@@ -49,6 +51,8 @@ pub(crate) fn run_in_repository(
         RepositoryAction::Head { qr } => head(console, settings, qr),
         RepositoryAction::Label(request) => label(console, settings, &request),
         RepositoryAction::Stats { volume } => stats(console, settings, volume),
+        RepositoryAction::Status(request) => status(console, settings, &request),
+        RepositoryAction::Snapshots(request) => snapshots(console, settings, &request),
         RepositoryAction::Key(request) => key(console, settings, request),
         RepositoryAction::Cache(request) => cache(console, settings, request),
     }

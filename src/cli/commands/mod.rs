@@ -23,7 +23,9 @@ mod prune;
 mod restore;
 mod restore_image;
 mod show;
+mod snapshots;
 mod stats;
+mod status;
 
 pub(super) use diff_inspect::inspect_diff;
 pub(super) use diff_merge::merge_diffs;

@@ -28,7 +28,8 @@ mod stream;
 mod task;
 
 pub use extent_list::read_extents;
-pub use live::{LiveOptions, backup_image, volume_of_image};
+pub(super) use live::{Circumstances, snapshot_uses};
+pub use live::{LiveOptions, NextBackup, SnapshotNeed, SnapshotUse, backup_image, volume_of_image};
 pub use options::{Accept, BackupOptions, BackupReport, MetDamage, Stated};
 pub use relabel::relabel;
 pub use source::backup;

@@ -6,10 +6,11 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{RbdError, RbdErrorKind};
-use super::json::Pool;
+use super::json::{NamespaceItem, Pool};
 use super::run::answer;
 use super::spec::RbdSpec;
 use crate::base::{Cancel, child_command};
@@ -35,6 +36,15 @@ pub struct RbdOptions {
     pub ceph: Vec<OsString>,
 }
 
+/// An image in the trash of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct TrashedImage {
+    /// Its id.
+    pub id: String,
+    /// The name that it had.
+    pub name: String,
+}
+
 /// A cluster, reached by running `rbd` and `ceph`.
 #[derive(Debug)]
 pub struct RbdClient {
@@ -57,11 +67,16 @@ impl RbdClient {
     /// Returns the cluster's id, which never changes. Asks the cluster, but only once. Does not use
     /// the id in the configuration file, which may differ.
     pub fn fsid(&self, cancel: &Cancel) -> Result<String, RbdError> {
+        self.fsid_within(LIMIT, cancel)
+    }
+
+    /// Returns the cluster's id like [`fsid`](Self::fsid), but waits for the answer only this long.
+    pub fn fsid_within(&self, limit: Duration, cancel: &Cancel) -> Result<String, RbdError> {
         if let Some(fsid) = self.fsid.get() {
             return Ok(fsid.clone());
         }
         let request = "ask the cluster for its id";
-        let printed = Self::ask(self.ceph(&["fsid"]), request, cancel)?;
+        let printed = answer(self.ceph(&["fsid"]), request.to_owned(), limit, cancel)?;
         let fsid = String::from_utf8_lossy(&printed).trim().to_owned();
         if fsid.is_empty() || !fsid.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
             let why = format!("“{fsid}” is not an id");
@@ -81,6 +96,13 @@ impl RbdClient {
             .iter()
             .find(|found| found.poolname == pool);
         Ok(found.ok_or_else(missing)?.poolnum)
+    }
+
+    /// Returns the name that the pool with this number has now; none if there is no such pool.
+    pub fn pool_name(&self, number: u64, cancel: &Cancel) -> Result<Option<String>, RbdError> {
+        let found = self.pools(cancel)?.iter();
+        let mut found = found.filter(|pool| pool.poolnum == number);
+        Ok(found.next().map(|pool| pool.poolname.clone()))
     }
 
     /// Returns the names of all pools, sorted.
@@ -108,28 +130,53 @@ impl RbdClient {
         namespace: Option<&str>,
         cancel: &Cancel,
     ) -> Result<Vec<String>, RbdError> {
-        let mut rbd = self.rbd("ls");
-        rbd.arg(option("pool", pool)).arg("--format=json");
-        rbd.args(namespace.map(|name| option("namespace", name)));
+        let rbd = self.in_pool(&["ls", "--format=json"], pool, namespace);
         let request = format!("list the images of {pool}");
         let mut names: Vec<String> = Self::ask_json(rbd, &request, cancel)?;
         names.sort();
         Ok(names)
     }
 
+    /// Returns the images in the trash of a pool or namespace.
+    pub fn trash(
+        &self,
+        pool: &str,
+        namespace: Option<&str>,
+        cancel: &Cancel,
+    ) -> Result<Vec<TrashedImage>, RbdError> {
+        let rbd = self.in_pool(&["trash", "ls", "--all", "--format=json"], pool, namespace);
+        let request = format!("list the trash of {pool}");
+        Self::ask_json(rbd, &request, cancel)
+    }
+
+    /// Returns the names of the namespaces of a pool, without the default one.
+    pub fn namespaces(&self, pool: &str, cancel: &Cancel) -> Result<Vec<String>, RbdError> {
+        let rbd = self.in_pool(&["namespace", "ls", "--format=json"], pool, None);
+        let request = format!("list the namespaces of {pool}");
+        let found: Vec<NamespaceItem> = Self::ask_json(rbd, &request, cancel)?;
+        Ok(found.into_iter().map(|found| found.name).collect())
+    }
+
     /// Returns a command that runs `rbd` for one image.
     pub(super) fn rbd_on(&self, verb: &[&str], spec: &RbdSpec) -> Command {
-        let mut rbd = self.program(&self.options.rbd, "rbd");
-        rbd.args(verb);
-        rbd.arg(option("pool", &spec.pool));
-        rbd.args(spec.namespace.iter().map(|name| option("namespace", name)));
+        let mut rbd = self.in_pool(verb, &spec.pool, spec.namespace.as_deref());
         rbd.arg(option("image", &spec.image));
         rbd
     }
 
-    fn rbd(&self, verb: &str) -> Command {
+    /// Returns a command that runs `rbd` for the image with this id, in the pool and namespace of
+    /// `spec` or in their trash.
+    pub(super) fn rbd_on_id(&self, verb: &[&str], spec: &RbdSpec, id: &str) -> Command {
+        let mut rbd = self.in_pool(verb, &spec.pool, spec.namespace.as_deref());
+        rbd.arg(option("image-id", id));
+        rbd
+    }
+
+    fn in_pool(&self, words: &[&str], pool: &str, namespace: Option<&str>) -> Command {
         let mut rbd = self.program(&self.options.rbd, "rbd");
-        rbd.arg(verb);
+        rbd.args(words);
+        rbd.arg(option("pool", pool));
+        rbd.args(namespace.map(|name| option("namespace", name)));
         rbd
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::process::Command;
 
 use super::client::{RbdClient, option};
 use super::error::{RbdError, RbdErrorKind};
@@ -20,6 +21,9 @@ pub struct LiveImage<'a> {
     client: &'a RbdClient,
     /// Without a snapshot.
     spec: RbdSpec,
+    /// If set, Ceph finds the image by this id, also in the trash. The name in `spec` is then only
+    /// for messages.
+    id: Option<String>,
 }
 
 /// The state of an image.
@@ -69,7 +73,26 @@ impl<'a> LiveImage<'a> {
             snapshot,
             ..spec.clone()
         };
-        Self { client, spec }
+        let id = None;
+        Self { client, spec, id }
+    }
+
+    /// Names an image by its id, which it keeps if it is renamed or moved to the trash. `spec` has
+    /// its pool and namespace, and the name for messages.
+    #[must_use]
+    pub fn with_id(client: &'a RbdClient, spec: &RbdSpec, id: &str) -> Self {
+        Self {
+            id: Some(id.to_owned()),
+            ..Self::new(client, spec)
+        }
+    }
+
+    /// Returns a command that runs `rbd` for this image.
+    fn rbd(&self, verb: &[&str]) -> Command {
+        match &self.id {
+            Some(id) => self.client.rbd_on_id(verb, &self.spec, id),
+            None => self.client.rbd_on(verb, &self.spec),
+        }
     }
 
     /// Returns `POOL/[NAMESPACE/]IMAGE`.
@@ -97,7 +120,10 @@ impl<'a> LiveImage<'a> {
                 pool: Some(text(&self.spec.pool)),
                 namespace: self.spec.namespace.as_ref().map(text),
                 image_id,
-                image: Some(text(&self.spec.image)),
+                image: Some(match &self.id {
+                    Some(_) => text(&info.name),
+                    None => text(&self.spec.image),
+                }),
                 snapshot_id: None,
             },
             image: RbdImage {
@@ -119,7 +145,7 @@ impl<'a> LiveImage<'a> {
     }
 
     fn info(&self, snapshot: Option<&str>, cancel: &Cancel) -> Result<Info, RbdError> {
-        let mut rbd = self.client.rbd_on(&["info"], &self.spec);
+        let mut rbd = self.rbd(&["info"]);
         rbd.arg("--format=json");
         rbd.args(snapshot.map(|name| option("snap", name)));
         let request = format!("open the image {}", self.name());
@@ -128,7 +154,7 @@ impl<'a> LiveImage<'a> {
 
     /// Returns the snapshots that users made, oldest first.
     pub fn snapshots(&self, cancel: &Cancel) -> Result<Vec<Snapshot>, RbdError> {
-        let mut rbd = self.client.rbd_on(&["snap", "ls"], &self.spec);
+        let mut rbd = self.rbd(&["snap", "ls"]);
         rbd.arg("--format=json");
         let request = format!("list the snapshots of {}", self.name());
         let items: Vec<SnapshotItem> = RbdClient::ask_json(rbd, &request, cancel)?;
@@ -175,7 +201,7 @@ impl<'a> LiveImage<'a> {
         request: String,
         cancel: &Cancel,
     ) -> Result<(), RbdError> {
-        let mut rbd = self.client.rbd_on(&["snap", verb], &self.spec);
+        let mut rbd = self.rbd(&["snap", verb]);
         rbd.arg(option("snap", name));
         RbdClient::ask(rbd, request, cancel).map(drop)
     }

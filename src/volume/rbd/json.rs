@@ -5,6 +5,8 @@ use serde::{Deserialize, Deserializer};
 /// `rbd info`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Info {
+    #[serde(default)]
+    pub(super) name: String,
     /// Missing for images of format 1.
     #[serde(default)]
     pub(super) id: Option<String>,
@@ -52,6 +54,12 @@ pub(super) struct SnapshotItem {
     /// Missing in old versions.
     #[serde(default, deserialize_with = "truth")]
     pub(super) protected: Option<bool>,
+}
+
+/// An item of `rbd namespace ls`.
+#[derive(Debug, Deserialize)]
+pub(super) struct NamespaceItem {
+    pub(super) name: String,
 }
 
 /// An item of `ceph osd lspools`.

@@ -13,7 +13,7 @@ mod json;
 mod run;
 mod spec;
 
-pub use client::{RbdClient, RbdOptions};
+pub use client::{RbdClient, RbdOptions, TrashedImage};
 pub use error::{RbdError, RbdErrorKind};
 pub use export::RbdExport;
 pub use image::{ExportedSnapshot, ImageState, LiveImage, Snapshot};

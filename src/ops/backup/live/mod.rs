@@ -6,9 +6,12 @@
 //! export and store, verify the snapshots, commit, and only then remove older snapshots. A run that
 //! is killed leaves a snapshot that the next run removes.
 
+mod needs;
 mod plan;
 mod run;
 mod tracking;
 
-pub use plan::volume_of_image;
+pub(crate) use needs::{Circumstances, snapshot_uses};
+pub use needs::{SnapshotNeed, SnapshotUse};
+pub use plan::{NextBackup, volume_of_image};
 pub use run::{LiveOptions, backup_image};

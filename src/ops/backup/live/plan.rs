@@ -1,6 +1,6 @@
 //! Chooses the base of a backup of an image in a cluster.
 
-use crate::base::{FullRead, Role};
+use crate::base::{FullRead, ObjectHash, Role};
 use crate::format::{ContentKind, RbdIdentity, SourceInfo};
 use crate::ops::backup::base::trusted;
 use crate::ops::backup::options::BackupOptions;
@@ -20,9 +20,25 @@ pub(super) enum Plan<'a> {
     Everything(FullRead),
 }
 
+/// The next backup of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NextBackup {
+    /// It will read the changes since the snapshot of this backup.
+    Changes {
+        /// The backup.
+        base: ObjectHash,
+        /// The snapshot.
+        snapshot: ExportedSnapshot,
+    },
+    /// It will read all data.
+    Everything(FullRead),
+}
+
 /// The wishes of the user that decide on the plan.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wishes {
+pub(super) struct Wishes<'a> {
+    /// The volume to back up to.
+    pub(super) volume: &'a str,
     /// Read everything.
     pub(super) full: bool,
 }
@@ -32,27 +48,25 @@ impl<'a> Plan<'a> {
     pub(super) fn choose(
         project: &Project,
         records: &'a Records,
-        options: &BackupOptions,
-        wishes: Wishes,
+        wishes: Wishes<'_>,
         identity: &RbdIdentity,
         snapshots: &[Snapshot],
         target: &Snapshot,
     ) -> Self {
         let all: Vec<_> = backups_of_image(project, records, identity).collect();
-        let reread = wishes.full || options.reread;
         let of_target = |(backup, id): &(&Backup, Option<u64>)| {
-            *id == Some(target.id) && backup.record.volume.name == options.volume
+            *id == Some(target.id) && backup.record.volume.name == wishes.volume
         };
         if let Some((existing, _)) = all.iter().rev().find(|b| of_target(b))
-            && !reread
+            && !wishes.full
         {
             return Self::Existing(existing);
         }
-        if project.role() != Role::Full {
+        if project.role() == Role::Write {
             // Only a full key can read the rest of a chunk of which a part has changed.
             return Self::Everything(FullRead::WriteKey);
         }
-        if reread {
+        if wishes.full {
             return Self::Everything(FullRead::Asked);
         }
         let chunk_size = project.chunk_size.bytes();
@@ -70,7 +84,7 @@ impl<'a> Plan<'a> {
                     name: snapshot.name.clone(),
                 },
             ),
-            None => Self::Everything(reason(records, options, &all, snapshots, chunk_size)),
+            None => Self::Everything(reason(records, wishes.volume, &all, snapshots, chunk_size)),
         }
     }
 }
@@ -78,13 +92,13 @@ impl<'a> Plan<'a> {
 /// Returns why no backup can be the base.
 fn reason(
     records: &Records,
-    options: &BackupOptions,
+    volume: &str,
     all: &[(&Backup, Option<u64>)],
     snapshots: &[Snapshot],
     chunk_size: u32,
 ) -> FullRead {
     let Some(&(newest, id)) = all.last() else {
-        let of_volume = || records.of_volume(&options.volume);
+        let of_volume = || records.of_volume(volume);
         return if of_volume().next().is_none() {
             FullRead::First
         } else if of_volume().any(|backup| identity_of(backup).is_some()) {
@@ -113,8 +127,37 @@ fn source_of(backup: &Backup) -> Option<&SourceInfo> {
     backup.record.source.as_ref()
 }
 
-fn identity_of(backup: &Backup) -> Option<&RbdIdentity> {
+pub(super) fn identity_of(backup: &Backup) -> Option<&RbdIdentity> {
     source_of(backup)?.rbd.as_ref()
+}
+
+/// Returns the next backup of an image with these snapshots, as far as it can be foreseen.
+pub(super) fn next_backup(
+    project: &Project,
+    records: &Records,
+    volume: &str,
+    identity: &RbdIdentity,
+    snapshots: &[Snapshot],
+) -> NextBackup {
+    let wishes = Wishes {
+        volume,
+        full: false,
+    };
+    // The snapshot that it will make.
+    let target = Snapshot {
+        id: u64::MAX,
+        name: String::new(),
+        size: 0,
+        protected: false,
+    };
+    match Plan::choose(project, records, wishes, identity, snapshots, &target) {
+        Plan::Existing(_) => NextBackup::Everything(FullRead::NoOlderSnapshot),
+        Plan::Everything(why) => NextBackup::Everything(why),
+        Plan::Changes(base, from) => NextBackup::Changes {
+            base: base.id,
+            snapshot: from,
+        },
+    }
 }
 
 /// Returns the backups of this very image that can be relied on, in all volumes, and the numbers of

@@ -60,11 +60,13 @@ pub fn backup_image(
     let wanted = tracking.as_ref().map(TrackingSnapshot::name);
     let wanted = wanted.or(live.snapshot.as_deref()).unwrap_or_default();
     let target = find(image, &snapshots, wanted)?;
-    let wishes = Wishes { full: live.full };
+    let wishes = Wishes {
+        volume: &options.volume,
+        full: live.full || options.reread,
+    };
     let plan = Plan::choose(
         project,
         &records,
-        options,
         wishes,
         &state.identity,
         &snapshots,

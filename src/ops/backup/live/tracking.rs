@@ -11,6 +11,8 @@ use crate::repo::Project;
 use crate::volume::{LiveImage, RbdErrorKind, Snapshot};
 
 const PREFIX: &str = "cuttlebone-";
+/// The digits of the project's id at the end of a name.
+const PROJECT_DIGITS: usize = 8;
 /// How many more names to try if a snapshot of the first name exists. The time in a name has whole
 /// seconds, so two runs may choose the same name.
 const ATTEMPTS: usize = 5;
@@ -19,7 +21,7 @@ const ATTEMPTS: usize = 5;
 /// and no project may remove the snapshots of another project.
 fn suffix(project: ProjectId) -> String {
     let id = project.to_string();
-    format!("-{}", id.get(..8).unwrap_or(&id))
+    format!("-{}", id.get(..PROJECT_DIGITS).unwrap_or(&id))
 }
 
 /// Returns the name of a snapshot of this time.
@@ -32,17 +34,24 @@ fn name_at(time: Timestamp, project: ProjectId) -> String {
 }
 
 /// Whether this program gave a snapshot this name, for this project.
-fn is_own(name: &str, project: ProjectId) -> bool {
-    let middle = name.strip_prefix(PREFIX);
-    let time = middle.and_then(|rest| rest.strip_suffix(&suffix(project)));
-    time.is_some_and(|time| {
-        let shape = |(place, byte): (usize, u8)| match place {
-            8 => byte == b'T',
-            15 => byte == b'Z',
-            _ => byte.is_ascii_digit(),
-        };
-        time.len() == 16 && time.bytes().enumerate().all(shape)
-    })
+pub(super) fn is_own(name: &str, project: ProjectId) -> bool {
+    is_tracking(name) && name.ends_with(&suffix(project))
+}
+
+/// Whether this program gave a snapshot this name, for any project.
+pub(super) fn is_tracking(name: &str) -> bool {
+    let rest = name.strip_prefix(PREFIX).map(str::as_bytes);
+    let Some(rest) = rest.filter(|rest| rest.len() == 16 + 1 + PROJECT_DIGITS) else {
+        return false;
+    };
+    let shape = |(place, byte): (usize, &u8)| match place {
+        8 => *byte == b'T',
+        15 => *byte == b'Z',
+        16 => *byte == b'-',
+        17.. => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        _ => byte.is_ascii_digit(),
+    };
+    rest.iter().enumerate().all(shape)
 }
 
 /// A new snapshot. Unless it is [kept](Self::keep), it is removed when this value is dropped.
@@ -196,6 +205,8 @@ mod tests {
             "mon",
         ] {
             assert!(!is_own(other, project), "{other}");
+            let of_other_project = other == "cuttlebone-20261128T221500Z-12121213";
+            assert_eq!(is_tracking(other), of_other_project, "{other}");
         }
     }
 }

@@ -1,0 +1,42 @@
+//! Requests to show volumes and the snapshots of their images.
+
+use std::ffi::OsStr;
+
+use super::backup::RbdPattern;
+use crate::app::failure::Failure;
+use crate::ops::Span;
+use crate::volume::RbdOptions;
+
+/// Which volumes to show, and when a backup is overdue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StatusRequest {
+    /// Patterns of the names of volumes; all if empty.
+    pub(crate) volumes: Vec<String>,
+    /// The maximum age of the newest backup.
+    pub(crate) max_age: Option<Span>,
+    /// Whether to ask no cluster.
+    pub(crate) offline: bool,
+    pub(crate) cluster: RbdOptions,
+}
+
+/// Which snapshots to show, and whether to remove those that nothing needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SnapshotsRequest {
+    /// The images; `None` for all in the pools that have images with backups.
+    pub(crate) images: Option<RbdPattern>,
+    pub(crate) remove_unneeded: bool,
+    pub(crate) cluster: RbdOptions,
+}
+
+impl SnapshotsRequest {
+    /// Parses `[rbd:]POOL/[NAMESPACE/]IMAGE`. Pool and image can be patterns.
+    pub(crate) fn images(text: &str) -> Result<RbdPattern, Failure> {
+        let image = text.strip_prefix("rbd:").unwrap_or(text);
+        let pattern = RbdPattern::parse(OsStr::new(image))?;
+        if pattern.0.snapshot.is_some() {
+            return Err(Failure::usage(format!("“{text}” names a snapshot"))
+                .hint("name images: all of their snapshots are shown"));
+        }
+        Ok(pattern)
+    }
+}

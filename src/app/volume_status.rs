@@ -1,0 +1,110 @@
+//! The messages of `status` and `snapshots`.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::json_time::optional_rfc3339;
+use crate::format::ByteString;
+
+/// A volume and its newest backup.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct VolumeStatusEntry {
+    pub(crate) volume: String,
+    /// The newest backup whose time is not in the future.
+    pub(crate) backup_id: Option<String>,
+    #[serde(serialize_with = "optional_rfc3339")]
+    pub(crate) time: Option<Timestamp>,
+    /// In seconds.
+    pub(crate) age: Option<u64>,
+    pub(crate) size: Option<u64>,
+    pub(crate) bytes_stored: Option<u64>,
+    pub(crate) host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshot: Option<ByteString>,
+    /// `None` without a maximum age.
+    pub(crate) overdue: Option<bool>,
+    /// Newer backups that do not count, since their times are in the future.
+    pub(crate) backups_from_future: usize,
+    /// The image in a cluster, if the volume has backups of one.
+    pub(crate) image: Option<ImageStatusEntry>,
+}
+
+/// The image of a volume.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ImageStatusEntry {
+    /// `POOL/[NAMESPACE/]IMAGE`, as it is called now.
+    pub(crate) name: String,
+    pub(crate) state: ImageStateName,
+    /// What the next backup reads: `changes` or `everything`. `None` if there can be none.
+    pub(crate) next: Option<&'static str>,
+    /// Why the next backup reads everything.
+    pub(crate) reason: Option<String>,
+    /// The backup on which the next one builds.
+    pub(crate) base: Option<String>,
+    /// The snapshot that the image and that backup have in common.
+    pub(crate) base_snapshot: Option<String>,
+    /// Snapshots of cuttlebone on the image.
+    pub(crate) snapshots: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ImageStateName {
+    /// It is in the cluster.
+    Present,
+    InTrash,
+    /// There is no such image any more.
+    Missing,
+    /// It is in another cluster than the one that was asked.
+    OtherCluster,
+    /// The cluster or the image could not be asked.
+    Unknown,
+}
+
+/// The result of `status`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct StatusSummary {
+    pub(crate) volumes: usize,
+    /// The names of the volumes whose newest backup is too old; `None` without a maximum age.
+    pub(crate) overdue: Option<Vec<String>>,
+    /// Snapshots of cuttlebone that nothing needs, also of images in the trash.
+    pub(crate) unneeded_snapshots: Vec<String>,
+    /// Why the cluster could not be asked.
+    pub(crate) cluster_problem: Option<String>,
+}
+
+/// A snapshot that cuttlebone made, or of which there is a backup.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct SnapshotEntry {
+    /// `POOL/[NAMESPACE/]IMAGE`.
+    pub(crate) image: String,
+    pub(crate) image_id: String,
+    pub(crate) in_trash: bool,
+    pub(crate) snapshot: String,
+    pub(crate) snapshot_id: u64,
+    pub(crate) protected: bool,
+    /// Whether cuttlebone made it for this project.
+    pub(crate) own: bool,
+    pub(crate) backup_id: Option<String>,
+    pub(crate) volume: Option<String>,
+    /// `next_backup`, `older_backup`, `maybe_running`, `no_backup`, `image_in_trash` or
+    /// `other_project`.
+    pub(crate) need: &'static str,
+    /// Whether nothing needs it, so that it can be removed.
+    pub(crate) unneeded: bool,
+    /// Whether it was removed.
+    pub(crate) removed: bool,
+    /// Why it was not removed, although nothing needs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) problem: Option<String>,
+}
+
+/// The result of `snapshots`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct SnapshotsSummary {
+    pub(crate) images: usize,
+    pub(crate) snapshots: usize,
+    /// Snapshots that nothing needs and that still exist.
+    pub(crate) unneeded: usize,
+    pub(crate) removed: usize,
+}

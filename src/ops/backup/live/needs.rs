@@ -1,0 +1,108 @@
+//! The snapshots of an image, and the backups that need them.
+
+use super::plan::{NextBackup, identity_of, next_backup};
+use super::tracking::{is_own, is_tracking};
+use crate::base::ObjectHash;
+use crate::format::RbdIdentity;
+use crate::repo::{Backup, Project, Records};
+use crate::volume::Snapshot;
+
+/// Why a snapshot is needed, or why it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotNeed {
+    /// The next backup of the image reads only the changes since this snapshot.
+    NextBackup,
+    /// A backup is of it, but the next one will build on a newer snapshot.
+    OlderBackup,
+    /// No backup is of it yet. A backup that runs now may have made it.
+    MaybeAtWork,
+    /// No backup is of it: the run that made it was killed, or its backup was forgotten.
+    NoBackup,
+    /// The image is in the trash, so that there will be no next backup.
+    InTrash,
+    /// Another project made it.
+    OtherProject,
+}
+
+/// A snapshot that this program made, or of which there is a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotUse {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// Whether this program made it for this project, as its name shows.
+    pub is_own: bool,
+    /// Its newest backup, and the volume of that backup.
+    pub backup: Option<(ObjectHash, String)>,
+    /// Why it is needed, or why it is not.
+    pub need: SnapshotNeed,
+}
+
+impl SnapshotUse {
+    /// Whether this program made it for this project, and nothing needs it.
+    #[must_use]
+    pub fn is_unneeded(&self) -> bool {
+        let unneeded = matches!(self.need, SnapshotNeed::NoBackup | SnapshotNeed::InTrash);
+        self.is_own && unneeded
+    }
+}
+
+/// The circumstances of an image that decide which of its snapshots are needed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Circumstances {
+    /// It is in the trash.
+    pub(crate) in_trash: bool,
+    /// A backup may run now.
+    pub(crate) at_work: bool,
+}
+
+/// Returns the snapshots that this program made and those of which there is a backup, oldest first,
+/// and the next backup of the image to this volume.
+///
+/// A run holds a lease from before it makes its snapshot until its record is stored. So
+/// `snapshots` must be listed before the leases, and the leases before `records`. Otherwise a
+/// snapshot that a run has just made may seem to be unneeded.
+pub(crate) fn snapshot_uses(
+    project: &Project,
+    records: &Records,
+    identity: &RbdIdentity,
+    volume: &str,
+    snapshots: &[Snapshot],
+    of: Circumstances,
+) -> (NextBackup, Vec<SnapshotUse>) {
+    let next = next_backup(project, records, volume, identity, snapshots);
+    let backups: Vec<(u64, &Backup)> = records
+        .volumes()
+        .flat_map(|name| records.of_volume(name))
+        .filter_map(|backup| {
+            let found = identity_of(backup)?;
+            Some((
+                found.snapshot_id.filter(|_| found.same_image(identity))?,
+                backup,
+            ))
+        })
+        .collect();
+    let describe = |snapshot: &Snapshot| {
+        let of_it = backups.iter().filter(|(id, _)| *id == snapshot.id);
+        let backup = of_it.map(|(_, backup)| *backup).max_by_key(|b| b.time);
+        let is_own = is_own(&snapshot.name, project.id);
+        let is_next = matches!(&next, NextBackup::Changes { snapshot: base, .. }
+            if base.id == snapshot.id);
+        let need = match backup {
+            None if !is_tracking(&snapshot.name) => return None,
+            None if !is_own => SnapshotNeed::OtherProject,
+            None if of.at_work => SnapshotNeed::MaybeAtWork,
+            _ if of.in_trash => SnapshotNeed::InTrash,
+            None => SnapshotNeed::NoBackup,
+            Some(_) if is_next => SnapshotNeed::NextBackup,
+            Some(_) => SnapshotNeed::OlderBackup,
+        };
+        Some(SnapshotUse {
+            snapshot: snapshot.clone(),
+            is_own,
+            backup: backup.map(|found| (found.id, found.record.volume.name.clone())),
+            need,
+        })
+    };
+    let uses = snapshots.iter().filter_map(describe).collect();
+    (next, uses)
+}

@@ -1,0 +1,60 @@
+//! The newest backup of each volume, and its age.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::format::RbdIdentity;
+use crate::repo::{Backup, Records};
+
+/// Clocks of hosts may differ by this much. A backup with a later time is from the future.
+const CLOCK_SLACK: SignedDuration = SignedDuration::from_mins(10);
+
+/// A volume and its newest backup.
+#[derive(Debug, Clone)]
+pub struct VolumeAge<'a> {
+    /// The name of the volume.
+    pub volume: &'a str,
+    /// The newest backup whose time is not in the future; `None` if all are from the future.
+    pub newest: Option<&'a Backup>,
+    /// The time since that backup began.
+    pub age: Option<Duration>,
+    /// Newer backups that do not count, since their times are in the future. Their real times are
+    /// not known, and they would never be overdue.
+    pub from_future: usize,
+    /// The image in a cluster of which the volume has its newest backup of an image in a cluster.
+    pub image: Option<&'a RbdIdentity>,
+}
+
+impl VolumeAge<'_> {
+    /// Whether no backup has been made since this time, as far as the times can be trusted.
+    #[must_use]
+    pub fn is_overdue(&self, earliest: Timestamp) -> bool {
+        self.newest.is_none_or(|newest| newest.time < earliest)
+    }
+}
+
+/// Returns the age of each volume, in the order of the names.
+#[must_use]
+pub fn volume_ages(records: &Records, now: Timestamp) -> Vec<VolumeAge<'_>> {
+    let latest = now.saturating_add(CLOCK_SLACK).unwrap_or(now);
+    let age_of = |volume| {
+        let newest_first = || records.of_volume(volume).rev();
+        let newest = newest_first().find(|backup| backup.time <= latest);
+        let from_future = newest_first().take_while(|backup| backup.time > latest);
+        let age = newest.map(|backup| now.duration_since(backup.time));
+        VolumeAge {
+            volume,
+            newest,
+            age: age.map(not_negative),
+            from_future: from_future.count(),
+            image: newest_first().find_map(|backup| backup.record.source.as_ref()?.rbd.as_ref()),
+        }
+    };
+    records.volumes().map(age_of).collect()
+}
+
+/// Returns a duration, or zero instead of a negative one.
+fn not_negative(age: SignedDuration) -> Duration {
+    Duration::try_from(age).unwrap_or_default()
+}

@@ -1,0 +1,115 @@
+//! The command `status` for volumes that are not in a cluster.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::order::run_at;
+use crate::support::program::{Ran, World, json_lines};
+use crate::support::{noise, skip};
+
+/// Returns the lines of the volumes and the summary.
+fn status(ran: &Ran) -> (Vec<Value>, Value) {
+    let mut lines = json_lines(std::str::from_utf8(&ran.stdout).unwrap());
+    let summary = lines.pop().unwrap();
+    assert_eq!(summary["message_type"], "summary", "{ran:?}");
+    assert!(lines.iter().all(|line| line["message_type"] == "volume"));
+    (lines, summary)
+}
+
+#[test]
+fn a_volume_is_overdue_once_its_newest_backup_is_older_than_the_maximum_age() {
+    let world = World::new();
+    let (a, b) = (world.write("a", &noise(1, 9000)), world.write("b", b"b"));
+    let empty = world.run(&["status", "--max-age", "1h", "--json"]);
+    assert_eq!(empty.code, Some(0), "{empty:?}");
+    assert_eq!(status(&empty).1["overdue"], Value::Array(vec![]));
+    let backup = world.backup(&[&a]);
+    world.backup(&[&b]);
+    let ran = world.run(&["status", "--max-age", "1h", "--json"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let (volumes, summary) = status(&ran);
+    assert_eq!(
+        (&summary["volumes"], &summary["overdue"]),
+        (&2.into(), &Value::Array(vec![]))
+    );
+    assert_eq!(volumes[0]["volume"], "a");
+    assert_eq!(volumes[0]["backup_id"], backup["backup_id"]);
+    assert_eq!(volumes[0]["size"], 9000);
+    assert_eq!(volumes[0]["overdue"], false);
+    assert!(volumes[0]["age"].as_u64() < Some(600), "{}", volumes[0]);
+    assert_eq!(volumes[0]["image"], Value::Null);
+    // A span of zero: every backup is older.
+    let ran = world.run(&["status", "--max-age", "0h", "b", "--json"]);
+    assert_eq!(ran.code, Some(25), "{ran:?}");
+    let (volumes, summary) = status(&ran);
+    assert_eq!(volumes.len(), 1);
+    assert_eq!(summary["overdue"], serde_json::json!(["b"]));
+    let error = &json_lines(&ran.stderr)[0];
+    assert_eq!(
+        (&error["code"], &error["message"]),
+        (&25.into(), &"overdue: b".into())
+    );
+    let text = world.ok(&["status"]);
+    assert!(text.starts_with("Volume  Last backup "), "{text}");
+    assert!(!text.contains("overdue"), "{text}");
+    world.fails(&["status", "nothing*"], 24);
+    world.fails(&["status", "--max-age", "soon"], 2);
+    // It needs neither the programs of Ceph nor a cluster.
+    let ran = world.run(&["status", "--rbd-command", "/nowhere/rbd", "--json"]);
+    assert_eq!(status(&ran).1["cluster_problem"], Value::Null);
+}
+
+#[test]
+fn a_backup_from_the_future_does_not_hide_that_a_volume_is_overdue() {
+    if Command::new("faketime").arg("--version").output().is_err() {
+        return skip("there is no faketime");
+    }
+    let world = World::new();
+    let image = world.write("disk", b"1");
+    let back_up = |clock: &str, content: &[u8]| {
+        world.write("disk", content);
+        let args = ["backup", &image];
+        run_at(&world, Some(clock), &args).ok(&args);
+    };
+    back_up("-3d", b"old");
+    back_up("+300d", b"a clock was ahead");
+    let args = ["status", "--max-age", "26h", "--json"];
+    let ran = world.run(&args);
+    assert_eq!(ran.code, Some(25), "{ran:?}");
+    let (volumes, _) = status(&ran);
+    assert_eq!(volumes[0]["backups_from_future"], 1);
+    let age = volumes[0]["age"].as_u64().unwrap();
+    assert!((3 * 86400..4 * 86400).contains(&age), "{age}");
+    assert!(ran.stderr.contains("times in the future"), "{}", ran.stderr);
+    // The clock of this host is behind by an hour: all backups are from the future then.
+    let ran = run_at(&world, Some("-10d"), &args);
+    assert_eq!(ran.code, Some(25), "{ran:?}");
+    assert_eq!(status(&ran).0[0]["age"], Value::Null);
+    // A few seconds are no future.
+    back_up("+60s", b"almost right");
+    let ran = world.run(&args);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(status(&ran).0[0]["age"], 0);
+    world.is_clean();
+}
+
+#[test]
+fn a_verify_key_sees_the_status_but_may_not_remove_snapshots() {
+    let mut world = World::new();
+    world.backup(&[&world.write("disk", b"content")]);
+    let password = world.write("verify.pw", b"looks only\n");
+    let add = [
+        "key",
+        "add",
+        "--role",
+        "verify",
+        "--new-password-file",
+        &password,
+    ];
+    world.ok(&[&add[..], &crate::support::program::CHEAP_KEY].concat());
+    world.set("CUTTLEBONE_PASSWORD", "looks only");
+    let ran = world.run(&["status", "--json"]);
+    assert_eq!(status(&ran).0.len(), 1);
+    world.fails(&["snapshots", "--remove-unneeded"], 22);
+}
