@@ -33,7 +33,7 @@ use crate::format::{Blob, BlobKind, Codec, Contents, PackKey, Run};
 const PART_LEN: usize = 2 << 20;
 /// Maximum number of bytes between compression and the store. It must exceed the size of a pack
 /// plus one part for each worker.
-const BUDGET: usize = 80 << 20;
+const BUDGET: usize = 64 << 20;
 /// After this time, a thread that waits for the budget tests whether it must close the open pack.
 const BUDGET_WAIT: Duration = Duration::from_millis(20);
 /// Each tree node is stored in this many packs.
