@@ -25,7 +25,7 @@ pub(super) fn check(action: &Action) -> Result<(), Failure> {
         return Err(Failure::usage("standard output is closed")
             .hint("name a file, or pipe the data into a program"));
     }
-    if action.is_output_binary() && stdout.is_terminal() {
+    if stdout.is_terminal() {
         return Err(Failure::usage("cannot write binary data to a terminal")
             .hint("name a file, or pipe the data into a program"));
     }

@@ -80,6 +80,7 @@ fn an_undamaged_repository_is_verified_without_a_password() {
     let paper = format!("{prefix}{}{rest}", &digits[..40]).to_lowercase();
     let file = world.write("paper.txt", format!("{paper}\n").as_bytes());
     assert_eq!(check(&world, Some(&file)).code, 0);
+    assert_eq!(world.ok(&["check", "--keyless", "-q"]), "");
     let text = world.ok(&["check", "--keyless", "--statement", &paper]);
     assert!(text.starts_with("no damage found ("), "{text}");
     assert!(

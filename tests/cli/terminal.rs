@@ -122,6 +122,7 @@ fn binary_data_is_not_written_to_a_terminal() {
         "restore disk - --format rbd-diff",
         "diff export disk",
         "diff merge diff diff -o -",
+        "key export",
     ] {
         let Some((code, lines)) = run_on_terminal(&world, args) else {
             return;

@@ -68,22 +68,14 @@ pub(crate) enum RepositoryAction {
 }
 
 impl Action {
-    /// Returns whether standard output carries data, so that messages must not go there.
+    /// Returns whether standard output carries binary data. Then messages must not go there, and it
+    /// must not be a terminal.
     pub(crate) fn fills_stdout(&self) -> bool {
         match self {
             Self::Repository(_, action) => action.fills_stdout(),
             Self::MergeDiffs(request) => request.target == WriteTo::Stdout,
             Self::InspectDiff(_) | Self::Completions(_) | Self::Man(_) => false,
         }
-    }
-
-    /// Returns whether the action writes binary data, which a terminal cannot show.
-    pub(crate) fn is_output_binary(&self) -> bool {
-        let is_text = matches!(
-            self,
-            Self::Repository(_, RepositoryAction::Key(KeyRequest::Export { .. }))
-        );
-        !is_text
     }
 
     /// Returns whether the command reads data from standard input.

@@ -296,10 +296,14 @@ fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
     let base = short_id(&base.id.to_string()).to_owned();
     let message =
         format!("{backup} is complete, but {missing}; of its base, backup {base}, {lost}");
-    Some(Failure::new(Code::Damage, message).hint(
+    let again = if report.id.is_some() {
         "the data that the source still has was stored again. “cuttlebone check” shows which data \
-         is still missing, and which other backups are damaged. Find out why files are missing",
-    ))
+         is still missing, and which other backups are damaged. Find out why files are missing"
+    } else {
+        "a backup stores the data that the source still has again. Then “cuttlebone check” shows \
+         which data is still missing. Find out why files are missing"
+    };
+    Some(Failure::new(Code::Damage, message).hint(again))
 }
 
 /// Returns the subject and the verb of a sentence about this many packs.

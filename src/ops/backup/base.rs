@@ -115,7 +115,8 @@ fn newest_of<'a>(
     let newest = one_newest(records, volume)?;
     let is_of = |backup: &&Backup| backup.snapshot() == Some(from);
     let to = &options.stated.to_snapshot;
-    let repeated = to.is_some() && of_snapshot(records, volume, to.as_ref()).next().is_some();
+    let mut of_to = of_snapshot(records, volume, to.as_ref());
+    let repeated = to.is_some() && of_to.any(|backup| trusted(project, backup));
     let older = || of_snapshot(records, volume, Some(from)).next_back();
     let base = match records.tips(volume).into_iter().find(is_of) {
         Some(base) => base,
