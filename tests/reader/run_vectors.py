@@ -92,7 +92,7 @@ def check_seal(key, random, ad, plain):
     require(
         format.unseal(key, made[:24], ad, made[24:], "it") == plain,
         "bad-value",
-        "opens to something else",
+        "opens to other bytes",
     )
     return {"nonce": made[:24], "sealed": made[24:]}
 
@@ -177,7 +177,7 @@ def check_node(data):
 
 def check_tree(project_secret, content, blobs):
     content, keys = format.decode_content(content), format.full_keys(bytes(16), project_secret)
-    require(format.root_of(content, keys) == content.root, "bad-root", "the root is another")
+    require(format.root_of(content, keys) == content.root, "bad-root", "the root differs")
     store = {}
     for blob in blobs:
         kind, plain = {"chunk": CHUNK, "node": NODE}[blob["kind"]], bytes.fromhex(blob["plain"])

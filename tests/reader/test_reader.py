@@ -121,7 +121,7 @@ class Repository(InRepository):
         self.flip(self.paths("/packs/")[-1], 32)
         done = self.run_reader("--check")
         self.assertEqual(done.returncode, 1)
-        self.assertEqual(len(done.stdout.splitlines()), 5, "all but the backup with the attachment")
+        self.assertEqual(len(done.stdout.splitlines()), 5, "all except the damaged backup")
 
     def test_check_fails_on_damage_with_a_whole_copy(self):
         self.flip("cuttlebone", 50)
@@ -149,7 +149,7 @@ class Repository(InRepository):
         self.assert_image(self.restore("image"))
 
     def test_leases_and_marks_are_ignored(self):
-        """Valid ones that name all packs and segments, and invalid ones."""
+        """There are valid leases and marks that name all packs and segments, and invalid ones."""
         packs = [Path(path).name for path in self.paths("/packs/") + self.paths("/trees/")]
         segments = [Path(path).name for path in self.paths("/index/")]
         mark = {"packs": packs, "segments": segments, "time": "2026-11-21T10:00:00Z"}
@@ -166,7 +166,8 @@ class Repository(InRepository):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def put_missing_pack(self):
-        """Lists a missing pack with a chunk of the image; it is tried before the existing one."""
+        """Makes a missing pack with a chunk of the image. The reader tries it before the existing
+        pack."""
         existing = Path(self.packs("image")[0]).name
         while True:
             pack = self.project.put_pack(CHUNK, [[image_chunks()[0]]])
@@ -266,7 +267,8 @@ class Repository(InRepository):
         self.assertEqual(opened.count(CHUNK), 2)
 
     def test_blob_of_another_id_spoils_no_other(self):
-        """One pack lists `b` without holding it. Another pack has `b`, the run its neighbours."""
+        """One pack lists `b` without holding it. The reader gets `b` from
+        another pack, and the neighbours of `b` from the first pack."""
         ids = [self.project.keys.blob_id(CHUNK, plain) for plain in (b"a", b"b", b"c")]
         plain = self.put_runs([Faulty([b"a", b"x", b"c"], ids=ids)], [b"a", b"b", b"c"])
         done = self.run_reader("--volume", "runs", "--sha256")

@@ -281,7 +281,7 @@ class Roles(InRepository):
         self.assert_reads(bytes(3), "line")
         lines = self.run_reader("--list").stdout.splitlines()
         sizes = [line.split("\t")[-1] for line in lines if "\tline\t" in line]
-        self.assertEqual(sizes, ["1", "3"], "the replaced one is listed again")
+        self.assertEqual(sizes, ["1", "3"], "the replaced record is listed again")
 
     def test_replacing_of_a_write_signer_does_not_count(self):
         first = self.put_zeros(1, time="2026-11-22T00:00:00Z")

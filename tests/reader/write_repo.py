@@ -69,8 +69,8 @@ def slot(
     lanes=1, head=header(b"CTLBslot"), cost=None, bundle_length=None, length=None,
     change=lambda plain: plain,
 ) -> bytes:  # fmt: skip
-    """`cost`: the parameters for Argon2id, if it does not accept the stated ones. `role`: a name or
-    the byte. `change`: alters the bundle."""
+    """`cost`: the parameters for Argon2id, if they must differ from the stated parameters because
+    Argon2id does not accept those. `role`: the name or the byte. `change`: alters the bundle."""
     owner = project_id or bytes(16)
     scope = int(project_id is not None) if scope is None else scope
     role = ROLES.index(role) if isinstance(role, str) else role
@@ -103,7 +103,8 @@ def project(
     signer=None,
     public=None,
 ) -> bytes:  # fmt: skip
-    """`signing`, `public`: the public keys, if others. `signer`: the seed, if another."""
+    """`signing`, `public`: public keys that replace those of `keys`. `signer`: the seed that
+    replaces the seed of `keys`."""
     body = head + seal(
         derive("project wrap", repository_secret), random(32), keys.id + head, secret
     )
@@ -117,8 +118,8 @@ def project(
 def encode_body(
     body: bytes, *, codec=None, zero=0, length=None, stored=None, padding=0, pad=None
 ) -> bytes:
-    """`codec`: the shorter one if not given. `stored`: the encoded body. `padding`: the stated
-    length, `pad`: the bytes."""
+    """`codec`: if not given, the codec with the shorter result. `stored`: the encoded body.
+    `padding`: the stated length of the padding. `pad`: the bytes of the padding."""
     if codec is None:
         codec = ZSTD if len(compress(body)) < len(body) else RAW
     if stored is None:
@@ -132,9 +133,10 @@ def sealed(
     random, keys: ProjectKeys, magic, body, *, head=None, signer=None, claim=None,
     change=lambda payload, nonce: payload, resealed=False, **fields
 ):  # fmt: skip
-    """`signer`: the seed, if not that of the keys. `claim`: the public key, if not the seed's.
-    `change(payload, nonce)`: alters the payload after it was signed. `resealed`: the signed payload
-    is sealed again, with another nonce. `fields`: see `encode_body`."""
+    """`signer`: the seed that signs, instead of the seed of `keys`. `claim`: the stated public key,
+    instead of the key of the seed. `change(payload, nonce)`: alters the payload after it was
+    signed. `resealed`: the signed payload is sealed again, with another nonce. `fields`: see
+    `encode_body`."""
     head, signer = head or header(magic), signer or keys.signing
     payload = encode_body(body, **fields) + (claim or ed25519.public_key(signer))
     ad = keys.id + head
@@ -154,8 +156,8 @@ def log_entry(
     time=1_795_219_200, flags=0,
     project_id=None, head=header(b"CTLBlogs"), counts=None, length=None, signer=None, **fields,
 ) -> bytes:  # fmt: skip
-    """`added`, `removed`: (kind, hash). `counts`: the stated ones. `body`: JSON; `fields`: see
-    `encode_body`."""
+    """`added`, `removed`: (kind, hash). `counts`: the stated numbers of previous entries, added
+    objects and removed objects. `body`: JSON. `fields`: see `encode_body`."""
     counts = counts or (len(previous), len(added), len(removed))
     payload = None if body is None else encode_body(to_json(body), **fields)
     stated = (0 if payload is None else len(payload) + 40) if length is None else length
@@ -208,7 +210,7 @@ def contents(kind, runs, *, session=0, zero=0, count=None, gap=0) -> bytes:
 
 
 class Faulty:
-    """A run with a wrong descriptor, or with a given content."""
+    """A run with a wrong descriptor, or with content that is not made from its blobs."""
 
     def __init__(self, blobs, content=None, **wrong):
         self.blobs, self.content, self.wrong = blobs, content, wrong
@@ -238,8 +240,8 @@ def describe(keys: ProjectKeys, subkey: bytes, kind: int, run) -> tuple[bytes, b
 
 
 class Pack:
-    """Runs of blobs of one kind; sets `data`, `name`, `random`, `signer`, `session` and `contents`
-    (up to and including the descriptors)."""
+    """A pack: runs of blobs of one kind. Sets `data`, `name`, `random`, `signer`, `session` and
+    `contents` (up to and including the descriptors)."""
 
     def __init__(
         self, random, keys: ProjectKeys, kind, runs, *, session: Session | None = None,
@@ -249,10 +251,11 @@ class Pack:
         after=lambda contents, nonce: contents, resealed=False, before=lambda data: data, **wrong,
     ):  # fmt: skip
         """`runs`: as in `describe`. `before(data)` alters header and runs. `relist(descriptors)`
-        and `change(contents)` alter the contents before they are signed, `after(contents,
-        nonce)` afterwards. `resealed`: the signed contents are sealed again. `ending`: replaces the
-        session's encapsulation. `stated`: the hash of the bytes before the contents. `wrong`:
-        fields of the contents. `size`: their stated length."""
+        and `change(contents)` alter the contents before they are signed. `after(contents,
+        nonce)` alters them after they were signed. `resealed`: the signed contents are sealed
+        again. `ending`: replaces the session's encapsulation. `stated`: the hash of the bytes
+        before the contents. `wrong`: fields of the contents. `size`: the stated length of the
+        sealed contents."""
         self.random, self.session, signer = random(16), session, signer or keys.signing
         self.signer = claim or ed25519.public_key(signer)
         key = session.key if session else keys.tree if kind == NODE else keys.data
@@ -309,7 +312,7 @@ def index_body(packs, superseded=(), encapsulations=None) -> bytes:
 def grid_node(
     level: int, width: int, children: dict[int, bytes], *, type=None, bitmap=None
 ) -> bytes:
-    """Encodes a leaf (level 0) or a branch; `children` by position."""
+    """Encodes a leaf (level 0) or a branch. `children`: ids by position."""
     bits = sum(1 << position for position in children) if bitmap is None else bitmap
     type = type or (BRANCH if level else LEAF)
     ids = b"".join(children[position] for position in sorted(children))
@@ -407,8 +410,7 @@ class Writer:
 
 
 class ProjectWriter:
-    """Writes into a project, with a full key. `as_writer` makes the sealed objects and packs of
-    write keys."""
+    """Writes into a project. Signs with the full key unless another seed is given."""
 
     def __init__(self, writer: Writer, name: str, chunk_size: int):
         self.random, self.files = writer.random, writer.files
@@ -434,7 +436,8 @@ class ProjectWriter:
         return H(data)
 
     def put_key(self, role: str, password: bytes, **certificate) -> bytes:
-        """Puts a certificate and a slot. Returns the seed; of a full key, the project's."""
+        """Puts a certificate and a slot. Returns the seed of the key. For a full key, this is the
+        seed of the project."""
         seed = self.keys.signing if role == "full" else self.random(32)
         bundle = {"project_secret": self.secret}
         if role != "full":
@@ -478,8 +481,8 @@ class ProjectWriter:
         seed: bytes | None = None, **members,
     ) -> bytes:  # fmt: skip
         """Puts chunks into one pack, up to three in a run, and nodes into two packs, each in a run
-        of its own; then a segment and the record. `seed`: that of a write key, which makes a
-        session."""
+        of its own. Then puts a segment and the record. `seed`: the seed of a write key. With it,
+        the pack of chunks has a session."""
         chunks, nodes = list(tree.chunks.values()), [[node] for node in tree.nodes.values()]
         chunks = [chunks[at : at + 3] for at in range(0, len(chunks), 3)]
         session = Session(self.random, self.keys) if seed else None

@@ -221,12 +221,12 @@ fn an_audit_survives_a_fault_at_any_write() {
     };
     let is_audited = |full: &TestRepo, when: &str| {
         let audited = Audits::load(&full.project).unwrap().into_packs();
-        assert_eq!(audited.len(), 3, "{when}: chunks, and nodes twice");
+        assert_eq!(audited.len(), 3, "{when}: one chunk pack, two node packs");
         let host = Host::without_cache();
         let copy = FaultBackend::holding(&copy_of(full));
         let other = client(&copy, Role::Write, 2);
         let made = host.back_up(&other, "copy", &image(2)).unwrap();
-        assert_eq!(made.chunks_new, 0, "{when}: they count for others");
+        assert_eq!(made.chunks_new, 0, "{when}: other keys use these packs");
     };
     let runs = sweep(
         &base,
@@ -269,7 +269,7 @@ fn withdrawn(is_whole: bool) -> (MemoryBackend, ObjectHash) {
     (store, second)
 }
 
-/// The packs that a full key signed.
+/// Returns the names of the packs that a full key signed.
 fn two_packs_of_the_first(store: &MemoryBackend) -> Vec<String> {
     let full = TestRepo::open(store.clone(), &Silent).unwrap();
     let signer = *full.project.keys.authority();

@@ -108,7 +108,7 @@ fn nobody_relies_on_a_damaged_copy_of_a_pack_that_no_segment_names() {
         host.back_up(&client, "disk", &image).unwrap();
         let genuine = packs(&store);
         let copies = copy_with_damage(&store, &full);
-        // Delete the genuine packs, and all objects that name them, like `forget` and `prune`.
+        // Delete the genuine packs, and all objects that name them, as `forget` and `prune` do.
         for object in store.list("projects").unwrap() {
             match ObjectRef::parse(&object.name) {
                 Some((ObjectRef::Index(..) | ObjectRef::Backup(..), _)) => {

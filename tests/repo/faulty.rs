@@ -23,9 +23,9 @@ const CHUNKS: usize = (4 << 20) / CHUNK;
 /// Writes chunks, nodes and records that are authentic (sealed with the project's keys) but may be
 /// invalid.
 ///
-/// Use it through [`commit`]: its closure gets a forger, stores chunks and nodes bottom-up, each of
-/// which gives an id for the node above, and returns a claim for each backup: the top of its tree,
-/// its size, and its chunk size. Each claim becomes a record.
+/// Use it through [`commit`]. Its closure gets a forger and stores chunks and nodes bottom-up. Each
+/// call returns the id for the node above. The closure returns a claim for each backup: the top of
+/// its tree, its size, and its chunk size. Each claim becomes a record.
 ///
 ///     let backups = commit(&test_repo, |forger| {
 ///         let chunk = forger.chunk(&noise(1, CHUNK));

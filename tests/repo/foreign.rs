@@ -87,7 +87,7 @@ const KINDS: [ObjectKind; 13] = [
 enum Planted {
     Nothing,
     Random,
-    /// It has the header of an object of the kind.
+    /// Only the header of an object of the directory's kind.
     Header,
     NewerVersion,
     NewerEpoch,
@@ -109,7 +109,7 @@ const PLANTED: [Planted; 8] = [
 
 fn planted(genuine: &Genuine, other: &Genuine, kind: ObjectKind, planted: Planted) -> Vec<u8> {
     let info = kind.info();
-    // Returns an object of the kind if there is one, and otherwise bytes with the header of one.
+    // Returns an object of the kind if there is one, and otherwise noise with its header.
     let like = || match genuine.object_in(info.directory) {
         Some(bytes) => bytes,
         None => [&info.magic.header()[..], &noise(98, 300)].concat(),
@@ -214,7 +214,8 @@ fn foreign_objects_in_any_directory_stop_no_command() {
 }
 
 /// A damaged file in the directory of records may be a genuine record. Then any data may be in use.
-/// One in the directory of the log may be a genuine entry. Then any object may be missing.
+/// A damaged file in the directory of the log may be a genuine entry. Then any object may be
+/// missing.
 #[test]
 fn a_file_with_a_wrong_hash_stops_a_prune_only_if_it_is_among_the_records_or_in_the_log() {
     let genuine = Genuine::new();
@@ -347,7 +348,7 @@ fn bodies(test_repo: &TestRepo) -> Vec<(ObjectKind, Vec<u8>)> {
     ]
 }
 
-/// The object of this kind with these bytes.
+/// Returns the reference to an object of this kind with these bytes.
 fn object(project: ProjectId, kind: ObjectKind, bytes: &[u8]) -> ObjectRef {
     let hash = object_hash(&[bytes]);
     match kind {

@@ -137,7 +137,7 @@ const BACKUPS: [(&str, u8, &[&str]); 8] = [
     ("disk", 9, &[]),
 ];
 
-/// The backups that `last(2)` keeps: the last two of each volume, and the protected one.
+/// The backups that `last(2)` keeps: the last two of each volume, and the protected backup.
 fn kept(ids: &BTreeMap<(String, u8), ObjectHash>) -> BTreeSet<ObjectHash> {
     let kept = [
         ("disk", 7),
@@ -199,7 +199,7 @@ fn policy_of(count: u64) -> Policy {
     Policy::new([Rule::Last(Period::Each, Count::Most(count))])
 }
 
-/// Makes a plan for the n-th of the calls that it counts.
+/// Makes a plan for a fault at the n-th call. Some plans count all calls, others only some calls.
 type PlanAt = fn(u64, Fault) -> Plan;
 
 #[test]
@@ -223,7 +223,7 @@ fn forget_survives_a_crash_or_failure_at_any_call_of_the_store() {
         let calls = calls.count();
         assert!(
             calls >= least,
-            "{fault:?}: {calls} are too few for a meaningful test"
+            "{fault:?}: {calls} calls are too few for a meaningful test"
         );
     }
 }
@@ -491,7 +491,7 @@ fn a_backup_that_exists_although_the_log_removed_it_counts_like_any_other() {
     let all = listed(&test_repo);
     assert_eq!(forget(&test_repo, &last(5)).unwrap()[0], BTreeSet::new());
     assert_eq!(listed(&test_repo), all);
-    // A policy that does not keep one of them removes it, and the other one stays.
+    // A policy that keeps only the newer of the two backups removes the older one again.
     let removed = forget(&test_repo, &last(1)).unwrap();
     assert_eq!(removed, [[old].into(), [old].into()]);
     assert_whole(&test_repo, "afterwards");

@@ -168,7 +168,7 @@ fn a_v2_stream_with_several_diffs_becomes_a_chain_of_backups() {
         assert!(again.iter().all(|report| report.existing), "{name}");
         assert_eq!(test_repo.backups().len(), reports.len());
 
-        // Nothing is committed of a truncated stream.
+        // A truncated stream commits no backup.
         for at in [bytes.len() - 1, bytes.len() / 2, bytes.len() * 9 / 10] {
             ingest(&host, &test_repo, &bytes[..at], &options("cut")).expect_err(name);
         }

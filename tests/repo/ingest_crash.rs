@@ -1,7 +1,7 @@
 //! A backup of RBD diffs crashes at each of its calls of the store in turn, or one of its writes
-//! fails. The diffs are one between two snapshots, and a whole image with its snapshots. After
-//! another backup, the content must be
-//! right, and no chunk is stored twice.
+//! fails. The backed-up streams are a diff between two snapshots, and a whole image with its
+//! snapshots. Then another backup runs. After it, the content must be right, and no chunk may be
+//! stored twice.
 
 use cuttlebone::ops::{self, Accept, BackupOptions, OpsError};
 use cuttlebone::repo::Backup;
@@ -16,7 +16,7 @@ struct Streams {
     full: Vec<u8>,
     step: Vec<u8>,
     line: Vec<u8>,
-    /// The images by volume and snapshot. The snapshot is none for the present state of an image.
+    /// The images by volume and snapshot. The snapshot is `None` for the head.
     images: Vec<(&'static str, Option<&'static str>, Image)>,
 }
 
@@ -61,7 +61,7 @@ impl Streams {
                 2 * LEAF,
                 &vec![(LEAF - 3000, 6000, Some(4))],
             ),
-            // A leaf that is zeroed as a whole, and an end of the image within another one.
+            // A leaf that is zeroed as a whole, and an end of the image within another leaf.
             lead(
                 "line",
                 Some("x"),

@@ -118,7 +118,7 @@ fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
         if let Some(to) = to {
             chain.push((to, image.clone()));
         }
-        // A content has the same root if it is backed up as diffs or as an image.
+        // The same content has the same root, whether it is backed up as diffs or as an image.
         if size < 1 << 40 {
             let backup = host.back_up(&test_repo, "whole", &image).unwrap();
             assert_eq!(backup.chunks_new, 0, "step {number}");

@@ -1,5 +1,5 @@
-//! Backups of diffs of the same image as the volume, and of other images; and sources without
-//! bytes.
+//! Backups of diffs, both of the image that the volume has backups of and of other images. Also,
+//! backups of sources without bytes.
 
 use cuttlebone::base::Notice;
 use cuttlebone::format::{DiffHeader, DiffWriter};
@@ -50,7 +50,7 @@ fn a_diff_from_the_snapshot_of_an_older_backup_needs_the_option_base() {
         ..options("v")
     };
     ingest(&host, &test_repo, &again, &named).unwrap();
-    // Each head of an image is a diff from the same snapshot, which is not deleted.
+    // Every diff of the head begins at the same snapshot, which is not deleted.
     for seed in 4..7 {
         let head = diff(Some("c"), None, 4 * LEAF, &vec![(0, 10, Some(seed))]);
         let reports = ingest(&host, &test_repo, &head, &options("v")).unwrap();
@@ -95,7 +95,8 @@ fn another_image_id_or_source_name_is_refused_unless_the_content_is_new() {
     let source = newest.record.source.unwrap();
     assert_eq!(source.image_id.as_deref(), Some("10ab"));
     assert_eq!(source.name.as_deref(), Some("vms/one"));
-    // A backup without an id or name does not hide those of earlier backups.
+    // A backup that states no image id and no source name does not hide the id and the name that
+    // earlier backups stated.
     ingest(&host, &test_repo, &step("c", "d"), &options("v")).unwrap();
     let full = diff(None, Some("e"), 4 * LEAF, &vec![(0, 300_000, Some(1))]);
     for stream in [step("d", "e"), full] {
@@ -193,7 +194,7 @@ fn a_full_diff_is_compared_with_the_newest_backup() {
         .unwrap()
         .remove(0);
     assert_eq!(report.base, Some(newest.id));
-    // Five chunks of the leaf that is zero now, and the changed one.
+    // The five chunks of the leaf that is zero now, and the changed chunk.
     assert_eq!(report.counts.changed, 6 * (64 << 10));
     assert_eq!(report.counts.chunks_new, 1);
     let mut expected = image;

@@ -24,8 +24,9 @@ fn ids(test_repo: &TestRepo) -> HashSet<BlobId> {
     ids
 }
 
-/// Returns the last part of every object's name, and its bytes without those that are equal for all
-/// objects of a kind: the header, and the cost parameters of a key slot.
+/// For every object, returns the last part of its name, and its bytes without the beginning. The
+/// beginning is equal for all objects of a kind. It is the header. In a key slot it also has the
+/// fields up to the cost parameters.
 fn stored(store: &MemoryBackend) -> Vec<(String, Vec<u8>)> {
     let objects = store.list("").unwrap();
     let read = |name| store.get(name, u64::MAX).unwrap();

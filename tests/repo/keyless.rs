@@ -1,5 +1,5 @@
-//! Checks without a key: of stores that do not return what they list, of stores that change during
-//! the check, and after a prune.
+//! Checks without a key. They run on stores that do not return what they list, on stores that
+//! change during the check, and after a prune.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! Leases whose holder was paused or has ended, by the store's clock: only that one shows the pause
-//! of a virtual machine, and the time of an object does not show whether anyone renews it.
+//! Leases whose holder was paused or has ended. The tests use the store's clock, since only this
+//! clock shows that a virtual machine was paused. The time of a lease in the store does not show
+//! whether anyone renews the lease.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -117,7 +118,7 @@ fn a_lease_from_the_future_that_nobody_renews_expires() {
 }
 
 #[test]
-fn a_lease_from_the_future_keeps_no_mark_from_being_found_by_its_backup() {
+fn a_backup_with_a_lease_from_the_future_may_have_missed_a_mark() {
     let (store, _) = two_backups();
     let test_repo = open(&store);
     std::mem::forget(Lease::take(&test_repo.project, Work::Backup, ELSEWHERE).unwrap());
@@ -149,14 +150,14 @@ fn a_lease_that_is_put_back_again_and_again_expires() {
             store.advance_clock(110);
         }
         store.put(&lease, &[&bytes]).unwrap();
-        assert!(!is_held(), "its time in the store is now");
+        assert!(!is_held(), "the lease was put back, not renewed");
         Lease::remove_expired(
             &test_repo.project,
             &Leases::load(&test_repo.project, Some(&own)).unwrap().others[0],
         )
         .unwrap();
         store.put(&lease, &[&bytes]).unwrap();
-        assert!(!is_held(), "it is remembered though it was removed");
+        assert!(!is_held(), "the lease was removed, but is remembered");
         store.delete(&lease).unwrap();
     }
     prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
@@ -190,13 +191,13 @@ fn copies_of_an_old_lease_under_other_names_stop_no_prune_for_longer_than_ten_mi
             prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
             assert!(names(&store, "leases").is_empty(), "all were removed");
         }
-        // Always under new names, and never as old as a lease gets.
+        // The next round stores copies under new names, before the copies of this round expire.
         store.advance_clock(540);
     }
 }
 
-/// Whoever copies each version of each lease has as many as they want, and each is new to a client
-/// once.
+/// Someone who copies each version of each lease can have any number of old versions. A client that
+/// has not seen such a version before cannot know that it is old, unless its content shows this.
 #[test]
 fn a_lease_that_was_stored_long_ago_does_not_count_even_if_nobody_has_seen_it() {
     for work in [Work::Prune, Work::Forget, Work::Backup] {
@@ -209,7 +210,7 @@ fn a_lease_that_was_stored_long_ago_does_not_count_even_if_nobody_has_seen_it() 
         for (passed, is_held) in [(0, true), (1190, true), (10, false), (86_400, false)] {
             store.advance_clock(passed);
             store.put(&name, &[&bytes]).unwrap();
-            // Another client each time.
+            // Use another client each time.
             let reader = open(&store);
             let own = Lease::take(&reader.project, Work::Read, ELSEWHERE).unwrap();
             let leases = Leases::load(&reader.project, Some(&own)).unwrap();
@@ -224,7 +225,7 @@ fn a_lease_that_was_stored_long_ago_does_not_count_even_if_nobody_has_seen_it() 
 }
 
 #[test]
-fn a_lease_to_delete_that_states_no_time_or_a_wrong_time_of_the_store_does_not_count() {
+fn a_prune_or_forget_lease_with_no_or_a_wrong_time_of_the_store_does_not_count() {
     let (store, _) = two_backups();
     let test_repo = open(&store);
     let lease = |work: &str, store_time: Option<u64>| {
@@ -244,7 +245,7 @@ fn a_lease_to_delete_that_states_no_time_or_a_wrong_time_of_the_store_does_not_c
         assert!(!lease(work, None), "{work}");
         assert!(lease(work, Some(now)), "{work}");
         assert!(lease(work, Some(now + 19 * 60)), "{work}");
-        // It was stored when the clock of the store was wrong.
+        // Such a lease was stored when the clock of the store was wrong.
         assert!(!lease(work, Some(now + 21 * 60)), "{work}");
         assert!(!lease(work, Some(u64::MAX)), "{work}");
     }
@@ -253,15 +254,16 @@ fn a_lease_to_delete_that_states_no_time_or_a_wrong_time_of_the_store_does_not_c
     }
 }
 
-/// From its first version on: someone could have copied that one.
+/// Someone could copy any stored version, even the first. So the lease is first stored with other
+/// work, until the time of the store is known.
 #[test]
-fn no_version_of_a_lease_to_delete_lacks_the_time_of_the_store() {
+fn no_version_of_a_prune_lease_lacks_the_time_of_the_store() {
     let (store, _) = two_backups();
     let stored = Arc::new(Mutex::new(Vec::new()));
     let copied = {
         let (stored, store) = (Arc::clone(&stored), store.clone());
         Intercepted::new(&store.clone(), move |operation, name| {
-            // Any call after a put shows what it stored.
+            // A listing follows each put of the lease. Read here what the put has stored.
             if operation == StorageOperation::List && name.ends_with("/leases") {
                 let lease = store.get(&only_lease(&store), 1 << 20).unwrap();
                 stored.lock().unwrap().push(lease);
@@ -286,7 +288,7 @@ fn no_version_of_a_lease_to_delete_lacks_the_time_of_the_store() {
 }
 
 #[test]
-fn a_prune_that_another_one_stops_deletes_the_leases_that_have_expired() {
+fn a_prune_that_another_prune_stops_deletes_the_leases_that_have_expired() {
     let (store, _) = two_backups();
     let test_repo = open(&store);
     std::mem::forget(Lease::take(&test_repo.project, Work::Backup, ELSEWHERE).unwrap());
@@ -311,7 +313,8 @@ fn a_lease_that_a_revoked_key_stores_again_does_not_count() {
         leases.others.len()
     };
     assert_eq!(leases(), 1);
-    // Another process revokes it. This one learns that when it reads the log, before all leases.
+    // Another process revokes the key. This process learns that when it reads the log, and it reads
+    // the log before the leases.
     let other = open(&store);
     let certificates = other.project.certificates(&Silent).unwrap();
     let signer = client.project.keys.signing().public();
@@ -328,8 +331,8 @@ fn a_backup_that_was_paused_while_it_stored_its_record_withdraws_it() {
     let is_record =
         |operation, name: &str| operation == StorageOperation::Put && name.contains("/backups/");
     let (test_repo, _) = open_and_pause(&store, is_record, move |store| {
-        // The machine is paused, and this goes on elsewhere: nobody needs the chunks of the first
-        // backup, since the lease of this one has expired.
+        // While this machine is paused, its lease expires. So a prune on another host deletes the
+        // chunks of the first backup, which nobody seems to need.
         store.advance_clock(EXPIRED);
         let elsewhere = open(store);
         forget(&elsewhere, &[first]);
@@ -370,7 +373,7 @@ fn a_backup_that_was_paused_before_its_record_commits_none() {
     let refused = Records::commit(project, &record, &receipt, &permit);
     assert!(matches!(refused, Err(RepoError::LostRace)), "{refused:?}");
     assert_eq!(names(&store, "backups"), before);
-    // The next look notices it, too, and the lease has another name by now.
+    // The next look also notices that the lease has lapsed. By now, the lease has another name.
     let disturbed = guard.clear(&index, &[]).unwrap();
     assert!(matches!(disturbed, CommitCheck::Disturbed));
     let permitted = guard.clear(&index, &[]).unwrap();
@@ -396,7 +399,7 @@ fn a_lease_that_lapsed_by_the_clock_of_the_store_gets_another_name() {
 }
 
 #[test]
-fn a_lease_that_is_gone_when_it_was_just_stored_counts_as_lapsed() {
+fn a_lease_that_vanishes_as_soon_as_it_is_stored_counts_as_lapsed() {
     let (store, _) = two_backups();
     let is_list =
         |operation, name: &str| operation == StorageOperation::List && name.ends_with("/leases");

@@ -50,7 +50,7 @@ fn append_to(log: &mut Log, project: &Project, added: &[u8], removed: &[u8]) -> 
     log.newest().unwrap().hash
 }
 
-/// The bytes of an entry without a sealed part that removes record 1, as this key signs it.
+/// Returns the bytes of an entry that removes record 1 and has no sealed part, signed by this key.
 fn signed(project: ProjectId, signer: &SigningKey) -> Vec<u8> {
     let entry = LogEntry {
         number: 1,
@@ -159,7 +159,7 @@ fn only_a_full_key_writes_entries() {
 }
 
 #[test]
-fn an_entry_follows_all_entries_that_were_seen_and_that_no_other_one_follows() {
+fn an_entry_follows_all_seen_entries_that_no_other_entry_follows() {
     let (_, test_repo) = repository();
     let project = &test_repo.project;
     let first = append(project, &[1, 2, 3], &[]);
@@ -189,10 +189,10 @@ fn an_entry_lists_only_new_objects() {
     let project = &test_repo.project;
     let mut log = Log::load(project).unwrap();
     log.append(project, NewEntry::default(), BY).unwrap();
-    assert!(log.newest().is_none(), "there is nothing to say");
+    assert!(log.newest().is_none(), "an empty entry is not stored");
     append_to(&mut log, project, &[], &[1, 1, 2]);
     append_to(&mut log, project, &[], &[2]);
-    assert_eq!(log.newest().unwrap().number, 1, "it is removed already");
+    assert_eq!(log.newest().unwrap().number, 1, "2 is removed already");
     append_to(&mut log, project, &[], &[2, 3]);
     assert_eq!(log.newest().unwrap().number, 2);
     assert_eq!(Log::load(project).unwrap().newest(), log.newest());

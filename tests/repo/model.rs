@@ -19,8 +19,8 @@ use super::{
 /// Volumes that are images, and that are streams.
 const IMAGES: [&str; 2] = ["a disk", "another"];
 const STREAMS: [&str; 2] = ["a dump", "another dump"];
-/// Larger images are neither restored to a stream nor over other content, since both would read all
-/// of it.
+/// Larger images are neither restored to a stream nor over other content, since both would read the
+/// whole image.
 const SMALL: u64 = 40 << 20;
 
 #[derive(Debug, Clone)]
@@ -73,7 +73,7 @@ impl Place {
         match self {
             Self::Leaf(leaf, at) => {
                 let leaves = image.size.div_ceil(LEAF).max(1);
-                // Half of them are near the end of the leaf.
+                // Half of the places are near the end of the leaf.
                 let at = u64::from(at);
                 let within = if at % 2 == 0 {
                     LEAF - 1 - at / 2 % 70_000
@@ -475,7 +475,7 @@ fn run(chunk: usize, with_cache: bool, steps: &[Step]) {
     world.assert_consistent();
 }
 
-/// This many cases, or the number in the environment.
+/// Runs this many cases, or the number in the environment variable `PROPTEST_CASES`.
 pub(super) fn config(cases: u32) -> ProptestConfig {
     let wanted = std::env::var("PROPTEST_CASES").ok();
     ProptestConfig {

@@ -26,12 +26,12 @@ const ON_PURPOSE: &str = "on purpose";
 struct PanicTrigger(Arc<AtomicU64>);
 
 impl PanicTrigger {
-    /// Panics at the n-th call from now on, counted from 1; never with 0.
+    /// Makes it panic at the n-th call from now on, counted from 1. With 0, it never panics.
     fn panic_at(&self, n: u64) {
         self.0.store(n, Ordering::SeqCst);
     }
 
-    /// Whether it has panicked, or was never set.
+    /// Returns whether it has panicked, or was never told to.
     fn has_panicked(&self) -> bool {
         self.0.load(Ordering::SeqCst) == 0
     }

@@ -10,7 +10,7 @@ use cuttlebone::volume::{DiffSource, NamedInput, RawImage, Source};
 
 use super::{CHUNK, Host, KIB, TestRepo, noise, options, stream};
 
-/// Compares each progress with the bytes in a store.
+/// An observer that records each progress and the number of bytes in the store at that time.
 struct Witness {
     store: MemoryBackend,
     /// For each progress: the bytes that are done, the total if it is known, and the bytes in the
@@ -101,7 +101,8 @@ fn progress_of_a_diff_counts_only_stored_data_and_ends_with_all_of_it() {
     let all = diff.len() as u64;
     let mut source = DiffSource::new(NamedInput::new(std::io::Cursor::new(diff), "a diff"));
     let (done, total) = watched(&mut source, all);
-    // The size of a pipe is not known, and the mark at the end belongs to no data.
+    // The size of the stream is not known. Its end mark belongs to no data, so the progress may
+    // omit that mark.
     assert!((SIZE..=all).contains(&done), "{done}");
     assert_eq!(total, None);
 }

@@ -19,8 +19,8 @@ pub(super) fn writer(store: &(impl Backend + Clone + 'static), number: u8) -> Te
     client(store, Role::Write, number)
 }
 
-/// Opens the repository as the holder of the key with this role and number, which is added first if
-/// there is none.
+/// Opens the repository as the holder of the key with this role and number. Adds the key first if
+/// it does not exist.
 pub(super) fn client(store: &(impl Backend + Clone + 'static), role: Role, number: u8) -> TestRepo {
     let password = format!("{role} {number}");
     let open = || Repository::open(Arc::new(store.clone()), password.as_bytes(), &Silent);
@@ -182,7 +182,7 @@ fn no_backup_relies_on_wrong_data_under_real_ids_and_no_prune_repacks_it() {
         let restored = host.restore_image(&full, &full.backup(made.id)).unwrap();
         assert!(restored == image, "client {number}");
     }
-    // The wrong data is stored after the real data, too.
+    // Now the wrong data is stored after the real data.
     let made = host.back_up(&full, "other", &other).unwrap();
     let latest = chunks(&full, made.id);
     poison(&thief, &latest);
@@ -276,7 +276,7 @@ fn a_full_check_that_reads_the_data_makes_the_packs_of_a_write_key_count() {
     let (report, findings) = host.check(&full, true);
     assert_eq!(report.errors, 0, "{findings:?}");
     let audited = Audits::load(&full.project).unwrap().into_packs();
-    assert_eq!(audited.len(), 3, "chunks, and nodes twice");
+    assert_eq!(audited.len(), 3, "one pack of chunks, two of nodes");
     for client in [&full, &writer(&store, 2)] {
         let copy = host.back_up(client, "copy", &image).unwrap();
         assert_eq!(copy.chunks_new, 0);

@@ -1,5 +1,5 @@
-//! Damage that stops a prune, and damage that does not: to removed records, and to what only
-//! backups of write keys need.
+//! Damage that stops a prune, and damage that does not stop it. Damage to removed records, and to
+//! data that only backups of write keys need, does not stop it.
 
 use std::time::Duration;
 

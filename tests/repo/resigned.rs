@@ -18,7 +18,7 @@ fn sign_again(test_repo: &TestRepo, pack: &[u8], change: impl FnOnce(&mut Conten
     sign_with_gap(test_repo, pack, &[], change)
 }
 
-/// The same, with more bytes before the contents.
+/// Does the same, and puts the bytes `gap` before the contents.
 fn sign_with_gap(
     test_repo: &TestRepo,
     pack: &[u8],
@@ -146,7 +146,7 @@ fn runs_open_only_with_their_own_descriptors_order_and_session() {
         let forged = sign_again(&thief, &bytes, |contents| change(&thief, contents));
         let object = ObjectRef::Pack(full.project.id, object_hash(&[&forged]));
         store.put(&object.name(), &[&forged]).unwrap();
-        // Its contents are valid, and name their signer.
+        // The contents of the forged pack are valid, and name the thief as the signer.
         let listing = listing_of(&full.project, object, &forged).unwrap();
         assert_eq!(listing.signer, thief.project.keys.signing().public());
         let segment = IndexSegment {

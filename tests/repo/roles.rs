@@ -236,7 +236,7 @@ fn a_slot_that_was_changed_in_any_byte_opens_nothing_or_is_foreign() {
             if at < info_at {
                 assert!(is_refused(opened), "{role}, byte {at}");
             } else {
-                // A slot with another info still opens, but no certificate names it.
+                // A slot with a changed info still opens, but no certificate names it.
                 let listed = owner.list();
                 let shown = listed.iter().find(|key| key.id == planted);
                 assert!(shown.is_none_or(|key| key.foreign), "{role}, byte {at}");
@@ -433,9 +433,9 @@ fn a_slot_with_other_keys_than_the_project_has_does_not_open_the_project() {
     let other_data = other.data_public_key().unwrap().as_bytes();
     let authority = secrets.authority.as_bytes();
     for (role, bundle) in [
-        // With its own data key, the thief could read the backups of the client.
+        // If the slot had the thief's data key, the thief could read the backups of the client.
         (Role::Write, write(other_data, authority)),
-        // With its own signing key, the client would accept records of the thief.
+        // If it had the thief's signing key, the client would accept records of the thief.
         (Role::Write, write(data, own.as_bytes())),
         (Role::Full, Secret::random().unwrap().expose().to_vec()),
     ] {
@@ -463,7 +463,7 @@ fn check_reports_a_planted_slot() {
 }
 
 #[test]
-fn trying_the_right_password_reads_nothing_and_a_wrong_one_only_second_copies() {
+fn a_right_password_reads_nothing_and_a_wrong_password_reads_only_second_copies() {
     let owner = Owner::new();
     for password in [PASSWORD, b"full", b"write", b"verify", b"wrong"] {
         let calls = Arc::new(Mutex::new(Vec::new()));

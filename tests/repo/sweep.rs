@@ -26,7 +26,7 @@ pub(super) trait Work {
     const BEFORE: usize;
     /// Number of backups that `run` makes.
     const MADE: usize;
-    /// Whether `run` makes its backups again if they exist.
+    /// Whether `run` makes new backups even if it has made its backups before.
     const AGAIN: bool;
 
     /// Opens the repository as the client that makes the backups.

@@ -116,7 +116,7 @@ fn slots_that_cannot_be_tried_are_skipped_and_named() {
     assert_eq!(skipped(&observer), added);
     let damaged = notices(&observer).into_iter();
     let damaged = damaged.filter(|notice| matches!(notice, Notice::KeySlotDamaged { .. }));
-    assert_eq!(damaged.count(), 3, "the others are counted");
+    assert_eq!(damaged.count(), 3, "the other file is only counted");
     assert!(
         notices(&observer)
             .iter()
@@ -157,7 +157,7 @@ fn the_version_of_a_slot_counts_only_once_the_password_has_opened_it() {
     let observer = RecordingObserver::default();
     let locked = find(&store, Some(both), &observer);
     assert_eq!(tried(&locked, b"wrong", &observer), None);
-    // A slot that this program knows opens, too.
+    // The slot that this program knows opens, although a newer slot has the same password.
     assert_eq!(tried(&locked, PASSWORD, &observer), Some(own));
     let refused = locked.try_password(b"of a newer program", &Cancel::default(), &observer);
     let Err(RepoError::Unsupported { object, .. }) = refused.map(|key| key.is_some()) else {
@@ -255,7 +255,7 @@ fn thousands_of_files_among_the_key_slots_do_not_hide_the_key() {
         };
         store.put(&name, &[&garbage]).unwrap();
     }
-    // Slots that any password may open, stored later than the key.
+    // Valid slots, which any password might open. They are stored later than the slot of the key.
     for number in 0..100 {
         add(&store, &changed(&slot, 20, &params(8, 1, 1), number));
     }
@@ -297,7 +297,7 @@ fn reads(store: &MemoryBackend, password: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn a_foreign_slot_that_fits_reads_the_same_as_one_that_does_not() {
+fn the_store_sees_the_same_reads_whether_a_foreign_slot_opens_or_not() {
     let (store, _) = repository();
     let (other, of_other) = repository();
     let made = TestRepo::open(other.clone(), &Silent).unwrap();
@@ -319,10 +319,10 @@ fn a_foreign_slot_that_fits_reads_the_same_as_one_that_does_not() {
 }
 
 #[test]
-fn a_slot_of_another_project_that_fits_reads_the_same_as_one_that_does_not() {
+fn the_store_sees_the_same_reads_whether_a_slot_of_another_project_opens_or_not() {
     let (store, _) = repository();
     let own = TestRepo::open(store.clone(), &Silent).unwrap().project.id;
-    // The other project must have the id of the project here, since its slot is bound to the id.
+    // Copy a whole project of another repository into this store, with a slot of that project.
     let (other, _) = repository();
     let made = TestRepo::open(other.clone(), &Silent).unwrap();
     let grant = Grant::Project {
@@ -344,7 +344,7 @@ fn a_slot_of_another_project_that_fits_reads_the_same_as_one_that_does_not() {
         tried(&find(&store, None, &observer), password, &observer)
     };
     assert_eq!(opened(b"a guess"), Some(id), "a whole project is opened");
-    // A project without settings that its keys open is not opened.
+    // A project is not opened if its keys do not open its settings.
     for object in other.list(&format!("projects/{theirs}/settings")).unwrap() {
         let bytes = store.get(&object.name, 1 << 20).unwrap();
         store.delete(&object.name).unwrap();

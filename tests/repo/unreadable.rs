@@ -72,7 +72,7 @@ fn a_backup_and_a_prune_fail_if_a_mark_cannot_be_read() {
         }
         let backups = test_repo.backups();
         assert_eq!(backups.len(), 1);
-        // Neither a restore nor a check needs it.
+        // Neither a restore nor a check needs the mark.
         host.restore(&test_repo, &backups[0]).unwrap();
         host.check_clean(&test_repo, "the mark is not damaged");
     }
@@ -96,7 +96,7 @@ fn a_prune_says_why_records_cannot_be_read() {
     }
 }
 
-/// Readers look at their lease for every chunk.
+/// Readers look at the state of their lease for every chunk, so they must not wait for the store.
 #[test]
 fn the_state_of_a_lease_is_known_while_the_store_takes_long_to_renew_it() {
     let store = MemoryBackend::new();

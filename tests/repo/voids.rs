@@ -126,7 +126,7 @@ fn a_void_of_another_signer_does_not_count() {
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
     let id = host.back_up(&test_repo, "disk", &image(1)).unwrap().id;
-    // A key without a certificate.
+    // The thief has a key without a certificate.
     let mut thief = test_repo.project.clone();
     let secrets = thief.keys.write_secrets(Secret::new([9; 32])).unwrap();
     thief.keys = Arc::new(ProjectKeys::write(secrets));

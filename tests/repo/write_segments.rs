@@ -1,5 +1,5 @@
-//! Index segments of write keys, and superseded ones. No other key may rely on their statements
-//! about packs.
+//! Index segments of write keys, and superseded segments. No other key may rely on what a segment
+//! of a write key states about packs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +61,7 @@ fn false_listings_of_a_write_key_hide_no_pack_and_invent_no_chunk() {
         let superseded = Vec::new();
         put_segment(&writer(&store, 1), &IndexSegment { packs, superseded });
     }
-    // Segments are read in no particular order.
+    // Segments are read in no particular order, so try this several times.
     for _ in 0..8 {
         let index = index(&full);
         assert!(index.find_trusted(&invented).unwrap().is_none());
@@ -149,7 +149,7 @@ fn a_segment_of_a_write_key_supersedes_nothing() {
     put_segment(&writer(&store, 1), &segment);
     assert_eq!(index(&full).replaced_segments().unwrap(), []);
     assert_eq!(host.back_up(&full, "again", &image).unwrap().chunks_new, 0);
-    // A full key may.
+    // A full key may supersede segments.
     let superseded = segment.superseded.clone();
     put_segment(&full, &segment);
     let mut replaced = index(&full).replaced_segments().unwrap();
@@ -157,8 +157,8 @@ fn a_segment_of_a_write_key_supersedes_nothing() {
     assert_eq!(replaced.len(), superseded.len());
 }
 
-/// A replica may have a superseded segment, and a pack that only this segment names and that a
-/// record in the replica needs.
+/// A replica may have a superseded segment. A record in the replica may need a pack that only this
+/// segment names.
 #[test]
 fn a_superseded_segment_counts_for_reading_and_not_for_deduplication() {
     let store = MemoryBackend::new();
@@ -195,7 +195,7 @@ fn a_superseded_segment_counts_for_reading_and_not_for_deduplication() {
     assert_eq!(again.chunks_new, 6);
     let restored = host.restore_image(&full, &full.backup(made.id)).unwrap();
     assert!(restored == image);
-    // A prune names packs that a record needs again.
+    // A prune stores a segment that names the packs that a record needs.
     let options = PruneOptions {
         max_unused: MaxUnused::Unlimited,
         max_repack: None,
@@ -256,7 +256,7 @@ fn a_project_that_trusts_all_its_write_keys_does_not_rely_on_a_revoked_one() {
 }
 
 #[test]
-fn a_pack_that_lists_an_id_many_times_takes_one_place_of_it_in_the_index() {
+fn a_pack_that_lists_an_id_many_times_is_listed_once_for_the_id_in_the_index() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
@@ -295,7 +295,7 @@ fn a_pack_that_lists_an_id_many_times_takes_one_place_of_it_in_the_index() {
 }
 
 #[test]
-fn a_write_key_ingests_whole_chunks_of_a_diff_and_no_parts() {
+fn a_write_key_ingests_whole_chunks_of_a_diff_and_no_parts_of_chunks() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let client = writer(&store, 1);
@@ -311,7 +311,7 @@ fn a_write_key_ingests_whole_chunks_of_a_diff_and_no_parts() {
         &options("disk"),
     )
     .unwrap();
-    // Two whole chunks, and the rest of one that is not stored.
+    // Two whole chunks, and the beginning of a chunk that is zero in the base.
     let whole = vec![
         (CHUNK as u64, 2 * CHUNK, Some(2)),
         (8 * CHUNK as u64, 100, Some(3)),

@@ -330,7 +330,7 @@ fn a_read_only_disk_is_reported_as_such() {
 
 #[test]
 fn what_root_stores_belongs_to_the_owner_of_the_store() {
-    // Others can give away nothing.
+    // Only root can change the owner of a file.
     if !rustix::process::geteuid().is_root() {
         return;
     }

@@ -153,7 +153,7 @@ fn a_failed_connection_gives_its_reason() {
         "{}",
         message(&error)
     );
-    // This command reads its input and never writes.
+    // This command neither reads its input nor writes anything.
     let mut silent = options(&["sh", "-c", "exec sleep 600", "ssh"]);
     silent.timeout = Duration::from_secs(1);
     let error = refused(silent);

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::{run, skip};
 
-/// A loop device for a file in a separate directory. It is detached when this is dropped.
+/// A loop device for a file in a separate directory. It is detached when this value is dropped.
 pub(crate) struct LoopDevice {
     /// The path of the device.
     pub(crate) device: String,

@@ -38,7 +38,7 @@ impl SmallDisk {
         assert!(self.run("mount", &["-o", "remount,ro"]));
     }
 
-    /// Changes its size to `kib` KiB.
+    /// Changes the size of the disk to `kib` KiB.
     #[track_caller]
     pub(crate) fn resize(&self, kib: u64) {
         assert!(self.run("mount", &["-o", &format!("remount,size={kib}k")]));

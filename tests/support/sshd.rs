@@ -39,8 +39,8 @@ impl Sshd {
             return None;
         };
         if rustix::process::geteuid().is_root() {
-            // The directory for connections that have not logged in yet, which the service would
-            // make.
+            // sshd needs this directory for connections that have not logged in yet. The system's
+            // service would make it.
             fs::create_dir_all("/run/sshd").unwrap();
         }
         let place = TempDir::new().unwrap();
@@ -139,7 +139,7 @@ impl Sshd {
     /// Sends a signal to all processes that serve connections.
     pub(crate) fn signal(&self, signal: Signal) {
         for session in self.sessions() {
-            // It may have ended meanwhile.
+            // The process may have ended meanwhile.
             let _ = kill_process(session, signal);
         }
     }

@@ -12,8 +12,9 @@ use cuttlebone::format::{Blob, BlobKind, Codec, ContentKind, Magic, Run, root_de
 
 const MESSAGE: &[u8] = b"message";
 
-/// Returns the expected fields whose values the program's keys have. It does not expose all keys,
-/// so their results are compared with those of the expected keys.
+/// Returns the expected value of each field, or false if the program's key differs. `found` says
+/// for each key whether it gives the same results as the expected key. Results are compared, since
+/// the program does not expose all keys.
 fn shown(expected: &Value, found: &[(&str, bool)]) -> Value {
     let field = |(name, same): &(&str, bool)| {
         let value = if *same {
@@ -50,7 +51,7 @@ fn mac(key: &Value) -> [u8; 32] {
     *blake3::keyed_hash(&array(key), MESSAGE).as_bytes()
 }
 
-/// Whether messages are sealed alike under both keys.
+/// Returns whether both keys seal a message to the same bytes.
 fn seals_like(expected: &Value, key: &SealKey) -> bool {
     let expected = SealKey::new(&Secret::new(array(expected)));
     let seal = |key: &SealKey| key.seal_with(&[1; 32], b"context", MESSAGE);

@@ -335,12 +335,12 @@ fn format_kinds(error: &FormatError) -> &'static [&'static str] {
         FormatError::TrailingBytes(_) => &["trailing-bytes", "bad-length"],
         FormatError::BadMagic(_) => &["bad-magic"],
         FormatError::UnknownVersion(_) => &["bad-version"],
-        // A capability or key derivation that a later program may have.
+        // A later program may know a capability or key derivation that is not allowed now.
         FormatError::UnknownFeature(_) => &["unknown-feature", "bad-value"],
         // The suite of a run has one value, which is zero.
         FormatError::ReservedNotZero => &["nonzero-reserved", "bad-value"],
         FormatError::BadChecksum => &["bad-hash"],
-        // Contents that end too early are read on into their signer and signature.
+        // If contents end too early, the decoder reads on into their signer and signature.
         FormatError::BadValue(_) => &[
             "truncated",
             "bad-value",
@@ -383,8 +383,9 @@ fn damage_kinds(damage: &Damage) -> &'static [&'static str] {
         Damage::Missing => &["missing"],
         // The vectors are read from memory.
         Damage::Unreadable(_) => &[],
-        // The MAC of another secret, the root of another content, a chunk where a node belongs, a
-        // project object with other keys, a pack of other bytes than those that were signed.
+        // This covers the MAC of another secret, the root of another content, a chunk in the place
+        // of a node, a project object with other keys, and a pack whose bytes are not those that
+        // were signed.
         Damage::Impossible(_) => &[
             "bad-mac",
             "bad-root",

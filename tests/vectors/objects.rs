@@ -43,7 +43,7 @@ fn slot_fault(case: &Case) -> Result<(), Refused> {
     }
     let params = match KeySlot::decode(&case.object) {
         Ok(slot) => slot.params,
-        // Only the password shows whether these errors count.
+        // These errors count only if the password opens the slot.
         Err(FormatError::UnknownVersion(_) | FormatError::UnknownFeature(_)) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
@@ -53,7 +53,8 @@ fn slot_fault(case: &Case) -> Result<(), Refused> {
 }
 
 pub(super) fn slot(case: &Case) -> Outcome {
-    // Compare with the secrets of the vectors. A slot with other secrets opens no project.
+    // The repository and the project have the secrets of the vectors, so a slot with other secrets
+    // does not open them.
     let right = super::load("slot");
     let secret = |name: &str, member: &str| {
         let case = right.iter().find(|case| case.name == name).unwrap();
@@ -76,7 +77,7 @@ pub(super) fn slot(case: &Case) -> Outcome {
         return Err(fault);
     }
     let opened = opened?;
-    // With other secrets than the expected ones, this would fail.
+    // This would fail if the slot held other secrets than the expected ones.
     let role = match id {
         None => Role::Full,
         Some(_) => opened.project(WORD, &Silent)?.role(),
@@ -108,7 +109,7 @@ pub(super) fn project(case: &Case) -> Outcome {
     fixture::put(&store, ObjectRef::Project(id), &case.object);
     let right = super::load("project").swap_remove(0);
     let secret = Secret::new(right.expected("project_secret"));
-    // The keys open only the right project.
+    // The settings open only if the project object gives the expected secret.
     fixture::add_settings(&store, id, &ProjectKeys::full(&secret));
     let project = fixture::open(&store)?.project(WORD, &Silent)?;
     let keys = ProjectKeys::full(&secret);
@@ -328,7 +329,7 @@ pub(super) fn pack(case: &Case) -> Outcome {
         .objects
         .get_hashed(object, name(case), PACK_SIZE_MAX)?;
     let listing = listing_of(&project, object, &bytes);
-    // Reading only the pack's head and contents must give the same, unless other bytes are wrong.
+    // If the whole pack is valid, reading only its head and contents must give the same listing.
     if let Ok(listing) = &listing {
         let glance = read_listing(&project, object, None);
         assert_eq!(glance.ok().as_ref(), Some(listing), "{}", case.name);
@@ -383,7 +384,7 @@ pub(super) fn lease(case: &Case) -> Outcome {
     let loaded = Leases::load(&project, None)?;
     let lease = open::<LeaseBody>(case, &project, object)?;
     let [other] = &loaded.others[..] else {
-        return Err(Refused::new(&["foreign"], "the lease holds up nothing"));
+        return Err(Refused::new(&["foreign"], "the lease does not count"));
     };
     assert_eq!((&other.work, &other.host), (&lease.work, &lease.host));
     let packs = other.packs.iter().map(ToString::to_string);

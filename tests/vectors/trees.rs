@@ -15,8 +15,8 @@ use cuttlebone::storage::{Backend, MemoryBackend, Name};
 /// The bytes of a larger content are not hashed.
 const HASHED_MAX: u64 = 64 << 20;
 
-/// Returns the pieces of a backup and the hash of its bytes. They are read as by a restore: from
-/// any pack that contains an undamaged copy, each chunk with the length that its place requires.
+/// Returns the pieces of a backup and the hash of its bytes. Reads them as a restore does: from any
+/// pack that contains an undamaged copy. Each chunk must have the length that its place requires.
 fn read(project: &Project, backup: &Backup) -> Result<(Vec<Value>, Option<String>), RepoError> {
     let index = Index::in_memory(project, Arc::new(Silent))?;
     let blobs = BlobReader::new(&index);

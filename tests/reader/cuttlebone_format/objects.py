@@ -254,7 +254,7 @@ def decode_record(
         *map(attachment_content, record.get("attachments") or []),
     ]
     for content in contents:
-        require(root_of(content, keys) == content.root, "bad-root", "the root is another")
+        require(root_of(content, keys) == content.root, "bad-root", "the root differs")
     signers.check_volume(signer, record["volume"]["name"])
     return record, signer
 

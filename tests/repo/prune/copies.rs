@@ -1,5 +1,5 @@
-//! A prune reads the other copies of a blob before it deletes one: they may be damaged without
-//! anyone knowing it.
+//! Before a prune deletes a copy of a blob, it reads the other copies. They may be damaged, and
+//! nobody may have noticed this yet.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend, StorageOperation
 use super::{GRACE, HOUR, damage, forget, open, pack_object, packs, prune};
 use crate::repo::{CHUNK, Host, Image, LEAF, TestRepo, noise};
 
-/// Returns an image with so many chunks that are not zero.
+/// Returns an image with this many chunks that are not zero.
 fn image(chunks: u64) -> Image {
     (0..chunks).fold(Image::new(LEAF), |image, n| {
         image.with(n * CHUNK as u64, &noise(n, CHUNK))
@@ -29,7 +29,8 @@ struct Twice {
 }
 
 impl Twice {
-    /// The first host backs up an image with so many chunks, and the second one an image with six.
+    /// The first host backs up an image with this many chunks. The second host backs up an image
+    /// with six chunks.
     fn new(chunks: u64) -> Self {
         let store = MemoryBackend::new();
         TestRepo::init(store.clone(), CHUNK).unwrap();
@@ -66,7 +67,7 @@ impl Twice {
         twice
     }
 
-    /// Makes the store say that these packs are newer than all others.
+    /// Stores these packs again, so that their times are later than those of all other packs.
     fn touch(&self, packs: &[ObjectHash]) {
         for pack in packs {
             let name = pack_object(&self.store, *pack).name();

@@ -29,8 +29,8 @@ fn put_records_back(store: &MemoryBackend, before: &MemoryBackend) {
     }
 }
 
-/// Makes a store with a backup of each day, of which one was committed while a prune marked packs
-/// that it uses.
+/// Makes a store with a backup of each day. It looks as if the backup of `day` was committed while
+/// a prune marked packs that this backup uses.
 fn marked_and_in_use(series: &Series, day: usize) -> (MemoryBackend, Vec<ObjectHash>) {
     let (store, ids) = series.backed_up();
     let before = store.copy();
@@ -44,8 +44,8 @@ fn marked_and_in_use(series: &Series, day: usize) -> (MemoryBackend, Vec<ObjectH
 }
 
 /// A backup may be committed while a prune marks packs that it uses, and the prune may be killed
-/// before it checks again. Then a record needs a pack that no segment names any longer. Other packs
-/// have no name because their backup was killed.
+/// before it checks again. Then a record needs a pack that no segment names any longer. Also, no
+/// segment names the packs of another backup, since that backup was killed.
 #[test]
 fn marked_packs_that_a_committed_backup_needs_are_rescued() {
     let series = Series::of(3);

@@ -96,7 +96,7 @@ struct World {
     kept: BTreeMap<ObjectHash, Image>,
     /// Backups that an interrupted forget was to remove.
     half_forgotten: BTreeSet<ObjectHash>,
-    /// Whether a prune crashed whose lease may not have expired yet.
+    /// Whether a prune has crashed and its lease may not have expired yet.
     prune_died: bool,
 }
 
@@ -124,7 +124,7 @@ impl World {
         &self.hosts[usize::from(conditions.with_cache)]
     }
 
-    /// Runs a step under these conditions. Returns none if the store crashed meanwhile.
+    /// Runs a step under these conditions. Returns `None` if the store crashed meanwhile.
     fn run<T>(
         &mut self,
         conditions: Conditions,
@@ -212,7 +212,7 @@ impl World {
         match done {
             Some(Ok(_)) => {}
             Some(Err(OpsError::PruneRuns { .. })) if self.prune_died => {}
-            // No backup has ended yet, or all of their records may have been deleted.
+            // No backup has ended yet, or all records may have been deleted.
             Some(Err(OpsError::NoBackups { .. })) if self.kept.is_empty() => {}
             Some(Err(error)) => panic!("{error:?}"),
             None => self.prune_died = true,

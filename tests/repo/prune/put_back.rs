@@ -77,7 +77,7 @@ impl Deleted {
         index.replaced_segments().unwrap()
     }
 
-    /// Deletes the packs that were stored again, if they still exist.
+    /// Deletes the packs that were put back, if they still exist.
     fn delete_again(&self) {
         for object in self.store.list("projects").unwrap() {
             if is_pack(&object.name) && self.before.size(&object.name).is_ok() {
@@ -118,7 +118,7 @@ fn a_backup_does_not_rely_on_a_deleted_pack_whose_segment_was_stored_again() {
     }
 }
 
-/// The log explains why such a pack is missing, so if it vanished again, nobody would notice.
+/// The log explains why such a pack is missing. So if the pack vanished again, nobody would notice.
 #[test]
 fn neither_a_backup_nor_a_prune_relies_on_a_deleted_pack_that_was_stored_again() {
     for host in [Host::without_cache(), Host::with_cache()] {
@@ -152,14 +152,14 @@ fn a_backup_whose_record_and_packs_were_put_back_gets_packs_that_the_log_does_no
             prune(&deleted.full, &deleted.host, Duration::ZERO).unwrap();
             restores("pruned");
         }
-        // They may vanish again without anyone noticing it.
+        // The packs that were put back may vanish again, and nobody would notice.
         deleted.delete_again();
         restores("deleted again");
         deleted.host.check_clean(&deleted.full, "deleted again");
     }
 }
 
-/// Nobody needs a key for that.
+/// This attack needs no key.
 #[test]
 fn a_forgotten_backup_that_is_put_back_with_damaged_chunks_stops_no_prune() {
     for host in [Host::without_cache(), Host::with_cache()] {
@@ -185,7 +185,7 @@ fn a_forgotten_backup_that_is_put_back_with_damaged_chunks_stops_no_prune() {
             let restored = deleted.host.restore_image(&deleted.full, &other);
             assert!(restored.unwrap() == whole, "{when}");
         }
-        // Forgotten again, it uses nothing.
+        // Once the backup is forgotten again, it uses no packs.
         let again = deleted.full.backups();
         let again = again.iter().find(|b| b.record.volume.name == "disk");
         forget(&deleted.full, &[again.unwrap().id]);

@@ -130,7 +130,7 @@ fn the_lease_of_a_crashed_reader_expires_and_its_space_is_freed() {
     let series = Series::new();
     let (store, _) = series.backed_up();
     let reader = reader_of_forgotten_backup(&series, &store);
-    // As if its process had crashed, its lease stays in this copy of the store.
+    // In this copy of the store, the lease of the reader stays, as if its process had crashed.
     let left = store.copy();
     drop(reader);
     left.age(EXPIRED);
@@ -280,7 +280,7 @@ fn a_second_look_reads_the_nodes_of_a_new_record_even_if_the_first_could_not_rea
         }
     }
     store.age(HOUR);
-    // Before the second look all is mended, and the record is there.
+    // Before the second look, the nodes are repaired and the record is put back.
     let mended = store.clone();
     let mend = move |operation: Operation, name: &str| {
         if operation == Operation::Put && name.contains("/marks/") {

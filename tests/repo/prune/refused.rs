@@ -77,7 +77,7 @@ fn a_prune_deletes_a_damaged_record_once_its_loss_is_accepted() {
             let records = Records::load(&repo.project).unwrap();
             records.select_surely("disk").map(|backup| backup.id).ok()
         };
-        assert_eq!(selected(&test_repo), None, "the lost one may be newer");
+        assert_eq!(selected(&test_repo), None, "the lost record may be newer");
         assert_eq!(host.check(&test_repo, false).0.records_damaged, [ids[4]]);
 
         let accepted = if accepted_by_name {
@@ -103,7 +103,7 @@ fn a_prune_deletes_a_damaged_record_once_its_loss_is_accepted() {
         assert!(Log::load(project).unwrap().excuses(ids[4]));
         host.check_clean(&test_repo, "the loss was accepted");
         assert_eq!(selected(&test_repo), Some(ids[3]));
-        // If it is damaged in the same way again, this stops nothing.
+        // If the same damaged file is stored again, it stops nothing.
         store.put(&name, &[&whole[1..]]).unwrap();
         host.check_clean(&test_repo, "the file is there again");
         prune_accepting(&test_repo, named(&[])).unwrap();
@@ -180,7 +180,7 @@ fn prune_replaces_a_damaged_index_segment() {
     series.assert_restores(&test_repo, "mended");
 }
 
-/// Deletes a record like a thief: without an entry of the log.
+/// Deletes a record as a thief would: without an entry in the log.
 fn steal(store: &MemoryBackend, test_repo: &TestRepo, record: ObjectHash) {
     let name = ObjectRef::Backup(test_repo.project.id, record).name();
     store.delete(&name).unwrap();

@@ -40,7 +40,7 @@ fn page(number: u64) -> Image {
     Image::new(LEAF).with(0, &noise(number, 4096))
 }
 
-/// Makes a store with a backup of one page of each of so many volumes.
+/// Makes a store with this many volumes. Each has one backup, of one page.
 fn small_backups(count: u64) -> (MemoryBackend, Vec<ObjectHash>) {
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
@@ -172,7 +172,7 @@ fn a_dry_run_states_what_would_be_merged_and_a_prune_without_merging_leaves_it()
     let report = merge(&open(&store), &Host::without_cache(), Duration::ZERO);
     assert_eq!(report.merged, merges);
     assert!(report.bytes_read > used / 2 && report.bytes_read <= used);
-    // The contents of packs and the segments are counted, too.
+    // The written bytes also include the contents of packs, and the segments.
     assert!(report.bytes_written < 2 * used, "{report:?}");
 }
 
@@ -206,7 +206,7 @@ fn packs_that_a_reader_or_a_running_backup_needs_are_not_merged() {
     let report = merge(&test_repo, &Host::without_cache(), Duration::ZERO);
     assert_eq!(
         report.merged.packs, 27,
-        "three packs have the blobs it reads"
+        "the reader needs the blobs of three packs"
     );
     drop(session);
     assert_restores(&test_repo, "read meanwhile");
@@ -344,9 +344,9 @@ fn wrong_data_in_packs_of_a_write_key_is_not_merged_into_trusted_packs() {
     }
     for (volume, image) in [("copy", &shared), ("false", &own)] {
         let made = host.back_up(&thief, volume, image).unwrap();
-        assert_eq!(made.chunks_new, 0, "it relies on the wrong chunks");
+        assert_eq!(made.chunks_new, 0, "the backup relies on wrong chunks");
     }
-    // With these, it pays to merge the packs without the wrong ones.
+    // With these backups, it pays to merge packs even without those that have wrong data.
     for (volume, seed) in [("more", 30), ("still more", 40)] {
         host.back_up(&honest, volume, &image(seed)).unwrap();
     }
@@ -360,13 +360,13 @@ fn wrong_data_in_packs_of_a_write_key_is_not_merged_into_trusted_packs() {
     for (id, _) in &shared_ids {
         assert!(
             index.find_trusted(id).unwrap().is_some(),
-            "the right one is merged"
+            "the right chunk is merged"
         );
     }
     for (id, _) in &own_ids {
         assert!(
             index.find_trusted(id).unwrap().is_none(),
-            "a wrong one is not"
+            "a wrong chunk is not merged"
         );
         assert!(!index.find_anywhere(id).unwrap().is_empty());
     }

@@ -46,7 +46,8 @@ fn a_backup_with_a_write_key_fails_if_a_prune_marks_its_chunks_and_the_next_one_
 
             let new = host.back_up_stream(&client, "new", &content).unwrap().id;
             assert!(host.restore(&full, &full.backup(new)).unwrap() == content);
-            // Until a full key has read the packs, a prune keeps all packs that may have a chunk.
+            // Until a full key has read the packs, a prune keeps all packs that may have a needed
+            // chunk. So check with a full key first.
             host.check_clean(&full, &when);
             for _ in 0..3 {
                 store.age(GRACE + HOUR);
@@ -59,7 +60,7 @@ fn a_backup_with_a_write_key_fails_if_a_prune_marks_its_chunks_and_the_next_one_
     }
 }
 
-/// A prune repacks the packs of the base, so that its data is now in packs of a full key.
+/// A prune repacks the packs of the base. Then the data of the base is in packs of a full key.
 #[test]
 fn a_backup_with_a_write_key_is_complete_or_fails_if_a_prune_repacks_its_own_packs() {
     for grace in [GRACE, Duration::ZERO] {

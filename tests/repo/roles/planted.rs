@@ -31,8 +31,8 @@ fn calls(owner: &Owner, password: &[u8]) -> ([Vec<String>; 2], bool) {
     ([before, take()], opened.is_ok())
 }
 
-/// Until the slot key is decrypted, both cases look the same to the store. So only later reads of
-/// the client could show the store that its guess of the password was right.
+/// Until the client decrypts the slot key, the store cannot tell both cases apart. After that, only
+/// the reads of the client could tell the store that it guessed the password.
 #[test]
 fn a_store_sees_the_same_reads_whether_a_slot_that_it_added_matches_or_not() {
     let owner = Owner::new();

@@ -139,7 +139,8 @@ fn the_settings_with_the_highest_revision_count() {
     };
     assert_eq!(open("third").unwrap().settings.revision, 3);
     assert!(open("second").is_err() && open("default").is_err());
-    // A program that does not know a feature of the newest settings uses no older ones.
+    // If the program does not know a feature of the newest settings, it does not use older settings
+    // instead.
     let newer = br#"{"requires":["tomorrow"],"revision":4}"#;
     project.put_sealed(ObjectRef::Settings, newer).unwrap();
     let refused = open("third").err().unwrap().kind();
@@ -195,7 +196,7 @@ fn records_of_a_revoked_key_count_only_if_they_are_accepted() {
         assert!(foreign[0].to_string().contains(&second.to_string()));
         assert_eq!(records.vanished(), [], "it is there, but does not count");
     }
-    // Objects that it signs afterwards do not count.
+    // Objects that the revoked key signs afterwards do not count.
     let third = put("web-1", first);
     let opened = owner.open(PASSWORD).unwrap();
     assert_eq!(ids(&opened), sorted(vec![full, first]));

@@ -220,7 +220,7 @@ def roles(main, add, added, put_zeros, expect):
 
     def case(name, comment, make, pick=None):
         """`make()` puts objects and returns results of `put_zeros`. `pick`: the index of the newest
-        backup among these; None: the backup that was there before."""
+        backup among these. If it is None, the backup that was there before is the newest."""
         made = []
         changes = added(lambda: made.extend(make() or []))
         expected = expect("dump") if pick is None else made[pick][1]
