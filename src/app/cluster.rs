@@ -1,10 +1,14 @@
 //! How to reach a Ceph cluster: options, and environment variables in their place.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use super::environment::Environment;
 use super::failure::Failure;
 use crate::volume::RbdOptions;
+
+/// The variable with the maximum time in seconds that an export may take without giving data.
+const STALL: &str = "CUTTLEBONE_CEPH_TIMEOUT";
 
 /// The options that the user gave.
 #[derive(Debug, Default)]
@@ -40,7 +44,18 @@ impl ClusterOptions {
             keyring: or(self.keyring, "CUTTLEBONE_CEPH_KEYRING").map(Into::into),
             rbd: words(text(rbd, "--rbd-command")?, "--rbd-command")?,
             ceph: words(text(ceph, "--ceph-command")?, "--ceph-command")?,
+            stall: environment.get(STALL).as_ref().map(seconds).transpose()?,
         })
+    }
+}
+
+fn seconds(text: &OsString) -> Result<Duration, Failure> {
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    match number {
+        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err(Failure::usage(format!(
+            "{STALL} is no number of seconds from 1 to 86400"
+        ))),
     }
 }
 
@@ -79,6 +94,7 @@ mod tests {
             ("CUTTLEBONE_CEPH_KEYRING", "/e.keyring"),
             ("CUTTLEBONE_RBD_COMMAND", "docker exec 'a b' rbd"),
             ("CUTTLEBONE_CEPH_COMMAND", "/opt/ceph"),
+            ("CUTTLEBONE_CEPH_TIMEOUT", "20"),
         ]);
         let found = ClusterOptions::default()
             .into_settings(&environment)
@@ -92,6 +108,7 @@ mod tests {
                 .map(OsString::from)
                 .to_vec(),
             ceph: vec!["/opt/ceph".into()],
+            stall: Some(Duration::from_secs(20)),
         };
         assert_eq!(found, expected);
         let given = ClusterOptions {

@@ -5,6 +5,7 @@ mod commands;
 mod completions;
 mod console;
 mod display;
+mod freeze;
 mod manual;
 mod output;
 mod program;

@@ -13,6 +13,7 @@ use super::args::{Action, Cli, Invocation, RepositoryAction};
 use super::commands;
 use super::completions;
 use super::console::Console;
+use super::freeze;
 use super::manual;
 use super::output::{self, Output, Style};
 use super::streams;
@@ -20,7 +21,11 @@ use super::streams;
 /// Runs the command line of this process and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let words = without_help_of_help(std::env::args_os().collect());
+    let words: Vec<_> = std::env::args_os().collect();
+    if let Some(code) = freeze::guard(&words) {
+        return code;
+    }
+    let words = without_help_of_help(words);
     let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(error) => return output::usage_error(&error, &words),

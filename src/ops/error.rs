@@ -9,7 +9,7 @@ use super::missing::MissingHistory;
 use crate::base::{ByteSize, Cancelled, ObjectHash};
 use crate::format::{ContentKind, DiffError, ExtentsError, FormatError};
 use crate::repo::{ObjectRef, RepoError};
-use crate::volume::{RbdError, RbdErrorKind, VolumeError};
+use crate::volume::{FreezeError, RbdError, RbdErrorKind, VolumeError};
 
 /// An operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -312,6 +312,10 @@ pub enum OpsError {
     },
     #[error("another program changed the target at byte {offset} while it was restored")]
     TargetChanged { offset: u64 },
+    #[error(transparent)]
+    Freeze(FreezeError),
+    #[error("could not start a thread")]
+    Thread(#[source] std::io::Error),
     #[error("could not start threads")]
     Threads(#[source] rayon::ThreadPoolBuildError),
     /// A fault of this program.
@@ -324,6 +328,15 @@ impl From<RbdError> for OpsError {
         match error.kind {
             RbdErrorKind::Cancelled => Cancelled.into(),
             _ => Self::Rbd(error),
+        }
+    }
+}
+
+impl From<FreezeError> for OpsError {
+    fn from(error: FreezeError) -> Self {
+        match error {
+            FreezeError::Interrupted => Cancelled.into(),
+            error => Self::Freeze(error),
         }
     }
 }

@@ -32,8 +32,9 @@ mod walk_blobs;
 pub use affected::AffectedBackup;
 pub use attachments::image_metadata;
 pub use backup::{
-    Accept, BackupOptions, BackupReport, LiveOptions, MetDamage, NextBackup, SnapshotNeed,
-    SnapshotUse, Stated, backup, backup_image, read_extents, relabel, volume_of_image,
+    Accept, BackupOptions, BackupReport, ImageOfGroup, LiveOptions, MetDamage, NextBackup, Point,
+    SnapshotNeed, SnapshotUse, Stated, backup, backup_image, backup_together, read_extents,
+    relabel, volume_of_image,
 };
 pub use check::{CheckReport, DataPart, Finding, ReadData, ReadReport, StatementFault, check};
 pub use compare::{CompareReport, DifferentExtent, compare};

@@ -23,11 +23,15 @@ pub(super) struct Live {
 impl Live {
     /// Returns `None` if Ceph is not installed.
     pub(super) fn with_pool(pool: &str) -> Option<Self> {
+        Some(Self::on(cluster()?, pool))
+    }
+
+    /// Like [`with_pool`](Self::with_pool), on this cluster.
+    pub(super) fn on(cluster: Arc<Cluster>, pool: &str) -> Self {
         let mut world = World::new();
-        let cluster = cluster()?;
         cluster.make_pool(pool);
         world.set("CUTTLEBONE_CEPH_CONF", cluster.conf());
-        Some(Self { world, cluster })
+        Self { world, cluster }
     }
 
     pub(super) fn snapshots(&self, image: &str) -> Vec<String> {

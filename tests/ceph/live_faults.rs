@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::Cluster;
 use super::image::Image;
 use super::live::{Live, data, image};
 use crate::support::program::Ran;
@@ -171,6 +172,40 @@ fn an_export_that_fails_or_is_cut_makes_no_backup_and_leaves_no_snapshot() {
     // The next run still builds on the first backup.
     let (next, notes) = live.backs_up(name, &[]);
     assert_eq!(next["base"], first["backup_id"], "{notes}");
+    live.world.is_clean();
+}
+
+#[test]
+fn a_cluster_that_stops_in_the_middle_of_an_export_is_an_error_within_the_time_limit() {
+    let Some(cluster) = Cluster::of_one_test() else {
+        return;
+    };
+    let osd = cluster.osd();
+    let mut live = Live::on(cluster, "live-stop");
+    let name = "live-stop/img";
+    let mut img = image(&live.cluster, name, &[]);
+    let (first, _) = live.backs_up(name, &[]);
+    img.change(8 * MIB, vec![data(MIB, 5), data(3 * MIB, 6)]);
+    live.world.set("CUTTLEBONE_CEPH_TIMEOUT", "3");
+    // It answers again later, so that the snapshot can be removed.
+    // The process that lets it go on is in a session of its own: it is not killed with `rbd`.
+    let stop = format!(
+        "case \"$*\" in *export-diff*) kill -STOP {osd}; \
+         setsid sh -c 'sleep 8; kill -CONT {osd}' >/dev/null 2>&1 </dev/null & sleep 0.2;; esac"
+    );
+    let ran = live.run_with(&stop, name);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(
+        ran.stderr.contains("no data for 3 seconds"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.took < Duration::from_mins(2), "{ran:?}");
+    assert_eq!(live.backups(), 1);
+    assert_eq!(live.snapshots(name), [live.tracking(name)]);
+    // The next run is right.
+    let (next, _) = live.backs_up(name, &[]);
+    assert_eq!(next["base"], first["backup_id"]);
     live.world.is_clean();
 }
 

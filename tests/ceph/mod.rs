@@ -11,6 +11,7 @@ mod live;
 mod live_faults;
 mod live_restore;
 mod live_status;
+mod live_together;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
@@ -73,6 +74,17 @@ impl Cluster {
             return None;
         }
         panic!("the cluster did not start: {status}\n{up}{why}");
+    }
+
+    /// Returns a cluster that no other test uses; none if Ceph is not installed.
+    pub(crate) fn of_one_test() -> Option<Arc<Self>> {
+        Some(Arc::new(Self::start()?))
+    }
+
+    /// Returns the process id of the OSD.
+    pub(crate) fn osd(&self) -> String {
+        let file = self.directory.path().join("run/osd.0.pid");
+        std::fs::read_to_string(file).unwrap().trim().to_owned()
     }
 
     /// The configuration file for clients.

@@ -6,6 +6,7 @@ use crate::app::failure::{Code, Failure};
 use crate::app::human::{short_id, shortened};
 use crate::format::DiffErrorKind;
 use crate::ops::OpsError;
+use crate::volume::FreezeError;
 
 /// How to name the snapshot that a list of extents starts from.
 const LIST_START: &str = "name it with --from-snapshot NAME, if the volume's newest \
@@ -94,6 +95,12 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         OpsError::MirroredImage { .. } => {
             "back up the image in the cluster where it is primary, or a snapshot that the mirror \
              has: rbd:POOL/IMAGE@SNAPSHOT"
+        }
+        OpsError::Freeze(FreezeError::NotThawed(_)) => {
+            "thaw them by hand. No backup was created, and no snapshot stays"
+        }
+        OpsError::Freeze(_) => {
+            "no backup was created, and no snapshot stays. The command after the snapshot has run"
         }
         OpsError::NoLease => "no snapshot was removed; run it where the repository can be written",
         OpsError::NotAnImage { .. } => "restore it to a file, or to standard output",
@@ -296,7 +303,11 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         OpsError::NoSnapshot { .. } => {
             "with --from-snapshot NAME, name the snapshot of the image that has this content"
         }
-        OpsError::Repo(_) | OpsError::Volume(_) | OpsError::Threads(_) | OpsError::Internal(_) => {
+        OpsError::Repo(_)
+        | OpsError::Volume(_)
+        | OpsError::Thread(_)
+        | OpsError::Threads(_)
+        | OpsError::Internal(_) => {
             return None;
         }
     };

@@ -10,7 +10,7 @@ use crate::repo::{Compression, VerifyWrites};
 
 use super::read_write::ReadFrom;
 use crate::app::failure::Failure;
-use crate::volume::{RbdOptions, RbdSpec};
+use crate::volume::{FreezeOptions, RbdOptions, RbdSpec};
 
 #[derive(Debug)]
 pub(crate) struct BackupRequest {
@@ -47,6 +47,8 @@ pub(crate) struct ImageRequest {
     pub(crate) keep_snapshots: usize,
     /// Read everything.
     pub(crate) full: bool,
+    /// Back up all images as of one point in time.
+    pub(crate) together: Option<FreezeOptions>,
 }
 
 /// An image in a cluster, or a pattern that matches several.

@@ -61,8 +61,8 @@ pub(crate) enum RepositoryAction {
     Stats {
         volume: Option<String>,
     },
-    Status(StatusRequest),
-    Snapshots(SnapshotsRequest),
+    Status(Box<StatusRequest>),
+    Snapshots(Box<SnapshotsRequest>),
     Key(KeyRequest),
     Cache(CacheRequest),
 }

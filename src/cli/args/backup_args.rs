@@ -9,6 +9,7 @@ use std::path::Path;
 use clap::{Args, ValueHint};
 
 use super::ceph_args::CephArgs;
+use super::together_args::TogetherArgs;
 use crate::app::{
     BackupRequest, BackupSource, Environment, Failure, ImageRequest, RbdPattern, ReadFrom,
     RequestedSource, VolumeName, backup_selector, check_name, volume_name,
@@ -125,6 +126,8 @@ pub(super) struct BackupArgs {
     #[arg(long, help_heading = "Options for rbd: images")]
     full: bool,
     #[command(flatten)]
+    together: TogetherArgs,
+    #[command(flatten)]
     ceph: CephArgs,
 }
 
@@ -160,6 +163,15 @@ impl BackupArgs {
                 .hint("leave it out: the cluster says which image and snapshot it is"));
             }
         }
+        let is_plain = |source: &OsString| {
+            !source.as_bytes().starts_with(RBD) || source.as_bytes().contains(&b'@')
+        };
+        if self.together.together && self.sources.iter().any(is_plain) {
+            return Err(Failure::usage(
+                "--together applies only to images of a cluster, without a snapshot",
+            )
+            .hint("name each as rbd:POOL/IMAGE, and back up other sources in another run"));
+        }
         let of_images = self.full || self.no_retain || self.keep_snapshots.is_some();
         if of_images && images().next().is_none() {
             return Err(Failure::usage(
@@ -182,6 +194,7 @@ impl BackupArgs {
                 keep => keep.map_or(1, NonZeroUsize::get),
             },
             full: self.full,
+            together: self.together.into_options()?,
         };
         let starts = self.from_nothing || self.from_snapshot.is_some() || self.base.is_some();
         if self.extents.is_some() && !starts {

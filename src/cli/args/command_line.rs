@@ -69,6 +69,7 @@ Environment:
   CUTTLEBONE_CEPH_KEYRING      see --keyring of “backup”
   CUTTLEBONE_RBD_COMMAND       see --rbd-command of “backup”
   CUTTLEBONE_CEPH_COMMAND      see --ceph-command of “backup”
+  CUTTLEBONE_CEPH_TIMEOUT      seconds without data until an export fails
 
 ",
     exit_codes!()

@@ -89,8 +89,12 @@ fn action(
         Command::Head { qr } => RepositoryAction::Head { qr },
         Command::Label(args) => RepositoryAction::Label(args.into_request()?),
         Command::Stats { volume } => RepositoryAction::Stats { volume },
-        Command::Status(args) => RepositoryAction::Status(args.into_request(environment)?),
-        Command::Snapshots(args) => RepositoryAction::Snapshots(args.into_request(environment)?),
+        Command::Status(args) => {
+            RepositoryAction::Status(Box::new(args.into_request(environment)?))
+        }
+        Command::Snapshots(args) => {
+            RepositoryAction::Snapshots(Box::new(args.into_request(environment)?))
+        }
         Command::Key { command } => RepositoryAction::Key(command.into_request()?),
         Command::Cache { command } => {
             RepositoryAction::Cache(command.map_or(CacheRequest::Show, CacheCommand::into_request))

@@ -20,6 +20,7 @@ mod list_args;
 mod prune_args;
 mod restore_args;
 mod status_args;
+mod together_args;
 
 pub(super) use action::{Action, RepositoryAction};
 pub(super) use command_line::Cli;

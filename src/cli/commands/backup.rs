@@ -78,6 +78,10 @@ pub(super) fn backup(
         options,
     };
     let mut done = 0;
+    if images.are_together() {
+        done = run.back_up_together(items, &mut failed)?;
+        return failed.result(done);
+    }
     for item in items {
         let name = item.name.clone();
         match run.back_up(item, started) {
@@ -186,6 +190,38 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Backs up images as of one point in time and shows the results. Returns how many succeeded.
+    fn back_up_together(&self, items: Vec<Item>, failed: &mut Failed) -> Result<usize, Failure> {
+        let (console, project) = (self.console, self.project);
+        if !failed.names.is_empty() {
+            // Without one of the images, there is no common point in time.
+            let message = "not all images can be opened, so that none was backed up";
+            return Err(Failure::new(Code::Failed, message).hint("the reasons are above"));
+        }
+        let context = console.session.context(Some(&self.settings.cache_dir));
+        let (mut names, mut specs) = (Vec::new(), Vec::new());
+        for item in items {
+            if let ItemSource::Image(spec) = item.source {
+                names.push(item.name);
+                specs.push((spec, item.volume));
+            }
+        }
+        let (mut done, mut started) = (0, Instant::now());
+        let each = |number: usize, volume: &str, result: Result<BackupReport, Failure>| {
+            console.meter.finish();
+            let shown = result.and_then(|report| self.show(volume, &[report], started));
+            started = Instant::now();
+            match shown {
+                Ok(()) => done += 1,
+                Err(failure) => failed.add(console, names[number].clone(), failure)?,
+            }
+            Ok(())
+        };
+        let (images, options) = (self.images, &self.options);
+        images.back_up_together(console, project, &specs, options, &context, each)?;
+        Ok(done)
+    }
+
     /// Backs up one source and shows the result.
     fn back_up(&self, item: Item, started: Instant) -> Result<(), Failure> {
         let (console, project) = (self.console, self.project);

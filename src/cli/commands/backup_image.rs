@@ -4,15 +4,16 @@ use crate::app::{Code, Failure, ImageRequest, RbdPattern, VolumeName, volume_nam
 use crate::base::{ImageEvent, Notice};
 use crate::cli::console::Console;
 use crate::format::matches_pattern;
-use crate::ops::{self, BackupOptions, BackupReport, Context, LiveOptions};
+use crate::ops::{self, BackupOptions, BackupReport, Context, ImageOfGroup, LiveOptions};
 use crate::repo::Project;
-use crate::volume::{ImageState, LiveImage, RbdClient, RbdSpec};
+use crate::volume::{FreezeOptions, ImageState, LiveImage, RbdClient, RbdSpec};
 
 /// Images in a cluster that is reached with one set of options.
 pub(super) struct Images {
     client: RbdClient,
     keep_snapshots: usize,
     full: bool,
+    together: Option<FreezeOptions>,
 }
 
 impl Images {
@@ -21,7 +22,13 @@ impl Images {
             client: RbdClient::new(request.cluster),
             keep_snapshots: request.keep_snapshots,
             full: request.full,
+            together: request.together,
         }
+    }
+
+    /// Returns whether all images are backed up as of one point in time.
+    pub(super) fn are_together(&self) -> bool {
+        self.together.is_some()
     }
 
     /// Returns the images that a pattern matches. Fails if there is none, since the user then made
@@ -84,22 +91,80 @@ impl Images {
     ) -> Result<(String, BackupReport), Failure> {
         let image = LiveImage::new(&self.client, spec);
         let state = self.state(console, spec)?;
-        let volume = match volume {
-            VolumeName::Chosen(name) | VolumeName::OfFile(name) => name.clone(),
-            VolumeName::OfImage => volume_of(project, &image, &state, context)?,
-        };
-        let options = BackupOptions {
-            volume,
-            ..options.clone()
-        };
-        let live = LiveOptions {
-            snapshot: spec.snapshot.clone(),
-            keep_snapshots: self.keep_snapshots,
-            full: self.full,
-        };
+        let options = options_of(project, &image, &state, volume, options, context)?;
+        let live = self.live_options(spec);
         let report = ops::backup_image(project, &image, &state, &live, &options, context)?;
         Ok((options.volume, report))
     }
+
+    fn live_options(&self, spec: &RbdSpec) -> LiveOptions {
+        LiveOptions {
+            snapshot: spec.snapshot.clone(),
+            keep_snapshots: self.keep_snapshots,
+            full: self.full,
+            point: None,
+        }
+    }
+
+    /// Backs up images as of one point in time. Calls `each` for every image with its volume and
+    /// the result. Fails if no snapshot stays, and no image was backed up.
+    pub(super) fn back_up_together(
+        &self,
+        console: &Console,
+        project: &Project,
+        specs: &[(RbdSpec, VolumeName)],
+        options: &BackupOptions,
+        context: &Context<'_>,
+        mut each: impl FnMut(usize, &str, Result<BackupReport, Failure>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let Some(freeze) = &self.together else {
+            return Ok(());
+        };
+        let mut opened = Vec::new();
+        for (spec, _) in specs {
+            opened.push((
+                LiveImage::new(&self.client, spec),
+                self.state(console, spec)?,
+            ));
+        }
+        let mut images: Vec<ImageOfGroup<'_>> = Vec::new();
+        for ((image, state), (spec, volume)) in opened.iter().zip(specs) {
+            let same = |of: &ImageOfGroup<'_>| of.state.identity.same_image(&state.identity);
+            if images.iter().any(same) {
+                return Err(Failure::usage(format!("rbd:{spec} is named twice"))
+                    .hint("name each image once"));
+            }
+            images.push(ImageOfGroup {
+                image,
+                state,
+                live: self.live_options(spec),
+                options: options_of(project, image, state, volume, options, context)?,
+            });
+        }
+        let volumes: Vec<_> = images.iter().map(|of| of.options.volume.clone()).collect();
+        ops::backup_together(project, &mut images, freeze, context, |number, result| {
+            each(number, &volumes[number], result.map_err(Failure::from))
+        })
+    }
+}
+
+/// Returns the options for one image.
+fn options_of(
+    project: &Project,
+    image: &LiveImage<'_>,
+    state: &ImageState,
+    volume: &VolumeName,
+    options: &BackupOptions,
+    context: &Context<'_>,
+) -> Result<BackupOptions, Failure> {
+    let volume = match volume {
+        VolumeName::Chosen(name) | VolumeName::OfFile(name) => name.clone(),
+        VolumeName::OfImage => volume_of(project, image, state, context)?,
+    };
+    Ok(BackupOptions {
+        volume,
+        ..options.clone()
+    })
 }
 
 /// Returns the name of the volume with the earlier backups of an image. If there are none, returns

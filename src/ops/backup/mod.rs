@@ -29,7 +29,10 @@ mod task;
 
 pub use extent_list::read_extents;
 pub(super) use live::{Circumstances, snapshot_uses};
-pub use live::{LiveOptions, NextBackup, SnapshotNeed, SnapshotUse, backup_image, volume_of_image};
+pub use live::{
+    ImageOfGroup, LiveOptions, NextBackup, Point, SnapshotNeed, SnapshotUse, backup_image,
+    backup_together, volume_of_image,
+};
 pub use options::{Accept, BackupOptions, BackupReport, MetDamage, Stated};
 pub use relabel::relabel;
 pub use source::backup;

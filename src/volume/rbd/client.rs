@@ -18,6 +18,9 @@ use crate::base::{Cancel, child_command};
 /// The time that a request may take. A cluster that is healthy answers within seconds.
 pub(super) const LIMIT: Duration = Duration::from_mins(2);
 
+/// The time in which an export must give some data, unless the options set another one.
+const STALL: Duration = Duration::from_mins(15);
+
 /// How to reach a cluster. For options that are not set, Ceph uses its files below `/etc/ceph` and
 /// its environment variables.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,6 +37,9 @@ pub struct RbdOptions {
     pub rbd: Vec<OsString>,
     /// The program `ceph` with its first arguments; empty for `ceph`.
     pub ceph: Vec<OsString>,
+    /// The time in which an export must give some data, or else fails; none for 15 minutes. A large
+    /// image without fast-diff may take minutes to find its first change.
+    pub stall: Option<Duration>,
 }
 
 /// An image in the trash of a pool.
@@ -155,6 +161,11 @@ impl RbdClient {
         let request = format!("list the namespaces of {pool}");
         let found: Vec<NamespaceItem> = Self::ask_json(rbd, &request, cancel)?;
         Ok(found.into_iter().map(|found| found.name).collect())
+    }
+
+    /// Returns the time in which an export must give some data.
+    pub(super) fn stall(&self) -> Duration {
+        self.options.stall.unwrap_or(STALL)
     }
 
     /// Returns a command that runs `rbd` for one image.

@@ -2,8 +2,9 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use super::error::RbdError;
+use super::error::{RbdError, RbdErrorKind};
 use super::run::Run;
 use crate::volume::input::InputStream;
 
@@ -14,6 +15,10 @@ pub struct RbdExport<'a> {
     name: String,
     /// Verifies at the end that the stream is of the right snapshots.
     verify: Box<dyn Fn() -> Result<(), RbdError> + Send + 'a>,
+    /// The maximum time without data.
+    stall: Duration,
+    /// Since when the reader waits for data. The time that the reader itself takes does not count.
+    waits: Option<Instant>,
     /// The whole stream was read and verified.
     complete: bool,
     failure: Option<RbdError>,
@@ -24,12 +29,15 @@ impl<'a> RbdExport<'a> {
         command: Command,
         name: String,
         request: String,
+        stall: Duration,
         verify: impl Fn() -> Result<(), RbdError> + Send + 'a,
     ) -> Result<Self, RbdError> {
         Ok(Self {
             run: Run::start(command, request)?,
             name,
             verify: Box::new(verify),
+            stall,
+            waits: None,
             complete: false,
             failure: None,
         })
@@ -45,6 +53,15 @@ impl<'a> RbdExport<'a> {
             return Ok(Ok(0));
         }
         let read = self.run.read(into)?;
+        if matches!(&read, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+            if self.waits.get_or_insert_with(Instant::now).elapsed() > self.stall {
+                let why = format!("no data for {} seconds", self.stall.as_secs());
+                let kind = RbdErrorKind::Unreachable;
+                return Err(RbdError::new(kind, self.run.request(), why));
+            }
+        } else {
+            self.waits = None;
+        }
         if matches!(read, Ok(0)) && !into.is_empty() {
             (self.verify)()?;
             self.complete = true;

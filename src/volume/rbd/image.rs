@@ -332,7 +332,7 @@ impl<'a> LiveImage<'a> {
         let expected: Vec<_> = from.into_iter().chain([to]).cloned().collect();
         let (image, id, cancel) = (self.clone(), identity.image_id.clone(), cancel.clone());
         let verify = move || image.require(&id, &expected, &cancel);
-        RbdExport::start(rbd, self.name(), request, verify)
+        RbdExport::start(rbd, self.name(), request, self.client.stall(), verify)
     }
 
     /// Fails unless the image has this id, and snapshots with these names and numbers.

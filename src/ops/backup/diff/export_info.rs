@@ -7,6 +7,8 @@ use crate::ops::error::OpsError;
 const KIND: &str = "rbd";
 /// The consistency of a snapshot of an image in use.
 const CRASH: &str = "crash";
+/// The consistency of a snapshot of an image whose users had written everything.
+const QUIESCED: &str = "quiesced";
 
 /// The image and the snapshots of an export, as the cluster described them.
 pub(crate) struct ExportInfo {
@@ -22,6 +24,10 @@ pub(crate) struct ExportInfo {
     pub(crate) size: u64,
     /// Whether this snapshot is protected.
     pub(crate) protected: bool,
+    /// The same in all backups of the same point in time.
+    pub(crate) group: Option<String>,
+    /// Whether the users of the image had written everything when the snapshot was made.
+    pub(crate) is_quiesced: bool,
 }
 
 impl ExportInfo {
@@ -61,7 +67,8 @@ impl ExportInfo {
             from_snapshot: named(&header.from),
             image: Some(self.image.clone()),
             rbd: Some(self.identity.clone()),
-            consistency: Some(CRASH.to_owned()),
+            group: self.group.clone(),
+            consistency: Some(if self.is_quiesced { QUIESCED } else { CRASH }.to_owned()),
             ..SourceInfo::of_kind(KIND)
         }
     }
@@ -81,6 +88,8 @@ mod tests {
             to: "b".to_owned(),
             size: 5,
             protected: false,
+            group: None,
+            is_quiesced: false,
         };
         let name = |name: &str| Some(name.as_bytes().to_vec());
         let right = DiffHeader {

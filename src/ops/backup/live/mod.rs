@@ -9,9 +9,11 @@
 mod needs;
 mod plan;
 mod run;
+mod together;
 mod tracking;
 
 pub(crate) use needs::{Circumstances, snapshot_uses};
 pub use needs::{SnapshotNeed, SnapshotUse};
 pub use plan::{NextBackup, volume_of_image};
-pub use run::{LiveOptions, backup_image};
+pub use run::{LiveOptions, Point, backup_image};
+pub use together::{ImageOfGroup, backup_together};

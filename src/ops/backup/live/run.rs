@@ -25,6 +25,17 @@ pub struct LiveOptions {
     pub keep_snapshots: usize,
     /// Read everything, even if the cluster knows what changed.
     pub full: bool,
+    /// The point in time that the snapshot has in common with those of other images.
+    pub point: Option<Point>,
+}
+
+/// A point in time that the snapshots of several images have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Point {
+    /// The same for all of these images.
+    pub group: String,
+    /// Whether the users of the images had written everything and were frozen.
+    pub is_quiesced: bool,
 }
 
 /// Backs up an image in a cluster. `state` is the state of the image, which the caller has just
@@ -40,22 +51,105 @@ pub fn backup_image(
     options: &BackupOptions,
     context: &Context<'_>,
 ) -> Result<BackupReport, OpsError> {
-    project
-        .may_back_up(&options.volume, &*context.observer)
-        .map_err(OpsError::from)?;
-    notice_flags(image, None, &state.flags, context);
-    let mut protection = Protection::begin(project, options, context)?;
-    // Load the records before the snapshot is made, since the new backup follows them.
-    let records = load(project, context)?;
-    require_same_image(&records, options, &state.identity)?;
+    let prepared = PreparedBackup::begin(project, image, state, live, options, context)?;
+    let cancel = context.cancel;
     let tracking = match &live.snapshot {
         Some(_) => None,
-        None if state.is_mirror => {
+        None => Some(TrackingSnapshot::create(image, project, context, cancel)?),
+    };
+    prepared.back_up(tracking)
+}
+
+/// A backup of an image that needs only its snapshot.
+pub(super) struct PreparedBackup<'a> {
+    project: &'a Project,
+    image: &'a LiveImage<'a>,
+    state: &'a ImageState,
+    live: &'a LiveOptions,
+    options: &'a BackupOptions,
+    context: &'a Context<'a>,
+    protection: Protection<'a>,
+    records: Records,
+}
+
+impl<'a> PreparedBackup<'a> {
+    /// Takes a lease, and then loads the records. Must be called before the snapshot is made, since
+    /// the new backup follows these records. Fails if the image cannot be backed up.
+    pub(super) fn begin(
+        project: &'a Project,
+        image: &'a LiveImage<'a>,
+        state: &'a ImageState,
+        live: &'a LiveOptions,
+        options: &'a BackupOptions,
+        context: &'a Context<'a>,
+    ) -> Result<Self, OpsError> {
+        project
+            .may_back_up(&options.volume, &*context.observer)
+            .map_err(OpsError::from)?;
+        notice_flags(image, None, &state.flags, context);
+        let protection = Protection::begin(project, options, context)?;
+        let records = load(project, context)?;
+        require_same_image(&records, options, &state.identity)?;
+        if live.snapshot.is_none() && state.is_mirror {
             let name = image.name();
             return Err(OpsError::MirroredImage { name });
         }
-        None => Some(TrackingSnapshot::create(image, project, context)?),
-    };
+        Ok(Self {
+            project,
+            image,
+            state,
+            live,
+            options,
+            context,
+            protection,
+            records,
+        })
+    }
+
+    /// Backs up a new snapshot, or else the one that the options name.
+    pub(super) fn back_up(
+        self,
+        tracking: Option<TrackingSnapshot<'_>>,
+    ) -> Result<BackupReport, OpsError> {
+        let Self {
+            project,
+            image,
+            state,
+            live,
+            options,
+            context,
+            mut protection,
+            records,
+        } = self;
+        back_up_snapshot(
+            project,
+            &mut protection,
+            &records,
+            image,
+            state,
+            live,
+            tracking,
+            options,
+            context,
+        )
+    }
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one operation, used once each"
+)]
+fn back_up_snapshot(
+    project: &Project,
+    protection: &mut Protection<'_>,
+    records: &Records,
+    image: &LiveImage<'_>,
+    state: &ImageState,
+    live: &LiveOptions,
+    tracking: Option<TrackingSnapshot<'_>>,
+    options: &BackupOptions,
+    context: &Context<'_>,
+) -> Result<BackupReport, OpsError> {
     let snapshots = image.snapshots(context.cancel)?;
     let wanted = tracking.as_ref().map(TrackingSnapshot::name);
     let wanted = wanted.or(live.snapshot.as_deref()).unwrap_or_default();
@@ -66,7 +160,7 @@ pub fn backup_image(
     };
     let plan = Plan::choose(
         project,
-        &records,
+        records,
         wishes,
         &state.identity,
         &snapshots,
@@ -89,10 +183,10 @@ pub fn backup_image(
     };
     let report = export(
         project,
-        &mut protection,
-        &records,
+        protection,
+        records,
         image,
-        state,
+        (state, live.point.as_ref()),
         (base, from),
         target,
         options,
@@ -119,7 +213,7 @@ fn export(
     protection: &mut Protection<'_>,
     records: &Records,
     image: &LiveImage<'_>,
-    state: &ImageState,
+    (state, point): (&ImageState, Option<&Point>),
     (base, from): (Option<&Backup>, Option<ExportedSnapshot>),
     target: &Snapshot,
     options: &BackupOptions,
@@ -136,6 +230,8 @@ fn export(
         to: target.name.clone(),
         size: target.size,
         protected: target.protected,
+        group: point.map(|point| point.group.clone()),
+        is_quiesced: point.is_some_and(|point| point.is_quiesced),
     };
     let options = BackupOptions {
         base: base.map(|base| base.id.to_string()),

@@ -63,20 +63,21 @@ pub(super) struct TrackingSnapshot<'a> {
 }
 
 impl<'a> TrackingSnapshot<'a> {
-    /// Makes a snapshot with a new name.
+    /// Makes a snapshot with a new name, unless `cancel` stops this.
     pub(super) fn create(
         image: &'a LiveImage<'a>,
         project: &Project,
         context: &'a Context<'a>,
+        cancel: &Cancel,
     ) -> Result<Self, OpsError> {
         let mut attempts = 0;
         loop {
             let name = name_at(Timestamp::now(), project.id);
-            let made = image.create_snapshot(&name, context.cancel);
+            let made = image.create_snapshot(&name, cancel);
             match made.as_ref().map_err(|error| error.kind) {
                 Err(RbdErrorKind::Exists) if attempts < ATTEMPTS => {
                     attempts += 1;
-                    context.cancel.sleep(Duration::from_secs(1))?;
+                    cancel.sleep(Duration::from_secs(1))?;
                     continue;
                 }
                 // The cluster has certainly not made the snapshot.

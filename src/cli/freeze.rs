@@ -1,0 +1,28 @@
+//! The process that freezes and thaws for `backup --together`. The program starts itself for it.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::volume::guard_freeze;
+
+/// The first argument of such a process. Users do not see it.
+pub(super) const GUARD: &str = "__guard-freeze";
+
+/// Runs the process if these are its arguments: the program, [`GUARD`], the limit in milliseconds,
+/// and both commands.
+pub(super) fn guard(words: &[OsString]) -> Option<ExitCode> {
+    let [_, mark, limit, before, after] = words else {
+        return None;
+    };
+    if mark != GUARD {
+        return None;
+    }
+    let limit = Duration::from_millis(limit.to_str()?.parse().ok()?);
+    let given = |command: &&OsString| !command.is_empty();
+    let before = Some(before).filter(given).map(OsString::as_os_str);
+    let after = Some(after).filter(given).map(OsString::as_os_str);
+    Some(ExitCode::from(u8::from(!guard_freeze(
+        before, after, limit,
+    ))))
+}

@@ -1,0 +1,104 @@
+//! Backups of several images as of one point in time.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::run::{LiveOptions, Point, PreparedBackup};
+use super::tracking::TrackingSnapshot;
+use crate::base::Cancel;
+use crate::crypto::random;
+use crate::ops::backup::options::{BackupOptions, BackupReport};
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
+use crate::ops::side_by_side::side_by_side;
+use crate::repo::{Project, RepoError};
+use crate::volume::{Freeze, FreezeOptions, ImageState, LiveImage};
+
+/// The number of snapshots that are made at the same time.
+const SNAPSHOTS: usize = 16;
+/// The time between two tests whether the snapshots have to stop.
+const STEP: Duration = Duration::from_millis(50);
+
+/// One of several images that are backed up as of one point in time.
+#[derive(Debug)]
+pub struct ImageOfGroup<'a> {
+    /// The image.
+    pub image: &'a LiveImage<'a>,
+    /// Its state.
+    pub state: &'a ImageState,
+    /// How to back it up.
+    pub live: LiveOptions,
+    /// How to back it up.
+    pub options: BackupOptions,
+}
+
+/// Makes a snapshot of each image, all of them between the two commands of `freeze`, and then backs
+/// up the snapshots one after the other. Calls `each` with the number of each image and its result,
+/// and stops at the first error of `each`.
+///
+/// If the freeze or one of the snapshots fails, or if the time limit passes, the snapshots are
+/// removed, and nothing is backed up.
+pub fn backup_together<E: From<OpsError>>(
+    project: &Project,
+    images: &mut [ImageOfGroup<'_>],
+    freeze: &FreezeOptions,
+    context: &Context<'_>,
+    mut each: impl FnMut(usize, Result<BackupReport, OpsError>) -> Result<(), E>,
+) -> Result<(), E> {
+    let group = random::<16>().map_err(RepoError::from);
+    let group = group.map_err(OpsError::from)?;
+    for image in &mut *images {
+        image.live.point = Some(Point {
+            group: hex::encode(group),
+            is_quiesced: freeze.before.is_some(),
+        });
+    }
+    let images = &*images;
+    let mut prepared = Vec::new();
+    for of in images {
+        let new =
+            PreparedBackup::begin(project, of.image, of.state, &of.live, &of.options, context)?;
+        prepared.push(new);
+    }
+    let snapshots = snapshots(project, images, freeze, context)?;
+    for (number, (prepared, snapshot)) in prepared.into_iter().zip(snapshots).enumerate() {
+        each(number, prepared.back_up(Some(snapshot)))?;
+    }
+    Ok(())
+}
+
+/// Makes all snapshots while the users of the images are frozen. If this fails, they are removed.
+fn snapshots<'a>(
+    project: &Project,
+    images: &'a [ImageOfGroup<'a>],
+    freeze: &FreezeOptions,
+    context: &'a Context<'a>,
+) -> Result<Vec<TrackingSnapshot<'a>>, OpsError> {
+    let frozen = Freeze::begin(freeze, context.cancel)?;
+    let late = frozen.late();
+    let stop = Cancel::default();
+    let done = AtomicBool::new(false);
+    let made = thread::scope(|scope| {
+        // Once the limit has passed, snapshots are of no use.
+        let watch = || {
+            while !done.load(Ordering::Relaxed) {
+                if late.load(Ordering::Relaxed) || context.cancel.check().is_err() {
+                    stop.cancel();
+                }
+                thread::sleep(STEP);
+            }
+        };
+        let watching = thread::Builder::new().spawn_scoped(scope, watch);
+        let made = side_by_side(images, SNAPSHOTS, |of| {
+            TrackingSnapshot::create(of.image, project, context, &stop)
+        });
+        done.store(true, Ordering::Relaxed);
+        watching.map(|_| made).map_err(OpsError::Thread)
+    });
+    // Thaw first: to remove snapshots takes time.
+    let thawed = frozen.thaw();
+    let made = made?;
+    thawed?;
+    made.into_iter().collect()
+}

@@ -1,0 +1,160 @@
+//! The guard: the process that freezes and thaws.
+
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::words::{FROZEN, LATE, NOT_FROZEN, NOT_THAWED, THAWED};
+use crate::base::child_command;
+
+/// The time between two tests whether a command has ended.
+const STEP: Duration = Duration::from_millis(20);
+/// The time that one attempt to thaw may take.
+const THAW_LIMIT: Duration = Duration::from_mins(1);
+/// How often the thaw is attempted.
+const THAW_ATTEMPTS: u32 = 3;
+/// The time between two attempts to thaw.
+const THAW_PAUSE: Duration = Duration::from_secs(1);
+
+/// Freezes with the command `before`, waits until standard input has a byte or ends or the time
+/// limit passes, and thaws with the command `after`. Prints each step on standard output. Returns
+/// whether it has thawed.
+///
+/// The time limit begins now. A command that still freezes is killed before the thaw, with all that
+/// it started. Signals that ask this process to end are ignored: it ends soon anyway.
+#[must_use]
+pub fn guard_freeze(before: Option<&OsStr>, after: Option<&OsStr>, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    let ignored = Arc::new(AtomicBool::new(false));
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        // Without a handler, the signal ends this process, as it does by default.
+        let _ = signal_hook::flag::register(signal, Arc::clone(&ignored));
+    }
+    let asked = watch_input();
+    let frozen = before.map_or(Ok(()), |before| freeze(before, deadline, &asked));
+    match &frozen {
+        Ok(()) => {
+            print(FROZEN);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if asked.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+                print(LATE);
+            }
+        }
+        Err(reason) => print(&format!("{NOT_FROZEN}{reason}")),
+    }
+    let thawed = after.map_or(Ok(()), thaw);
+    match &thawed {
+        Ok(()) => print(THAWED),
+        Err(reason) => print(&format!("{NOT_THAWED}{reason}")),
+    }
+    thawed.is_ok()
+}
+
+/// Prints a line. Fails if the other process has ended, which is no reason to stop.
+fn print(line: &str) {
+    let mut stdout = io::stdout();
+    let _ = writeln!(stdout, "{}", line.replace('\n', " "));
+    let _ = stdout.flush();
+}
+
+/// Returns a channel that gets a message once standard input has a byte or ends.
+fn watch_input() -> Receiver<()> {
+    let (sender, asked): (Sender<()>, _) = channel();
+    let watch = move || {
+        let _ = io::stdin().read(&mut [0]);
+        let _ = sender.send(());
+    };
+    // Without the thread, the channel is closed, which counts as a request to thaw at once.
+    let _ = thread::Builder::new().spawn(watch);
+    asked
+}
+
+/// Runs a command with a shell, in a process group of its own.
+fn start(command: &OsStr) -> io::Result<Child> {
+    child_command("sh")
+        .arg("-c")
+        .arg(command)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(io::stderr())
+        .spawn()
+}
+
+/// Kills a command that has not been reaped, with all that it started in its group.
+fn kill(child: &mut Child) {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    // Fails if all its processes have ended.
+    let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+    let _ = child.wait();
+}
+
+fn freeze(before: &OsStr, deadline: Instant, asked: &Receiver<()>) -> Result<(), String> {
+    let mut child = start(before).map_err(|error| error.to_string())?;
+    loop {
+        match child.try_wait() {
+            Ok(None) => {}
+            Ok(Some(status)) => return succeeded(status),
+            Err(error) => {
+                kill(&mut child);
+                return Err(error.to_string());
+            }
+        }
+        let why = match asked.recv_timeout(STEP) {
+            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => continue,
+            Err(RecvTimeoutError::Timeout) => "it took longer than the time limit",
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => "it was interrupted",
+        };
+        kill(&mut child);
+        return Err(why.to_owned());
+    }
+}
+
+fn thaw(after: &OsStr) -> Result<(), String> {
+    let mut outcome = Ok(());
+    for attempt in 0..THAW_ATTEMPTS {
+        if attempt > 0 {
+            thread::sleep(THAW_PAUSE);
+        }
+        outcome = run_within(after, THAW_LIMIT);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+fn run_within(command: &OsStr, limit: Duration) -> Result<(), String> {
+    let begun = Instant::now();
+    let mut child = start(command).map_err(|error| error.to_string())?;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return succeeded(status),
+            Ok(None) if begun.elapsed() < limit => thread::sleep(STEP),
+            Ok(None) => {
+                kill(&mut child);
+                return Err(format!("it took longer than {} seconds", limit.as_secs()));
+            }
+            Err(error) => {
+                kill(&mut child);
+                return Err(error.to_string());
+            }
+        }
+    }
+}
+
+fn succeeded(status: ExitStatus) -> Result<(), String> {
+    if status.success() {
+        Ok(())
+    } else {
+        Err(status.to_string())
+    }
+}

@@ -1,0 +1,12 @@
+//! The lines that the guard prints.
+
+/// The command before the snapshot has succeeded.
+pub(super) const FROZEN: &str = "frozen";
+/// The command before the snapshot has failed, for the reason that follows.
+pub(super) const NOT_FROZEN: &str = "not-frozen ";
+/// The time limit has passed. The thaw begins.
+pub(super) const LATE: &str = "late";
+/// The command after the snapshot has succeeded.
+pub(super) const THAWED: &str = "thawed";
+/// The command after the snapshot has failed, for the reason that follows.
+pub(super) const NOT_THAWED: &str = "not-thawed ";
