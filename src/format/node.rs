@@ -213,7 +213,7 @@ pub fn image_levels(size: u64) -> u8 {
     level
 }
 
-/// Returns the description of a content. The root of the content is a MAC of it.
+/// Returns the description of a content. The root of the content is a MAC of this description.
 #[must_use]
 pub fn root_description(
     kind: ContentKind,

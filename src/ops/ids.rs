@@ -50,7 +50,8 @@ pub(super) struct Ids<K> {
     /// are uniform, so few keys share a value.
     starts: Vec<u32>,
     bits: u32,
-    /// One bit for each id: whether it is held. Empty until the first id is held.
+    /// One bit for each id: whether it is held, which means that a reader needs its blob. Empty
+    /// until the first id is held.
     held: Vec<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! Streams that are read from the beginning: pipes, standard input, and files that describe an
-//! image.
+//! Streams that are read from the beginning: pipes, standard input, and files that contain not an
+//! image, but a stream that describes one, such as an RBD diff.
 
 use std::io::{self, Read};
 use std::path::Path;

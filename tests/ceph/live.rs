@@ -249,7 +249,7 @@ fn a_lost_or_replaced_snapshot_or_image_is_noticed_and_everything_is_read() {
     let next = live.backs_up(renamed, &[]);
     read_changes(&next, &found.0);
     assert_eq!(next.0["volume"], name);
-    assert!(next.1.contains("continues there"), "{}", next.1);
+    assert!(next.1.contains("the new backup joins them"), "{}", next.1);
     // Another image gets the old name. Its backups must not join those of the first one.
     let mut other = image(cluster, name, &[]);
     other.change(8 * MIB, vec![data(0, 7)]);

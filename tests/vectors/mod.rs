@@ -178,7 +178,7 @@ fn verdict(case: &Case, outcome: Outcome) -> Result<(), String> {
             }
         }
         (None, Some(kind), Ok(got)) => Err(format!("is {kind}, but was accepted: {got}")),
-        _ => panic!("{}: expects neither", case.name),
+        _ => panic!("{}: expects neither ok nor error", case.name),
     }
 }
 
@@ -219,7 +219,8 @@ fn load(file: &'static str) -> Vec<Case> {
     let text = std::fs::read_to_string(path).unwrap();
     let cases: Vec<Map<String, Value>> = serde_json::from_str(&text).unwrap();
     let mut names = BTreeSet::new();
-    // A case inherits inputs from the first one; an input that is null is unknown.
+    // A case that lacks an input has the input of the first case. If an input is null, the reader
+    // does not know it.
     let shared = inputs_of(cases.first().unwrap().get("inputs"));
     cases
         .into_iter()
@@ -261,7 +262,7 @@ impl Case {
         Some(self.bytes(input)?.try_into().unwrap())
     }
 
-    /// Returns an input that is an array of bytes; empty if it is missing.
+    /// Returns an input that is an array of byte strings. If it is missing, the result is empty.
     fn list(&self, input: &str) -> Vec<Vec<u8>> {
         let items = self.inputs.get(input).and_then(Value::as_array);
         let items = items.into_iter().flatten();
@@ -317,7 +318,7 @@ impl From<&RepoError> for Refused {
             RepoError::Foreign { reason, .. } => foreign_kinds(reason),
             RepoError::Role(_) => &["no-key"],
             RepoError::Tree => &["bad-value", "bad-length", "not-canonical"],
-            // The program does not report why a slot does not open. Its scope may be wrong, too.
+            // The program does not report why a slot does not open. One reason is a wrong scope.
             RepoError::WrongPassword { .. } => &["does-not-open", "bad-value"],
             RepoError::NoRepository { .. }
             | RepoError::NoBackup { .. }
@@ -330,14 +331,15 @@ impl From<&RepoError> for Refused {
 
 fn format_kinds(error: &FormatError) -> &'static [&'static str] {
     match error {
-        // A count is compared with the bytes that are left before it is compared with its limit.
+        // The program compares a count first with the number of remaining bytes, then with its
+        // limit.
         FormatError::Truncated => &["truncated", "bad-length", "limit-exceeded"],
         FormatError::TrailingBytes(_) => &["trailing-bytes", "bad-length"],
         FormatError::BadMagic(_) => &["bad-magic"],
         FormatError::UnknownVersion(_) => &["bad-version"],
         // A later program may know a capability or key derivation that is not allowed now.
         FormatError::UnknownFeature(_) => &["unknown-feature", "bad-value"],
-        // The suite of a run has one value, which is zero.
+        // The cipher suite of a run must be zero, so the program checks it like reserved bytes.
         FormatError::ReservedNotZero => &["nonzero-reserved", "bad-value"],
         FormatError::BadChecksum => &["bad-hash"],
         // If contents end too early, the decoder reads on into their signer and signature.

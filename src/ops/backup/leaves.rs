@@ -26,7 +26,7 @@ const IN_FLIGHT: usize = 64;
 pub(super) struct LeafJob<W> {
     leaf: u64,
     coverage: Coverage,
-    /// The parameter from which `fill` gets the bytes.
+    /// What the `fill` of [`store_leaves`] needs to get the bytes of this leaf.
     work: W,
 }
 
