@@ -352,7 +352,7 @@ fn check_reports_a_damaged_entry_of_the_log() {
         "{findings:?}"
     );
     assert!(report.errors > report.vanished.len() as u64);
-    // A forget still works.
+    // `ops::forget` still works. The command calls `ops::require_history` before, which would fail.
     forget(&test_repo, &last(1)).unwrap();
 }
 

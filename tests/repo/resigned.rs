@@ -81,7 +81,7 @@ fn a_pack_that_a_verify_key_signed_is_foreign() {
 }
 
 #[test]
-fn a_pack_with_a_gap_that_is_not_zero_is_damaged_however_it_is_read() {
+fn a_pack_is_damaged_if_its_gap_has_a_byte_that_is_not_zero_however_it_is_read() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let thief = writer(&store, 1);
@@ -112,7 +112,7 @@ fn a_pack_with_a_gap_that_is_not_zero_is_damaged_however_it_is_read() {
 }
 
 #[test]
-fn runs_open_only_with_their_own_descriptors_order_and_session() {
+fn runs_open_only_with_their_own_key_ids_check_and_lengths() {
     type Change = fn(&TestRepo, &mut Contents);
     let changes: [(&str, Change); 5] = [
         ("another session", |thief, contents| {

@@ -283,7 +283,8 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-/// Merges some of these packs if that pays. They have at most this many used bytes together.
+/// Merges some of the packs in `mergeable` if that pays. The chosen packs have at most `budget`
+/// used bytes together.
 fn merge(plan: &mut PrunePlan, mergeable: Vec<PackUse>, budget: u64) {
     plan.steps.merge = small::choose(mergeable, &plan.steps.repack, budget);
     plan.merge = Amount::of(&plan.steps.merge);
@@ -302,8 +303,8 @@ fn relied_on(state: &RepoState) -> HashSet<ObjectHash> {
         .collect()
 }
 
-/// Returns the packs of the index in the order in which they keep blobs, and whether the signer of
-/// each is trusted.
+/// Returns the packs of the index, and whether the signer of each is trusted. If several packs have
+/// a blob, the first one in the returned order keeps it.
 fn in_order<'a>(
     usage: &Usage,
     known: &'a [ObjectHash],
@@ -315,11 +316,12 @@ fn in_order<'a>(
     let marked = state.marks.packs();
     // Each blob is kept in the first pack that has it. Newer packs come first. So after an
     // interrupted prune, the new packs are kept, and not the repacked ones. If data was stored
-    // again because a pack is damaged, the new pack is kept. The times may be wrong, so `copies`
-    // reads the packs that are kept.
+    // again because a pack is damaged, the new pack is kept. But the times may be wrong, and
+    // then a damaged copy may be kept. So the module `copies` reads the kept copies before any pack
+    // is deleted.
     // Indexed packs without a mark come first, then unnamed packs, then marked ones, then those
-    // that the log removes. Packs of other write keys come next, since their content is not
-    // verified. Each of them keeps all blobs that no pack before them keeps, even if several of
+    // that the log removes. Packs whose signers are not trusted come next, since their content is
+    // not verified. Each of them keeps all blobs that no pack before them keeps, even if several of
     // them have the same blob. Packs that are known to be damaged come last.
     let mut places = Vec::with_capacity(known.len());
     for pack in known.iter().rev() {
