@@ -427,7 +427,7 @@ fn a_memory_that_cannot_be_used_is_reported_and_stops_nothing() {
     let notice = notices(&world, &["list", "-q"]);
     assert!(notice.contains(file.to_str().unwrap()), "{notice}");
     assert!(
-        notice.contains("does not notice earlier losses"),
+        notice.contains("will not notice earlier losses"),
         "{notice}"
     );
     // The next command makes a new file.
