@@ -12,6 +12,8 @@ pub(crate) enum Attempt {
     RemoveSnapshots,
     Stats,
     Check,
+    /// Read packs. A write key may not: hosts that are backed up need not read the whole store.
+    CheckData,
     /// Show the ledger.
     ListAudits,
     Cache,
@@ -45,6 +47,7 @@ impl Attempt {
             Self::RemoveSnapshots => (Role::Write, "remove snapshots"),
             Self::Stats => (Role::Verify, "show sizes"),
             Self::Check => (Role::Verify, "check the repository"),
+            Self::CheckData => (Role::Verify, "read data, as check --read-data does"),
             Self::ListAudits => (Role::Verify, "show what was verified"),
             Self::Cache => (Role::Verify, "use the cache"),
             Self::ListKeys => (Role::Verify, "list keys"),
@@ -84,7 +87,8 @@ impl Attempt {
     /// Fails if a key with the role `held` may not make this attempt.
     pub(crate) fn permit(self, held: Role) -> Result<(), Failure> {
         let (needed, action) = self.rule();
-        if held.includes(needed) {
+        let is_excluded = self == Self::CheckData && held == Role::Write;
+        if held.includes(needed) && !is_excluded {
             return Ok(());
         }
         let message = format!("this key has the role “{held}” and may not {action}");
@@ -92,6 +96,7 @@ impl Attempt {
             (Self::ChangePassword, _) => {
                 "the holder of a key with the role “full” can add another key and remove this one"
             }
+            (Self::CheckData, _) => "a key with the role “verify” or “full” may do it",
             (_, Role::Full) => "a key with the role “full” may do it",
             (_, Role::Write) => "a key with the role “write” or “full” may do it",
             (_, Role::Verify) => "every key may do it",
@@ -106,10 +111,11 @@ mod tests {
     use super::*;
 
     /// Attempts, the roles that may make them, and the text for those that may not.
-    const RULES: [(Attempt, &[Role], &str); 25] = {
+    const RULES: [(Attempt, &[Role], &str); 26] = {
         use Attempt::*;
         const ALL: &[Role] = &[Role::Full, Role::Write, Role::Verify];
         const WRITERS: &[Role] = &[Role::Full, Role::Write];
+        const READERS: &[Role] = &[Role::Full, Role::Verify];
         const FULL: &[Role] = &[Role::Full];
         [
             (List, ALL, ""),
@@ -118,6 +124,7 @@ mod tests {
             (RemoveSnapshots, WRITERS, "may not remove snapshots"),
             (Stats, ALL, ""),
             (Check, ALL, ""),
+            (CheckData, READERS, "check --read-data"),
             (ListAudits, ALL, ""),
             (Cache, ALL, ""),
             (ListKeys, ALL, ""),

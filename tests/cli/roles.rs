@@ -179,6 +179,13 @@ fn commands_beyond_the_role_of_the_key_are_refused_before_they_do_anything() {
         "verify",
         &["backup", &keys.disk, "--volume", "web-1", "--dry-run"],
     );
+    for args in [
+        &["check", "--read-data"][..],
+        &["check", "--read-data-subset", "10%"],
+    ] {
+        let refused = keys.refused("write", args);
+        assert!(refused.contains("“verify” or “full”"), "{refused}");
+    }
     assert!(!fs::exists(&target).unwrap());
     assert_eq!(files(&keys.world), before, "nothing was stored or deleted");
 }

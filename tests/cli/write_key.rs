@@ -186,11 +186,10 @@ fn a_refused_command_names_the_role_that_may_run_it_and_changes_no_byte_of_the_r
     let target = world.at("target");
     let new = world.write("new", b"another password");
     let id = site.key_id("verify");
-    let refused: [&[&str]; 12] = [
+    let refused: [&[&str]; 11] = [
         &["restore", "web-1", &target],
         &["restore", "web-1", "-"],
         &["compare", "web-1", "web-1"],
-        &["check", "--read-data"],
         &["prune"],
         &["prune", "--grace", "0"],
         &["forget", "--keep-last", "1"],
@@ -209,6 +208,10 @@ fn a_refused_command_names_the_role_that_may_run_it_and_changes_no_byte_of_the_r
             assert!(contents(world) == before, "{role}: {args:?}");
         }
     }
+    let own = ["--password-file", site.write.as_str()];
+    let message = world.fails(&[&["check", "--read-data"], &own[..]].concat(), 22);
+    assert!(message.contains("“verify” or “full”"), "{message}");
+    assert!(contents(world) == before, "write: check --read-data");
     let own = ["--password-file", site.verify.as_str()];
     let message = world.fails(
         &[&["backup", &image, "--volume", "web-1"], &own[..]].concat(),

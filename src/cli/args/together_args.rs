@@ -9,7 +9,7 @@ use crate::app::Failure;
 use crate::cli::freeze::GUARD;
 use crate::volume::FreezeOptions;
 
-const TOGETHER: &str = "Options for several RBD images of one machine";
+const TOGETHER: &str = "Options with --together";
 
 #[derive(Debug, Args)]
 pub(super) struct TogetherArgs {

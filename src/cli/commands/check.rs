@@ -23,7 +23,12 @@ pub(super) fn check(
     if let Some(read) = &mut read {
         read.host = Some(host_name());
     }
-    let (repository, project) = open_project(&console.session, settings, Attempt::Check)?;
+    let attempt = if read.is_some() {
+        Attempt::CheckData
+    } else {
+        Attempt::Check
+    };
+    let (repository, project) = open_project(&console.session, settings, attempt)?;
     let memory = ClientMemory::new(&console.session, settings);
     let compared = memory.compare(&project);
     // The check itself reports a directory that cannot be listed.
