@@ -11,7 +11,7 @@ use cuttlebone::format::{
     BackupRecord, ByteString, Certificate, ImageMetadata, LeaseBody, Magic, MarkBody, VoidBody,
     matches_pattern, root_description,
 };
-use cuttlebone::repo::{Leases, Log, Marks, ObjectRef, Records};
+use cuttlebone::repo::{Leases, Marks, ObjectRef, Records};
 use cuttlebone::storage::Name;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
@@ -161,7 +161,7 @@ pub(crate) fn mend_root(f: &Fixture, record: &mut BackupRecord) {
 pub(crate) fn use_records(records: &Records) {
     let heads = records.heads();
     assert!(heads.len() <= records.all().len());
-    let _ = records.vanished(&Log::default());
+    let _ = records.vanished();
     for backup in records.all() {
         let volume = &backup.record.volume.name;
         assert!(records.of_volume(volume).count() > 0);
