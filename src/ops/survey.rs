@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::backup::{Circumstances, NextBackup, SnapshotUse, snapshot_uses};
 use super::context::{Context, READER};
 use super::error::OpsError;
+use super::history::{AcceptedLoss, require_history};
 use super::side_by_side::side_by_side;
 use crate::format::{ByteString, RbdIdentity, matches_pattern};
 use crate::repo::{Backup, Lease, Leases, Project, Records, Work, lease_for_reading};
@@ -344,6 +345,11 @@ pub fn remove_unneeded(
     let lease = lease_for_reading(project, &[], READER, &*context.observer)?;
     let lease = lease.ok_or(OpsError::NoLease)?;
     let survey = look(project, client, scope, Some(&lease), context)?;
+    // A lost record may name a snapshot that seems unneeded, and its data may exist only there.
+    let (mut records, _) = require_history(project, &AcceptedLoss::default(), None, true)?;
+    if let Some(error) = records.take_damaged().into_iter().next() {
+        return Err(error.into());
+    }
     let mut removed = 0;
     for image in &survey.images {
         let unneeded: Vec<_> = image.snapshots.iter().filter(|s| s.is_unneeded()).collect();

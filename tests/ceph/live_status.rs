@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use super::live::{Live, data, image};
-use crate::support::program::{Ran, World, json_lines};
+use crate::support::program::{Ran, World, files, json_lines};
 
 const MIB: u64 = 1 << 20;
 
@@ -212,6 +212,13 @@ fn only_snapshots_of_this_project_that_nothing_needs_are_removed() {
     assert_eq!(live.snapshots("stat-snap/never").len(), 2);
     fs::write(&fifo, b"the content").unwrap();
     assert_eq!(crate::support::program::wait(&mut running), Some(0));
+    // With a damaged record, it is unknown which snapshots are needed.
+    let record = files(&live.world.project().join("backups")).remove(0);
+    let bytes = fs::read(&record).unwrap();
+    fs::write(&record, b"damaged").unwrap();
+    live.world.fails(&["snapshots", "--remove-unneeded"], 21);
+    assert_eq!(live.snapshots("stat-snap/never").len(), 2);
+    fs::write(&record, bytes).unwrap();
     // Now they are removed.
     let ran = live
         .world

@@ -160,16 +160,6 @@ impl<'a> Journal<'a> {
                 None
             }
         };
-        if let Some(limit) = limit {
-            let mut sum = 0;
-            let mut first = true;
-            packs.retain(|(_, size)| {
-                let fits = sum + size <= limit || (first && limit > 0);
-                first = false;
-                sum += if fits { *size } else { 0 };
-                fits
-            });
-        }
         if let Some(age) = read.unverified_for {
             let now = since_1970(SystemTime::now());
             let verified = Ledger::load(self.project)?.verified(self.level, now);
@@ -181,6 +171,16 @@ impl<'a> Journal<'a> {
                     (*stored.get(&hash)? <= time).then_some(time)
                 });
                 time.is_none_or(|time| u128::from(now.saturating_sub(time)) >= age.as_millis())
+            });
+        }
+        if let Some(limit) = limit {
+            let mut sum = 0;
+            let mut first = true;
+            packs.retain(|(_, size)| {
+                let fits = sum + size <= limit || (first && limit > 0);
+                first = false;
+                sum += if fits { *size } else { 0 };
+                fits
             });
         }
         Ok(packs)
