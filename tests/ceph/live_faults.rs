@@ -39,7 +39,7 @@ impl Live {
 
     /// Creates a user of the cluster with these capabilities. Returns the path of the file with the
     /// user's key.
-    fn keyring(&self, client: &str, caps: &[&str]) -> String {
+    pub(super) fn keyring(&self, client: &str, caps: &[&str]) -> String {
         let path = self.world.at(client);
         let mut ceph = Command::new("ceph");
         ceph.args(["auth", "get-or-create", &format!("client.{client}")]);

@@ -170,3 +170,21 @@ fn an_image_that_has_data_or_snapshots_is_not_touched() {
     let error = world.fails(&args, 1);
     assert!(error.contains("full (exit status: 28)"), "{error}");
 }
+
+#[test]
+fn a_restore_that_may_not_write_to_the_data_pool_fails() {
+    let Some(live) = Live::with_pool("live-caps") else {
+        return;
+    };
+    live.cluster.make_pool("live-caps-data");
+    let name = "live-caps/img";
+    let mut img = image(&live.cluster, name, &["--data-pool", "live-caps-data"]);
+    img.change(8 * MIB, vec![data(2 * MIB, 3)]);
+    live.backs_up(name, &[]);
+    let caps = ["mon", "profile rbd", "osd", "profile rbd pool=live-caps"];
+    let keyring = live.keyring("caps", &caps);
+    let user = ["--id", "caps", "--keyring", keyring.as_str()];
+    let restore = ["restore", name, "rbd:live-caps/again"];
+    let error = live.world.fails(&[&restore[..], &user].concat(), 1);
+    assert!(error.contains("not permitted"), "{error}");
+}

@@ -20,7 +20,7 @@ pub(super) struct TogetherArgs {
     pub(super) together: bool,
     /// Command to run before the snapshots, which freezes the file systems
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
-    #[arg(requires = "together", help_heading = TOGETHER)]
+    #[arg(requires_all = ["together", "after_snapshot"], help_heading = TOGETHER)]
     before_snapshot: Option<OsString>,
     /// Command to run after the snapshots, which thaws the file systems; it runs in any case
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]

@@ -291,7 +291,8 @@ impl<'a> LiveImage<'a> {
     /// Starts to write a diff into the image.
     pub fn import(&self, cancel: &Cancel) -> Result<RbdImport, RbdError> {
         let mut rbd = self.client.rbd_on(&["import-diff"], &self.spec);
-        rbd.args(["--no-progress", "--path=-"]);
+        // With its cache, `rbd` reports success even if a write is refused or fails later.
+        rbd.args(["--no-progress", "--path=-", "--rbd_cache=false"]);
         let request = format!("write to the image {}", self.name());
         RbdImport::start(rbd, request, cancel)
     }
