@@ -169,11 +169,12 @@ impl Failed {
         }
         let failed = self.names.len();
         let names: Vec<_> = self.names.iter().map(|name| printable(name)).collect();
-        let message = format!(
-            "{failed} of {} backups failed: {}",
-            failed + done,
-            names.join(", ")
-        );
+        let names = names.join(", ");
+        if done == 0 {
+            let message = format!("all {failed} backups failed: {names}");
+            return Err(Failure::new(Code::Failed, message).hint("the reasons are above"));
+        }
+        let message = format!("{failed} of {} backups failed: {names}", failed + done);
         let hint = "the reasons are above. All other backups are done. Run the command again for \
                     the sources that failed";
         Err(Failure::new(Code::Partly, message).hint(hint))
