@@ -13,6 +13,7 @@ mod export;
 mod extents;
 mod failures;
 mod forget;
+mod freeze;
 mod golden;
 mod head;
 mod heal;

@@ -24,6 +24,8 @@ const THAW_LIMIT: Duration = Duration::from_mins(1);
 const THAW_ATTEMPTS: u32 = 3;
 /// The time between two attempts to thaw.
 const THAW_PAUSE: Duration = Duration::from_secs(1);
+/// The time that a killed command has to end. A process that waits for a device cannot be killed.
+const KILL_LIMIT: Duration = Duration::from_secs(2);
 
 /// Freezes with the command `before`, waits until standard input has a byte or ends or the time
 /// limit passes, and thaws with the command `after`. Prints each step on standard output. Returns
@@ -78,27 +80,40 @@ fn watch_input() -> Receiver<()> {
     asked
 }
 
-/// Runs a command with a shell, in a process group of its own.
-fn start(command: &OsStr) -> io::Result<Child> {
+/// Runs a command with a shell, in a process group of its own. Its output goes to standard error,
+/// or nowhere.
+fn start(command: &OsStr, is_shown: bool) -> io::Result<Child> {
+    let output = || {
+        if is_shown {
+            Stdio::from(io::stderr())
+        } else {
+            Stdio::null()
+        }
+    };
     child_command("sh")
         .arg("-c")
         .arg(command)
         .process_group(0)
         .stdin(Stdio::null())
-        .stdout(io::stderr())
+        .stdout(output())
+        .stderr(output())
         .spawn()
 }
 
-/// Kills a command that has not been reaped, with all that it started in its group.
+/// Kills a command that has not been reaped, with all that it started in its group. Does not wait
+/// long for its end, since the thaw must follow.
 fn kill(child: &mut Child) {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     // Fails if all its processes have ended.
     let _ = group.map(|group| kill_process_group(group, Signal::KILL));
-    let _ = child.wait();
+    let begun = Instant::now();
+    while matches!(child.try_wait(), Ok(None)) && begun.elapsed() < KILL_LIMIT {
+        thread::sleep(STEP);
+    }
 }
 
 fn freeze(before: &OsStr, deadline: Instant, asked: &Receiver<()>) -> Result<(), String> {
-    let mut child = start(before).map_err(|error| error.to_string())?;
+    let mut child = start(before, true).map_err(|error| error.to_string())?;
     loop {
         match child.try_wait() {
             Ok(None) => {}
@@ -124,7 +139,8 @@ fn thaw(after: &OsStr) -> Result<(), String> {
         if attempt > 0 {
             thread::sleep(THAW_PAUSE);
         }
-        outcome = run_within(after, THAW_LIMIT);
+        // A command that prints fails if nobody reads its output any more.
+        outcome = run_within(after, attempt == 0, THAW_LIMIT);
         if outcome.is_ok() {
             break;
         }
@@ -132,9 +148,9 @@ fn thaw(after: &OsStr) -> Result<(), String> {
     outcome
 }
 
-fn run_within(command: &OsStr, limit: Duration) -> Result<(), String> {
+fn run_within(command: &OsStr, is_shown: bool, limit: Duration) -> Result<(), String> {
     let begun = Instant::now();
-    let mut child = start(command).map_err(|error| error.to_string())?;
+    let mut child = start(command, is_shown).map_err(|error| error.to_string())?;
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return succeeded(status),
