@@ -53,7 +53,7 @@ pub(crate) enum ImageStateName {
     /// It is in the cluster.
     Present,
     InTrash,
-    /// There is no such image any more.
+    /// The image no longer exists.
     Missing,
     /// It is in another cluster than the one that was asked.
     OtherCluster,

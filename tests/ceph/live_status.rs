@@ -78,7 +78,7 @@ fn the_status_says_what_the_next_backup_of_an_image_reads_and_why() {
         text.contains("all data: the snapshot of its newest"),
         "{text}"
     );
-    // Without the cluster, the age is shown all the same.
+    // Without the cluster, the age is still shown.
     for args in [
         ["--offline", "--max-age", "1h"],
         ["--ceph-command=/nowhere", "--max-age", "1h"],

@@ -50,7 +50,7 @@ pub fn check(
         unlisted: HashSet::new(),
         marked: HashSet::new(),
         read: read.is_some_and(ReadData::is_all).then(HashSet::new),
-        journal: None,
+        ledger_run: None,
         chosen: 0,
         verified: HashSet::new(),
         proven: Vec::new(),

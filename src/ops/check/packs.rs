@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::finding::Finding;
-use super::selection::{Journal, ReadData};
+use super::selection::{LedgerRun, ReadData};
 use super::task::CheckTask;
 use crate::base::{Notice, ObjectHash, Observer, Phase, Progress, Role, lock, recover, to_usize};
 use crate::format::{BlobKind, PackListing, VerifiedLevel};
@@ -112,23 +112,23 @@ impl CheckTask<'_> {
         read: &ReadData,
         packs: Vec<(ObjectRef, u64)>,
     ) -> Result<(), OpsError> {
-        let journal = Journal::new(self.project, &*self.context.observer, read)?;
-        let chosen = journal.choose(index, read, packs)?;
+        let ledger_run = LedgerRun::new(self.project, &*self.context.observer, read)?;
+        let chosen = ledger_run.choose(index, read, packs)?;
         self.chosen = chosen.len() as u64;
-        self.journal = Some(journal);
+        self.ledger_run = Some(ledger_run);
         self.read_packs(index, &chosen)
     }
 
     /// Ends the run in the ledger.
     pub(super) fn end_run(&mut self, index: Option<&Index>) {
-        if let Some(journal) = self.journal.take() {
+        if let Some(ledger_run) = self.ledger_run.take() {
             let packs = index.and_then(|index| index.list_packs().ok());
             let packs = packs.map(|packs| packs.iter().map(|pack| pack.hash).collect());
             let exists = |pack: &ObjectHash| {
                 let known = packs.as_ref();
                 known.is_none_or(|packs: &HashSet<_>| packs.contains(pack))
             };
-            self.report.data = Some(journal.end(self.chosen, exists));
+            self.report.data = Some(ledger_run.end(self.chosen, exists));
         }
     }
 
@@ -139,7 +139,7 @@ impl CheckTask<'_> {
         index: &Index,
         packs: &[(ObjectRef, u64)],
     ) -> Result<(), OpsError> {
-        let Some(journal) = &self.journal else {
+        let Some(ledger_run) = &self.ledger_run else {
             return Ok(());
         };
         let total: u64 = packs.iter().map(|(_, size)| size).sum();
@@ -152,14 +152,14 @@ impl CheckTask<'_> {
         thread_pool(context.threads.min(READERS_MAX))?.install(|| {
             packs.par_iter().try_for_each(|(pack, size)| {
                 context.cancel.check()?;
-                let Some(hash) = pack.hash().filter(|_| !journal.is_over()) else {
+                let Some(hash) = pack.hash().filter(|_| !ledger_run.is_over()) else {
                     return Ok(());
                 };
-                let opens = journal.level == VerifiedLevel::Opened || pack.blob_kind() == NODES;
+                let opens = ledger_run.level == VerifiedLevel::Opened || pack.blob_kind() == NODES;
                 let verdict = read_twice(index, *pack, hash, *size, opens, &*context.observer)?;
                 match &verdict {
                     PackVerdict::Damaged(error, _) if error.is_missing() => {}
-                    _ => journal.note(hash, *size, matches!(verdict, PackVerdict::Whole(_))),
+                    _ => ledger_run.note(hash, *size, matches!(verdict, PackVerdict::Whole(_))),
                 }
                 lock(&seen).insert(hash);
                 match verdict {
@@ -191,12 +191,12 @@ impl CheckTask<'_> {
             read.extend(seen);
         }
         // Only a full key can vouch for a pack.
-        if journal.level == VerifiedLevel::Opened {
+        if ledger_run.level == VerifiedLevel::Opened {
             self.proven.append(&mut recover(proven.into_inner()));
         }
         let findings = recover(findings.into_inner());
         let is_unknown = |(_, error, bad): &(_, RepoError, Option<_>)| {
-            bad.is_none() && !error.is_missing() && journal.level == VerifiedLevel::Hashed
+            bad.is_none() && !error.is_missing() && ledger_run.level == VerifiedLevel::Hashed
         };
         if findings.iter().any(is_unknown) {
             context.observer.notice(Notice::PartsUnknown);

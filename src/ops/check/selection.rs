@@ -82,7 +82,7 @@ pub struct ReadReport {
 }
 
 /// The packs of one run that were verified, and its place in the ledger.
-pub(super) struct Journal<'a> {
+pub(super) struct LedgerRun<'a> {
     project: &'a Project,
     observer: &'a dyn Observer,
     host: Option<String>,
@@ -101,7 +101,7 @@ struct State {
     noted: Instant,
 }
 
-impl<'a> Journal<'a> {
+impl<'a> LedgerRun<'a> {
     /// Begins a run. Draws its seed.
     pub(super) fn new(
         project: &'a Project,

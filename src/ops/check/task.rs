@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::finding::Finding;
-use super::selection::{Journal, ReadReport};
+use super::selection::{LedgerRun, ReadReport};
 use crate::base::ObjectHash;
 use crate::format::PackListing;
 use crate::ops::context::Context;
@@ -69,7 +69,7 @@ pub(super) struct CheckTask<'a> {
     /// Packs that were read, if all packs that backups use must be read.
     pub(super) read: Option<HashSet<ObjectHash>>,
     /// The run in the ledger, if packs are read.
-    pub(super) journal: Option<Journal<'a>>,
+    pub(super) ledger_run: Option<LedgerRun<'a>>,
     /// The number of packs that the run chose.
     pub(super) chosen: u64,
     /// Packs that were read.

@@ -139,7 +139,7 @@ fn thaw(after: &OsStr) -> Result<(), String> {
         if attempt > 0 {
             thread::sleep(THAW_PAUSE);
         }
-        // A command that prints fails if nobody reads its output any more.
+        // A command that prints fails if nobody reads its output.
         outcome = run_within(after, attempt == 0, THAW_LIMIT);
         if outcome.is_ok() {
             break;
