@@ -49,7 +49,7 @@ pub(crate) struct RunEntry {
     pub(crate) host: Option<String>,
     /// The role of its key.
     pub(crate) role: &'static str,
-    pub(crate) level: String,
+    pub(crate) level: &'static str,
     pub(crate) seed: String,
     pub(crate) packs: u64,
     pub(crate) bytes: u64,
@@ -111,7 +111,7 @@ impl RunEntry {
             time: run.time.at(),
             host: run.host.clone(),
             role: role.name(),
-            level: run.level.clone(),
+            level: run.level.name(),
             seed: run.seed.to_string(),
             packs: run.packs,
             bytes: run.bytes,

@@ -14,29 +14,38 @@ use crate::base::ObjectHash;
 pub struct LedgerBody {
     /// The runs and drills.
     pub about: LedgerInfo,
-    /// The packs that were read, ascending by time and level, without duplicates.
-    pub groups: Vec<VerifiedPacks>,
+    /// The packs that were read, ascending by time and result, without duplicates.
+    pub groups: Vec<ReadPacks>,
 }
 
-/// Packs that were read by one run.
+/// Packs that one run read with the same result.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedPacks {
+pub struct ReadPacks {
     /// When the run began, in milliseconds since 1970.
     pub time: u64,
-    /// How they were read.
-    pub level: VerifiedLevel,
+    /// The result of reading them.
+    pub result: ReadResult,
     /// The packs, ascending, without duplicates. There is at least one.
     pub packs: Vec<ObjectHash>,
 }
 
-/// How a pack was verified. Each level includes the one before it.
+/// The result of reading a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
+pub enum ReadResult {
+    /// It is damaged.
+    Damaged,
+    /// It is undamaged, as far as this level can tell.
+    Verified(VerifiedLevel),
+}
+
+/// How a pack was verified. Each level includes the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum VerifiedLevel {
     /// All of its bytes were read. They have the hash that is its name.
-    Hashed = 1,
+    Hashed,
     /// Each of its runs opened, and each blob has its id.
-    Opened = 2,
+    Opened,
 }
 
 /// The sealed JSON of an entry.
@@ -79,8 +88,8 @@ pub struct AuditRun {
     #[serde(default)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// `opened` or `hashed`.
-    pub level: String,
+    /// How it verified packs.
+    pub level: VerifiedLevel,
     /// The seed of its random order: 64 digits.
     pub seed: ObjectHash,
     /// Packs that it read and found undamaged.
@@ -133,21 +142,67 @@ impl VerifiedLevel {
             Self::Opened => "opened",
         }
     }
+}
+
+impl ReadResult {
+    /// Its byte in an entry.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Damaged => 0,
+            Self::Verified(VerifiedLevel::Hashed) => 1,
+            Self::Verified(VerifiedLevel::Opened) => 2,
+        }
+    }
 
     const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
-            1 => Some(Self::Hashed),
-            2 => Some(Self::Opened),
+            0 => Some(Self::Damaged),
+            1 => Some(Self::Verified(VerifiedLevel::Hashed)),
+            2 => Some(Self::Verified(VerifiedLevel::Opened)),
             _ => None,
         }
     }
 }
 
+impl LedgerInfo {
+    /// The maximum number of runs in an entry.
+    pub const RUNS_MAX: usize = 100;
+    /// The maximum number of drills in an entry.
+    pub const DRILLS_MAX: usize = 100;
+    /// The maximum number of replaced entries that an entry names.
+    pub const REPLACES_MAX: usize = 1000;
+    /// The maximum length of `host`, `tool` and `volume`, in bytes.
+    pub const NAME_MAX: usize = 1024;
+    /// The maximum length of `command` and `problem`, in bytes.
+    pub const TEXT_MAX: usize = 4096;
+
+    /// Fails if a list or a text is longer than allowed. The limits keep the holder of one key from
+    /// filling the memory of all other readers.
+    fn check_limits(&self) -> Result<(), FormatError> {
+        let names = [&self.host, &self.tool].into_iter().flatten();
+        let names = names.chain(self.runs.iter().filter_map(|run| run.host.as_ref()));
+        let names = names.chain(self.drills.iter().filter_map(|drill| drill.host.as_ref()));
+        let mut names = names.chain(self.drills.iter().map(|drill| &drill.volume));
+        let drills = self.drills.iter();
+        let mut texts = drills.flat_map(|drill| drill.command.iter().chain(&drill.problem));
+        if self.runs.len() > Self::RUNS_MAX
+            || self.drills.len() > Self::DRILLS_MAX
+            || self.replaces.len() > Self::REPLACES_MAX
+            || names.any(|name| name.len() > Self::NAME_MAX)
+            || texts.any(|text| text.len() > Self::TEXT_MAX)
+        {
+            return Err(FormatError::BadValue("length of a list or text"));
+        }
+        Ok(())
+    }
+}
+
 impl LedgerBody {
     /// The maximum length of a body, in bytes.
-    pub const BODY_MAX: usize = 16 << 20;
+    pub const BODY_MAX: usize = 4 << 20;
     /// A number of packs that fits into a body, together with the runs and drills of an entry.
-    pub const PACKS_MAX: usize = 400_000;
+    pub const PACKS_MAX: usize = 50_000;
     /// Bytes of a group before its packs.
     const GROUP_LEN: usize = 13;
 
@@ -160,7 +215,7 @@ impl LedgerBody {
         out.extend_from_slice(&len_u32(self.groups.len()).to_le_bytes());
         for group in &self.groups {
             out.extend_from_slice(&group.time.to_le_bytes());
-            out.push(group.level as u8);
+            out.push(group.result.byte());
             out.extend_from_slice(&len_u32(group.packs.len()).to_le_bytes());
             out.extend(group.packs.iter().flat_map(ObjectHash::as_bytes));
         }
@@ -173,12 +228,13 @@ impl LedgerBody {
         let len = reader.u32()? as usize;
         let about: LedgerInfo = from_json_with_features(reader.bytes(len)?)?;
         check_time("time", &about.time)?;
+        about.check_limits()?;
         let count = reader.count(Self::GROUP_LEN)?;
         let mut groups = Vec::with_capacity(count);
         for _ in 0..count {
             let time = reader.u64()?;
-            let level = VerifiedLevel::from_byte(reader.u8()?);
-            let level = level.ok_or(FormatError::BadValue("level"))?;
+            let result = ReadResult::from_byte(reader.u8()?);
+            let result = result.ok_or(FormatError::BadValue("result"))?;
             let count = reader.count(ObjectHash::LEN)?;
             let packs = (0..count)
                 .map(|_| reader.array().map(ObjectHash::from_bytes))
@@ -186,10 +242,14 @@ impl LedgerBody {
             if packs.is_empty() || !packs.is_sorted_by(|a, b| a < b) {
                 return Err(FormatError::BadValue("order of the packs"));
             }
-            groups.push(VerifiedPacks { time, level, packs });
+            groups.push(ReadPacks {
+                time,
+                result,
+                packs,
+            });
         }
         reader.end()?;
-        let key = |group: &VerifiedPacks| (group.time, group.level);
+        let key = |group: &ReadPacks| (group.time, group.result);
         if groups.is_sorted_by(|a, b| key(a) < key(b)) {
             Ok(Self { about, groups })
         } else {
@@ -202,7 +262,7 @@ impl LedgerBody {
 mod tests {
     use super::*;
 
-    fn body(groups: Vec<VerifiedPacks>) -> LedgerBody {
+    fn body(groups: Vec<ReadPacks>) -> LedgerBody {
         LedgerBody {
             about: LedgerInfo {
                 requires: Vec::new(),
@@ -217,31 +277,42 @@ mod tests {
         }
     }
 
-    fn group(time: u64, level: VerifiedLevel, packs: &[u8]) -> VerifiedPacks {
+    fn group(time: u64, result: ReadResult, packs: &[u8]) -> ReadPacks {
         let packs = packs.iter().map(|n| ObjectHash::from_bytes([*n; 32]));
-        VerifiedPacks {
+        ReadPacks {
             time,
-            level,
+            result,
             packs: packs.collect(),
         }
     }
 
     #[test]
     fn a_ledger_entry_round_trips_and_names_groups_and_packs_in_order_and_once() {
+        use ReadResult::{Damaged, Verified};
         use VerifiedLevel::{Hashed, Opened};
         let good = body(vec![
-            group(1, Hashed, &[1, 2]),
-            group(1, Opened, &[2]),
-            group(2, Hashed, &[1]),
+            group(1, Damaged, &[3]),
+            group(1, Verified(Hashed), &[1, 2]),
+            group(1, Verified(Opened), &[2]),
+            group(2, Verified(Hashed), &[1]),
         ]);
         assert_eq!(LedgerBody::decode(&good.encode()).unwrap(), good);
         for bad in [
-            vec![group(1, Hashed, &[2, 1])],
-            vec![group(1, Hashed, &[1, 1])],
-            vec![group(1, Hashed, &[])],
-            vec![group(1, Opened, &[1]), group(1, Hashed, &[1])],
-            vec![group(1, Hashed, &[1]), group(1, Hashed, &[2])],
-            vec![group(2, Hashed, &[1]), group(1, Hashed, &[2])],
+            vec![group(1, Verified(Hashed), &[2, 1])],
+            vec![group(1, Verified(Hashed), &[1, 1])],
+            vec![group(1, Verified(Hashed), &[])],
+            vec![
+                group(1, Verified(Opened), &[1]),
+                group(1, Verified(Hashed), &[1]),
+            ],
+            vec![
+                group(1, Verified(Hashed), &[1]),
+                group(1, Verified(Hashed), &[2]),
+            ],
+            vec![
+                group(2, Verified(Hashed), &[1]),
+                group(1, Verified(Hashed), &[2]),
+            ],
         ] {
             assert!(LedgerBody::decode(&body(bad).encode()).is_err());
         }
@@ -249,9 +320,48 @@ mod tests {
         for len in 0..bytes.len() {
             assert!(LedgerBody::decode(&bytes[..len]).is_err(), "{len}");
         }
-        let mut unknown_level = body(vec![group(1, Hashed, &[1])]).encode();
-        let at = unknown_level.len() - 32 - 5;
-        unknown_level[at] = 3;
-        assert!(LedgerBody::decode(&unknown_level).is_err());
+        let mut unknown_result = body(vec![group(1, Verified(Hashed), &[1])]).encode();
+        let at = unknown_result.len() - 32 - 5;
+        unknown_result[at] = 3;
+        assert!(LedgerBody::decode(&unknown_result).is_err());
+    }
+    #[test]
+    fn lists_and_texts_longer_than_allowed_are_refused() {
+        let run = AuditRun {
+            time: RecordTime::from(jiff::Timestamp::UNIX_EPOCH),
+            host: None,
+            level: VerifiedLevel::Hashed,
+            seed: ObjectHash::from_bytes([7; 32]),
+            packs: 1,
+            bytes: 1,
+            damaged: 0,
+            seconds: 1,
+            complete: true,
+        };
+        let limits = |change: &dyn Fn(&mut LedgerInfo, usize), max: usize| {
+            for (len, is_allowed) in [(max, true), (max + 1, false)] {
+                let mut entry = body(Vec::new());
+                change(&mut entry.about, len);
+                let decoded = LedgerBody::decode(&entry.encode());
+                assert_eq!(decoded.is_ok(), is_allowed, "{len}");
+            }
+        };
+        let drill = |volume: usize, problem: usize| DrillRun {
+            time: RecordTime::from(jiff::Timestamp::UNIX_EPOCH),
+            host: None,
+            backup: ObjectHash::from_bytes([8; 32]),
+            volume: "v".repeat(volume),
+            bytes: 1,
+            milliseconds: 1,
+            command: None,
+            success: false,
+            problem: Some("p".repeat(problem)),
+        };
+        limits(&|about, len| about.runs = vec![run.clone(); len], 100);
+        limits(&|about, len| about.drills = vec![drill(1, 1); len], 100);
+        limits(&|about, len| about.replaces = vec![run.seed; len], 1000);
+        limits(&|about, len| about.host = Some("h".repeat(len)), 1024);
+        limits(&|about, len| about.drills = vec![drill(len, 1)], 1024);
+        limits(&|about, len| about.drills = vec![drill(1, len)], 4096);
     }
 }

@@ -42,7 +42,9 @@ pub use header::{HEADER_LEN, Header, Magic};
 pub use image_metadata::ImageMetadata;
 pub use index::{IndexSegment, PackListing};
 pub use lease::{LeaseBody, ProcessId};
-pub use ledger::{AuditRun, DrillRun, LedgerBody, LedgerInfo, VerifiedLevel, VerifiedPacks};
+pub use ledger::{
+    AuditRun, DrillRun, LedgerBody, LedgerInfo, ReadPacks, ReadResult, VerifiedLevel,
+};
 pub use log::{
     LogDetails, LogEntry, LogItem, LogKind, OpenedEntry, RemovedRecord, Revoked, StoredEntry,
 };

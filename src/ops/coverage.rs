@@ -1,6 +1,6 @@
 //! The part of the data that was verified, and when: the result of the ledger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -43,12 +43,13 @@ pub struct AuditList {
 
 /// Reads the ledger, and compares it with the packs that exist.
 pub fn audit_list(project: &Project, context: &Context<'_>) -> Result<AuditList, OpsError> {
-    let ledger = Ledger::load(project)?;
     let index = context.index(project)?;
-    let now = since_1970(SystemTime::now());
     let packs = index.list_packs()?;
+    let existing: HashSet<_> = packs.iter().map(|pack| pack.hash).collect();
+    let now = since_1970(SystemTime::now());
+    let ledger = Ledger::load(project, now, |pack| existing.contains(pack))?;
     let coverage = [VerifiedLevel::Opened, VerifiedLevel::Hashed].map(|level| {
-        let verified = ledger.verified(level, now);
+        let verified = ledger.verified(level);
         let mut covered = Coverage {
             level,
             packs: packs.len() as u64,

@@ -2,6 +2,7 @@
 //! the ledger.
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use super::context::TOOL;
 use super::error::OpsError;
@@ -9,6 +10,7 @@ use crate::base::ObjectHash;
 use crate::format::DrillRun;
 use crate::repo::{
     Backup, Ledger, NewLedgerEntry, ObjectRef, Project, Records, Worker, new_seed, order_by_seed,
+    since_1970,
 };
 
 /// Chooses backups at random: at most `sample`, and together at most `max_bytes` of content.
@@ -51,5 +53,6 @@ pub fn note_drills(
         drills,
         ..NewLedgerEntry::default()
     };
-    Ok(Ledger::load(project)?.append(project, new, worker, |_| true)?)
+    let ledger = Ledger::load(project, since_1970(SystemTime::now()), |_| true)?;
+    Ok(ledger.append(project, new, worker)?)
 }

@@ -6,38 +6,51 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
+use super::envelope::Signed;
 use super::error::RepoError;
 use super::leases::Worker;
+use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
 use super::project::Project;
-use crate::base::{ObjectHash, Role};
+use crate::base::{ObjectHash, Role, SignerId};
 use crate::crypto::{hash, random};
-use crate::format::{AuditRun, DrillRun, LedgerBody, LedgerInfo, VerifiedLevel, VerifiedPacks};
+use crate::format::{
+    AuditRun, DrillRun, LedgerBody, LedgerInfo, ReadPacks, ReadResult, VerifiedLevel,
+};
 use crate::storage::StorageErrorKind;
 
 /// Once a signer has this many entries, its next one replaces them.
 const ENTRIES_MAX: usize = 8;
-/// Maximum number of runs, and of drills, that an entry repeats of those that it replaces.
-const RUNS_MAX: usize = 100;
 
-/// The entries of the ledger that can be read, and whose keys were not revoked.
+/// The content of the ledger that counts for one key. Entries that are damaged or foreign, that
+/// need a newer version of this program, or whose keys were revoked are left out.
+///
+/// The holder of another key may store any number of entries. So memory is used only for packs that
+/// exist, and for a limited number of runs of each signer.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    entries: Vec<Entry>,
-    /// Entries of revoked keys.
+    /// When full keys read packs, and with which result.
+    of_full: HashMap<ObjectHash, LastReads>,
+    /// When this key read packs, if it is not a full key.
+    of_own: HashMap<ObjectHash, LastReads>,
+    /// The latest runs by signer and seed.
+    runs: HashMap<SignerId, HashMap<ObjectHash, (Role, AuditRun)>>,
+    /// The drills of full keys.
+    drills: Vec<DrillRun>,
+    /// The entries of this key.
+    own_entries: HashSet<ObjectHash>,
+    /// The entries of this key that another one of them repeats.
+    repeated: HashSet<ObjectHash>,
+    /// The entries of revoked keys.
     revoked: Vec<ObjectHash>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    name: ObjectHash,
-    /// The role of its signer.
-    role: Role,
-    /// Whether this key signed it.
-    own: bool,
-    /// When it was stored, by the store's clock, in milliseconds since 1970.
-    stored: u64,
-    body: LedgerBody,
+/// When a pack was last read with each result, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, Default)]
+struct LastReads {
+    damaged: Option<u64>,
+    hashed: Option<u64>,
+    opened: Option<u64>,
 }
 
 /// A new entry.
@@ -47,120 +60,202 @@ pub struct NewLedgerEntry {
     pub runs: Vec<AuditRun>,
     /// Restore drills.
     pub drills: Vec<DrillRun>,
-    /// The packs that were found undamaged.
-    pub verified: Vec<VerifiedPacks>,
+    /// The packs that were read.
+    pub packs: Vec<ReadPacks>,
+}
+
+impl LastReads {
+    fn add(&mut self, result: ReadResult, time: u64) {
+        let last = match result {
+            ReadResult::Damaged => &mut self.damaged,
+            ReadResult::Verified(VerifiedLevel::Hashed) => &mut self.hashed,
+            ReadResult::Verified(VerifiedLevel::Opened) => &mut self.opened,
+        };
+        *last = (*last).max(Some(time));
+    }
+
+    /// Returns when the pack was last verified at this level or a higher one, if it was not found
+    /// damaged since.
+    fn verified(self, level: VerifiedLevel) -> Option<u64> {
+        let time = match level {
+            VerifiedLevel::Hashed => self.hashed.max(self.opened),
+            VerifiedLevel::Opened => self.opened,
+        };
+        time.filter(|_| time > self.damaged)
+    }
+
+    fn merged(self, other: Self) -> Self {
+        Self {
+            damaged: self.damaged.max(other.damaged),
+            hashed: self.hashed.max(other.hashed),
+            opened: self.opened.max(other.opened),
+        }
+    }
+
+    /// Returns the results that say more than later ones of the same pack.
+    fn needed(self) -> impl Iterator<Item = (ReadResult, u64)> {
+        let damaged = self.damaged.filter(|_| self.damaged >= self.opened);
+        let hashed = self.hashed.filter(|_| self.hashed > self.opened);
+        let results = [
+            (ReadResult::Damaged, damaged),
+            (ReadResult::Verified(VerifiedLevel::Hashed), hashed),
+            (ReadResult::Verified(VerifiedLevel::Opened), self.opened),
+        ];
+        let results = results.into_iter();
+        results.filter_map(|(result, time)| Some((result, time?)))
+    }
 }
 
 impl Ledger {
-    /// Reads the ledger. Leaves out entries that are damaged or foreign, and those of revoked keys.
-    pub fn load(project: &Project) -> Result<Self, RepoError> {
-        let own = project.keys.signing().public();
+    /// Reads the ledger. `exists` returns whether a pack exists: statements about other packs are
+    /// left out. Times later than `now`, in milliseconds since 1970, do not count: some clock was
+    /// wrong.
+    pub fn load(
+        project: &Project,
+        now: u64,
+        exists: impl Fn(&ObjectHash) -> bool,
+    ) -> Result<Self, RepoError> {
         let mut ledger = Self::default();
-        for loaded in project.load_all::<LedgerBody>()? {
-            let (Some(name), Ok(signed)) = (loaded.hash, loaded.body) else {
-                continue;
-            };
-            if project.signers.is_revoked(&signed.signer) {
-                ledger.revoked.push(name);
-                continue;
+        // One at a time, so that at most one entry is in memory.
+        for (object, listed) in project.list(ObjectKind::Ledger)? {
+            let Some(name) = object.hash() else { continue };
+            match project.read_signed::<LedgerBody>(object) {
+                Ok(entry) if project.signers.is_revoked(&entry.signer) => {
+                    ledger.revoked.push(name);
+                }
+                Ok(entry) => {
+                    let stored = since_1970(listed.modified);
+                    ledger.add(project, name, stored, entry, now, &exists);
+                }
+                Err(error) if error.is_missing() => {}
+                // The ledger decides nothing. So an entry that cannot be read stops nothing.
+                Err(
+                    RepoError::Damaged { .. }
+                    | RepoError::Foreign { .. }
+                    | RepoError::Unsupported { .. },
+                ) => {}
+                Err(error) => return Err(error),
             }
-            let Some(role) = project.signers.role_of(&signed.signer) else {
-                continue;
-            };
-            ledger.entries.push(Entry {
-                name,
-                role,
-                own: signed.signer == own,
-                stored: since_1970(loaded.listed.modified),
-                body: signed.body,
-            });
         }
         Ok(ledger)
     }
 
-    /// Returns when each pack was last verified at this level or a higher one, in milliseconds
-    /// since 1970. Counts only entries of full keys and of this key, since the holder of another
-    /// key may lie. Times later than `now` do not count: some clock was wrong.
-    #[must_use]
-    pub fn verified(&self, level: VerifiedLevel, now: u64) -> HashMap<ObjectHash, u64> {
-        let mut latest: HashMap<ObjectHash, u64> = HashMap::new();
-        let counting = self.entries.iter();
-        for entry in counting.filter(|entry| entry.role == Role::Full || entry.own) {
-            // Only a full key can open packs.
-            let counts = |group: &&VerifiedPacks| {
-                group.level >= level
-                    && (group.level == VerifiedLevel::Hashed || entry.role == Role::Full)
+    /// Adds an entry that was stored at this time, by the store's clock.
+    fn add(
+        &mut self,
+        project: &Project,
+        name: ObjectHash,
+        stored: u64,
+        entry: Signed<LedgerBody>,
+        now: u64,
+        exists: impl Fn(&ObjectHash) -> bool,
+    ) {
+        let Signed { signer, body } = entry;
+        let Some(role) = project.signers.role_of(&signer) else {
+            return;
+        };
+        let is_own = signer == project.keys.signing().public();
+        if is_own {
+            self.own_entries.insert(name);
+            self.repeated.extend(&body.about.replaces);
+        }
+        self.add_runs(role, signer, body.about.runs);
+        let reads = match role {
+            Role::Full => {
+                self.drills.extend(body.about.drills);
+                &mut self.of_full
+            }
+            _ if is_own => &mut self.of_own,
+            // The holder of another key may lie.
+            _ => return,
+        };
+        // Only a full key can open packs.
+        let opened = ReadResult::Verified(VerifiedLevel::Opened);
+        let groups = body.groups.into_iter();
+        for group in groups.filter(|group| role == Role::Full || group.result != opened) {
+            let time = match group.result {
+                ReadResult::Damaged => stored.min(now),
+                ReadResult::Verified(_) => group.time.min(stored),
             };
-            for group in entry.body.groups.iter().filter(counts) {
-                let time = group.time.min(entry.stored);
-                for pack in group.packs.iter().filter(|_| time <= now) {
-                    let known = latest.entry(*pack).or_default();
-                    *known = time.max(*known);
+            if time <= now {
+                for pack in group.packs.into_iter().filter(&exists) {
+                    reads.entry(pack).or_default().add(group.result, time);
                 }
             }
         }
-        latest
+    }
+
+    /// Adds the runs of an entry. Keeps the latest of each signer.
+    fn add_runs(&mut self, role: Role, signer: SignerId, runs: Vec<AuditRun>) {
+        let known = self.runs.entry(signer).or_default();
+        for run in runs {
+            let seen = known.get(&run.seed).map(|(_, seen)| progress(seen));
+            if seen.is_none_or(|seen| progress(&run) > seen) {
+                known.insert(run.seed, (role, run));
+            }
+            if known.len() > LedgerInfo::RUNS_MAX {
+                let oldest = known.values().min_by_key(|(_, run)| run.time.at());
+                let oldest = oldest.map(|(_, run)| run.seed);
+                oldest.and_then(|seed| known.remove(&seed));
+            }
+        }
+    }
+
+    /// Returns when each pack was last verified at this level or a higher one, in milliseconds
+    /// since 1970. Counts only entries of full keys and of this key, since the holder of another
+    /// key may lie. Leaves out packs that were found damaged since.
+    #[must_use]
+    pub fn verified(&self, level: VerifiedLevel) -> HashMap<ObjectHash, u64> {
+        let packs = self.of_full.keys().chain(self.of_own.keys());
+        let verified = packs.filter_map(|pack| {
+            let [full, own] = [&self.of_full, &self.of_own].map(|reads| reads.get(pack).copied());
+            let reads = full.unwrap_or_default().merged(own.unwrap_or_default());
+            Some((*pack, reads.verified(level)?))
+        });
+        verified.collect()
     }
 
     /// Returns the runs with the roles of their keys, oldest first. A run that was stored several
     /// times while it ran is returned once.
     #[must_use]
     pub fn runs(&self) -> Vec<(Role, AuditRun)> {
-        let mut runs: HashMap<ObjectHash, (Role, &AuditRun)> = HashMap::new();
-        for entry in &self.entries {
-            for run in &entry.body.about.runs {
-                let known = runs.entry(run.seed).or_insert((entry.role, run));
-                if (run.complete, run.seconds) > (known.1.complete, known.1.seconds) {
-                    *known = (entry.role, run);
-                }
-            }
-        }
-        let mut runs: Vec<_> = runs
-            .into_values()
-            .map(|(r, run)| (r, run.clone()))
-            .collect();
-        runs.sort_by_key(|(_, run)| run.time.at());
+        let runs = self.runs.values().flat_map(HashMap::values);
+        let mut runs: Vec<_> = runs.cloned().collect();
+        runs.sort_by_key(|(_, run)| (run.time.at(), run.seed));
         runs
     }
 
     /// Returns the drills, oldest first.
     #[must_use]
     pub fn drills(&self) -> Vec<DrillRun> {
-        let full = self.entries.iter().filter(|entry| entry.role == Role::Full);
-        let mut drills: Vec<_> = full.flat_map(|e| e.body.about.drills.clone()).collect();
+        let mut drills = self.drills.clone();
         drills.sort_by_key(|drill| (drill.time.at(), drill.backup));
         drills.dedup();
         drills
     }
 
     /// Stores an entry. If this key has many entries, the new one repeats and replaces them, so
-    /// that the ledger does not grow without bound. Then it leaves out packs for which `exists`
-    /// returns false.
+    /// that the ledger does not grow without bound.
     pub fn append(
-        self,
+        mut self,
         project: &Project,
         mut new: NewLedgerEntry,
         worker: Worker<'_>,
-        exists: impl Fn(&ObjectHash) -> bool,
     ) -> Result<(), RepoError> {
-        let own: Vec<_> = self.entries.iter().filter(|entry| entry.own).collect();
-        let repeated = own.iter().flat_map(|entry| &entry.body.about.replaces);
-        let repeated: HashSet<_> = repeated.copied().collect();
-        let mut replaced: Vec<_> = own.iter().map(|entry| entry.name).collect();
-        replaced.retain(|name| !repeated.contains(name));
-        let mut outdated = self.revoked.clone();
+        let mut outdated = std::mem::take(&mut self.revoked);
         if project.role() != Role::Full {
             outdated.clear();
         }
+        let replaced = self.own_entries.difference(&self.repeated);
+        let mut replaced: Vec<_> = replaced.copied().collect();
         if replaced.len() >= ENTRIES_MAX {
-            outdated.extend(own.iter().map(|entry| entry.name));
-            new = self.merged(new, exists);
+            replaced.truncate(LedgerInfo::REPLACES_MAX);
+            outdated.extend(&self.own_entries);
+            self.repeat(project, &mut new);
         } else {
             replaced.clear();
         }
-        for body in bodies(new, &replaced, worker) {
-            project.put(&body)?;
-        }
+        new.store_replacing(project, replaced, worker)?;
         for name in outdated {
             match project.objects.delete(ObjectRef::Ledger(project.id, name)) {
                 // A store may forbid it to delete. Then the entries stay.
@@ -171,102 +266,126 @@ impl Ledger {
         Ok(())
     }
 
-    /// Returns an entry that repeats all entries of this key.
-    fn merged(&self, new: NewLedgerEntry, exists: impl Fn(&ObjectHash) -> bool) -> NewLedgerEntry {
+    /// Adds the content of all entries of this key to a new one.
+    fn repeat(mut self, project: &Project, new: &mut NewLedgerEntry) {
         let now = since_1970(SystemTime::now());
-        let own = || self.entries.iter().filter(|entry| entry.own);
-        let stated = own().flat_map(|entry| {
-            let groups = entry.body.groups.iter();
-            groups.map(|group| (group.time.min(entry.stored), group))
+        let (role, own) = (project.role(), project.keys.signing().public());
+        let mut reads = match role {
+            Role::Full => std::mem::take(&mut self.of_full),
+            Role::Write | Role::Verify => std::mem::take(&mut self.of_own),
+        };
+        for group in &new.packs {
+            let time = match group.result {
+                ReadResult::Damaged => now,
+                ReadResult::Verified(_) => group.time,
+            };
+            for pack in group.packs.iter().filter(|_| time <= now) {
+                reads.entry(*pack).or_default().add(group.result, time);
+            }
+        }
+        let mut groups: BTreeMap<(u64, ReadResult), Vec<ObjectHash>> = BTreeMap::new();
+        for (pack, reads) in reads {
+            for (result, time) in reads.needed() {
+                groups.entry((time, result)).or_default().push(pack);
+            }
+        }
+        let groups = groups.into_iter().map(|((time, result), mut packs)| {
+            packs.sort_unstable();
+            ReadPacks {
+                time,
+                result,
+                packs,
+            }
         });
-        let stated = stated.chain(new.verified.iter().map(|group| (group.time, group)));
-        let mut latest: BTreeMap<(ObjectHash, VerifiedLevel), u64> = BTreeMap::new();
-        for (time, group) in stated.filter(|(time, _)| *time <= now) {
-            for pack in group.packs.iter().filter(|pack| exists(pack)) {
-                let known = latest.entry((*pack, group.level)).or_default();
-                *known = time.max(*known);
-            }
-        }
-        let mut groups: BTreeMap<(u64, VerifiedLevel), Vec<ObjectHash>> = BTreeMap::new();
-        for ((pack, level), time) in &latest {
-            let opened = latest.get(&(*pack, VerifiedLevel::Opened));
-            if *level == VerifiedLevel::Opened || opened.is_none_or(|opened| opened < time) {
-                groups.entry((*time, *level)).or_default().push(*pack);
-            }
-        }
-        let groups = groups.into_iter();
-        let mut runs: Vec<_> = own()
-            .flat_map(|entry| &entry.body.about.runs)
-            .cloned()
-            .collect();
-        runs.extend(new.runs);
-        runs.sort_by_key(|run| (run.time.at(), run.seconds));
-        runs.dedup_by(|later, earlier| {
-            let same = later.seed == earlier.seed;
-            if same {
-                std::mem::swap(later, earlier);
-            }
-            same
-        });
-        let mut drills: Vec<_> = own().flat_map(|e| &e.body.about.drills).cloned().collect();
-        drills.extend(new.drills);
-        drills.sort_by_key(|drill| (drill.time.at(), drill.backup));
-        drills.dedup();
-        runs.drain(..runs.len().saturating_sub(RUNS_MAX));
-        drills.drain(..drills.len().saturating_sub(RUNS_MAX));
-        NewLedgerEntry {
-            runs,
-            drills,
-            verified: groups
-                .map(|((time, level), packs)| VerifiedPacks { time, level, packs })
-                .collect(),
-        }
+        new.packs = groups.collect();
+        self.add_runs(role, own, std::mem::take(&mut new.runs));
+        let runs = self.runs.remove(&own).unwrap_or_default();
+        new.runs = runs.into_values().map(|(_, run)| run).collect();
+        new.runs.sort_by_key(|run| (run.time.at(), run.seed));
+        new.drills.extend(self.drills);
+        new.drills
+            .sort_by_key(|drill| (drill.time.at(), drill.backup));
+        new.drills.dedup();
     }
 }
 
-/// Divides an entry into objects of the allowed size.
-fn bodies(new: NewLedgerEntry, replaced: &[ObjectHash], worker: Worker<'_>) -> Vec<LedgerBody> {
-    let about = LedgerInfo {
-        requires: Vec::new(),
-        time: Timestamp::now().to_string(),
-        host: worker.host.map(str::to_owned),
-        tool: Some(worker.tool.to_owned()),
-        runs: Vec::new(),
-        drills: Vec::new(),
-        replaces: Vec::new(),
-    };
-    let first = LedgerInfo {
-        runs: new.runs,
-        drills: new.drills,
-        replaces: replaced.to_vec(),
-        ..about.clone()
-    };
-    let mut bodies = vec![LedgerBody {
-        about: first,
-        groups: Vec::new(),
-    }];
-    let mut left = LedgerBody::PACKS_MAX;
-    for group in new.verified {
-        let VerifiedPacks { time, level, packs } = group;
-        let mut packs = &packs[..];
-        while !packs.is_empty() {
-            if left == 0 {
-                bodies.push(LedgerBody {
-                    about: about.clone(),
-                    groups: Vec::new(),
-                });
-                left = LedgerBody::PACKS_MAX;
-            }
-            let (here, rest) = packs.split_at(packs.len().min(left));
-            if let Some(body) = bodies.last_mut() {
-                let packs = here.to_vec();
-                body.groups.push(VerifiedPacks { time, level, packs });
-            }
-            left -= here.len();
-            packs = rest;
-        }
+impl NewLedgerEntry {
+    /// Stores this entry. Replaces no others, so this needs no knowledge of them.
+    pub fn store(self, project: &Project, worker: Worker<'_>) -> Result<(), RepoError> {
+        self.store_replacing(project, Vec::new(), worker)
     }
-    bodies
+
+    fn store_replacing(
+        self,
+        project: &Project,
+        replaced: Vec<ObjectHash>,
+        worker: Worker<'_>,
+    ) -> Result<(), RepoError> {
+        // The first one names the entries that it replaces. Store it last: until then, they count.
+        for body in self.bodies(replaced, worker).iter().rev() {
+            project.put(body)?;
+        }
+        Ok(())
+    }
+
+    /// Divides this entry into objects of the allowed size.
+    fn bodies(mut self, replaced: Vec<ObjectHash>, worker: Worker<'_>) -> Vec<LedgerBody> {
+        for drill in &mut self.drills {
+            for text in [&mut drill.command, &mut drill.problem]
+                .into_iter()
+                .flatten()
+            {
+                text.truncate(text.floor_char_boundary(LedgerInfo::TEXT_MAX));
+            }
+        }
+        let excess = self.drills.len().saturating_sub(LedgerInfo::DRILLS_MAX);
+        self.drills.drain(..excess);
+        let about = LedgerInfo {
+            requires: Vec::new(),
+            time: Timestamp::now().to_string(),
+            host: worker.host.map(str::to_owned),
+            tool: Some(worker.tool.to_owned()),
+            runs: Vec::new(),
+            drills: Vec::new(),
+            replaces: Vec::new(),
+        };
+        let first = LedgerInfo {
+            runs: self.runs,
+            drills: self.drills,
+            replaces: replaced,
+            ..about.clone()
+        };
+        let mut bodies = vec![LedgerBody {
+            about: first,
+            groups: Vec::new(),
+        }];
+        let mut left = LedgerBody::PACKS_MAX;
+        for group in self.packs {
+            let mut packs = &group.packs[..];
+            while !packs.is_empty() {
+                if left == 0 {
+                    bodies.push(LedgerBody {
+                        about: about.clone(),
+                        groups: Vec::new(),
+                    });
+                    left = LedgerBody::PACKS_MAX;
+                }
+                let (here, rest) = packs.split_at(packs.len().min(left));
+                if let Some(body) = bodies.last_mut() {
+                    let packs = here.to_vec();
+                    body.groups.push(ReadPacks { packs, ..group });
+                }
+                left -= here.len();
+                packs = rest;
+            }
+        }
+        bodies
+    }
+}
+
+/// Returns how far a run had come when it was stored.
+const fn progress(run: &AuditRun) -> (bool, u64) {
+    (run.complete, run.seconds)
 }
 
 /// Returns a new seed of a random order.

@@ -257,24 +257,32 @@ impl Project {
 
     /// Returns the errors of the audits, and of the entries of the ledger, that cannot be read.
     pub fn damaged_audits(&self) -> Result<Vec<RepoError>, RepoError> {
-        let audits = self.load_all::<AuditBody>()?.into_iter();
-        let entries = self.load_all::<LedgerBody>()?.into_iter();
-        let errors = audits.filter_map(|audit| audit.body.err());
-        let errors = errors.chain(entries.filter_map(|entry| entry.body.err()));
-        Ok(errors
-            .filter(|e| e.kind() == RepoErrorKind::Damaged)
-            .collect())
+        let is_damaged =
+            |error: &RepoError| error.kind() == RepoErrorKind::Damaged && !error.is_missing();
+        let mut damaged = self.find_errors_of::<AuditBody>(is_damaged)?;
+        damaged.extend(self.find_errors_of::<LedgerBody>(is_damaged)?);
+        Ok(damaged)
     }
 
     fn find_foreign_of<T: Body>(&self, foreign: &mut Vec<RepoError>) -> Result<(), RepoError> {
+        let is_foreign = |error: &RepoError| matches!(error, RepoError::Foreign { .. });
+        foreign.extend(self.find_errors_of::<T>(is_foreign)?);
+        Ok(())
+    }
+
+    /// Reads all objects with this type of body, keeps none of them, and returns those errors for
+    /// which `is_wanted` returns true.
+    fn find_errors_of<T: Body>(
+        &self,
+        is_wanted: impl Fn(&RepoError) -> bool + Sync,
+    ) -> Result<Vec<RepoError>, RepoError> {
         let listed = self.list(T::KIND)?;
         let errors = parallel_map(&listed, |(object, _)| match self.read::<T>(*object) {
-            Err(e @ RepoError::Foreign { .. }) => Ok(Some(e)),
-            Err(RepoError::Storage(e)) => Err(RepoError::Storage(e)),
+            Err(error) if is_wanted(&error) => Ok(Some(error)),
+            Err(RepoError::Storage(error)) => Err(RepoError::Storage(error)),
             _ => Ok(None),
         })?;
-        foreign.extend(errors.into_iter().flatten());
-        Ok(())
+        Ok(errors.into_iter().flatten().collect())
     }
 
     /// Seals a body and stores it under its hash. Returns the hash. The object is durable when this

@@ -175,11 +175,11 @@ def audit_body(body, packs) -> bytes:
 
 
 def ledger_body(body, groups) -> bytes:
-    """`groups`: time, level and packs of each."""
+    """`groups`: time, result and packs of each."""
     body = to_json(body)
     out = u(32, len(body)) + body + u(32, len(groups))
-    for time, level, packs in groups:
-        out += u(64, time) + u(8, level) + u(32, len(packs)) + b"".join(packs)
+    for time, result, packs in groups:
+        out += u(64, time) + u(8, result) + u(32, len(packs)) + b"".join(packs)
     return out
 
 

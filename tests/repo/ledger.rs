@@ -1,10 +1,12 @@
 //! The ledger: entries that count and entries that do not.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cuttlebone::base::{Notice, ObjectHash, Role, Silent};
-use cuttlebone::format::{LedgerBody, LedgerInfo, VerifiedLevel, VerifiedPacks};
+use cuttlebone::format::{
+    AuditRun, LedgerBody, LedgerInfo, ReadPacks, ReadResult, RecordTime, VerifiedLevel,
+};
 use cuttlebone::ops::{self, DataPart, ReadData};
 use cuttlebone::repo::{Grant, Ledger, NewLedgerEntry, ObjectRef, Project, Repository, Worker};
 use cuttlebone::storage::{Backend, MemoryBackend, StorageErrorKind, StorageOperation};
@@ -25,13 +27,26 @@ fn pack(byte: u8) -> ObjectHash {
     ObjectHash::from_bytes([byte; 32])
 }
 
-fn group(time: u64, level: VerifiedLevel, packs: &[u8]) -> VerifiedPacks {
+fn group(time: u64, level: VerifiedLevel, packs: &[u8]) -> ReadPacks {
+    result(time, ReadResult::Verified(level), packs)
+}
+
+fn result(time: u64, result: ReadResult, packs: &[u8]) -> ReadPacks {
     let packs = packs.iter().map(|byte| pack(*byte)).collect();
-    VerifiedPacks { time, level, packs }
+    ReadPacks {
+        time,
+        result,
+        packs,
+    }
+}
+
+/// Reads the ledger at this time, as if all packs existed.
+fn load(project: &Project, now: u64) -> Ledger {
+    Ledger::load(project, now, |_| true).unwrap()
 }
 
 /// Stores an entry that no program would write, like the holder of the key.
-fn state(project: &Project, group: VerifiedPacks) {
+fn state(project: &Project, group: ReadPacks) {
     let body = LedgerBody {
         about: LedgerInfo {
             requires: Vec::new(),
@@ -86,8 +101,7 @@ fn the_word_of_a_key_that_is_not_full_counts_only_for_itself_and_only_for_hashes
     }
     state(&owner.project, group(time, Opened, &[3]));
     let seen = |test_repo: &TestRepo, level| {
-        let ledger = Ledger::load(&test_repo.project).unwrap();
-        let verified = ledger.verified(level, now());
+        let verified = load(&test_repo.project, now()).verified(level);
         let mut packs: Vec<_> = verified.into_keys().collect();
         packs.sort_unstable();
         packs
@@ -107,18 +121,17 @@ fn the_word_of_a_key_that_is_not_full_counts_only_for_itself_and_only_for_hashes
 fn a_time_in_the_future_never_counts_and_a_merge_leaves_it_out() {
     let store = MemoryBackend::new();
     let owner = TestRepo::init(store.clone(), CHUNK).unwrap();
-    let load = || Ledger::load(&owner.project).unwrap();
     let (level, hour) = (VerifiedLevel::Opened, 3_600_000);
     state(&owner.project, group(now() + 1000 * hour, level, &[1]));
     state(&owner.project, group(now() - hour, level, &[2]));
     let later = now() + 2000 * hour;
-    let verified = load().verified(level, later);
+    let verified = load(&owner.project, later).verified(level);
     // The store's clock was right: the entry cannot be of a later time than that.
     assert!(verified[&pack(1)] <= now());
     for _ in 0..10 {
         let new = NewLedgerEntry::default();
-        load()
-            .append(&owner.project, new, WORKER, |_| true)
+        load(&owner.project, now())
+            .append(&owner.project, new, WORKER)
             .unwrap();
     }
     let entries = |store: &MemoryBackend| {
@@ -129,7 +142,7 @@ fn a_time_in_the_future_never_counts_and_a_merge_leaves_it_out() {
             .count()
     };
     assert!(entries(&store) < 9);
-    let verified = load().verified(level, later);
+    let verified = load(&owner.project, later).verified(level);
     assert!(verified[&pack(1)] <= now() && verified[&pack(2)] <= now() - hour);
 }
 
@@ -137,27 +150,210 @@ fn a_time_in_the_future_never_counts_and_a_merge_leaves_it_out() {
 fn a_merge_keeps_the_latest_time_of_each_pack_and_leaves_out_packs_that_do_not_exist() {
     use VerifiedLevel::{Hashed, Opened};
     let owner = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
-    let load = || Ledger::load(&owner.project).unwrap();
     let time = now() - 10_000;
     for later in 0..8 {
         state(&owner.project, group(time + later, Opened, &[1, 2]));
     }
     let new = NewLedgerEntry {
-        verified: vec![
+        packs: vec![
             group(time + 20, Hashed, &[1]),
             group(time + 2, Opened, &[3]),
         ],
         ..NewLedgerEntry::default()
     };
-    load()
-        .append(&owner.project, new, WORKER, |known| *known != pack(2))
+    Ledger::load(&owner.project, now(), |known| *known != pack(2))
+        .unwrap()
+        .append(&owner.project, new, WORKER)
         .unwrap();
-    let opened = load().verified(Opened, now());
+    let opened = load(&owner.project, now()).verified(Opened);
     assert_eq!(
         (opened[&pack(1)], opened[&pack(3)], opened.len()),
         (time + 7, time + 2, 2)
     );
-    assert_eq!(load().verified(Hashed, now())[&pack(1)], time + 20);
+    assert_eq!(
+        load(&owner.project, now()).verified(Hashed)[&pack(1)],
+        time + 20
+    );
+}
+
+/// Stores an entry that only states this run.
+fn state_run(project: &Project, run: AuditRun) {
+    let new = NewLedgerEntry {
+        runs: vec![run],
+        ..NewLedgerEntry::default()
+    };
+    new.store(project, WORKER).unwrap();
+}
+
+fn run(seed: [u8; 32], seconds: u64) -> AuditRun {
+    AuditRun {
+        time: RecordTime::from(jiff::Timestamp::now()),
+        host: None,
+        level: VerifiedLevel::Hashed,
+        seed: ObjectHash::from_bytes(seed),
+        packs: 1,
+        bytes: 2,
+        damaged: 0,
+        seconds,
+        complete: true,
+    }
+}
+
+#[test]
+fn a_pack_that_was_found_damaged_does_not_count_as_verified_until_it_is_verified_again() {
+    use VerifiedLevel::{Hashed, Opened};
+    let store = MemoryBackend::new();
+    let owner = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let verify = with_key(&owner, &store, Role::Verify, b"verify");
+    let (past, hour) = (now(), 3_600_000);
+    let packs = |level, test_repo: &TestRepo, at| {
+        let mut packs: Vec<_> = load(&test_repo.project, at)
+            .verified(level)
+            .into_keys()
+            .collect();
+        packs.sort_unstable();
+        packs
+    };
+    state(&owner.project, group(past - 1000, Opened, &[1, 2, 3]));
+    // The run began before the other one, and found the damage after it.
+    state(
+        &owner.project,
+        result(past - hour, ReadResult::Damaged, &[1]),
+    );
+    state(&verify.project, result(past, ReadResult::Damaged, &[2]));
+    for level in [Hashed, Opened] {
+        assert_eq!(packs(level, &owner, now()), [pack(2), pack(3)]);
+        assert_eq!(packs(level, &verify, now()), [pack(3)]);
+    }
+    // With other clocks, too. The store's clock may be ahead.
+    assert_eq!(packs(Opened, &owner, past - 500), [pack(2), pack(3)]);
+    for _ in 0..10 {
+        let new = NewLedgerEntry::default();
+        load(&owner.project, now())
+            .append(&owner.project, new, WORKER)
+            .unwrap();
+        assert_eq!(packs(Opened, &owner, now()), [pack(2), pack(3)], "merged");
+    }
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    state(&owner.project, group(now(), Hashed, &[1]));
+    let later = now() + hour;
+    assert_eq!(packs(Hashed, &owner, later), [pack(1), pack(2), pack(3)]);
+    assert_eq!(packs(Opened, &owner, later), [pack(2), pack(3)]);
+    state(&owner.project, group(now(), Opened, &[1]));
+    assert_eq!(packs(Opened, &owner, later), [pack(1), pack(2), pack(3)]);
+}
+
+#[test]
+fn packs_that_do_not_exist_take_no_memory() {
+    let owner = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
+    state(
+        &owner.project,
+        group(now() - 1, VerifiedLevel::Opened, &[1, 2, 3]),
+    );
+    let ledger = Ledger::load(&owner.project, now(), |known| *known == pack(2)).unwrap();
+    let shown = format!("{ledger:?}");
+    assert!(shown.contains(&format!("{:?}", pack(2))), "{shown}");
+    assert!(!shown.contains(&format!("{:?}", pack(1))), "{shown}");
+}
+
+#[test]
+fn the_holder_of_a_key_can_neither_hide_runs_of_others_nor_add_any_number_of_them() {
+    let store = MemoryBackend::new();
+    let owner = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let liar = with_key(&owner, &store, Role::Verify, b"verify");
+    state_run(&owner.project, run([0xff; 32], 10));
+    state_run(&liar.project, run([0xff; 32], 1_000_000));
+    for number in 0..300_u16 {
+        let [high, low] = number.to_be_bytes();
+        let mut seed = [0; 32];
+        (seed[0], seed[1]) = (high, low);
+        state_run(&liar.project, run(seed, 1));
+    }
+    let runs = load(&owner.project, now()).runs();
+    let full: Vec<_> = runs
+        .iter()
+        .filter(|(role, _)| *role == Role::Full)
+        .collect();
+    assert_eq!(full.len(), 1);
+    assert_eq!(full[0].1.seconds, 10);
+    assert_eq!(runs.len(), 1 + 100);
+}
+
+#[test]
+fn an_entry_that_requires_an_unknown_feature_is_left_out_and_stops_nothing() {
+    let owner = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
+    let newer = LedgerBody {
+        about: LedgerInfo {
+            requires: vec!["later".into()],
+            time: "2026-11-21T10:00:00Z".into(),
+            host: None,
+            tool: None,
+            runs: Vec::new(),
+            drills: Vec::new(),
+            replaces: Vec::new(),
+        },
+        groups: vec![group(now() - 1, VerifiedLevel::Opened, &[1])],
+    };
+    owner
+        .project
+        .put_sealed(ObjectRef::Ledger, &newer.encode())
+        .unwrap();
+    let verified = load(&owner.project, now()).verified(VerifiedLevel::Opened);
+    assert!(verified.is_empty());
+    let host = Host::without_cache();
+    let checked = ops::check(
+        &owner.repository,
+        &owner.project,
+        Some(&read(DataPart::All)),
+        &host.context(),
+        &mut |finding| unreachable!("{finding:?}"),
+    );
+    assert!(checked.unwrap().data.unwrap().complete);
+}
+
+#[test]
+fn a_pack_that_is_good_only_when_it_is_read_again_does_not_count_as_verified() {
+    let store = MemoryBackend::new();
+    let owner = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let image = Image::new(LEAF).with(0, &noise(1, 4 * CHUNK));
+    host.back_up(&owner, "disk", &image).unwrap();
+    let listed = store.list("projects").unwrap();
+    let mut names = listed.iter().map(|object| &object.name);
+    let name = names
+        .find(|name| name.as_str().contains("/packs/"))
+        .unwrap();
+    let good = store.get(name, u64::MAX).unwrap();
+    let mut bad = good.clone();
+    bad[100] ^= 1;
+    store.put(name, &[&bad]).unwrap();
+    let (text, reads) = (name.as_str().to_owned(), AtomicUsize::new(0));
+    let (name, inner) = (name.clone(), store.clone());
+    let healed = Intercepted::new(&store, move |operation, at| {
+        if operation == StorageOperation::Get && at == text {
+            // The first read gets other bytes than the second one.
+            if reads.fetch_add(1, Ordering::Relaxed) == 1 {
+                inner.put(&name, &[&good]).unwrap();
+            }
+        }
+        Ok(())
+    });
+    let opened = TestRepo::open(healed, &Silent).unwrap();
+    let checked = ops::check(
+        &opened.repository,
+        &opened.project,
+        Some(&read(DataPart::All)),
+        &host.context(),
+        &mut |finding| unreachable!("{finding:?}"),
+    );
+    let data = checked.unwrap().data.unwrap();
+    assert!(data.complete);
+    assert_eq!(data.packs_verified, data.packs_chosen - 1);
+    let notices = host.notices.take();
+    let is_reread = |notice: &Notice| matches!(notice, Notice::GoodWhenReadAgain { .. });
+    assert_eq!(notices.iter().filter(|notice| is_reread(notice)).count(), 1);
+    let verified = load(&owner.project, now()).verified(VerifiedLevel::Opened);
+    assert_eq!(verified.len() as u64, data.packs_chosen - 1);
 }
 
 fn read(part: DataPart) -> ReadData {
@@ -249,13 +445,13 @@ fn a_run_that_fails_notes_the_packs_that_it_verified() {
             &mut |finding| unreachable!("{finding:?}"),
         );
         assert!(failed.is_err(), "trouble with the transport is no damage");
-        let ledger = Ledger::load(&owner.project).unwrap();
-        verified = ledger.verified(VerifiedLevel::Opened, now()).len();
+        let ledger = load(&owner.project, now());
+        verified = ledger.verified(VerifiedLevel::Opened).len();
         if verified > 0 {
             break;
         }
     }
     assert!(verified > 0);
-    let ledger = Ledger::load(&owner.project).unwrap();
+    let ledger = load(&owner.project, now());
     assert!(ledger.runs().iter().all(|(_, run)| !run.complete));
 }

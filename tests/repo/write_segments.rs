@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cuttlebone::base::{BlobId, ObjectHash, Silent};
 use cuttlebone::format::{Blob, BlobKind, Codec, IndexSegment, PackListing, Run};
-use cuttlebone::ops::{self, MaxUnused, OpsError, PruneOptions};
+use cuttlebone::ops::{self, MaxUnused, OpsError, PruneOptions, ReadData};
 use cuttlebone::repo::{Index, ObjectRef};
 use cuttlebone::storage::{Backend, MemoryBackend};
 
@@ -209,6 +209,40 @@ fn a_superseded_segment_counts_for_reading_and_not_for_deduplication() {
     plan.run().unwrap();
     assert!(index(&full).find_trusted(&id).unwrap().is_some());
     host.check_clean(&full, "pruned");
+}
+
+#[test]
+fn a_check_of_a_part_also_reads_packs_that_only_a_superseded_segment_names() {
+    let store = MemoryBackend::new();
+    let full = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let image = Image::new(LEAF).with(0, &noise(6, 6 * CHUNK));
+    host.back_up(&full, "disk", &image).unwrap();
+    let listed = store.list("projects").unwrap();
+    let objects = listed.iter().filter_map(|o| ObjectRef::parse(&o.name));
+    let segments = objects.filter_map(|(object, _)| match object {
+        ObjectRef::Index(_, hash) => Some(hash),
+        _ => None,
+    });
+    let superseded = segments.collect();
+    let packs = Vec::new();
+    put_segment(&full, &IndexSegment { packs, superseded });
+    let [all, part] = [None, Some(Duration::ZERO)].map(|unverified_for| {
+        let read = ReadData {
+            unverified_for,
+            ..ReadData::all(None)
+        };
+        let checked = ops::check(
+            &full.repository,
+            &full.project,
+            Some(&read),
+            &host.context(),
+            &mut |finding| unreachable!("{finding:?}"),
+        );
+        checked.unwrap().data.unwrap().packs_verified
+    });
+    assert_eq!(all, 1, "the pack of chunks, since a backup uses it");
+    assert_eq!(part, 3, "the packs of nodes, too");
 }
 
 #[test]

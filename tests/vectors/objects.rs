@@ -10,8 +10,8 @@ use cuttlebone::base::{LeaseId, ObjectHash, ProjectId, Role, SignerId, Silent};
 use cuttlebone::crypto::{self, KdfParams, ProjectKeys, RepositoryKeys, Secret};
 use cuttlebone::format::{
     AuditBody, Certificate, Codec, FormatError, IndexSegment, KeySlot, LeaseBody, LedgerBody,
-    MarkBody, Node, PACK_SIZE_MAX, PackKey, PackListing, ProjectSettings, RepositoryFile,
-    VerifiedPacks, VoidBody,
+    MarkBody, Node, PACK_SIZE_MAX, PackKey, PackListing, ProjectSettings, ReadPacks,
+    RepositoryFile, VoidBody,
 };
 use cuttlebone::repo::{
     BlobLocation, BlobReader, Index, KeyScope, Leases, Log, Marks, ObjectRef, Opener, PlacedRun,
@@ -221,11 +221,11 @@ pub(super) fn ledger(case: &Case) -> Outcome {
     let opened = project.open_hashed(object, name(case), &case.object, LedgerBody::BODY_MAX)?;
     let entry =
         LedgerBody::decode(&opened.body).map_err(|e| refused(&project, &opened.signer, e))?;
-    let group = |group: &VerifiedPacks| {
+    let group = |group: &ReadPacks| {
         let packs = group.packs.iter().map(ToString::to_string);
         json!({
             "time": group.time,
-            "level": group.level as u8,
+            "result": group.result.byte(),
             "packs": packs.collect::<Vec<_>>(),
         })
     };

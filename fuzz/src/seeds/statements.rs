@@ -37,9 +37,9 @@ pub(super) fn ledgers() -> Named {
             .to_vec();
         out.extend_from_slice(about);
         out.extend_from_slice(&u32::try_from(groups.len()).expect("short").to_le_bytes());
-        for (time, level, packs) in groups {
+        for (time, result, packs) in groups {
             out.extend_from_slice(&time.to_le_bytes());
-            out.push(*level);
+            out.push(*result);
             out.extend_from_slice(&u32::try_from(packs.len()).expect("short").to_le_bytes());
             out.extend(packs.iter().flat_map(|byte| [*byte; 32]));
         }
@@ -48,13 +48,16 @@ pub(super) fn ledgers() -> Named {
     let runs = br#"{"time":"2026-11-21T12:00:00Z","runs":[{"time":"2026-11-21T12:00:00Z",
         "level":"opened","seed":"0707070707070707070707070707070707070707070707070707070707070707",
         "packs":1,"bytes":2,"damaged":0,"seconds":3,"complete":true}]}"#;
-    let whole = body(about, &[(1, 1, &[1, 2]), (1, 2, &[2]), (2, 1, &[1])]);
+    let whole = body(
+        about,
+        &[(1, 0, &[3]), (1, 1, &[1, 2]), (1, 2, &[2]), (2, 1, &[1])],
+    );
     vec![
         ("none", body(about, &[])),
         ("runs", body(runs, &[(1, 2, &[1])])),
         ("descending", body(about, &[(2, 1, &[1]), (1, 1, &[1])])),
         ("twice", body(about, &[(1, 1, &[1, 1])])),
-        ("level", body(about, &[(1, 3, &[1])])),
+        ("result", body(about, &[(1, 3, &[1])])),
         ("newer", body(br#"{"requires":["x"]}"#, &[])),
         ("length", with(&whole, 3, 0x80)),
         ("short", cut(&whole, 1)),

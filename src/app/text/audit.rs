@@ -61,7 +61,7 @@ fn runs(runs: &[RunEntry], zone: &TimeZone, columns: Option<usize>) -> String {
             time(run.time, zone),
             run.host.clone().unwrap_or_default(),
             run.role.to_owned(),
-            run.level.clone(),
+            run.level.to_owned(),
             run.packs.to_string(),
             ByteSize(run.bytes).to_string(),
             duration(Duration::from_secs(run.duration)),

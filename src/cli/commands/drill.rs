@@ -140,7 +140,7 @@ fn restore(
 fn is_damage(error: &OpsError) -> bool {
     match error {
         OpsError::Repo(error) => error.kind() == RepoErrorKind::Damaged,
-        OpsError::Hole { .. } => true,
+        OpsError::Hole { .. } | OpsError::Holes { .. } => true,
         _ => false,
     }
 }

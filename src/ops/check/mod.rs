@@ -180,7 +180,7 @@ impl CheckTask<'_> {
         // If a segment is missing, no segment names its packs. Their content still exists.
         index.scan_unindexed()?;
         self.segments(&index)?;
-        let packs = self.packs(&index)?;
+        let packs = self.packs(&index, read.is_some_and(|read| !read.is_all()))?;
         if let Some(read) = read {
             self.read_chosen(&index, read, packs)?;
         }

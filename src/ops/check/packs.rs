@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::finding::Finding;
-use super::selection::{LedgerRun, ReadData};
+use super::selection::{LedgerRun, ReadData, ReadOutcome};
 use super::task::CheckTask;
 use crate::base::{Notice, ObjectHash, Observer, Phase, Progress, Role, lock, recover, to_usize};
 use crate::format::{BlobKind, PackListing, VerifiedLevel};
@@ -40,13 +40,20 @@ struct Compared {
 impl CheckTask<'_> {
     /// Verifies that every pack in the index exists with its size. Returns the packs that can be
     /// read, with their sizes.
-    pub(super) fn packs(&mut self, index: &Index) -> Result<Vec<(ObjectRef, u64)>, OpsError> {
-        let mut compared = self.compare(index)?;
+    ///
+    /// A check of a part of the data chooses packs before it knows which of them backups use. So
+    /// with `with_retired` this also returns packs that only superseded segments name.
+    pub(super) fn packs(
+        &mut self,
+        index: &Index,
+        with_retired: bool,
+    ) -> Result<Vec<(ObjectRef, u64)>, OpsError> {
+        let mut compared = self.compare(index, with_retired)?;
         // The cache may be damaged, so read the segments again.
         if !compared.wrong.is_empty() {
             index.rebuild()?;
             index.scan_unindexed()?;
-            compared = self.compare(index)?;
+            compared = self.compare(index, with_retired)?;
         }
         self.unnamed = index.unnamed()?.into_iter().collect();
         self.report.packs += (compared.packs.len() + compared.wrong.len()) as u64;
@@ -75,14 +82,15 @@ impl CheckTask<'_> {
     }
 
     /// Compares the packs of the index with those that exist.
-    fn compare(&self, index: &Index) -> Result<Compared, OpsError> {
+    fn compare(&self, index: &Index, with_retired: bool) -> Result<Compared, OpsError> {
         let project = self.project.id;
         let sizes: HashMap<ObjectRef, u64> = index
             .list_packs()?
             .into_iter()
             .map(|pack| (pack.object(project), pack.info.size))
             .collect();
-        // Packs that only superseded segments name are read only if a backup needs them.
+        // A check of all data reads packs that only superseded segments name later, if a backup
+        // needs them.
         let retired: HashSet<_> = index.retired()?.into_iter().collect();
         let mut compared = Compared::default();
         index.each_pack(|listing| {
@@ -90,10 +98,11 @@ impl CheckTask<'_> {
             let expected = listing.contents.pack_size();
             let object = ObjectRef::of_pack(project, listing.contents.kind, listing.pack);
             match (sizes.get(&object), retired.contains(&listing.pack)) {
-                (Some(found), false) if *found == expected => {
-                    compared.packs.push((object, expected));
+                (Some(found), is_retired) if *found == expected => {
+                    if with_retired || !is_retired {
+                        compared.packs.push((object, expected));
+                    }
                 }
-                (Some(found), true) if *found == expected => {}
                 (None, true) => compared.deleted.push(listing.pack),
                 (found, _) => {
                     let sizes = found.map(|found| (*found, expected));
@@ -156,10 +165,10 @@ impl CheckTask<'_> {
                     return Ok(());
                 };
                 let opens = ledger_run.level == VerifiedLevel::Opened || pack.blob_kind() == NODES;
-                let verdict = read_twice(index, *pack, hash, *size, opens, &*context.observer)?;
-                match &verdict {
-                    PackVerdict::Damaged(error, _) if error.is_missing() => {}
-                    _ => ledger_run.note(hash, *size, matches!(verdict, PackVerdict::Whole(_))),
+                let (verdict, outcome) =
+                    read_twice(index, *pack, hash, *size, opens, &*context.observer)?;
+                if let Some(outcome) = outcome {
+                    ledger_run.note(hash, *size, outcome);
                 }
                 lock(&seen).insert(hash);
                 match verdict {
@@ -307,7 +316,7 @@ enum PackVerdict {
 }
 
 /// Reads a pack, and if it seems damaged, once more: the memory or the connection may have been
-/// bad.
+/// bad. Returns no outcome for a missing pack.
 fn read_twice(
     index: &Index,
     object: ObjectRef,
@@ -315,7 +324,7 @@ fn read_twice(
     size: u64,
     opens: bool,
     observer: &dyn Observer,
-) -> Result<PackVerdict, RepoError> {
+) -> Result<(PackVerdict, Option<ReadOutcome>), RepoError> {
     let read = || {
         if opens {
             read_pack(index, object, pack, size)
@@ -325,15 +334,21 @@ fn read_twice(
     };
     let first = match read()? {
         PackVerdict::Damaged(error, _) if !error.is_missing() => error,
-        verdict => return Ok(verdict),
+        verdict @ PackVerdict::Damaged(..) => return Ok((verdict, None)),
+        verdict @ PackVerdict::Whole(_) => return Ok((verdict, Some(ReadOutcome::Whole))),
     };
     let second = read()?;
-    if matches!(second, PackVerdict::Whole(_)) {
-        observer.notice(Notice::GoodWhenReadAgain {
-            problem: first.to_string(),
-        });
-    }
-    Ok(second)
+    let outcome = match &second {
+        PackVerdict::Whole(_) => {
+            observer.notice(Notice::GoodWhenReadAgain {
+                problem: first.to_string(),
+            });
+            Some(ReadOutcome::WholeWhenReadAgain)
+        }
+        PackVerdict::Damaged(error, _) if error.is_missing() => None,
+        PackVerdict::Damaged(..) => Some(ReadOutcome::Damaged),
+    };
+    Ok((second, outcome))
 }
 
 /// Verifies that a pack has its hash, that its signer signed all of it, and that the index lists

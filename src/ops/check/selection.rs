@@ -1,13 +1,13 @@
 //! Chooses the packs that a check reads, in a random order, and notes them in the ledger.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
 use crate::base::{Notice, ObjectHash, Observer, Role, lock};
-use crate::format::{AuditRun, RecordTime, VerifiedLevel, VerifiedPacks};
+use crate::format::{AuditRun, ReadPacks, ReadResult, RecordTime, VerifiedLevel};
 use crate::ops::context::TOOL;
 use crate::repo::{
     Index, Ledger, ListedPack, NewLedgerEntry, ObjectRef, Project, RepoError, Worker, new_seed,
@@ -96,8 +96,12 @@ pub(super) struct LedgerRun<'a> {
 
 struct State {
     run: AuditRun,
+    /// Packs that were read, damaged or not.
+    read: u64,
     /// Verified packs that are not noted yet.
     verified: Vec<ObjectHash>,
+    /// Damaged packs that are not noted yet.
+    damaged: Vec<ObjectHash>,
     noted: Instant,
 }
 
@@ -128,7 +132,7 @@ impl<'a> LedgerRun<'a> {
                 run: AuditRun {
                     time: RecordTime::from(time),
                     host: read.host.clone(),
-                    level: level.name().to_owned(),
+                    level,
                     seed,
                     packs: 0,
                     bytes: 0,
@@ -136,7 +140,9 @@ impl<'a> LedgerRun<'a> {
                     seconds: 0,
                     complete: false,
                 },
+                read: 0,
                 verified: Vec::new(),
+                damaged: Vec::new(),
                 noted: begun,
             }),
         })
@@ -162,7 +168,9 @@ impl<'a> LedgerRun<'a> {
         };
         if let Some(age) = read.unverified_for {
             let now = since_1970(SystemTime::now());
-            let verified = Ledger::load(self.project)?.verified(self.level, now);
+            let candidates: HashSet<_> = packs.iter().filter_map(|(pack, _)| pack.hash()).collect();
+            let ledger = Ledger::load(self.project, now, |pack| candidates.contains(pack))?;
+            let verified = ledger.verified(self.level);
             let stored = stored_times(&index.list_packs()?);
             packs.retain(|(pack, _)| {
                 let time = pack.hash().and_then(|hash| {
@@ -193,27 +201,36 @@ impl<'a> LedgerRun<'a> {
     }
 
     /// Notes a pack that was read.
-    pub(super) fn note(&self, pack: ObjectHash, size: u64, is_whole: bool) {
+    pub(super) fn note(&self, pack: ObjectHash, size: u64, outcome: ReadOutcome) {
         let mut state = lock(&self.state);
+        state.read += 1;
         state.run.bytes += size;
-        if is_whole {
-            state.run.packs += 1;
-            state.verified.push(pack);
-        } else {
-            state.run.damaged += 1;
+        match outcome {
+            ReadOutcome::Whole => {
+                state.run.packs += 1;
+                state.verified.push(pack);
+            }
+            // What was read first was wrong. So the next run should read the pack again.
+            ReadOutcome::WholeWhenReadAgain => {}
+            ReadOutcome::Damaged => {
+                state.run.damaged += 1;
+                state.damaged.push(pack);
+            }
         }
         if state.noted.elapsed() >= NOTE_EVERY {
-            self.store(&mut state, |_| true);
+            self.store(&mut state, |new, worker| new.store(self.project, worker));
         }
     }
 
     /// Ends the run. `exists` returns whether a pack still exists.
     pub(super) fn end(&self, chosen: u64, exists: impl Fn(&ObjectHash) -> bool) -> ReadReport {
         let mut state = lock(&self.state);
-        let read = state.run.packs + state.run.damaged;
-        state.run.complete = read >= chosen;
-        if read > 0 {
-            self.store(&mut state, exists);
+        state.run.complete = state.read >= chosen;
+        if state.read > 0 {
+            let now = since_1970(SystemTime::now());
+            self.store(&mut state, |new, worker| {
+                Ledger::load(self.project, now, exists)?.append(self.project, new, worker)
+            });
         }
         ReadReport {
             level: self.level,
@@ -224,36 +241,61 @@ impl<'a> LedgerRun<'a> {
         }
     }
 
-    /// Stores an entry. If that fails, only the ledger lacks it: the data was verified.
-    fn store(&self, state: &mut State, exists: impl Fn(&ObjectHash) -> bool) {
+    /// Stores an entry with `put`. If that fails, only the ledger lacks it: the data was verified.
+    fn store(
+        &self,
+        state: &mut State,
+        put: impl FnOnce(NewLedgerEntry, Worker<'_>) -> Result<(), RepoError>,
+    ) {
         state.run.seconds = self.begun.elapsed().as_secs();
-        let mut packs = state.verified.clone();
-        packs.sort_unstable();
-        packs.dedup();
-        let verified = (!packs.is_empty()).then(|| VerifiedPacks {
-            time: u64::try_from(self.time.as_millisecond()).unwrap_or(0),
-            level: self.level,
-            packs,
-        });
+        let group = |result: ReadResult, packs: &[ObjectHash]| {
+            let mut packs = packs.to_vec();
+            packs.sort_unstable();
+            packs.dedup();
+            let time = u64::try_from(self.time.as_millisecond()).unwrap_or(0);
+            ReadPacks {
+                time,
+                result,
+                packs,
+            }
+        };
+        let mut groups = vec![
+            group(ReadResult::Damaged, &state.damaged),
+            group(ReadResult::Verified(self.level), &state.verified),
+        ];
+        groups.retain(|group| !group.packs.is_empty());
         let new = NewLedgerEntry {
             runs: vec![state.run.clone()],
             drills: Vec::new(),
-            verified: verified.into_iter().collect(),
+            packs: groups,
         };
         let worker = Worker {
             host: self.host.as_deref(),
             tool: TOOL,
         };
-        let stored = Ledger::load(self.project)
-            .and_then(|ledger| ledger.append(self.project, new, worker, exists));
+        let stored = put(new, worker);
         state.noted = Instant::now();
         match stored {
-            Ok(()) => state.verified.clear(),
+            Ok(()) => {
+                state.verified.clear();
+                state.damaged.clear();
+            }
             Err(error) => self.observer.notice(Notice::LedgerNotStored {
                 problem: error.to_string(),
             }),
         }
     }
+}
+
+/// The outcome of reading a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadOutcome {
+    /// It is undamaged.
+    Whole,
+    /// It seemed damaged at first.
+    WholeWhenReadAgain,
+    /// It is damaged.
+    Damaged,
 }
 
 /// Returns this percentage of a number of bytes.

@@ -201,16 +201,26 @@ LOG = {
     "revoked*": [{"certificate": HASH, "signer": HASH, "accepted*": [HASH]}], "lost*": [HASH],
 }  # fmt: skip
 AUDIT = {"time": timestamp, "host*": str, "tool*": str, "result": str}
+
+
+def at_most(inner, limit: int):
+    """Returns a shape for lists, or texts in bytes, that are no longer than `limit`."""
+    return where(
+        inner, lambda value: len(value.encode() if isinstance(value, str) else value) <= limit
+    )
+
+
+NAME, TEXT = at_most(str, 1024), at_most(str, 4096)
 LEDGER = {
-    "time": timestamp, "host*": str, "tool*": str, "replaces*": [HASH],
-    "runs*": [{
-        "time": timestamp, "host*": str, "level": str, "seed": HASH, "packs": U64, "bytes": U64,
-        "damaged": U64, "seconds": U64, "complete": bool,
-    }],
-    "drills*": [{
-        "time": timestamp, "host*": str, "backup": HASH, "volume": str, "bytes": U64,
-        "milliseconds": U64, "command*": str, "success": bool, "problem*": str,
-    }],
+    "time": timestamp, "host*": NAME, "tool*": NAME, "replaces*": at_most([HASH], 1000),
+    "runs*": at_most([{
+        "time": timestamp, "host*": NAME, "level": where(str, ("hashed", "opened").__contains__),
+        "seed": HASH, "packs": U64, "bytes": U64, "damaged": U64, "seconds": U64, "complete": bool,
+    }], 100),
+    "drills*": at_most([{
+        "time": timestamp, "host*": NAME, "backup": HASH, "volume": NAME, "bytes": U64,
+        "milliseconds": U64, "command*": TEXT, "success": bool, "problem*": TEXT,
+    }], 100),
 }  # fmt: skip
 
 

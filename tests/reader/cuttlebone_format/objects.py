@@ -23,7 +23,7 @@ SETTINGS, CERTIFICATE, INDEX, RECORD, VOID = (
 LEASE, MARK, AUDIT, LOG = b"CTLBleas", b"CTLBmark", b"CTLBaudt", b"CTLBlogs"
 LEDGER = b"CTLBledg"
 MAX_BODY = {INDEX: 64 * MIB, SETTINGS: MIB, CERTIFICATE: MIB, VOID: 64 * KIB, LOG: 32 * MIB}
-MAX_BODY |= dict.fromkeys((RECORD, LEASE, MARK, AUDIT, LEDGER), 16 * MIB)
+MAX_BODY |= dict.fromkeys((RECORD, LEASE, MARK, AUDIT), 16 * MIB) | {LEDGER: 4 * MIB}
 MAX_PADDING = MAX_LOG = 64 * MIB
 SIGNERS = dict.fromkeys((RECORD, INDEX, VOID, LEASE), (FULL, WRITE))
 SIGNERS |= dict.fromkeys((SETTINGS, CERTIFICATE, MARK, AUDIT), (FULL,))
@@ -424,14 +424,14 @@ def decode_ledger_body(fields: Fields, signer: bytes, signers: Signers) -> Ledge
     require(13 * count <= fields.left(), "truncated", "not all groups are there")
 
     def group():
-        time, level = fields.number(8), fields.one_of(1, [1, 2], "level")
+        time, result = fields.number(8), fields.one_of(1, [0, 1, 2], "result")
         packs = fields.number(4)
         require(packs > 0, "not-canonical", "a group has no packs")
         require(32 * packs <= fields.left(), "truncated", "not all hashes are there")
-        return time, level, take_ascending(fields, packs, lambda: fields.take(32))
+        return time, result, take_ascending(fields, packs, lambda: fields.take(32))
 
     groups = [group() for _ in range(count)]
-    times = [(time, level) for time, level, _ in groups]
+    times = [(time, result) for time, result, _ in groups]
     require(times == sorted(set(times)), "not-canonical", "the groups are not ascending")
     fields.end()
-    return Ledger(body, [{"time": t, "level": l, "packs": packs} for t, l, packs in groups])
+    return Ledger(body, [{"time": t, "result": r, "packs": packs} for t, r, packs in groups])

@@ -205,7 +205,9 @@ def ledgers() -> Cases:
     cases = Cases(**SIGNED)
     random = Random("ledger")
     body = {"time": TIME}
-    groups = [(7, 1, SHORT[:2]), (7, 2, SHORT[1:2]), (2**64 - 1, 1, SHORT[:3])]
+    groups = [
+        (7, 0, SHORT[:1]), (7, 1, SHORT[:2]), (7, 2, SHORT[1:2]), (2**64 - 1, 1, SHORT[:3])
+    ]  # fmt: skip
 
     def make(body=body, groups=groups, raw=None, **fields):
         return sealed(
@@ -213,7 +215,7 @@ def ledgers() -> Cases:
         )
 
     def shown(body=body, groups=groups):
-        groups = [{"time": t, "level": level, "packs": packs} for t, level, packs in groups]
+        groups = [{"time": t, "result": result, "packs": packs} for t, result, packs in groups]
         return {"body": body, "groups": groups}
 
     right = make()
@@ -251,13 +253,12 @@ def ledgers() -> Cases:
         ("groups-missing", "", plain[: 4 + len(to_json(body))], "truncated"),
         ("pack-cut", "", plain[:-1], "truncated"),
         ("trailing-byte-inside", "", plain + b"\0", "trailing-bytes"),
-        ("level-0", "", grouped((7, 0, SHORT[:1])), "bad-value"),
-        ("level-3", "", grouped((7, 3, SHORT[:1])), "bad-value"),
+        ("result-3", "", grouped((7, 3, SHORT[:1])), "bad-value"),
         ("group-empty", "", grouped((7, 1, [])), "not-canonical"),
         ("packs-descending", "", grouped((7, 1, SHORT[1::-1])), "not-canonical"),
         ("pack-twice", "", grouped((7, 1, [SHORT[0], SHORT[0]])), "not-canonical"),
         ("groups-descending", "", grouped((8, 1, SHORT[:1]), (7, 1, SHORT[:1])), "not-canonical"),
-        ("levels-descending", "", grouped((7, 2, SHORT[:1]), (7, 1, SHORT[:1])), "not-canonical"),
+        ("results-descending", "", grouped((7, 2, SHORT[:1]), (7, 1, SHORT[:1])), "not-canonical"),
         ("group-twice", "", grouped((7, 1, SHORT[:1]), (7, 1, SHORT[1:2])), "not-canonical"),
         ("not-json", "", ledger_body(b"words", groups), "bad-json"),
         ("json-array", "", ledger_body(b"[]", groups), "bad-json"),
@@ -268,13 +269,31 @@ def ledgers() -> Cases:
          "bad-value"),
         ("drill-success-number", "",
          ledger_body(body | {"drills": [drill | {"success": 1}]}, groups), "bad-value"),
+        ("run-level-unknown", "",
+         ledger_body(body | {"runs": [run | {"level": "read"}]}, groups), "bad-value"),
+        ("runs-101", "", ledger_body(body | {"runs": [run] * 101}, groups), "bad-value"),
+        ("drills-101", "", ledger_body(body | {"drills": [drill] * 101}, groups), "bad-value"),
+        ("replaces-1001", "", ledger_body(body | {"replaces": ["09" * 32] * 1001}, groups),
+         "bad-value"),
+        ("host-1025", "", ledger_body(body | {"host": "h" * 1025}, groups), "bad-value"),
+        ("run-host-1025", "", ledger_body(body | {"runs": [run | {"host": "h" * 1025}]}, groups),
+         "bad-value"),
+        ("volume-1025", "",
+         ledger_body(body | {"drills": [drill | {"volume": "v" * 1025}]}, groups), "bad-value"),
+        ("problem-4098", "two bytes a character",
+         ledger_body(body | {"drills": [drill | {"problem": "é" * 2049}]}, groups), "bad-value"),
         ("replaces-short", "", ledger_body(body | {"replaces": ["09"]}, groups), "bad-value"),
         ("requires-unknown", "", ledger_body(body | {"requires": ["magic"]}, groups),
          "unknown-feature"),
         ("body-over-limit", "", None, "limit-exceeded"),
     ]:  # fmt: skip
-        length = {"length": 16 * MIB + 1} if raw is None else {}
+        length = {"length": 4 * MIB + 1} if raw is None else {}
         cases.add(name, comment, make(raw=plain if raw is None else raw, **length), kind)
+    longest = body | {
+        "host": "h" * 1024, "runs": [run] * 100, "replaces": ["09" * 32] * 1000,
+        "drills": [drill | {"volume": "é" * 512, "problem": "p" * 4096}] * 100,
+    }  # fmt: skip
+    cases.add("longest", "", make(longest), shown(longest))
     return cases
 
 
