@@ -156,6 +156,7 @@ impl MissingHistory {
         let is_lost =
             |id: &ObjectHash| is_named(id) || accepted.all && !self.unreadable.contains(id);
         let mut lost: Vec<ObjectHash> = missing.into_iter().filter(is_lost).collect();
+        let removed = self.items(&lost);
         self.without(&lost);
         if !self.is_empty() {
             let missing = Box::new(self);
@@ -166,6 +167,7 @@ impl MissingHistory {
         }
         lost.sort_unstable();
         let entry = NewEntry {
+            removed,
             details: LogDetails {
                 lost,
                 ..LogDetails::default()

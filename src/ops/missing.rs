@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use crate::base::ObjectHash;
+use crate::format::{LogItem, LogKind};
 
 /// A backup whose record is missing, with the details that other records give.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +109,19 @@ impl MissingHistory {
         missing
             .chain(damaged)
             .chain(self.damaged_records.iter().copied())
+    }
+
+    /// Returns those records and certificates that are in `lost`, as entries of the log name them.
+    /// If an entry removes them, a check without a key does not miss them either.
+    pub(super) fn items(&self, lost: &[ObjectHash]) -> Vec<LogItem> {
+        let records = self.records.iter().map(|record| record.id);
+        let records = records.chain(self.damaged_records.iter().copied());
+        let records = records.map(|hash| (LogKind::Record, hash));
+        let certificates = self.certificates.iter();
+        let certificates = certificates.map(|missing| (LogKind::Certificate, missing.id));
+        let items = records.chain(certificates);
+        let items = items.filter(|(_, hash)| lost.contains(hash));
+        items.map(|(kind, hash)| LogItem { kind, hash }).collect()
     }
 
     /// Leaves out the objects with these names.

@@ -39,10 +39,13 @@ impl Removals {
         self.items.binary_search(&LogItem { kind, hash }).is_ok()
     }
 
-    /// Whether the log removes any object of this kind.
-    pub(super) fn has_any(&self, kind: LogKind) -> bool {
+    /// The objects of this kind that the log removes, in ascending order.
+    pub(super) fn of_kind(&self, kind: LogKind) -> impl Iterator<Item = ObjectHash> {
         let first = self.items.partition_point(|item| item.kind < kind);
-        self.items.get(first).is_some_and(|item| item.kind == kind)
+        let behind = self.items[first..].iter();
+        behind
+            .take_while(move |item| item.kind == kind)
+            .map(|item| item.hash)
     }
 
     /// Whether the log removes this index segment.

@@ -386,3 +386,34 @@ fn a_damaged_entry_of_the_log_stops_prune_and_forget_until_its_loss_is_accepted(
     world.is_clean();
     world.restores(&id[..8], &disk);
 }
+
+#[test]
+fn a_check_without_a_key_does_not_report_a_record_whose_loss_was_accepted() {
+    let world = World::new();
+    let disk = world.write("disk", &noise(1, MIB));
+    let first = back_up(&world, &disk, "v");
+    fs::write(&disk, noise(2, MIB)).unwrap();
+    let second = back_up(&world, &disk, "v");
+    let statement = world.json_one(&["head"], "head")["qr_content"].clone();
+    let statement = statement.as_str().unwrap();
+    fs::remove_file(record(&world, &second)).unwrap();
+    let keyless = ["check", "--keyless"];
+    let with_statement = ["check", "--keyless", "--statement", statement];
+    world.fails(&keyless, 23);
+    world.fails(&with_statement, 23);
+
+    world.ok(&["prune", "--accept-loss", &second]);
+    world.ok(&keyless);
+    world.ok(&with_statement);
+    world.restores(&first, &disk_of(&world, 1));
+    // All that is left is lost, too. A prune must not delete the data without being told so.
+    fs::remove_file(record(&world, &first)).unwrap();
+    world.ok(&["prune", "--accept-loss", &first, "--dry-run"]);
+    let error = world.fails(&["prune", "--accept-loss", &first, "--grace", "0"], 23);
+    assert_error(&error, &["no backup"]);
+}
+
+/// Writes the content of the first or second backup of a disk to another file.
+fn disk_of(world: &World, seed: u64) -> String {
+    world.write("expected", &noise(seed, MIB))
+}

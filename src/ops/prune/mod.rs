@@ -137,7 +137,7 @@ pub fn plan_prune<'a>(
     plan.notice_damaged(project.id, &*context.observer);
     plan.refused = refused::find(project, &state.records)?.len() as u64;
     let deletes = plan.steps.going().next().is_some() || plan.delete.packs > 0;
-    let is_empty = state.records.all().is_empty() && !state.log.removes_any(LogKind::Record);
+    let is_empty = state.records.all().is_empty() && !state.log.removes_records();
     if is_empty && deletes && !options.accept_loss.all {
         let packs = state.packs.len();
         return Err(OpsError::NoBackups { packs });

@@ -123,10 +123,11 @@ impl Log {
         self.removed.has(kind, hash)
     }
 
-    /// Returns whether entries remove any object of this kind.
+    /// Returns whether entries remove any record whose loss was not only accepted.
     #[must_use]
-    pub fn removes_any(&self, kind: LogKind) -> bool {
-        self.removed.has_any(kind)
+    pub fn removes_records(&self) -> bool {
+        let mut removed = self.removed.of_kind(LogKind::Record);
+        removed.any(|record| !self.lost.contains(&record))
     }
 
     /// Returns the permission to delete an object that an entry removes.
