@@ -14,6 +14,8 @@ use crate::repo::{
 
 /// Tolerance for rounded times: leases state whole seconds, and the store may round its times, too.
 const CLOCK_STEP: Duration = Duration::from_secs(2);
+/// A pack whose time is at least this far in the future is not new: the store's clock was wrong.
+const FUTURE_MAX: Duration = Duration::from_mins(20);
 
 /// The state of the repository. A prune reads it in the order of these fields.
 ///
@@ -84,7 +86,9 @@ impl RepoState {
             .any(|lease| modified + CLOCK_STEP >= lease.begun || lease.packs.contains(pack))
     }
 
-    /// Whether a pack is younger than the grace period, or a running backup may need it.
+    /// Whether a pack is younger than the grace period, or a running backup may need it. If the
+    /// time of a pack is far in the future, the store's clock was wrong, and the pack counts as
+    /// old.
     pub(super) fn is_young(
         &self,
         pack: &ObjectHash,
@@ -92,8 +96,11 @@ impl RepoState {
         grace: Duration,
     ) -> bool {
         let now = self.leases.now;
-        let age = now.duration_since(modified).unwrap_or_default();
-        modified > now || age < grace || self.may_be_wanted(pack, modified)
+        let is_younger = match now.duration_since(modified) {
+            Ok(age) => age < grace,
+            Err(ahead) => ahead.duration() < FUTURE_MAX,
+        };
+        is_younger || self.may_be_wanted(pack, modified)
     }
 
     /// Returns the packs in marks that are older than the grace period.

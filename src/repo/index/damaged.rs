@@ -179,7 +179,7 @@ impl Index {
     }
 
     /// Returns whether one of these damaged runs of a pack has a used blob that is in no other
-    /// place. Damaged runs must have been excluded.
+    /// place on which this client may rely. Damaged runs must have been excluded.
     pub(crate) fn holds_damaged_only(
         &self,
         pack: &ObjectHash,
@@ -192,7 +192,7 @@ impl Index {
         for run in PlacedRun::all_of(listing).filter(|run| runs.contains(&run.ordinal)) {
             for blob in run.locations() {
                 let id = blob.blob().id;
-                if is_used(blob.kind(), &id) && self.find_readable(&id)?.is_none() {
+                if is_used(blob.kind(), &id) && self.find_trusted(&id)?.is_none() {
                     return Ok(true);
                 }
             }

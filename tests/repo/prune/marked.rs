@@ -242,6 +242,27 @@ fn a_chunk_that_is_in_a_repacked_and_in_a_marked_pack_is_repacked() {
     assert_tidy(&test_repo, &store, "pruned");
 }
 
+/// The store's clock was wrong when the packs were stored, or somebody changed their times.
+#[test]
+fn unused_packs_with_a_time_far_in_the_future_are_marked_and_deleted_like_old_ones() {
+    let (store, ids) = Series::of(2).backed_up();
+    let test_repo = open(&store);
+    let host = Host::without_cache();
+    forget(&test_repo, &ids[..1]);
+    let later = store.clock() + 365 * GRACE;
+    for object in store.list("projects").unwrap() {
+        if object.name.as_str().contains("/packs/") {
+            store.set_modified(&object.name, later);
+        }
+    }
+    let report = prune(&test_repo, &host, HOUR / 2).unwrap();
+    assert!(report.marked.packs > 0, "{report:?}");
+    store.advance_clock(31 * 60);
+    let report = prune(&test_repo, &host, HOUR / 2).unwrap();
+    assert!(report.deleted.packs > 0, "{report:?}");
+    host.check_clean(&test_repo, "afterwards");
+}
+
 /// The store's clock was wrong when the mark was stored, or somebody changed the time of the file.
 #[test]
 fn a_mark_with_a_time_in_the_future_is_due_a_grace_period_after_it_was_seen() {
