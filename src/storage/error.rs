@@ -117,7 +117,8 @@ impl StorageErrorKind {
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
             io::ErrorKind::PermissionDenied => Self::Denied,
             io::ErrorKind::UnexpectedEof => Self::Truncated,
-            io::ErrorKind::FileTooLarge => Self::TooLarge,
+            // In a put, the file system or the limit of the process does not allow larger files.
+            io::ErrorKind::FileTooLarge if operation != StorageOperation::Put => Self::TooLarge,
             // The server of a network file system does not answer.
             io::ErrorKind::TimedOut
             | io::ErrorKind::HostUnreachable
@@ -172,6 +173,9 @@ mod tests {
             let put = StorageErrorKind::from_io(StorageOperation::Put, &error);
             assert_eq!(put, StorageErrorKind::Io);
         }
+        // An object that is too large for the file system is not damaged.
+        let put = StorageErrorKind::from_io(StorageOperation::Put, &Errno::FBIG.into());
+        assert_eq!(put.class(), StorageErrorClass::Permanent);
         let busy = io::Error::from(Errno::MFILE);
         let kind = StorageErrorKind::from_io(StorageOperation::Get, &busy);
         assert_eq!(kind, StorageErrorKind::Io);

@@ -165,8 +165,25 @@ fn other_files_are_not_listed_and_symbolic_links_not_followed() {
             "{stray}"
         );
     }
+    fs::create_dir(outside.path().join("y")).unwrap();
+    fs::write(outside.path().join("y/z"), "outside").unwrap();
+    for behind in ["a/away/x", "a/away/y/z"] {
+        let behind = name(behind);
+        for found in [
+            kind(store.get(&behind, 99)),
+            kind(store.get_range(&behind, 0, &mut [0])),
+            kind(store.size(&behind)),
+            kind(store.delete(&behind)),
+        ] {
+            assert_eq!(found, Some(StorageErrorKind::NotFound), "{behind:?}");
+        }
+        assert!(store.put(&behind, &[b"1"]).is_err());
+    }
+    assert_eq!(names(&store, "a/away/y"), [""; 0]);
+    assert_eq!(store.directories("a/away").unwrap(), [""; 0]);
     assert!(store.put(&name("a/away/new"), &[b"1"]).is_err());
-    assert_eq!(tree(outside.path()), ["x"]);
+    assert_eq!(fs::read(outside.path().join("x")).unwrap(), b"outside");
+    assert_eq!(fs::read(outside.path().join("y/z")).unwrap(), b"outside");
 }
 
 #[test]

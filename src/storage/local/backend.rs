@@ -32,9 +32,7 @@ use crate::storage::name::Name;
 /// A store in a directory. Files get the mode 0400, those that are replaced later 0600, and
 /// directories 0700. What root stores in the directory of another user belongs to that user.
 ///
-/// Listings do not follow symbolic links below the directory, and an object whose own name is a
-/// link cannot be read. Storing an object behind a link fails, since a listing would not include
-/// it.
+/// No operation follows symbolic links below the directory.
 #[derive(Debug)]
 pub struct LocalBackend {
     root: OwnedFd,
@@ -100,16 +98,16 @@ impl LocalBackend {
     /// Returns the directory. Creates it if needed, and makes it durable.
     fn directory_for_writing(&self, directory: &str) -> io::Result<OwnedFd> {
         if directory.is_empty() {
-            return Ok(directory::open(&self.root, ".")?);
+            return Ok(directory::open_below(&self.root, "")?);
         }
         if lock(&self.durable).contains(directory) {
-            match directory::open(&self.root, directory) {
+            match directory::open_below(&self.root, directory) {
                 // The user has removed an empty directory.
                 Err(Errno::NOENT) => {}
                 opened => return Ok(opened?),
             }
         }
-        let mut opened = directory::open(&self.root, ".")?;
+        let mut opened = directory::open_below(&self.root, "")?;
         for part in directory.split('/') {
             let made = rustix::fs::mkdirat(&opened, part, Mode::RWXU);
             let deeper = match made {
@@ -130,8 +128,16 @@ impl LocalBackend {
     fn open_object(&self, name: &Name) -> io::Result<File> {
         // With NONBLOCK, opening a FIFO with this name does not wait.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = rustix::fs::openat(&self.root, name.as_str(), flags, Mode::empty())?;
+        let directory = directory::open_below(&self.root, name.directory())?;
+        let file = rustix::fs::openat(&directory, name.last(), flags, Mode::empty())?;
         Ok(File::from(file))
+    }
+
+    /// Returns what has the name of an object, whether it is a file or not.
+    fn stat_any(&self, name: &Name) -> io::Result<Stat> {
+        let directory = directory::open_below(&self.root, name.directory())?;
+        let stat = rustix::fs::statat(&directory, name.last(), AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(stat)
     }
 
     fn read(&self, name: &Name, limit: u64) -> io::Result<Vec<u8>> {
@@ -177,7 +183,7 @@ impl LocalBackend {
     }
 
     fn stat(&self, name: &Name) -> io::Result<Stat> {
-        let stat = rustix::fs::statat(&self.root, name.as_str(), AtFlags::SYMLINK_NOFOLLOW)?;
+        let stat = self.stat_any(name)?;
         if FileType::from_raw_mode(stat.st_mode).is_file() {
             Ok(stat)
         } else {
@@ -186,10 +192,7 @@ impl LocalBackend {
     }
 
     fn remove(&self, name: &Name) -> io::Result<()> {
-        let directory = match name.directory() {
-            "" => directory::open(&self.root, ".")?,
-            directory => directory::open(&self.root, directory)?,
-        };
+        let directory = directory::open_below(&self.root, name.directory())?;
         let unlink = || rustix::fs::unlinkat(&directory, name.last(), AtFlags::empty());
         match unlink() {
             // Some file systems, such as SMB, refuse to remove a file that is read-only.
@@ -217,8 +220,8 @@ impl LocalBackend {
     /// Returns the error of a get. If something other than a file, for example a FIFO, is in the
     /// place of an object, the object cannot be read, but it does not count as missing.
     fn failed_to_get(&self, name: &Name, source: io::Error) -> StorageError {
-        let found = rustix::fs::statat(&self.root, name.as_str(), AtFlags::SYMLINK_NOFOLLOW);
-        let is_other = found.is_ok_and(|stat| !FileType::from_raw_mode(stat.st_mode).is_file());
+        let is_other = self.stat_any(name);
+        let is_other = is_other.is_ok_and(|stat| !FileType::from_raw_mode(stat.st_mode).is_file());
         let mut error = self.failed(StorageOperation::Get, name.as_str(), source);
         if is_other {
             error.kind = if name.is_of_object() {

@@ -12,10 +12,22 @@ use rustix::io::Errno;
 
 use crate::base::sync_directory;
 
-/// Opens a directory below `at`. The last component may not be a symbolic link.
+/// Opens the directory with this name in `at`, unless it is a symbolic link.
 pub(super) fn open(at: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(at, path, flags, Mode::empty())
+}
+
+/// Opens a directory below `at` without following any symbolic link in its path. An empty path
+/// means `at` itself.
+pub(super) fn open_below(at: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+    let mut parts = path.split('/');
+    let first = parts.next().filter(|part| !part.is_empty());
+    let mut opened = open(at, first.unwrap_or("."))?;
+    for part in parts {
+        opened = open(&opened, part)?;
+    }
+    Ok(opened)
 }
 
 /// Creates a directory, and those above it, as needed. They are durable when this returns. The path

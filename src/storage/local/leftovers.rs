@@ -40,7 +40,7 @@ impl Sweep<'_> {
     /// Visits a directory and those below it. The depth is bounded by the parts that a [`Name`] can
     /// have.
     fn visit(&mut self, at: &OwnedFd, path: &str, prefix: &str) -> io::Result<()> {
-        let opened = match directory::open(at, path) {
+        let opened = match directory::open_below(at, path) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             opened => opened?,
         };

@@ -19,7 +19,7 @@ pub(super) fn add_objects(
     path: &str,
     prefix: &str,
 ) -> Result<(), Errno> {
-    let opened = match directory::open(at, path) {
+    let opened = match directory::open_below(at, path) {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
         opened => opened?,
     };
@@ -73,7 +73,7 @@ pub(super) fn add_objects(
 
 /// Returns the names of a directory's direct subdirectories; none if there is no such directory.
 pub(super) fn directories(at: &OwnedFd, path: &str) -> Result<Vec<String>, Errno> {
-    let opened = match directory::open(at, path) {
+    let opened = match directory::open_below(at, path) {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
         opened => opened?,
     };
@@ -90,7 +90,7 @@ pub(super) fn directories(at: &OwnedFd, path: &str) -> Result<Vec<String>, Errno
         };
         // Some file systems do not include types in a listing.
         let is_directory = match entry.file_type() {
-            FileType::Unknown => directory::open(&opened, name.as_str()).is_ok(),
+            FileType::Unknown => directory::open_below(&opened, name.as_str()).is_ok(),
             known => known == FileType::Directory,
         };
         if is_directory {
