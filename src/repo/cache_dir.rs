@@ -50,7 +50,7 @@ impl CacheDir {
     }
 
     /// Creates it. Fails if another user may write to it, or has prepared it.
-    pub(super) fn create(&self) -> io::Result<()> {
+    pub fn create(&self) -> io::Result<()> {
         create_private_dir(&self.caches, &self.path)
     }
 

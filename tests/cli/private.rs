@@ -56,7 +56,8 @@ fn a_cache_that_others_may_write_to_is_not_used() {
     fs::remove_dir_all(&cache).unwrap();
     goes_on_without(&world, &disk, "other users may write to it");
     assert!(!cache.exists(), "nothing was written there");
-    world.fails(&["cache", "rebuild"], 0);
+    let error = world.fails(&["cache", "rebuild"], 1);
+    assert!(error.contains("other users may write to it"), "{error}");
     // A directory with the sticky bit, like /tmp, is safe.
     set_mode(&caches, 0o1777);
     let ran = world.run(&["stats"]);

@@ -31,6 +31,10 @@ pub(super) fn cache(
     if matches!(request, CacheRequest::Clear | CacheRequest::Rebuild) {
         cache.clear().map_err(|error| failed("clear", &error))?;
     }
+    if matches!(request, CacheRequest::Rebuild) {
+        // Without a directory, the index would be built in memory, and nothing would remain of it.
+        cache.create().map_err(|error| failed("rebuild", &error))?;
+    }
     let chunks = if matches!(request, CacheRequest::Clear) {
         None
     } else {

@@ -271,15 +271,10 @@ impl CheckTask<'_> {
             let verdict = repository.verify_copy(self.project, object, &name);
             (name, is_second, verdict)
         });
-        let foreign =
-            |verdict: &Result<(), RepoError>| matches!(verdict, Err(RepoError::Foreign { .. }));
-        // Another step reports foreign objects.
-        if verdicts.iter().any(|(.., verdict)| foreign(verdict)) {
-            return Ok(());
-        }
         for (name, is_second, verdict) in verdicts {
             match verdict {
-                Ok(()) => {}
+                // Another step reports foreign objects.
+                Ok(()) | Err(RepoError::Foreign { .. }) => {}
                 // A copy that seems to need a newer version is damaged: this version has read the
                 // other copy when it opened the repository.
                 Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
