@@ -2,6 +2,7 @@
 //! members.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -256,6 +257,15 @@ pub struct RbdIdentity {
     /// The number of the snapshot. Unlike its name, it is never used again in its pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_id: Option<u64>,
+}
+
+impl fmt::Display for RbdIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [&self.pool, &self.namespace, &self.image];
+        let names = names.into_iter().flatten().map(ToString::to_string);
+        let names: Vec<String> = names.collect();
+        write!(f, "{} (id {})", names.join("/"), self.image_id)
+    }
 }
 
 impl RbdIdentity {

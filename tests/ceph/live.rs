@@ -505,3 +505,25 @@ fn summaries(text: &str) -> Vec<String> {
     let volumes = lines.map(|line| line["volume"].as_str().unwrap().to_owned());
     volumes.collect()
 }
+
+#[test]
+fn a_file_or_stream_is_refused_for_a_volume_whose_last_backup_is_of_a_live_image() {
+    let Some(live) = Live::with_pool("live-file") else {
+        return;
+    };
+    image(&live.cluster, "live-file/img", &[]);
+    let (summary, _) = live.backs_up("live-file/img", &[]);
+    let volume = summary["volume"].as_str().unwrap();
+    let file = live.world.write("img", &noise(3, 1 << 20));
+    for source in [&[file.as_str()][..], &["--command", "echo x"]] {
+        let refused = live
+            .world
+            .fails(&[&["backup", "--volume", volume], source].concat(), 20);
+        assert!(refused.contains("live-file/img"), "{refused}");
+        assert!(refused.contains("--new-content"), "{refused}");
+    }
+    let (next, notes) = live.backs_up("live-file/img", &[]);
+    read_changes(&(next, notes), &summary);
+    live.world
+        .ok(&["backup", &file, "--volume", volume, "--new-content"]);
+}

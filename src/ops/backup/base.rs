@@ -235,6 +235,27 @@ pub(super) fn same_source(
     })
 }
 
+/// Fails if the last backup of the volume was made from an image of a cluster. What is now given by
+/// a path or as a stream is likely something else, and the next backup of the image would have the
+/// wrong base.
+pub(super) fn not_of_cluster(
+    records: &Records,
+    options: &BackupOptions,
+    source: &str,
+) -> Result<(), OpsError> {
+    let mut before = records.of_volume(&options.volume).rev();
+    let before = before.find_map(|backup| backup.record.source.as_ref());
+    match before.and_then(|source| source.rbd.as_ref()) {
+        Some(rbd) if !options.accept.new_content => Err(OpsError::OtherStated {
+            volume: options.volume.clone(),
+            what: "the source",
+            before: rbd.to_string(),
+            now: source.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Fails if the user states another image id or another name of the source than the last backup of
 /// the volume that states one.
 pub(super) fn same_stated(records: &Records, options: &BackupOptions) -> Result<(), OpsError> {

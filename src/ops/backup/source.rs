@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::base::{choose_base, list_base, same_source, same_stated, unwritten_since};
+use super::base::{
+    choose_base, list_base, not_of_cluster, same_source, same_stated, unwritten_since,
+};
 use super::diff::backup_diffs;
 use super::image::store_image;
 use super::listed::{check_list, store_listed};
@@ -18,7 +20,7 @@ use crate::base::{Notice, to_usize};
 use crate::format::{ContentKind, SourceInfo};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::repo::{Backup, Project, RunLen};
+use crate::repo::{Backup, Project, Records, RunLen};
 use crate::volume::{Gaps, ImageSource, InputStream, Source, SourceData};
 
 /// Backs up a source. Returns a report for each backup: one for an image or a stream, and one for
@@ -42,6 +44,25 @@ pub fn backup(
         SourceData::Diff(stream) => return backup_diffs(project, stream, options, context),
     };
     Ok(vec![backup_input(project, input, options, context)?])
+}
+
+/// Fails if the last backups of the volume were made from another source. A list of extents states
+/// by itself on which backup it builds.
+fn check_source(
+    records: &Records,
+    options: &BackupOptions,
+    source: &SourceInfo,
+    name: &str,
+    is_listed: bool,
+) -> Result<(), OpsError> {
+    same_stated(records, options)?;
+    if !is_listed {
+        not_of_cluster(records, options, name)?;
+    }
+    if !options.volume_chosen {
+        same_source(records, options, source)?;
+    }
+    Ok(())
 }
 
 /// A source with one content.
@@ -144,18 +165,15 @@ fn backup_input(
         from_snapshot: base.filter(|_| listed).and_then(Backup::snapshot).cloned(),
         ..input.info(options)
     };
-    same_stated(&records, options)?;
-    let taken = Taken::find(project, &records, options, snapshot.clone());
     let name = input.name();
+    check_source(&records, options, &source, &name, listed)?;
+    let taken = Taken::find(project, &records, options, snapshot.clone());
     if let Input::Image(image) = input {
         not_empty(options, &name, image.size())?;
         if !listed {
             not_a_diff(options, &name, &first_bytes(image)?)?;
         }
         taken.check_size(image.size())?;
-    }
-    if !options.volume_chosen {
-        same_source(&records, options, &source)?;
     }
     protection.build_on(base);
     let present = Present::find(protection.index()?, base, options, context)?;

@@ -205,7 +205,7 @@ pub(super) fn require_same_image(
     let known = before.find(|source| source.rbd.is_some() || source.image_id.is_some());
     let (what, before, now) = match known.map(|source| (&source.rbd, &source.image_id)) {
         Some((Some(rbd), _)) if !rbd.same_image(identity) && !rbd.same_name(identity) => {
-            ("the image", shown(rbd), shown(identity))
+            ("the image", rbd.to_string(), identity.to_string())
         }
         Some((None, Some(id))) if *id != identity.image_id => {
             ("the image id", id.clone(), identity.image_id.clone())
@@ -218,15 +218,4 @@ pub(super) fn require_same_image(
         before,
         now,
     })
-}
-
-/// Names an image for messages.
-fn shown(identity: &RbdIdentity) -> String {
-    let names = [&identity.pool, &identity.namespace, &identity.image];
-    let names: Vec<_> = names
-        .into_iter()
-        .flatten()
-        .map(ToString::to_string)
-        .collect();
-    format!("{} (id {})", names.join("/"), identity.image_id)
 }
