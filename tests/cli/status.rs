@@ -1,5 +1,6 @@
 //! The command `status` for volumes that are not in a cluster.
 
+use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
@@ -112,4 +113,27 @@ fn a_verify_key_sees_the_status_but_may_not_remove_snapshots() {
     let ran = world.run(&["status", "--json"]);
     assert_eq!(status(&ran).0.len(), 1);
     world.fails(&["snapshots", "--remove-unneeded"], 22);
+}
+
+#[test]
+fn a_missing_record_is_reported_even_if_no_other_record_names_it() {
+    for is_known in [true, false] {
+        let mut world = World::new();
+        let [web, db] = ["web", "db"].map(|name| world.write(name, &noise(1, 1 << 16)));
+        world.backup(&[&web]);
+        let summary = world.backup(&[&db]);
+        world.ok(&["status", "--max-age", "1h"]);
+        // If this host does not know it, the log does.
+        if !is_known {
+            world.ok(&["head"]);
+            world.set("XDG_STATE_HOME", world.at("another host"));
+        }
+        let id = summary["backup_id"].as_str().unwrap();
+        fs::remove_file(world.project().join("backups").join(id)).unwrap();
+        let ran = world.run(&["status", "--max-age", "1h"]);
+        assert_eq!(ran.code, Some(23), "{ran:?}");
+        assert!(ran.stderr.contains(&id[..8]), "{ran:?}");
+        let shown = String::from_utf8(ran.stdout).unwrap();
+        assert!(shown.contains("web"), "the rest is shown: {shown}");
+    }
 }

@@ -58,18 +58,23 @@ impl<'a> ClientMemory<'a> {
         };
         let mut seen = before.clone();
         note_missing(&mut seen, project)?;
-        let mut lost = Vec::new();
-        let found = project.settings.revision;
-        if seen.settings_revision > found {
-            let seen = seen.settings_revision;
-            lost.push(Lost::Settings { seen, found });
-        }
-        lost.extend(seen.lost_backups.iter().cloned().map(Lost::Backup));
-        lost.extend(seen.lost_log.iter().copied().map(Lost::LogEntry));
         if seen != before {
             self.change(project, |now| note_again(now, &before, &seen));
         }
-        Ok(lost)
+        Ok(losses(&seen, project))
+    }
+
+    /// Returns the losses that [`compare`](Self::compare) has found.
+    pub(crate) fn recorded(&self, project: &Project) -> Vec<Lost> {
+        let Some(mut location) = self.read() else {
+            return Vec::new();
+        };
+        location.select(project.repository);
+        if let Some(replaced) = replaced(&location.last, project) {
+            return vec![replaced];
+        }
+        let seen = location.last.projects.get(&project.settings.name);
+        seen.map_or_else(Vec::new, |seen| losses(seen, project))
     }
 
     fn compare_with_others(&self, project: &Project) -> Result<(), RepoError> {
@@ -225,4 +230,17 @@ fn seen_backup(backup: &Backup) -> SeenBackup {
 /// Returns the beginning of a volume's name. A write key can make very long ones.
 fn shortened(name: &str) -> String {
     name.chars().take(VOLUME_MAX).collect()
+}
+
+/// Returns the recorded losses of a project.
+fn losses(seen: &SeenProject, project: &Project) -> Vec<Lost> {
+    let mut lost = Vec::new();
+    let found = project.settings.revision;
+    if seen.settings_revision > found {
+        let seen = seen.settings_revision;
+        lost.push(Lost::Settings { seen, found });
+    }
+    lost.extend(seen.lost_backups.iter().cloned().map(Lost::Backup));
+    lost.extend(seen.lost_log.iter().copied().map(Lost::LogEntry));
+    lost
 }

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::app::{
-    Attempt, Code, Failure, ImageStateName, ImageStatusEntry, Message, RepositorySettings,
-    StatusRequest, StatusSummary, VolumeStatusEntry, full_read, load_records, open_project,
-    printable,
+    Attempt, ClientMemory, Code, Failure, ImageStateName, ImageStatusEntry, Message,
+    RepositorySettings, StatusRequest, StatusSummary, VolumeStatusEntry, full_read, history_lost,
+    load_records, open_project, printable,
 };
 use crate::cli::console::Console;
 use crate::format::{RbdIdentity, matches_pattern};
@@ -61,6 +61,16 @@ pub(super) fn status(
         unneeded_snapshots: surveyed.unneeded(),
         cluster_problem: surveyed.problem(),
     }))?;
+    // The newest backup of a volume may be among the lost ones.
+    let lost = ClientMemory::new(&console.session, settings).recorded(&project);
+    if !lost.is_empty() {
+        return Err(history_lost(&settings.location, &lost));
+    }
+    if let Some(missing) = records.lost().iter().find(|lost| lost.missing) {
+        let message = format!("backup {} is missing, and maybe others", missing.id);
+        return Err(Failure::new(Code::HistoryLost, message)
+            .hint("run “cuttlebone check”, which names all missing backups"));
+    }
     if overdue.is_empty() {
         return Ok(());
     }
