@@ -2,9 +2,10 @@
 
 use cuttlebone::base::{BlobId, ObjectHash, Root};
 use cuttlebone::format::{
-    BackupRecord, Blob, BlobKind, ByteString, Children, Codec, Content, ContentKind, Contents,
-    Counts, IndexSegment, LogEntry, LogItem, LogKind, Magic, PackHead, PackKey, PackListing,
-    Payload, ProjectSettings, Run, SourceInfo, StreamEntries, StreamEntry, VolumeInfo,
+    BackupRecord, Batch, BatchedKind, Blob, BlobKind, ByteString, Children, Codec, Content,
+    ContentKind, Contents, Counts, IndexSegment, LogEntry, LogItem, LogKind, Magic,
+    NewBatchedObject, PackHead, PackKey, PackListing, Payload, ProjectSettings, Run, SourceInfo,
+    StreamEntries, StreamEntry, VolumeInfo,
 };
 use cuttlebone::repo::{Compression, Compressor};
 
@@ -221,8 +222,22 @@ fn logs() -> Named {
             br#"{"host":"h","lost":[],"revoked":[],"removed_records":[]}"#.to_vec(),
         ),
         ("details-newer", br#"{"requires":["x"]}"#.to_vec()),
+        ("batch", batch()),
         ("whole", whole),
     ]
+}
+
+fn batch() -> Vec<u8> {
+    let item = |kind, byte, bytes: &[u8]| NewBatchedObject {
+        kind,
+        hash: ObjectHash::from_bytes([byte; 32]),
+        bytes: bytes.to_vec(),
+    };
+    let items = [
+        item(BatchedKind::Entry, 2, b"entry"),
+        item(BatchedKind::Record, 1, b""),
+    ];
+    Batch::encode(PROJECT, &items)
 }
 
 fn first_entry() -> LogEntry {

@@ -1,16 +1,17 @@
-//! Entries of the log, audits, and entries of the ledger: sections 12, 18 and 22 of
-//! `docs/format.md`.
+//! Entries of the log, audits, entries of the ledger, and batches: sections 12, 18, 22 and
+//! 23 of `docs/format.md`.
 
 use cuttlebone::base::ObjectHash;
 use cuttlebone::format::{
-    AuditBody, LedgerBody, LogDetails, LogEntry, Magic, StoredEntry, VerifiedLevel,
+    AuditBody, Batch, LedgerBody, LogDetails, LogEntry, Magic, NewBatchedObject, StoredEntry,
+    VerifiedLevel,
 };
 use cuttlebone::repo::{Audits, Ledger, Log, ObjectRef};
 
 use crate::fixture::{self, PROJECT, fixture, hash};
 
-/// Decodes the data as an entry and as the details of an entry. Also loads an authentic entry,
-/// which consists of the data and a valid signature.
+/// Decodes the data as an entry, as the details of an entry and as a batch. Also loads an
+/// authentic entry, which consists of the data and a valid signature.
 pub fn log(data: &[u8]) {
     let decode = |bytes: &[u8]| {
         let stored = StoredEntry::split(bytes).ok()?;
@@ -22,6 +23,7 @@ pub fn log(data: &[u8]) {
         Some(opened.entry)
     };
     decode(data);
+    decode_batch(data);
     if let Ok(details) = LogDetails::decode(data) {
         assert_eq!(LogDetails::decode(&details.encode()).as_ref(), Ok(&details));
     }
@@ -86,4 +88,29 @@ pub fn ledger(data: &[u8]) {
             assert!(ledger.runs().len() + ledger.drills().len() <= data.len());
         }
     });
+}
+
+/// Decodes the data as a batch: its objects follow each other, up to its end.
+fn decode_batch(data: &[u8]) {
+    let len = data.len() as u64;
+    let start = &data[..data.len().min(Batch::START_LEN)];
+    let Ok(end) = Batch::table_end(start, len) else {
+        return;
+    };
+    let Ok(batch) = Batch::decode(&data[..end], len) else {
+        return;
+    };
+    let mut rest = &data[end..];
+    let objects = batch.objects.iter().map(|item| {
+        assert_eq!(item.offset, len - rest.len() as u64);
+        let (bytes, after) = rest.split_at(item.len as usize);
+        rest = after;
+        NewBatchedObject {
+            kind: item.kind,
+            hash: item.hash,
+            bytes: bytes.to_vec(),
+        }
+    });
+    let objects: Vec<_> = objects.collect();
+    assert_eq!(Batch::encode(batch.project, &objects), data);
 }

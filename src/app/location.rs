@@ -63,6 +63,16 @@ impl Location {
         }
     }
 
+    /// Returns whether both are the same directory, or one is below the other.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let (one, two) = (self.canonical(), other.canonical());
+        let is_below = |below: &str, above: &str| {
+            let rest = below.strip_prefix(above);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || above == "/")
+        };
+        self.is_remote() == other.is_remote() && (is_below(&one, &two) || is_below(&two, &one))
+    }
+
     /// Parses a location. Relative paths are resolved against the current directory.
     pub(crate) fn parse(text: &OsStr) -> Result<Self, Failure> {
         let shown = without_password(text);

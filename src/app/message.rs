@@ -63,6 +63,8 @@ pub(crate) enum Message {
     Prune(Box<PruneSummary>),
     #[serde(rename = "summary")]
     Label(LabelSummary),
+    #[serde(rename = "summary")]
+    Replicate(ReplicateSummary),
     Head(HeadStatement),
     /// The result of `status`, after its volumes.
     #[serde(rename = "summary")]
@@ -115,7 +117,7 @@ pub(crate) struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds_remaining: Option<u64>,
     /// `index`, `backup`, `verify_sample`, `restore`, `check_structure`, `check_data`, `mark`,
-    /// `repack`, `inspect_diff`, `merge_diffs` or `export_diff`; each starts at 0.
+    /// `repack`, `inspect_diff`, `merge_diffs`, `export_diff` or `replicate`; each starts at 0.
     /// `check_structure` counts backups instead of bytes, and `mark` counts trees or backups.
     pub(crate) phase: &'static str,
 }
@@ -356,6 +358,26 @@ pub(crate) struct KeylessSummary {
     pub(crate) objects_required: u64,
     /// Whether the repository has all that the statement covers. `None` without a statement.
     pub(crate) statement_holds: Option<bool>,
+    pub(crate) duration: f64,
+}
+
+/// The result of `replicate`. Files are objects, and their second copies.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ReplicateSummary {
+    pub(crate) source: String,
+    pub(crate) target: String,
+    pub(crate) repository_id: String,
+    pub(crate) projects: u64,
+    pub(crate) errors: u64,
+    pub(crate) files_copied: u64,
+    pub(crate) bytes_copied: u64,
+    /// Files that the target had before.
+    pub(crate) files_present: u64,
+    pub(crate) files_removed: u64,
+    pub(crate) bytes_removed: u64,
+    /// `None` unless the copy was read at the end.
+    pub(crate) files_verified: Option<u64>,
+    pub(crate) bytes_verified: Option<u64>,
     pub(crate) duration: f64,
 }
 

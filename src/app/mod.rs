@@ -43,11 +43,11 @@ pub(crate) use message::{
     CompareSummary, DataRead, DiffEntry, DiffImage, DiffStream, ExportSummary, Extent,
     ForgetSummary, ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry, KeylessSummary,
     LabelSummary, ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup,
-    RestoreSummary, Status,
+    ReplicateSummary, RestoreSummary, Status,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,
-    open_objects, open_or_create, open_project, project, refuse_if_lost, slot_info,
+    open_objects, open_or_create, open_project, open_target, project, refuse_if_lost, slot_info,
 };
 pub(crate) use password::{PasswordOptions, Passwords};
 pub(crate) use permission::Attempt;
@@ -57,8 +57,9 @@ pub(crate) use request::{
     AcceptedBackups, BackupRequest, BackupSource, CacheRequest, CheckRequest, DrillRequest,
     ExportRequest, ForgetRequest, ForgetSelection, ImageRequest, KeyRequest, LabelRequest,
     ListRequest, MergeRequest, NewKeyAccess, NewKeyRequest, PruneRequest, RbdPattern, ReadFrom,
-    RequestedSource, RestoreImageRequest, RestoreRequest, Since, SnapshotsRequest, StatusRequest,
-    VolumeName, WriteTo, backup_selector, check_name, is_stdin, volume_name,
+    ReplicateRequest, RequestedSource, RestoreImageRequest, RestoreRequest, Since,
+    SnapshotsRequest, StatusRequest, VolumeName, WriteTo, backup_selector, check_name, is_stdin,
+    volume_name,
 };
 pub(crate) use rescue_map::rescue_map;
 pub(crate) use restore_mark::{MarkPlaces, RestoreMark};
@@ -69,8 +70,8 @@ pub(crate) use settings::{
 pub(crate) use stats::{Stats, VolumeStats};
 pub(crate) use text::{
     affected_entry, audits, backups, counts_bytes, diff, diffs, done, drill, extents, fields,
-    finding, forget_plan, full_read, hole_extents, keys, lost_history, lost_parts, message, notice,
-    phase, snapshots, status, volume_statuses,
+    finding, finding_at, forget_plan, full_read, hole_extents, keys, lost_history, lost_parts,
+    message, notice, phase, snapshots, status, volume_statuses,
 };
 pub(crate) use volume_status::{
     ImageStateName, ImageStatusEntry, SnapshotEntry, SnapshotsSummary, StatusSummary,

@@ -6,7 +6,7 @@ use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Notice};
 use crate::format::SlotInfo;
 use crate::repo::{
     Backup, HistoryEnds, InitOptions, KdfParams, LastKey, Locked, NewKey, Objects, Project,
-    Records, RepoError, Repository,
+    Records, RepoError, Repository, repository_id,
 };
 use crate::storage::StorageErrorKind;
 
@@ -50,6 +50,37 @@ pub(crate) fn open_objects(
         }
         backend => Ok(Objects::new(backend?)),
     }
+}
+
+/// Opens the store of a copy that is made without a key, and creates its directory if needed. Fails
+/// if this host saw a repository there that no longer exists, unless `init` is set: its disk may
+/// not be mounted.
+pub(crate) fn open_target(
+    session: &Session,
+    settings: &RepositorySettings,
+    init: bool,
+) -> Result<Objects, Failure> {
+    let exists = match open_backend(session, settings) {
+        Err(error) if error.kind == StorageErrorKind::NotFound => false,
+        backend => {
+            let objects = Objects::new(backend?);
+            if repository_id(&objects).is_ok() {
+                return Ok(objects);
+            }
+            !objects
+                .backend()
+                .directories("projects")
+                .map_err(RepoError::from)?
+                .is_empty()
+        }
+    };
+    if !exists && !init {
+        refuse_if_used_before(session, settings).map_err(|failure| {
+            failure
+                .hint("find out whether its disk is mounted. To begin a new copy there, use --init")
+        })?;
+    }
+    Ok(Objects::new(create_backend(session, settings)?))
 }
 
 /// Returns the repository, still locked; `None` if there is none, or no such directory.

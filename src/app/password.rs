@@ -43,7 +43,7 @@ pub(crate) struct GivenPassword {
 }
 
 /// The sources of the password that the user chose.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct PasswordOptions {
     pub(crate) file: Option<PathBuf>,
     /// Run with `sh -c`.

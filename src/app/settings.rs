@@ -1,7 +1,7 @@
 //! Which repository and project to use, and how to reach and open it: options first, then the
 //! environment, then defaults.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -55,7 +55,7 @@ pub(crate) struct RepositorySettings {
 }
 
 /// How to reach a repository.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ConnectionSettings {
     /// The command that connects to a server: a program and its arguments.
     pub(crate) ssh: Vec<OsString>,
@@ -108,6 +108,19 @@ impl RepositorySettings {
                 Some(directory) => directory,
                 None => cache_dir_in(environment)?,
             },
+        })
+    }
+}
+
+impl RepositorySettings {
+    /// Returns the same settings for a repository at another location.
+    pub(crate) fn at(&self, location: &OsStr) -> Result<Self, Failure> {
+        Ok(Self {
+            location: Location::parse(location)?,
+            connection: self.connection.clone(),
+            project: self.project.clone(),
+            password: self.password.clone(),
+            cache_dir: self.cache_dir.clone(),
         })
     }
 }

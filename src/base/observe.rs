@@ -31,6 +31,8 @@ pub enum Phase {
     MergeDiffs,
     /// Writes the changes of a backup as a diff. Counts bytes of the image.
     ExportDiff,
+    /// Copies objects to another store. Counts bytes of the objects.
+    Replicate,
 }
 
 /// The progress of a phase. Counts only grow within one phase.
@@ -213,6 +215,11 @@ pub enum Notice {
     },
     /// The key cannot open packs, so all data in a damaged pack counts as damaged.
     PartsUnknown,
+    /// Another process works in a copy while objects are copied to it.
+    CopyInUse {
+        /// The location of the copy.
+        location: String,
+    },
     /// A prune runs at the same time. The data that the prune marked and that this backup needs is
     /// stored again.
     ConcurrentPrune,

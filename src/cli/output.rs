@@ -107,6 +107,7 @@ impl Output {
             | Message::Label(_) => true,
             Message::Check(check) => check.errors == 0,
             Message::Keyless(check) => check.errors == 0,
+            Message::Replicate(copy) => copy.errors == 0,
             _ => false,
         };
         if self.style.verbosity == Verbosity::Quiet && reports_success {

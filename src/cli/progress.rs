@@ -187,6 +187,7 @@ fn is_wrong(notice: &Notice) -> bool {
         | Notice::LedgerNotStored { .. }
         | Notice::GoodWhenReadAgain { .. }
         | Notice::PartsUnknown
+        | Notice::CopyInUse { .. }
         | Notice::PasswordFileReadable { .. } => true,
         Notice::Resumed { .. }
         | Notice::DamageAccepted { .. }
@@ -297,7 +298,7 @@ struct Reports {
     begun: Mutex<Instant>,
 }
 
-const PHASES: [Phase; 11] = [
+const PHASES: [Phase; 12] = [
     Phase::Index,
     Phase::Backup,
     Phase::VerifySample,
@@ -309,6 +310,7 @@ const PHASES: [Phase; 11] = [
     Phase::InspectDiff,
     Phase::MergeDiffs,
     Phase::ExportDiff,
+    Phase::Replicate,
 ];
 const UNKNOWN: u64 = u64::MAX;
 
@@ -404,6 +406,7 @@ const fn name(phase: Phase) -> &'static str {
         Phase::InspectDiff => "inspect_diff",
         Phase::MergeDiffs => "merge_diffs",
         Phase::ExportDiff => "export_diff",
+        Phase::Replicate => "replicate",
     }
 }
 

@@ -25,6 +25,7 @@ pub enum Magic {
     Mark,
     Audit,
     Ledger,
+    Batch,
 }
 
 impl Magic {
@@ -44,6 +45,7 @@ impl Magic {
             Self::Mark => b"CTLBmark",
             Self::Audit => b"CTLBaudt",
             Self::Ledger => b"CTLBledg",
+            Self::Batch => b"CTLBbtch",
         }
     }
 
@@ -63,6 +65,7 @@ impl Magic {
             Self::Mark => "mark",
             Self::Audit => "audit",
             Self::Ledger => "ledger entry",
+            Self::Batch => "batch",
         }
     }
 

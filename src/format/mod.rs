@@ -6,6 +6,7 @@
 //! page.
 
 mod audit;
+mod batch;
 mod byte_string;
 mod certificate;
 mod contents;
@@ -33,6 +34,7 @@ mod void;
 mod wire;
 
 pub use audit::{AuditBody, AuditInfo};
+pub use batch::{Batch, BatchedKind, BatchedObject, NewBatchedObject};
 pub use byte_string::ByteString;
 pub use certificate::{Certificate, matches_pattern};
 pub use contents::{Contents, FoundRun, PackKey, SignedContents};

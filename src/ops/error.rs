@@ -160,6 +160,12 @@ pub enum OpsError {
     BaseOfOtherKey { volume: String, backup: ObjectHash },
     #[error("a backup of volume “{volume}” follows {missing}, which has vanished")]
     HistoryGap { volume: String, missing: ObjectHash },
+    #[error("{location} holds another repository, or parts of one")]
+    OtherRepository { location: String },
+    #[error("other processes change {location} all the time")]
+    AlwaysChanging { location: String },
+    #[error("{location} has no project {project}")]
+    NoProjectId { location: String, project: String },
     #[error("parts of the history are missing or damaged: {missing}")]
     HistoryCut { missing: Box<MissingHistory> },
     #[error(

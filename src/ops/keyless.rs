@@ -302,17 +302,20 @@ impl Task<'_> {
         if statement.is_some() && entry.is_none() {
             self.broken(StatementFault::NoEntry);
         }
-        let exists = |files: &HashMap<ObjectRef, Files>, item: &LogItem| {
-            ObjectRef::of_log(project, *item).is_none_or(|object| files.contains_key(&object))
+        let mut batched = self.batched(project)?;
+        let exists = |files: &HashMap<_, Files>, batched: &HashSet<_>, item: &LogItem| {
+            let object = ObjectRef::of_log(project, *item);
+            object.is_none_or(|object| files.contains_key(&object) || batched.contains(&object))
         };
         let required = log.required(entry);
         self.report.required += required.len() as u64;
         let mut missing: Vec<LogItem> = required.clone();
-        missing.retain(|item| !exists(files, item));
+        missing.retain(|item| !exists(files, &batched, item));
         if !missing.is_empty() {
             // They may have been stored, or removed, since the store was listed.
+            batched.extend(self.batched(project)?);
             let now = self.files(&[])?;
-            missing.retain(|item| !exists(&now, item));
+            missing.retain(|item| !exists(&now, &batched, item));
             log = PublicLog::load(self.objects, project, &authority)?;
             let required: HashSet<LogItem> = log.required(entry).into_iter().collect();
             missing.retain(|item| required.contains(item));
@@ -344,6 +347,17 @@ impl Task<'_> {
             self.missing(project, item);
         }
         Ok(())
+    }
+
+    /// Returns the objects in the batches of a project. Reports the damaged batches.
+    fn batched(&mut self, project: ProjectId) -> Result<HashSet<ObjectRef>, OpsError> {
+        let (objects, problems) = self.objects.verify_batches(project)?;
+        for problem in problems {
+            if let Some(hash) = problem.object_hash() {
+                self.damaged(ObjectRef::Batch(project, hash), problem);
+            }
+        }
+        Ok(objects.into_iter().collect())
     }
 
     fn missing(&mut self, project: ProjectId, item: LogItem) {

@@ -5,10 +5,10 @@ use super::error::{Damage, RepoError};
 use super::object_ref::ObjectRef;
 use super::objects::Objects;
 use super::repository::{decode_file, project_ids, verify_signature_of};
-use crate::base::{Cancel, ObjectHash, Observer, ProjectId, SignerId};
-use crate::crypto::ObjectHasher;
+use crate::base::{Cancel, ObjectHash, Observer, ProjectId, RepositoryId, SignerId, Silent};
+use crate::crypto::{ObjectHasher, object_hash};
 use crate::format::{PACK_SIZE_MAX, ProjectObject, RepositoryFile};
-use crate::storage::{Name, StorageError, StorageErrorClass};
+use crate::storage::{Name, StorageError, StorageErrorClass, StorageErrorKind};
 
 /// The number of bytes that are read at once.
 const PIECE: usize = 1 << 20;
@@ -16,6 +16,20 @@ const PIECE: usize = 1 << 20;
 /// Lists the projects in a store.
 pub fn projects(objects: &Objects) -> Result<Vec<ProjectId>, RepoError> {
     project_ids(objects)
+}
+
+/// Returns the id of the repository in a store, from either copy of the repository file.
+pub fn repository_id(objects: &Objects) -> Result<RepositoryId, RepoError> {
+    let object = ObjectRef::Repository;
+    let decode = |bytes: &[u8]| decode_file(bytes).map(|(file, _)| file.id);
+    let limit = RepositoryFile::LEN as u64;
+    match objects.get_twice(object, limit, &Silent, decode) {
+        Err(error) if error.is_missing() => {
+            let location = objects.location().to_owned();
+            Err(RepoError::NoRepository { location })
+        }
+        found => found,
+    }
 }
 
 /// Reads the file with this name and size, which is `object` or its second copy. Verifies all that
@@ -39,6 +53,36 @@ pub fn verify_stored(
         (_, Some(hash)) => verify_hash(objects, object, name, hash, size, cancel),
         (_, None) => Ok(()),
     }
+}
+
+/// Reads an object of `size` bytes, or the copy of one with this name, and verifies it like
+/// [`verify_stored`]. Returns its bytes.
+pub fn read_stored(
+    objects: &Objects,
+    object: ObjectRef,
+    name: &Name,
+    size: u64,
+) -> Result<Vec<u8>, RepoError> {
+    if size > PACK_SIZE_MAX {
+        return Err(RepoError::damaged(object, Damage::TooLarge));
+    }
+    let bytes = match objects.backend().get(name, size) {
+        Ok(bytes) => bytes,
+        // It may be in a bundle.
+        Err(error) if error.kind == StorageErrorKind::NotFound && *name == object.name() => {
+            objects.get(object, size)?
+        }
+        Err(error) => return Err(unreadable(object, error)),
+    };
+    match (object, object.hash()) {
+        (ObjectRef::Repository, _) => decode_file(&bytes).map(|_| ())?,
+        (ObjectRef::Project(id), _) => authority_of(id, &bytes).map(|_| ())?,
+        (_, Some(hash)) if object_hash(&[&bytes]) != hash => {
+            return Err(RepoError::damaged(object, Damage::WrongHash));
+        }
+        _ => {}
+    }
+    Ok(bytes)
 }
 
 fn verify_hash(

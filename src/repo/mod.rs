@@ -2,6 +2,7 @@
 
 mod audits;
 mod backup;
+mod batches;
 mod blobs;
 mod cache_dir;
 mod certificates;
@@ -61,7 +62,7 @@ pub use index::{
 };
 pub use init::InitOptions;
 pub use key_admin::Grant;
-pub use keyless::{authority, projects, verify_stored};
+pub use keyless::{authority, projects, read_stored, repository_id, verify_stored};
 pub use keys::{KeyScope, KeySummary, LastKey, NewKey};
 pub use leases::{Lease, Leases, Mark, Marks, OtherLease, Work, Worker};
 pub use ledger::{Ledger, NewLedgerEntry, new_seed, order_by_seed, since_1970};

@@ -31,12 +31,14 @@ pub enum ObjectKind {
     Audit,
     /// A statement that packs were read, which decides nothing.
     Ledger,
+    /// A file with records, voids and log entries that begin to exist at the same moment.
+    Batch,
 }
 
 /// The key that seals the content of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SealedWith {
-    /// Not sealed. A MAC under a key of the repository authenticates the object.
+    /// Not sealed.
     Nothing,
     /// A key that is derived from a password.
     Password,
@@ -73,7 +75,7 @@ pub struct KindInfo {
 
 impl ObjectKind {
     /// All kinds.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Repository,
         Self::Key,
         Self::Project,
@@ -89,6 +91,7 @@ impl ObjectKind {
         Self::Mark,
         Self::Audit,
         Self::Ledger,
+        Self::Batch,
     ];
 
     /// Returns the properties that all objects of this kind share.
@@ -175,6 +178,10 @@ impl ObjectKind {
                 signed_by: Some(Role::Verify),
                 ..row("ledger entry", "ledger", Magic::Ledger)
             },
+            Self::Batch => unsigned(KindInfo {
+                sealed_with: SealedWith::Nothing,
+                ..row("batch", "batches", Magic::Batch)
+            }),
         }
     }
 

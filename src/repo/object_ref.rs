@@ -29,6 +29,8 @@ pub enum ObjectRef {
     Mark(ProjectId, ObjectHash),
     Audit(ProjectId, ObjectHash),
     Ledger(ProjectId, ObjectHash),
+    /// A file with records, voids and log entries.
+    Batch(ProjectId, ObjectHash),
 }
 
 const COPY: &str = ".copy";
@@ -58,6 +60,23 @@ impl ObjectRef {
             LogKind::Audit => Self::Audit(project, hash),
             LogKind::Parity => return None,
         })
+    }
+
+    /// Returns how the log names this object; `None` for kinds that the log does not name.
+    #[must_use]
+    pub const fn log_item(&self) -> Option<LogItem> {
+        let (kind, hash) = match self {
+            Self::Backup(_, hash) => (LogKind::Record, hash),
+            Self::Index(_, hash) => (LogKind::Segment, hash),
+            Self::Pack(_, hash) => (LogKind::ChunkPack, hash),
+            Self::Tree(_, hash) => (LogKind::TreePack, hash),
+            Self::Certificate(_, hash) => (LogKind::Certificate, hash),
+            Self::Settings(_, hash) => (LogKind::Settings, hash),
+            Self::Void(_, hash) => (LogKind::Void, hash),
+            Self::Audit(_, hash) => (LogKind::Audit, hash),
+            _ => return None,
+        };
+        Some(LogItem { kind, hash: *hash })
     }
 
     /// Returns the kind of the blobs in it, if it is a pack.
@@ -101,6 +120,7 @@ impl ObjectRef {
             Self::Mark(..) => ObjectKind::Mark,
             Self::Audit(..) => ObjectKind::Audit,
             Self::Ledger(..) => ObjectKind::Ledger,
+            Self::Batch(..) => ObjectKind::Batch,
         }
     }
 
@@ -126,8 +146,32 @@ impl ObjectRef {
             | Self::Log(project, hash)
             | Self::Mark(project, hash)
             | Self::Audit(project, hash)
-            | Self::Ledger(project, hash) => in_project(project, hash.to_string()),
+            | Self::Ledger(project, hash)
+            | Self::Batch(project, hash) => in_project(project, hash.to_string()),
             Self::Lease(project, id) => in_project(project, id.to_string()),
+        }
+    }
+
+    /// The project that it belongs to. `None` for objects of the whole repository.
+    #[must_use]
+    pub const fn project(&self) -> Option<ProjectId> {
+        match self {
+            Self::Repository => None,
+            Self::Key(project, _) => *project,
+            Self::Project(project)
+            | Self::Settings(project, _)
+            | Self::Certificate(project, _)
+            | Self::Pack(project, _)
+            | Self::Tree(project, _)
+            | Self::Index(project, _)
+            | Self::Backup(project, _)
+            | Self::Void(project, _)
+            | Self::Log(project, _)
+            | Self::Lease(project, _)
+            | Self::Mark(project, _)
+            | Self::Audit(project, _)
+            | Self::Ledger(project, _)
+            | Self::Batch(project, _) => Some(*project),
         }
     }
 
@@ -147,7 +191,8 @@ impl ObjectRef {
             | Self::Log(_, hash)
             | Self::Mark(_, hash)
             | Self::Audit(_, hash)
-            | Self::Ledger(_, hash) => Some(*hash),
+            | Self::Ledger(_, hash)
+            | Self::Batch(_, hash) => Some(*hash),
         }
     }
 
@@ -209,6 +254,7 @@ impl ObjectRef {
             ObjectKind::Mark => Self::Mark(project, hash()?),
             ObjectKind::Audit => Self::Audit(project, hash()?),
             ObjectKind::Ledger => Self::Ledger(project, hash()?),
+            ObjectKind::Batch => Self::Batch(project, hash()?),
             ObjectKind::Lease => Self::Lease(project, name.parse().ok()?),
         })
     }
@@ -232,7 +278,8 @@ impl fmt::Display for ObjectRef {
             | Self::Log(_, hash)
             | Self::Mark(_, hash)
             | Self::Audit(_, hash)
-            | Self::Ledger(_, hash) => write!(f, "{noun} {hash}"),
+            | Self::Ledger(_, hash)
+            | Self::Batch(_, hash) => write!(f, "{noun} {hash}"),
         }
     }
 }
@@ -268,6 +315,7 @@ mod tests {
             ObjectRef::Log(project, hash),
             ObjectRef::Audit(project, hash),
             ObjectRef::Ledger(project, hash),
+            ObjectRef::Batch(project, hash),
             ObjectRef::Lease(project, LeaseId::from_bytes([0xef; 16])),
             ObjectRef::Mark(project, hash),
         ] {

@@ -1,9 +1,12 @@
 //! Reads, verifies and stores whole objects; handles objects that are kept twice.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::batches::{self, Batches};
 use super::error::{Damage, RepoError};
 use super::object_cache::{NODE_PACK_MAX, ObjectCache};
+use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
 use crate::crypto::object_hash;
@@ -16,6 +19,7 @@ pub struct Objects {
     backend: Arc<dyn Backend>,
     /// The copies on this host, if it keeps any.
     copies: Option<Arc<ObjectCache>>,
+    batches: Arc<Batches>,
 }
 
 impl Objects {
@@ -25,6 +29,7 @@ impl Objects {
         Self {
             backend,
             copies: None,
+            batches: Arc::default(),
         }
     }
 
@@ -34,6 +39,7 @@ impl Objects {
         Self {
             backend: Arc::clone(&self.backend),
             copies: copies.map(Arc::new),
+            batches: Arc::clone(&self.batches),
         }
     }
 
@@ -115,9 +121,19 @@ impl Objects {
 
     /// Reads an object from the store, at most `limit` bytes, without verifying it.
     pub fn get(&self, object: ObjectRef, limit: u64) -> Result<Vec<u8>, RepoError> {
-        self.backend
-            .get(&object.name(), limit)
-            .map_err(|e| RepoError::reading(object, e))
+        let read = match self.backend.get(&object.name(), limit) {
+            Err(error) if error.kind == StorageErrorKind::NotFound => {
+                match self.batches.place(object) {
+                    Some(batched) if batched.len > limit => {
+                        return Err(RepoError::damaged(object, Damage::TooLarge));
+                    }
+                    Some(batched) => batched.read(&*self.backend),
+                    None => Err(error),
+                }
+            }
+            read => read,
+        };
+        read.map_err(|e| RepoError::reading(object, e))
     }
 
     /// Reads an object from the store without verifying it. Returns its bytes and their hash.
@@ -157,6 +173,10 @@ impl Objects {
 
     /// Deletes an object, if it still exists.
     pub fn delete(&self, object: ObjectRef) -> Result<(), RepoError> {
+        // Otherwise the object would still exist in the batch.
+        if let (Some(_), Some(project)) = (self.batches.place(object), object.project()) {
+            self.unpack_batches(project)?;
+        }
         if let (Some(copies), Some(hash)) = (&self.copies, object.hash()) {
             copies.remove(hash);
         }
@@ -247,13 +267,80 @@ impl Objects {
     }
 
     /// Lists the objects below a directory, and whether each is a second copy. Files that are not
-    /// part of the format are left out.
+    /// part of the format are left out. The records, voids or log entries of a project include
+    /// those in its batches, unless the directory is above theirs.
     pub fn list(&self, directory: &str) -> Result<Vec<(ObjectRef, bool, ObjectInfo)>, RepoError> {
+        // The batches are listed first: before a batch is deleted, its objects have own files.
+        let batched = match batches::project_of(directory) {
+            Some(project) => self.batches.list(&*self.backend, project)?,
+            None => Vec::new(),
+        };
         let listed = self.backend.list(directory)?;
         let known = listed.into_iter().filter_map(|l| {
             let (object, copy) = ObjectRef::parse(&l.name)?;
             Some((object, copy, l))
         });
-        Ok(known.collect())
+        let mut known: Vec<_> = known.collect();
+        if !batched.is_empty() {
+            let mut seen: HashSet<_> = known.iter().map(|(object, ..)| *object).collect();
+            for (batched, info) in batched {
+                let object = batched.object;
+                if object.directory() == directory && seen.insert(object) {
+                    let (name, size) = (object.name(), batched.len);
+                    let modified = info.modified;
+                    known.push((
+                        object,
+                        false,
+                        ObjectInfo {
+                            name,
+                            size,
+                            modified,
+                        },
+                    ));
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    /// Stores a batch: from now on, all of these objects of a project exist. Those that are not
+    /// records, voids or log entries are left out.
+    pub fn put_batch(
+        &self,
+        project: ProjectId,
+        objects: Vec<(ObjectRef, Vec<u8>)>,
+    ) -> Result<(), RepoError> {
+        let (batch, bytes) = batches::encode(project, objects);
+        Ok(self.backend.put(&batch.name(), &[&bytes])?)
+    }
+
+    /// Stores the objects of all batches of a project under their own names, and deletes the
+    /// batches. A batch with a damaged object stays.
+    pub fn unpack_batches(&self, project: ProjectId) -> Result<(), RepoError> {
+        self.batches.unpack(&*self.backend, project)
+    }
+
+    /// Reads the batches of a project. Returns the objects of the undamaged ones, and the errors of
+    /// the others.
+    pub fn verify_batches(
+        &self,
+        project: ProjectId,
+    ) -> Result<(Vec<ObjectRef>, Vec<RepoError>), RepoError> {
+        let (mut whole, mut damaged) = (Vec::new(), Vec::new());
+        for info in self.backend.list(&ObjectKind::Batch.directory(project))? {
+            let Some((batch, _)) = ObjectRef::parse(&info.name) else {
+                continue;
+            };
+            match batches::verify(&*self.backend, project, batch, &info) {
+                Ok(objects) => whole.extend(objects),
+                // It was unpacked meanwhile.
+                Err(error) if error.is_missing() => {}
+                Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
+                    damaged.push(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((whole, damaged))
     }
 }

@@ -141,6 +141,11 @@ impl Project {
         self.objects = self.objects.with_copies(directory.map(ObjectCache::open));
     }
 
+    /// Returns the errors of the batches that are not whole, or that belong to another project.
+    pub fn damaged_batches(&self) -> Result<Vec<RepoError>, RepoError> {
+        Ok(self.objects.verify_batches(self.id)?.1)
+    }
+
     /// Remembers in the cache directory below `caches` what was seen of leases and marks of others,
     /// so that the next run notices leases that nobody renews, and how old marks are.
     pub fn remember_seen(&mut self, caches: &Path) {

@@ -239,7 +239,8 @@ impl Repository {
             | ObjectRef::Lease(..)
             | ObjectRef::Mark(..)
             | ObjectRef::Audit(..)
-            | ObjectRef::Ledger(..) => Ok(()),
+            | ObjectRef::Ledger(..)
+            | ObjectRef::Batch(..) => Ok(()),
         }
     }
 }

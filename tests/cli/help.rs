@@ -301,6 +301,7 @@ fn every_command_has_a_manual_page() {
         "-list",
         "-man",
         "-prune",
+        "-replicate",
         "-repo",
         "-restore",
         "-show",

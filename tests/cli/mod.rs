@@ -34,6 +34,8 @@ mod private;
 mod prune;
 mod quiet;
 mod real_image;
+mod replicate;
+mod replicate_damage;
 mod rescue;
 mod roles;
 mod sftp;

@@ -16,6 +16,7 @@ from cuttlebone_format import (
     FormatError,
     check_name,
     check_signature,
+    decode_batch,
     decode_plain_log,
     log_set,
     require,
@@ -72,19 +73,36 @@ def signing_key(directory: Path, fingerprint: bytes) -> bytes:
     raise FormatError("missing", "no project object with the key of the statement")
 
 
-def read_log(directory: Path, project_id: bytes, public: bytes) -> dict[bytes, Entry]:
-    entries = {}
-    for path in sorted((directory / "log").glob("?" * 64)):
+def read_batches(directory: Path, project_id: bytes) -> dict[tuple[int, bytes], bytes]:
+    """Returns the objects in batches, by kind and name. They count like those in files."""
+    found = {}
+    for path in sorted((directory / "batches").glob("?" * 64)):
         try:
-            name = bytes.fromhex(path.name)
-            entries[name], _, _ = decode_plain_log(path.read_bytes(), name, project_id, public)
+            for item in decode_batch(path.read_bytes(), bytes.fromhex(path.name), project_id):
+                found[item.kind, item.hash] = item.bytes
         except (OSError, ValueError, FormatError) as error:
             print(f"warning: {path}: {error}", file=sys.stderr)
+    return found
+
+
+def read_log(directory: Path, project_id: bytes, public: bytes, batched) -> dict[bytes, Entry]:
+    entries = {}
+    files = {name.hex(): data for (kind, name), data in batched.items() if kind == 0}
+    paths = {path.name: path for path in (directory / "log").glob("?" * 64)}
+    for name in sorted(files.keys() | paths.keys()):
+        try:
+            data = paths[name].read_bytes() if name in paths else files[name]
+            hash_ = bytes.fromhex(name)
+            entries[hash_], _, _ = decode_plain_log(data, hash_, project_id, public)
+        except (OSError, ValueError, FormatError) as error:
+            print(f"warning: log/{name}: {error}", file=sys.stderr)
     return entries
 
 
-def is_whole(directory: Path, kind: int, name: bytes) -> bool:
+def is_whole(directory: Path, kind: int, name: bytes, batched) -> bool:
     """Returns whether one copy of an object has the hash that names it."""
+    if (kind, name) in batched:
+        return True
     place = directory / DIRECTORIES.get(kind, "parity")
     if kind in (3, 4):
         place /= name.hex()[:2]
@@ -104,7 +122,8 @@ def check(repository: Path, text: str) -> list[str]:
     directory = repository / "projects" / project_id.hex()
     require(directory.is_dir(), "missing", "the project is not there")
     public = signing_key(directory, fingerprint)
-    entries = read_log(directory, project_id, public)
+    batched = read_batches(directory, project_id)
+    entries = read_log(directory, project_id, public, batched)
     names = [name for name in entries if name.hex().startswith(digits)]
     if not names:
         return ["the entry is not in the log: the repository was rolled back"]
@@ -119,7 +138,7 @@ def check(repository: Path, text: str) -> list[str]:
         f"{DIRECTORIES.get(kind, 'parity')}/{item.hex()} is missing or damaged, and no entry"
         " removes it"
         for kind, item in sorted(stood_for - removed)
-        if not is_whole(directory, kind, item)
+        if not is_whole(directory, kind, item, batched)
     ]
 
 

@@ -96,18 +96,40 @@ class Project:
         # Neighbouring chunks share a run, and a changed file uses several runs in turn.
         self.open_run = functools.lru_cache(maxsize=RUNS_KEPT)(self.open_run)
 
+    def batched(self, directory: str) -> dict[str, bytes]:
+        """Returns the objects of this directory that batches contain, by name."""
+        found = {}
+        for path in named(self.directory / "batches", HASH):
+            try:
+                name = bytes.fromhex(path.name)
+                batch = format.decode_batch(path.read_bytes(), name, self.id)
+            except (OSError, FormatError) as error:
+                warn(f"{path}: {error}")
+                continue
+            found |= {
+                item.hash.hex(): item.bytes
+                for item in batch
+                if format.BATCHED[item.kind] == directory
+            }
+        return found
+
     def decoded(self, directory: str, decode) -> dict[str, Any]:
         """Returns all objects of a directory that `decode(data, name)` can decode, by name."""
         found = {}
-        for path in named(self.directory / directory, HASH):
+        # An object in a batch counts as if it were stored under its own name.
+        batched = self.batched(directory) if directory in format.BATCHED.values() else {}
+        names = batched.keys() | {path.name for path in named(self.directory / directory, HASH)}
+        for name in sorted(names):
+            path = self.directory / directory / name
             try:
-                found[path.name] = decode(path.read_bytes(), bytes.fromhex(path.name))
+                data = path.read_bytes() if path.exists() else batched[name]
+                found[name] = decode(data, bytes.fromhex(name))
             except (OSError, FormatError) as error:
                 warn(f"{path}: {error}")
                 kind = getattr(error, "kind", "missing")
                 is_foreign = kind in ("foreign", "bad-signature")
                 unusable = self.foreign if is_foreign else self.damaged
-                unusable |= {path.name} if directory == "backups" else set()
+                unusable |= {name} if directory == "backups" else set()
         return found
 
     def twins(self, directory: str) -> list[Path]:

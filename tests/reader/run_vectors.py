@@ -238,6 +238,11 @@ CHECKS = {
     "index": with_signers(check_index),
     "record": with_signers(lambda *args: {"record": format.decode_record(*args)[0]}),
     "log": lambda i, data: check_log(data, **i),
+    "batch": lambda i, data: {
+        "objects": [
+            item._asdict() for item in format.decode_batch(data, i["name"], i["project_id"])
+        ]
+    },
     "void": with_signers(lambda *args: {"void": format.decode_void(*args)[0]}),
     "audit": with_signers(lambda *args: format.decode_audit(*args)._asdict()),
     "ledger": with_signers(lambda *args: format.decode_ledger(*args)._asdict()),
@@ -260,6 +265,7 @@ NAMED = {
     "audit",
     "ledger",
     "mark",
+    "batch",
 }
 WRITER = format.blake3(b"seed of a write key").digest()
 """The seed of the signer in `signature.json`."""

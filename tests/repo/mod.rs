@@ -44,6 +44,7 @@ mod prune;
 mod prune_goes_on;
 mod reader;
 mod replaced;
+mod replicate;
 mod resigned;
 mod retired;
 mod roles;

@@ -26,6 +26,7 @@ FILES = {
     "record": records.records,
     "log": statements.logs, "void": statements.voids, "audit": statements.audits,
     "ledger": statements.ledgers,
+    "batch": statements.batches,
     "lease": markers.leases,
     "mark": markers.marks, "node": trees.nodes, "tree": trees.trees, "whole": wholes.wholes,
 }  # fmt: skip

@@ -51,7 +51,7 @@ const SIGNED: &[&str] = &[
     "log",
 ];
 
-const SUITES: [Suite; 23] = [
+const SUITES: [Suite; 24] = [
     (
         "keys",
         &[
@@ -114,6 +114,7 @@ const SUITES: [Suite; 23] = [
     ("void", SIGNED, objects::void),
     ("audit", SIGNED, objects::audit),
     ("ledger", SIGNED, objects::ledger),
+    ("batch", &["name", "project_id"], objects::batch),
     ("lease", SIGNED, objects::lease),
     ("mark", SIGNED, objects::mark),
     ("node", &[], objects::node),

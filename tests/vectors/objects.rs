@@ -9,8 +9,8 @@ use super::{Case, Outcome, Refused};
 use cuttlebone::base::{LeaseId, ObjectHash, ProjectId, Role, SignerId, Silent};
 use cuttlebone::crypto::{self, KdfParams, ProjectKeys, RepositoryKeys, Secret};
 use cuttlebone::format::{
-    AuditBody, Certificate, Codec, FormatError, IndexSegment, KeySlot, LeaseBody, LedgerBody,
-    MarkBody, Node, PACK_SIZE_MAX, PackKey, PackListing, ProjectSettings, ReadPacks,
+    AuditBody, Batch, Certificate, Codec, FormatError, IndexSegment, KeySlot, LeaseBody,
+    LedgerBody, MarkBody, Node, PACK_SIZE_MAX, PackKey, PackListing, ProjectSettings, ReadPacks,
     RepositoryFile, VoidBody,
 };
 use cuttlebone::repo::{
@@ -233,6 +233,27 @@ pub(super) fn ledger(case: &Case) -> Outcome {
         "body": serde_json::to_value(&entry.about).unwrap(),
         "groups": entry.groups.iter().map(group).collect::<Vec<_>>(),
     }))
+}
+
+pub(super) fn batch(case: &Case) -> Outcome {
+    if hash(&case.object) != name(case) {
+        return Err(Refused::new(&["bad-hash"], "another hash"));
+    }
+    let len = case.object.len();
+    let end = Batch::table_end(&case.object[..len.min(Batch::START_LEN)], len as u64)?;
+    let batch = Batch::decode(&case.object[..end], len as u64)?;
+    if Some(batch.project) != project_id(case) {
+        return Err(Refused::new(&["does-not-open"], "another project"));
+    }
+    let shown = batch.objects.iter().map(|item| {
+        let bytes = &case.object[usize::try_from(item.offset).unwrap()..][..item.len as usize];
+        if hash(bytes) != item.hash {
+            return Err(Refused::new(&["bad-hash"], "an object with another hash"));
+        }
+        let (kind, hash) = (item.kind as u8, item.hash.to_string());
+        Ok(json!({ "kind": kind, "hash": hash, "bytes": hex::encode(bytes) }))
+    });
+    Ok(json!({ "objects": shown.collect::<Result<Vec<_>, _>>()? }))
 }
 
 pub(super) fn log(case: &Case) -> Outcome {

@@ -166,6 +166,14 @@ impl<'a> ClientMemory<'a> {
         }
     }
 
+    /// Notes that a repository exists at this location, if none was seen there before.
+    pub(crate) fn note(&self, repository: RepositoryId) {
+        let _lock = self.lock();
+        if self.read().is_none() {
+            self.write(&SeenLocation::new(&self.location, repository));
+        }
+    }
+
     fn change(&self, project: &Project, change: impl FnOnce(&mut SeenProject)) {
         let _lock = self.lock();
         let new = || SeenLocation::new(&self.location, project.repository);

@@ -32,10 +32,11 @@ fn code(error: &OpsError) -> Code {
         | OpsError::SeveralMissing { .. }
         | OpsError::DiffAsContent { .. } => Code::Usage,
         OpsError::PartOfChunk { .. } | OpsError::LabelOfWriteKey { .. } => Code::NotAllowed,
-        OpsError::NoVolume { .. } => Code::NotFound,
+        OpsError::NoVolume { .. } | OpsError::NoProjectId { .. } => Code::NotFound,
         OpsError::LostRace { .. }
         | OpsError::LostToPrune { .. }
         | OpsError::PruneRuns { .. }
+        | OpsError::AlwaysChanging { .. }
         | OpsError::PausedTooLong => Code::Busy,
         OpsError::BaseKind { .. }
         | OpsError::NotFollowing { .. }
@@ -222,6 +223,15 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              revoked count again, until you revoke them again. Backups of a key without its \
              certificate no longer count. The data that only lost backups use is then deleted for \
              ever"
+        }
+        OpsError::OtherRepository { .. } => {
+            "nothing was copied; give a directory that is empty, or that has a copy of the same \
+             repository"
+        }
+        OpsError::AlwaysChanging { .. } => "run this again while no prune runs",
+        OpsError::NoProjectId { .. } => {
+            "give the id of a project: “cuttlebone head” shows it, and it is the name of its \
+             directory in projects/"
         }
         OpsError::NoBackups { .. } => {
             "nothing was deleted. If there were backups, copy projects/*/backups from another \

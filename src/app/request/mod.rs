@@ -10,6 +10,7 @@ mod label;
 mod list;
 mod names;
 mod read_write;
+mod replicate;
 mod restore;
 mod status;
 
@@ -24,5 +25,6 @@ pub(crate) use label::LabelRequest;
 pub(crate) use list::{ListRequest, Since};
 pub(crate) use names::{backup_selector, check_name, volume_name};
 pub(crate) use read_write::{ReadFrom, WriteTo, is_stdin};
+pub(crate) use replicate::ReplicateRequest;
 pub(crate) use restore::{ExportRequest, MergeRequest, RestoreImageRequest, RestoreRequest};
 pub(crate) use status::{SnapshotsRequest, StatusRequest};

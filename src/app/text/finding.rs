@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::app::client_memory::Lost;
 use crate::app::failure::one_line;
+use crate::app::location::Location;
 use crate::app::message::{AffectedEntry, Extent, FindingKind, FindingText};
 use crate::ops::{AffectedBackup, Finding, StatementFault};
 use crate::repo::RepoError;
@@ -85,6 +86,22 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
             "it existed when later entries were made, but does not exist now",
         ),
         Finding::StatementBroken { fault } => damage(&"the statement", statement_fault(*fault)),
+    }
+}
+
+/// Returns the text of a finding about one of two repositories, with its location.
+pub(crate) fn finding_at(found: &Finding, location: &Location) -> FindingText {
+    let text = finding(found);
+    let message = match found {
+        Finding::RecordVanished { .. } | Finding::EntryVanished { .. } => {
+            "the log names it, or the copy has it, but it does not exist now".to_owned()
+        }
+        _ => text.message,
+    };
+    FindingText {
+        item: format!("{} in {location}", text.item),
+        message,
+        ..text
     }
 }
 

@@ -78,6 +78,7 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
         Message::Forget(summary) => forget::forgotten(summary),
         Message::Prune(summary) => prune::pruned(summary),
         Message::Label(summary) => summary::label(summary),
+        Message::Replicate(summary) => summary::replicate(summary),
         Message::Head(statement) => head::head(statement, zone),
         Message::VolumeStatus(summary) => volume_status::status_summary(summary),
         Message::Snapshots(summary) => volume_status::snapshots_summary(summary),

@@ -19,7 +19,9 @@ mod volume_status;
 pub(crate) use audit::{audits, drill};
 pub(crate) use common::fields;
 pub(crate) use diff::{diff, diffs};
-pub(crate) use finding::{affected_entry, finding, hole_extents, lost_history, lost_parts};
+pub(crate) use finding::{
+    affected_entry, finding, finding_at, hole_extents, lost_history, lost_parts,
+};
 pub(crate) use forget::forget_plan;
 pub(crate) use image_event::full_read;
 pub(crate) use message::{done, message};

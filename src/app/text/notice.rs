@@ -128,6 +128,10 @@ pub(crate) fn notice(notice: &Notice) -> String {
         Notice::PartsUnknown => "this key cannot tell which parts of a damaged pack can still be \
             read: all data in it counts as damaged. A full key finds out more"
             .to_owned(),
+        Notice::CopyInUse { location } => format!(
+            "another process works in {location} (there are files in projects/*/leases). If it is \
+             a prune, run “cuttlebone replicate” again once the prune has ended"
+        ),
         Notice::ConcurrentPrune => "a prune is running at the same time: storing again the data \
             that this backup needs and that the prune marked"
             .to_owned(),

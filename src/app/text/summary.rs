@@ -6,7 +6,7 @@ use crate::app::human::{count, printable, short_id};
 use crate::app::key_change::{KeyChange, RevokedVolume};
 use crate::app::message::{
     BackupSummary, CacheInfo, CheckSummary, CompareSummary, DataRead, InitSummary, KeylessSummary,
-    LabelSummary, RestoreSummary,
+    LabelSummary, ReplicateSummary, RestoreSummary,
 };
 use crate::app::stats::{Stats, VolumeStats};
 use crate::base::ByteSize;
@@ -159,6 +159,34 @@ pub(super) fn keyless(summary: &KeylessSummary) -> String {
         None => "",
     };
     format!("{result} ({checked})\n{statement}")
+}
+
+pub(super) fn replicate(summary: &ReplicateSummary) -> String {
+    let removed = match summary.files_removed {
+        0 => String::new(),
+        files => format!(
+            "  deleted {}, {}\n",
+            count(files, "file"),
+            ByteSize(summary.bytes_removed)
+        ),
+    };
+    let verified = match (summary.files_verified, summary.bytes_verified) {
+        (Some(files), Some(bytes)) => format!(
+            "  read {} of the copy, {}\n",
+            count(files, "file"),
+            ByteSize(bytes)
+        ),
+        _ => String::new(),
+    };
+    format!(
+        "copied {} to {}\n  {}, {}, in {}; {} existed before\n{removed}{verified}",
+        printable(&summary.source),
+        printable(&summary.target),
+        count(summary.files_copied, "file"),
+        ByteSize(summary.bytes_copied),
+        took(summary.duration),
+        count(summary.files_present, "file"),
+    )
 }
 
 pub(super) fn stats(stats: &Stats) -> String {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::app::{
     BackupRequest, CacheRequest, CheckRequest, DrillRequest, ExportRequest, ForgetRequest,
-    KeyRequest, LabelRequest, ListRequest, MergeRequest, PruneRequest, ReadFrom,
+    KeyRequest, LabelRequest, ListRequest, MergeRequest, PruneRequest, ReadFrom, ReplicateRequest,
     RepositorySettings, RestoreImageRequest, RestoreRequest, SnapshotsRequest, StatusRequest,
     WriteTo,
 };
@@ -57,6 +57,7 @@ pub(crate) enum RepositoryAction {
         /// Whether to draw the QR code even if standard output is not a terminal.
         qr: bool,
     },
+    Replicate(ReplicateRequest),
     Label(LabelRequest),
     Stats {
         volume: Option<String>,

@@ -19,6 +19,7 @@ use super::key_args::KeyCommand;
 use super::label_args::LabelArgs;
 use super::list_args::ListArgs;
 use super::prune_args::{AcceptLossArgs, PruneLimits};
+use super::replicate_args::ReplicateArgs;
 use super::restore_args::RestoreArgs;
 use super::status_args::{SnapshotsArgs, StatusArgs};
 
@@ -268,6 +269,20 @@ Examples:
         #[arg(long)]
         qr: bool,
     },
+
+    /// Copy the repository to another place, without a key
+    ///
+    /// Verifies each object by the hash in its name. Copies only what the target lacks, and never
+    /// replaces or deletes a file there. Safe while backups, “forget” and “prune” run on the
+    /// original. If it is interrupted, the copy stays as it was before, and the next run continues.
+    /// The exit code is 21 if anything is damaged, and 23 if history has vanished from the
+    /// original; everything else is copied then.
+    #[command(after_help = "\
+Examples:
+  cuttlebone replicate /mnt/vault/backup
+  cuttlebone replicate sftp:vault@vault.example.org:backup --limit-upload 20M
+  cuttlebone -r sftp:vault@vault.example.org:backup replicate /srv/restored")]
+    Replicate(ReplicateArgs),
 
     /// Change the labels of backups
     ///

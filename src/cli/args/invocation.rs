@@ -87,6 +87,7 @@ fn action(
         Command::Audit { command } => command.into_action(),
         Command::Drill(args) => RepositoryAction::Drill(args.into_request()),
         Command::Head { qr } => RepositoryAction::Head { qr },
+        Command::Replicate(args) => RepositoryAction::Replicate(args.into_request()),
         Command::Label(args) => RepositoryAction::Label(args.into_request()?),
         Command::Stats { volume } => RepositoryAction::Stats { volume },
         Command::Status(args) => {

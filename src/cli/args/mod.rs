@@ -18,6 +18,7 @@ mod key_args;
 mod label_args;
 mod list_args;
 mod prune_args;
+mod replicate_args;
 mod restore_args;
 mod status_args;
 mod together_args;

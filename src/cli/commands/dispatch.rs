@@ -19,6 +19,7 @@ use super::key::key;
 use super::label::label;
 use super::list::list;
 use super::prune::prune;
+use super::replicate::replicate;
 use super::restore::restore;
 use super::restore_image::restore_image;
 use super::show::show;
@@ -49,6 +50,7 @@ pub(crate) fn run_in_repository(
             check_keyless(console, settings, statement.as_deref())
         }
         RepositoryAction::Head { qr } => head(console, settings, qr),
+        RepositoryAction::Replicate(request) => replicate(console, settings, request),
         RepositoryAction::Label(request) => label(console, settings, &request),
         RepositoryAction::Stats { volume } => stats(console, settings, volume),
         RepositoryAction::Status(request) => status(console, settings, &request),

@@ -20,6 +20,7 @@ mod key;
 mod label;
 mod list;
 mod prune;
+mod replicate;
 mod restore;
 mod restore_image;
 mod show;

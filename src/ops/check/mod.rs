@@ -147,6 +147,7 @@ impl CheckTask<'_> {
             project.find_foreign(),
             repository.foreign_slots(&Silent),
             project.damaged_audits(),
+            project.damaged_batches(),
         ];
         let mut foreign = records.take_foreign();
         foreign.extend(log.take_foreign());

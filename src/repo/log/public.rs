@@ -79,6 +79,12 @@ impl PublicLog {
         self.graph.miscounted()
     }
 
+    /// Returns whether an entry removes this object.
+    #[must_use]
+    pub fn removes(&self, item: LogItem) -> bool {
+        self.removed.has(item.kind, item.hash)
+    }
+
     /// Returns the objects that must exist: those that the newest entries name, and those that
     /// `entry` and earlier ones name, without those that any entry removes.
     #[must_use]

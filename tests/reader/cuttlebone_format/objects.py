@@ -35,6 +35,41 @@ LOG_KINDS = {
 }  # fmt: skip
 
 
+# ---- Section 23: batch --------------------------------------------------------------------------
+
+
+BATCHED = {0: "log", 1: "backups", 7: "voids"}
+"""The directories of the objects in a batch, by their kinds."""
+MAX_BATCH = 128 * MIB
+
+
+class Batched(NamedTuple):
+    kind: int
+    hash: bytes
+    bytes: bytes
+
+
+def decode_batch(data: bytes, name: bytes | None, project_id: bytes) -> list[Batched]:
+    """Returns the objects in a batch. Each of them has its hash."""
+    require(len(data) <= MAX_BATCH, "limit-exceeded", "the batch is too long")
+    check_name(data, name)
+    fields = Fields(data)
+    header = take_magic(fields, b"CTLBbtch")
+    check_header(header)
+    require(fields.take(16) == project_id, "does-not-open", "the batch of another project")
+    table = [
+        (fields.one_of(1, BATCHED, "kind"), fields.take(32), fields.number(4))
+        for _ in range(fields.number(4))
+    ]
+    names = [item[:2] for item in table]
+    require(names == sorted(set(names)), "not-canonical", "the order of the objects")
+    objects = [Batched(kind, item, fields.take(size)) for kind, item, size in table]
+    fields.end()
+    for item in objects:
+        check_name(item.bytes, item.hash)
+    return objects
+
+
 # ---- Section 4: repository file ----------------------------------------------------------------
 
 

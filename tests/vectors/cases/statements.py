@@ -1,6 +1,6 @@
 """Settings, certificates, voids, audits and entries of the log."""
 
-from cuttlebone_format import KIB, LOG_KINDS, MIB, ed25519
+from cuttlebone_format import KIB, LOG_KINDS, MIB, H, ed25519
 from write_repo import (
     Random, audit_body, header, ledger_body, log_entry, sealed, to_json, u,
 )  # fmt: skip
@@ -428,4 +428,52 @@ def logs() -> Cases:
         ("payload-padding-not-zero", {"padding": 1, "pad": b"\1"}, "nonzero-reserved"),
     ]:  # fmt: skip
         cases.add(name, "", make({}, **fields), kind)
+    return cases
+
+
+def batches() -> Cases:
+    cases = Cases(project_id=PROJECT_ID)
+    items = [
+        (kind, H(content), content)
+        for kind, content in [(0, b"an entry"), (1, b""), (1, b"a record"), (7, b"a void")]
+    ]
+    items.sort(key=lambda item: item[:2])
+
+    def make(items=items, head=None, project=PROJECT_ID, count=None):
+        table = b"".join(bytes([kind]) + name + u(32, len(data)) for kind, name, data in items)
+        number = u(32, len(items) if count is None else count)
+        contents = b"".join(data for _, _, data in items)
+        return (header(b"CTLBbtch") if head is None else head) + project + number + table + contents
+
+    def shown(items=items):
+        return {
+            "objects": [{"kind": kind, "hash": name, "bytes": data} for kind, name, data in items]
+        }
+
+    right = make()
+    cases.add("right", "", right, shown())
+    cases.add("nothing", "", make([]), shown([]))
+    cases.add("name-other", "", right, "bad-hash", name=SHORT[0])
+    cases.add("other-project", "", make(project=OTHER_PROJECT_ID), "does-not-open")
+    for name, head, kind in [
+        ("magic-other-object", header(b"CTLBlogs"), "bad-magic"),
+        ("version-2", b"CTLBbtch" + u(16, 2) + bytes(6), "bad-version"),
+        ("key-epoch", b"CTLBbtch" + u(16, 1) + u(16, 1) + bytes(4), "unknown-feature"),
+        ("feature", b"CTLBbtch" + u(16, 1) + u(16, 0) + u(32, 4), "unknown-feature"),
+    ]:
+        cases.add(name, "", make(head=head), kind)
+    other = (1, SHORT[0], b"an object with another hash")
+    for name, data, kind in [
+        ("empty", b"", "truncated"),
+        ("count-cut", right[:34], "truncated"),
+        ("table-cut", right[:80], "truncated"),
+        ("contents-cut", right[:-1], "truncated"),
+        ("count-largest", make(count=2**32 - 1), "truncated"),
+        ("trailing-byte", right + b"\0", "trailing-bytes"),
+        ("kind-of-a-pack", make([(3, *items[0][1:])]), "bad-value"),
+        ("descending", make(items[::-1]), "not-canonical"),
+        ("twice", make([items[0], items[0]]), "not-canonical"),
+        ("object-with-another-hash", make([other]), "bad-hash"),
+    ]:
+        cases.add(name, "", data, kind)
     return cases

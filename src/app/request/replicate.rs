@@ -1,0 +1,21 @@
+//! Requests to copy a repository.
+
+use std::ffi::OsString;
+
+use super::list::Since;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReplicateRequest {
+    /// The location of the copy.
+    pub(crate) target: OsString,
+    /// Whether to begin a new copy even if this host saw one at that location.
+    pub(crate) init: bool,
+    /// The first digits of the id of the only project to copy.
+    pub(crate) project: Option<String>,
+    /// Whether to delete from the copy what the log removes.
+    pub(crate) mirror: bool,
+    /// The earliest time at which data and backups to copy were stored.
+    pub(crate) newer_than: Option<Since>,
+    /// Whether to read the copy at the end.
+    pub(crate) verify: bool,
+}

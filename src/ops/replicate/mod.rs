@@ -1,0 +1,61 @@
+//! Copies a repository to another store, without a key. Each object is verified by the hash that
+//! names it.
+//!
+//! At each moment, the copy is a whole repository. Packs are copied first, then the segments that
+//! name them. Records, voids and log entries need each other, so a batch makes all of them exist at
+//! the same moment. Then each is stored under its own name, and the batch is deleted.
+
+mod copier;
+mod mirror;
+mod project;
+mod report;
+mod same;
+mod task;
+
+pub use report::{ReplicateOptions, ReplicateReport, Side};
+
+use super::check::Finding;
+use super::context::Context;
+use super::error::OpsError;
+use super::keyless::check_keyless;
+use crate::repo::{self, Objects};
+
+use self::task::Task;
+
+/// Copies all projects, or one of them, to `target`. What is there already stays, and damage of
+/// either store is reported through `each`. `Err` means that the copy could not be finished; it can
+/// be repeated, and uses all that was copied.
+pub fn replicate(
+    source: &Objects,
+    target: &Objects,
+    options: &ReplicateOptions,
+    context: &Context<'_>,
+    each: &mut dyn FnMut(Side, &Finding),
+) -> Result<ReplicateReport, OpsError> {
+    let mut projects = repo::projects(source)?;
+    if let Some(wanted) = &options.project {
+        projects.retain(|id| id.to_string().starts_with(wanted));
+        if projects.is_empty() {
+            return Err(OpsError::NoProjectId {
+                location: source.location().to_owned(),
+                project: wanted.clone(),
+            });
+        }
+    }
+    let mut task = Task::new(source, target, options, context, each)?;
+    task.repository(&projects)?;
+    for project in &projects {
+        task.project(*project)?;
+    }
+    let mut report = task.finish()?;
+    if options.verify {
+        let verified = check_keyless(target, None, context, &mut |found| {
+            each(Side::Target, found);
+        })?;
+        report.files_verified = Some(verified.files);
+        report.bytes_verified = Some(verified.bytes_read);
+        report.errors += verified.errors;
+        report.of_history += verified.of_history;
+    }
+    Ok(report)
+}

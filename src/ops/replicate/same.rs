@@ -1,0 +1,112 @@
+//! Decides whether a target holds a copy of the same repository.
+
+use std::collections::HashMap;
+
+use crate::base::ProjectId;
+use crate::format::{ProjectObject, RepositoryFile};
+use crate::ops::error::OpsError;
+use crate::repo::{ObjectRef, Objects, RepoError, projects, read_stored};
+use crate::storage::Name;
+
+/// The longest object that is kept twice, in bytes: certificates and settings.
+const TWICE_MAX: u64 = 80 << 20;
+
+/// A copy that cannot be used: whether it is the second one, and the error.
+pub(super) type Fault = (bool, RepoError);
+
+/// Reads an object that is kept twice. Returns the bytes of a copy that is whole, and the fault of
+/// the other copy, or of one if both have faults.
+pub(super) fn read_either(
+    objects: &Objects,
+    object: ObjectRef,
+) -> Result<(Option<Vec<u8>>, Option<Fault>), OpsError> {
+    let read = |name: Name| {
+        let size = match objects.backend().size(&name) {
+            Ok(size) => size.min(TWICE_MAX),
+            Err(_) => 0,
+        };
+        match read_stored(objects, object, &name, size) {
+            Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
+                Ok(Err(error))
+            }
+            Err(error) => Err(error),
+            Ok(bytes) => Ok(Ok(bytes)),
+        }
+    };
+    Ok(match (read(object.name())?, read(object.copy_name())?) {
+        (Ok(bytes), Ok(_)) => (Some(bytes), None),
+        (Ok(bytes), Err(error)) => (Some(bytes), Some((true, error))),
+        (Err(error), Ok(bytes)) => (Some(bytes), Some((false, error))),
+        (Err(error), Err(second)) if error.is_missing() => (None, Some((true, second))),
+        (Err(error), Err(_)) => (None, Some((false, error))),
+    })
+}
+
+/// Returns whether a store has exactly these bytes under a name.
+pub(super) fn has(objects: &Objects, name: &Name, bytes: &[u8]) -> bool {
+    let found = objects.backend().get(name, bytes.len() as u64);
+    found.is_ok_and(|found| found == bytes)
+}
+
+/// Returns the repository file of the source, and the fault of one of its copies. Fails if the
+/// target has the file of another repository, or projects that differ from those of the source.
+pub(super) fn require(
+    source: &Objects,
+    target: &Objects,
+    present: &HashMap<Name, u64>,
+) -> Result<(Vec<u8>, Option<Fault>), OpsError> {
+    let other = || OpsError::OtherRepository {
+        location: target.location().to_owned(),
+    };
+    let (file, fault) = match read_either(source, ObjectRef::Repository)? {
+        (Some(file), fault) => (file, fault),
+        (None, Some((_, error))) if error.is_missing() => {
+            let location = source.location().to_owned();
+            return Err(RepoError::NoRepository { location }.into());
+        }
+        (None, fault) => {
+            let error = fault.map(|(_, error)| error);
+            return Err(error.map_or_else(other, OpsError::from));
+        }
+    };
+    // Damaged copies of these objects are reported later.
+    let found = copies(target, present, ObjectRef::Repository, RepositoryFile::LEN);
+    if found.iter().any(|found| *found != file) {
+        return Err(other());
+    }
+    let known: Vec<ProjectId> = projects(source)?;
+    for project in projects(target)? {
+        let object = ObjectRef::Project(project);
+        let found = copies(target, present, object, ProjectObject::LEN);
+        if found.is_empty() {
+            continue;
+        }
+        if !known.contains(&project) {
+            // A project may have been removed from the source. But without the repository file,
+            // nothing connects the target with the source.
+            if present.contains_key(&ObjectRef::Repository.name()) {
+                continue;
+            }
+            return Err(other());
+        }
+        let (of_source, _) = read_either(source, object)?;
+        if of_source.is_some_and(|bytes| found.iter().any(|found| *found != bytes)) {
+            return Err(other());
+        }
+    }
+    Ok((file, fault))
+}
+
+/// Reads the copies of an object in a store that are whole.
+fn copies(
+    objects: &Objects,
+    present: &HashMap<Name, u64>,
+    object: ObjectRef,
+    len: usize,
+) -> Vec<Vec<u8>> {
+    let names = [object.name(), object.copy_name()].into_iter();
+    let exist = names.filter(|name| present.contains_key(name));
+    exist
+        .filter_map(|name| read_stored(objects, object, &name, len as u64).ok())
+        .collect()
+}

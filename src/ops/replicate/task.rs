@@ -1,0 +1,335 @@
+//! One run of a copy: both stores, the files of the target, and what was found.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::copier::{Copied, Copier, Fetched, Job};
+use super::report::{ReplicateOptions, ReplicateReport, Side};
+use super::same;
+use crate::base::ProjectId;
+use crate::format::Batch;
+use crate::ops::check::Finding;
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
+use crate::repo::{Damage, ObjectKind, ObjectRef, Objects, RepoError, read_stored};
+use crate::storage::{Name, ObjectInfo, StorageErrorKind};
+
+/// Interrupted uploads are removed from the target after this time.
+const UPLOAD_LIFE: Duration = Duration::from_hours(24);
+
+pub(super) struct Task<'a> {
+    pub(super) source: &'a Objects,
+    pub(super) target: &'a Objects,
+    pub(super) options: &'a ReplicateOptions,
+    pub(super) context: &'a Context<'a>,
+    /// The files of the target, and their sizes in bytes.
+    pub(super) present: HashMap<Name, u64>,
+    pub(super) report: ReplicateReport,
+    /// Objects that this run has copied.
+    pub(super) copied: HashSet<ObjectRef>,
+    /// Objects kept twice that this run has copied or compared.
+    settled: HashSet<ObjectRef>,
+    /// Files of the target that were read and found whole.
+    verified: HashSet<ObjectRef>,
+    /// Objects that the source listed and then did not have.
+    vanished: HashSet<ObjectRef>,
+    copier: Copier<'a>,
+    each: &'a mut dyn FnMut(Side, &Finding),
+    /// Objects about which there is a finding.
+    reported: HashSet<(bool, ObjectRef)>,
+}
+
+impl<'a> Task<'a> {
+    pub(super) fn new(
+        source: &'a Objects,
+        target: &'a Objects,
+        options: &'a ReplicateOptions,
+        context: &'a Context<'a>,
+        each: &'a mut dyn FnMut(Side, &Finding),
+    ) -> Result<Self, OpsError> {
+        let present = list_all(target)?;
+        Ok(Self {
+            source,
+            target,
+            options,
+            context,
+            present,
+            report: ReplicateReport::default(),
+            copied: HashSet::new(),
+            settled: HashSet::new(),
+            verified: HashSet::new(),
+            vanished: HashSet::new(),
+            copier: Copier::new(source, target, context)?,
+            each,
+            reported: HashSet::new(),
+        })
+    }
+
+    /// Reports a finding, once for each object.
+    pub(super) fn found(&mut self, side: Side, object: ObjectRef, finding: &Finding) {
+        if self.reported.insert((side == Side::Source, object)) {
+            self.report.errors += 1;
+            self.report.of_history += u64::from(finding.is_of_history());
+            (self.each)(side, finding);
+        }
+    }
+
+    /// Reports that an object of the source is damaged.
+    pub(super) fn damaged(&mut self, object: ObjectRef, problem: RepoError) {
+        let problem = Arc::new(problem);
+        self.found(
+            Side::Source,
+            object,
+            &Finding::ObjectDamaged { object, problem },
+        );
+    }
+
+    /// Reports that the target has another file in the place of an object.
+    fn differs(&mut self, object: ObjectRef) {
+        let source = Damage::Impossible("it differs from the source, and was not replaced");
+        let problem = Arc::new(RepoError::Damaged { object, source });
+        self.found(
+            Side::Target,
+            object,
+            &Finding::ObjectDamaged { object, problem },
+        );
+    }
+
+    /// Copies the repository file, the key slots, and the objects that each project has once. Fails
+    /// if the target holds another repository.
+    pub(super) fn repository(&mut self, projects: &[ProjectId]) -> Result<(), OpsError> {
+        let (file, fault) = same::require(self.source, self.target, &self.present)?;
+        self.unpack_batches()?;
+        self.copy_damaged(ObjectRef::Repository, fault);
+        let keys = self.twice_in(ObjectKind::Key.info().directory)?;
+        self.count_old(ObjectKind::Key.info().directory, &keys);
+        for object in keys {
+            self.twice(object, None)?;
+        }
+        for project in projects {
+            self.twice(ObjectRef::Project(*project), None)?;
+            let keys = self.small(*project)?;
+            self.count_old(&ObjectKind::Key.directory(*project), &keys);
+        }
+        // With this file, the directory becomes a repository.
+        self.twice(ObjectRef::Repository, Some(file))
+    }
+
+    /// Copies the settings, certificates and key slots of a project. Returns its key slots.
+    pub(super) fn small(&mut self, project: ProjectId) -> Result<Vec<ObjectRef>, OpsError> {
+        // A slot is stored after its certificate. So slots are listed first, and copied last.
+        let keys = self.twice_in(&ObjectKind::Key.directory(project))?;
+        let mut objects = self.twice_in(&ObjectKind::Settings.directory(project))?;
+        objects.extend(self.twice_in(&ObjectKind::Certificate.directory(project))?);
+        objects.extend(&keys);
+        for object in objects {
+            self.twice(object, None)?;
+        }
+        Ok(keys)
+    }
+
+    /// Lists the objects in a directory of the source that are kept twice, each once.
+    fn twice_in(&self, directory: &str) -> Result<Vec<ObjectRef>, OpsError> {
+        let listed = self.source.list(directory)?;
+        let mut objects: Vec<_> = listed.into_iter().map(|(object, ..)| object).collect();
+        objects.sort_unstable_by_key(ObjectRef::name);
+        objects.dedup();
+        Ok(objects)
+    }
+
+    /// Counts the key slots in a directory of the target that the source does not have.
+    fn count_old(&mut self, directory: &str, keys: &[ObjectRef]) {
+        let known: HashSet<Name> = keys.iter().map(ObjectRef::name).collect();
+        let is_old = |name: &&Name| {
+            name.directory() == directory && !known.contains(*name) && !name.last().contains('.')
+        };
+        self.report.old_keys += self.present.keys().filter(is_old).count() as u64;
+    }
+
+    /// Copies both copies of an object that is kept twice, from either of them that is whole.
+    fn twice(&mut self, object: ObjectRef, whole: Option<Vec<u8>>) -> Result<(), OpsError> {
+        self.context.cancel.check()?;
+        if !self.settled.insert(object) {
+            return Ok(());
+        }
+        let names = [object.name(), object.copy_name()];
+        let bytes = match whole {
+            Some(bytes) => bytes,
+            None => match same::read_either(self.source, object)? {
+                (Some(bytes), fault) => {
+                    self.copy_damaged(object, fault);
+                    bytes
+                }
+                (None, Some((_, problem))) => {
+                    self.damaged(object, problem);
+                    return Ok(());
+                }
+                (None, None) => return Ok(()),
+            },
+        };
+        // As when a repository is made, the second copy is stored first.
+        for name in names.into_iter().rev() {
+            match self.present.get(&name) {
+                Some(_) if same::has(self.target, &name, &bytes) => self.report.files_present += 1,
+                Some(_) => self.differs(object),
+                None => {
+                    self.copier.put(&name, &bytes)?;
+                    self.report.files_copied += 1;
+                    self.report.bytes_copied += bytes.len() as u64;
+                    self.present.insert(name, bytes.len() as u64);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes earlier copies that were interrupted.
+    fn unpack_batches(&mut self) -> Result<(), OpsError> {
+        let objects = self.present.keys().filter_map(ObjectRef::parse);
+        let batches = objects.filter(|(object, _)| object.kind() == ObjectKind::Batch);
+        let projects: HashSet<_> = batches.filter_map(|(batch, _)| batch.project()).collect();
+        for project in &projects {
+            self.target.unpack_batches(*project)?;
+        }
+        if !projects.is_empty() {
+            self.present = list_all(self.target)?;
+        }
+        Ok(())
+    }
+
+    /// Copies objects that are kept once, so that all of them exist from the same moment on, if
+    /// they fit into one batch. Returns those that the source no longer has: then they are not
+    /// stored.
+    pub(super) fn copy_together(
+        &mut self,
+        project: ProjectId,
+        mut jobs: Vec<Job>,
+    ) -> Result<Vec<ObjectRef>, OpsError> {
+        if jobs.len() == 1 {
+            return self.copy(jobs);
+        }
+        while !jobs.is_empty() {
+            let mut len = Batch::START_LEN as u64;
+            let fits = jobs.iter().position(|job| {
+                len += Batch::len_of(job.size);
+                len > Batch::LEN_MAX as u64
+            });
+            let more = jobs.split_off(fits.map_or(jobs.len(), |fits| fits.max(1)));
+            let (mut together, mut gone) = (Vec::new(), Vec::new());
+            for (job, fetched) in self.copier.read(jobs)? {
+                match fetched {
+                    Fetched::Whole(bytes) => together.push((job.object, bytes)),
+                    Fetched::Damaged(problem) => self.damaged(job.object, problem),
+                    Fetched::Gone => gone.extend(self.gone(job.object)),
+                }
+            }
+            if !gone.is_empty() {
+                return Ok(gone);
+            }
+            for (object, bytes) in &together {
+                self.stored(*object, object.name(), bytes.len() as u64);
+            }
+            self.target.put_batch(project, together)?;
+            self.target.unpack_batches(project)?;
+            jobs = more;
+        }
+        Ok(Vec::new())
+    }
+
+    /// Reads files that the target already has, unless this run has done so. Reports those that
+    /// differ from the source. Returns those that the target no longer has.
+    pub(super) fn verify_present(&mut self, mut jobs: Vec<Job>) -> Result<Vec<Job>, OpsError> {
+        jobs.retain(|job| {
+            !self.verified.contains(&job.object) && !self.copied.contains(&job.object)
+        });
+        let mut lost = Vec::new();
+        for (job, is_whole) in self.copier.verify(jobs)? {
+            if is_whole {
+                self.verified.insert(job.object);
+            } else if let Err(error) = self.target.backend().size(&job.object.name())
+                && error.kind == StorageErrorKind::NotFound
+            {
+                self.present.remove(&job.object.name());
+                lost.push(job);
+            } else {
+                self.differs(job.object);
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Reports an object that the target has with another size.
+    pub(super) fn compare(&mut self, object: ObjectRef, info: &ObjectInfo) {
+        match read_stored(self.source, object, &info.name, info.size) {
+            Ok(_) => self.differs(object),
+            Err(problem @ RepoError::Damaged { .. }) => self.damaged(object, problem),
+            // It was deleted meanwhile, or cannot be read now.
+            Err(_) => {}
+        }
+    }
+
+    fn copy_damaged(&mut self, object: ObjectRef, fault: Option<same::Fault>) {
+        let Some((is_second, problem)) = fault else {
+            return;
+        };
+        let name = if is_second {
+            object.copy_name()
+        } else {
+            object.name()
+        };
+        let finding = Finding::CopyDamaged {
+            object,
+            name: name.to_string(),
+            is_second,
+            problem: Arc::new(problem),
+        };
+        self.found(Side::Source, object, &finding);
+    }
+
+    /// Copies objects that are kept once and that the target lacks. Reports those that are damaged.
+    /// Returns those that the source no longer has.
+    pub(super) fn copy(&mut self, jobs: Vec<Job>) -> Result<Vec<ObjectRef>, OpsError> {
+        let mut gone = Vec::new();
+        for (object, name, copied) in self.copier.copy(jobs)? {
+            match copied {
+                Copied::Stored(bytes) => self.stored(object, name, bytes),
+                Copied::Differs => self.differs(object),
+                Copied::Damaged(problem) => self.damaged(object, problem),
+                Copied::Gone => gone.extend(self.gone(object)),
+            }
+        }
+        Ok(gone)
+    }
+
+    fn stored(&mut self, object: ObjectRef, name: Name, bytes: u64) {
+        self.report.files_copied += 1;
+        self.report.bytes_copied += bytes;
+        self.present.insert(name, bytes);
+        self.copied.insert(object);
+    }
+
+    /// Returns an object that the source listed and no longer has. If the source lists it again,
+    /// reports it and returns `None`.
+    fn gone(&mut self, object: ObjectRef) -> Option<ObjectRef> {
+        if self.vanished.insert(object) {
+            return Some(object);
+        }
+        let source = Damage::Impossible("the store lists it, but does not return it");
+        self.damaged(object, RepoError::Damaged { object, source });
+        None
+    }
+
+    /// Removes what earlier runs left behind.
+    pub(super) fn finish(self) -> Result<ReplicateReport, OpsError> {
+        let removed = self.target.backend().remove_leftovers("", UPLOAD_LIFE);
+        removed.map_err(RepoError::from)?;
+        Ok(self.report)
+    }
+}
+
+/// Returns all files of a store that are part of the format, and their sizes in bytes.
+fn list_all(objects: &Objects) -> Result<HashMap<Name, u64>, OpsError> {
+    let listed = objects.list("")?.into_iter();
+    Ok(listed.map(|(.., info)| (info.name, info.size)).collect())
+}

@@ -1,0 +1,245 @@
+//! Batches: files with records, voids and log entries, which count as if each of them were stored
+//! under its own name. Section 23 (Batch) of `docs/format.md`.
+
+use std::collections::HashMap;
+use std::sync::RwLock;
+
+use super::error::{Damage, RepoError};
+use super::object_kind::ObjectKind;
+use super::object_ref::ObjectRef;
+use super::parallel::parallel_map;
+use crate::base::{ObjectHash, ProjectId, read_lock, write_lock};
+use crate::crypto::object_hash;
+use crate::format::{Batch, BatchedKind, NewBatchedObject};
+use crate::storage::{Backend, ObjectInfo, StorageError, StorageErrorKind};
+
+/// The batches that this process has found in a store.
+#[derive(Debug, Default)]
+pub(super) struct Batches {
+    found: RwLock<HashMap<ObjectRef, FoundBatch>>,
+}
+
+/// An object in a batch.
+#[derive(Debug, Clone)]
+pub(super) struct Batched {
+    pub(super) object: ObjectRef,
+    /// The batch that contains it.
+    batch: ObjectRef,
+    offset: u64,
+    /// Its length in bytes.
+    pub(super) len: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+struct FoundBatch {
+    /// None if the batch is damaged.
+    objects: Vec<Batched>,
+}
+
+/// Returns the project whose batches can contain objects of this directory.
+pub(super) fn project_of(directory: &str) -> Option<ProjectId> {
+    let (project, kind) = directory.strip_prefix("projects/")?.split_once('/')?;
+    let kinds = [ObjectKind::Backup, ObjectKind::Void, ObjectKind::Log];
+    let is_of = |of: &ObjectKind| of.info().directory == kind;
+    kinds.iter().any(is_of).then(|| project.parse().ok())?
+}
+
+/// Returns the kind that an object has in a batch. `None` if batches do not contain such objects.
+pub(super) fn batched_kind(object: ObjectRef) -> Option<BatchedKind> {
+    match object.kind() {
+        ObjectKind::Log => Some(BatchedKind::Entry),
+        ObjectKind::Backup => Some(BatchedKind::Record),
+        ObjectKind::Void => Some(BatchedKind::Void),
+        _ => None,
+    }
+}
+
+impl Batches {
+    /// Returns the objects in the batches of a project that exist now, each with the information
+    /// that the store gives about its batch. Ignores damaged batches.
+    pub(super) fn list(
+        &self,
+        backend: &dyn Backend,
+        project: ProjectId,
+    ) -> Result<Vec<(Batched, ObjectInfo)>, RepoError> {
+        let mut all = Vec::new();
+        for info in backend.list(&ObjectKind::Batch.directory(project))? {
+            let Some((batch, _)) = ObjectRef::parse(&info.name) else {
+                continue;
+            };
+            let known = read_lock(&self.found).get(&batch).cloned();
+            let found = match known {
+                Some(found) => found,
+                None => match read_table(backend, project, batch, &info) {
+                    Ok(objects) => FoundBatch { objects },
+                    // If it was deleted meanwhile, its objects have their own files.
+                    Err(RepoError::Damaged { .. } | RepoError::Unsupported { .. }) => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            all.extend(found.objects.iter().map(|o| (o.clone(), info.clone())));
+            write_lock(&self.found).insert(batch, found);
+        }
+        Ok(all)
+    }
+
+    /// Returns the place of an object in a batch that was listed.
+    pub(super) fn place(&self, object: ObjectRef) -> Option<Batched> {
+        let found = read_lock(&self.found);
+        let mut all = found.values().flat_map(|batch| &batch.objects);
+        all.find(|batched| batched.object == object).cloned()
+    }
+
+    /// Stores the objects of all batches under their own names, and deletes each batch whose
+    /// objects all have files of their own. An object that is damaged in its batch is not stored.
+    pub(super) fn unpack(
+        &self,
+        backend: &dyn Backend,
+        project: ProjectId,
+    ) -> Result<(), RepoError> {
+        let mut by_batch: HashMap<ObjectRef, Vec<Batched>> = HashMap::new();
+        for (batched, _) in self.list(backend, project)? {
+            by_batch.entry(batched.batch).or_default().push(batched);
+        }
+        for (batch, objects) in by_batch {
+            let stored = parallel_map(&objects, |batched| batched.store(backend))?;
+            if stored.iter().all(|stored| *stored) {
+                write_lock(&self.found).remove(&batch);
+                match backend.delete(&batch.name()) {
+                    // A store that forbids to delete may keep the batch: it changes nothing.
+                    Err(error) if !is_harmless(error.kind) => return Err(error.into()),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a batch that could not be deleted with this error needs no further attempt.
+fn is_harmless(error: StorageErrorKind) -> bool {
+    matches!(error, StorageErrorKind::NotFound | StorageErrorKind::Denied)
+}
+
+impl Batched {
+    /// Reads the object from its batch, without verifying it.
+    pub(super) fn read(&self, backend: &dyn Backend) -> Result<Vec<u8>, StorageError> {
+        let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
+        backend.get_range(&self.batch.name(), self.offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Stores the object under its own name, unless there is a file of its length. Returns whether
+    /// there is one now.
+    fn store(&self, backend: &dyn Backend) -> Result<bool, RepoError> {
+        let name = self.object.name();
+        // Whether the object has a file that seems to be whole. `None` if it has no file.
+        let has_file = || match backend.size(&name) {
+            Ok(size) => Ok(Some(size == self.len)),
+            Err(error) => match RepoError::reading(self.object, error) {
+                error if error.is_missing() => Ok(None),
+                RepoError::Damaged { .. } => Ok(Some(false)),
+                error => Err(error),
+            },
+        };
+        if let Some(is_whole) = has_file()? {
+            return Ok(is_whole);
+        }
+        match self.read_whole(backend) {
+            Ok(bytes) => match backend.put_new(&name, &[&bytes]) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind == StorageErrorKind::Exists => {
+                    Ok(has_file()?.unwrap_or(false))
+                }
+                Err(error) => Err(error.into()),
+            },
+            // Another process may have stored the object and deleted the batch.
+            Err(error) if error.is_missing() => Ok(has_file()?.unwrap_or(false)),
+            Err(RepoError::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads the object from its batch, and verifies its hash.
+    fn read_whole(&self, backend: &dyn Backend) -> Result<Vec<u8>, RepoError> {
+        let read = self.read(backend);
+        let bytes = read.map_err(|error| RepoError::reading(self.batch, error))?;
+        if self.object.hash() == Some(object_hash(&[&bytes])) {
+            Ok(bytes)
+        } else {
+            Err(RepoError::damaged(self.batch, Damage::WrongHash))
+        }
+    }
+}
+
+/// Returns a batch of these objects of a project, and its bytes.
+pub(super) fn encode(
+    project: ProjectId,
+    objects: impl IntoIterator<Item = (ObjectRef, Vec<u8>)>,
+) -> (ObjectRef, Vec<u8>) {
+    let new = objects.into_iter().filter_map(|(object, bytes)| {
+        let (kind, hash) = (batched_kind(object)?, object.hash()?);
+        Some(NewBatchedObject { kind, hash, bytes })
+    });
+    let mut new: Vec<_> = new.collect();
+    new.sort_unstable();
+    let bytes = Batch::encode(project, &new);
+    let hash: ObjectHash = object_hash(&[&bytes]);
+    (ObjectRef::Batch(project, hash), bytes)
+}
+
+/// Reads the table of a batch, and returns its objects. Fails with [`RepoError::Damaged`] if it is
+/// damaged or belongs to another project.
+fn read_table(
+    backend: &dyn Backend,
+    project: ProjectId,
+    batch: ObjectRef,
+    info: &ObjectInfo,
+) -> Result<Vec<Batched>, RepoError> {
+    if info.size > Batch::LEN_MAX as u64 {
+        return Err(RepoError::damaged(batch, Damage::TooLarge));
+    }
+    let read = |len: usize| {
+        let mut bytes = vec![0; len];
+        let read = backend.get_range(&info.name, 0, &mut bytes);
+        read.map(|()| bytes)
+            .map_err(|error| RepoError::reading(batch, error))
+    };
+    let start = read(Batch::START_LEN)?;
+    let end = Batch::table_end(&start, info.size);
+    let table = read(end.map_err(|error| RepoError::format(batch, error))?)?;
+    let decoded = Batch::decode(&table, info.size);
+    let decoded = decoded.map_err(|error| RepoError::format(batch, error))?;
+    if decoded.project != project {
+        let source = Damage::Impossible("it belongs to another project");
+        return Err(RepoError::Damaged {
+            object: batch,
+            source,
+        });
+    }
+    let objects = decoded.objects.into_iter().map(|item| Batched {
+        object: match item.kind {
+            BatchedKind::Entry => ObjectRef::Log(project, item.hash),
+            BatchedKind::Record => ObjectRef::Backup(project, item.hash),
+            BatchedKind::Void => ObjectRef::Void(project, item.hash),
+        },
+        batch,
+        offset: item.offset,
+        len: u64::from(item.len),
+    });
+    Ok(objects.collect())
+}
+
+/// Reads a batch of a project, and returns its undamaged objects. Fails with
+/// [`RepoError::Damaged`] if one of them is damaged, or the whole batch.
+pub(super) fn verify(
+    backend: &dyn Backend,
+    project: ProjectId,
+    batch: ObjectRef,
+    info: &ObjectInfo,
+) -> Result<Vec<ObjectRef>, RepoError> {
+    let objects = read_table(backend, project, batch, info)?;
+    parallel_map(&objects, |batched| {
+        batched.read_whole(backend).map(|_| batched.object)
+    })
+}

@@ -1,0 +1,105 @@
+//! `replicate` if files of the original or of the copy are damaged.
+
+use std::fs;
+use std::path::Path;
+
+use super::replicate::{copied, is_clean, names, replicate, with_backups};
+use crate::support::program::{damage, files};
+
+#[test]
+fn damage_of_the_original_is_not_copied_and_everything_else_is() {
+    let world = with_backups();
+    world.ok(&["head"]);
+    let target = world.at("copy");
+    let all = names(&world.repository());
+    let packs = world.packs();
+    damage(&packs[0]);
+    let record = &files(&world.project().join("backups"))[0];
+    let bytes = fs::read(record).unwrap();
+    fs::write(record, &bytes[..bytes.len() - 1]).unwrap();
+    // Its second copy is whole, so the object is copied completely.
+    fs::write(world.repository().join("cuttlebone"), b"CTLBrepo").unwrap();
+    let copied = replicate(&world, &[&target]);
+    assert_eq!(copied.code, 21);
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let found = |text: &str| copied.items.iter().any(|item| item.contains(text));
+    assert_eq!(copied.items.len(), 3, "{:?}", copied.items);
+    assert!(found(&name(&packs[0])) && found(&name(record)) && found("repository file"));
+    let there = names(Path::new(&target));
+    assert_eq!(there.len(), all.len() - 2);
+    assert!(!there.iter().any(|path| path.ends_with(name(record))));
+    assert!(
+        copied.stderr.contains("everything else was copied"),
+        "{}",
+        copied.stderr
+    );
+}
+
+#[test]
+fn a_file_of_the_copy_that_differs_is_named_and_not_replaced() {
+    let world = with_backups();
+    let target = world.at("copy");
+    copied(&world, &[&target]);
+    let there = |path: &Path| {
+        let name = path.strip_prefix(world.repository()).unwrap();
+        Path::new(&target).join(name)
+    };
+    let pack = there(&world.packs()[0]);
+    let slot = there(&files(&world.repository().join("keys"))[0]);
+    for path in [&pack, &slot] {
+        let bytes = fs::read(path).unwrap();
+        fs::remove_file(path).unwrap();
+        fs::write(path, &bytes[1..]).unwrap();
+    }
+    let before = [fs::read(&pack).unwrap(), fs::read(&slot).unwrap()];
+    let copied = replicate(&world, &[&target]);
+    assert_eq!(
+        (copied.code, copied.items.len()),
+        (21, 2),
+        "{:?}",
+        copied.items
+    );
+    assert!(copied.items.iter().all(|item| item.ends_with(&target)));
+    assert_eq!([fs::read(&pack).unwrap(), fs::read(&slot).unwrap()], before);
+    // A pack of the same size is read only with --verify, all other files always.
+    let bytes = fs::read(there(&world.packs()[1])).unwrap();
+    fs::remove_file(&pack).unwrap();
+    fs::remove_file(&slot).unwrap();
+    assert_eq!(replicate(&world, &[&target]).code, 0);
+    damage_read_only(&there(&world.packs()[1]), &bytes);
+    assert_eq!(replicate(&world, &[&target]).code, 0);
+    assert_eq!(replicate(&world, &[&target, "--verify"]).code, 21);
+}
+
+#[test]
+fn a_file_of_the_copy_with_the_same_size_and_other_bytes_differs() {
+    let world = with_backups();
+    world.ok(&["head"]);
+    let target = world.at("copy");
+    copied(&world, &[&target]);
+    for kind in ["backups", "log", "index", "settings"] {
+        let path = &files(&world.project().join(kind))[0];
+        let there = path.strip_prefix(world.repository()).unwrap();
+        let there = Path::new(&target).join(there);
+        let bytes = fs::read(&there).unwrap();
+        damage_read_only(&there, &bytes);
+        let damaged = fs::read(&there).unwrap();
+        let found = replicate(&world, &[&target]);
+        assert_eq!(found.code, 21, "{kind}: {:?}", found.items);
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let hash = name.strip_suffix(".copy").unwrap_or(name);
+        assert!(found.items[0].contains(hash), "{kind}: {:?}", found.items);
+        assert_eq!(found.items.len(), 1);
+        assert_eq!(fs::read(&there).unwrap(), damaged, "{kind}");
+        fs::remove_file(&there).unwrap();
+        assert_eq!(copied(&world, &[&target])["files_copied"], 1, "{kind}");
+    }
+    is_clean(&world, &target);
+}
+
+fn damage_read_only(path: &Path, bytes: &[u8]) {
+    let mut bytes = bytes.to_vec();
+    bytes[100] ^= 1;
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}

@@ -1,0 +1,497 @@
+//! Copies of a repository to another store, which fail at any call, while the source changes, and
+//! from sources that lie.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cuttlebone::base::{ObjectHash, ProjectId};
+use cuttlebone::format::{Batch, BatchedKind, NewBatchedObject};
+use cuttlebone::ops::{
+    self, AcceptedLoss, Finding, MaxUnused, OpsError, PruneOptions, ReplicateOptions,
+    ReplicateReport, Side,
+};
+use cuttlebone::repo::{ObjectKind, ObjectRef, Objects, RepoError};
+use cuttlebone::storage::{
+    Backend, Fault, FaultBackend, MemoryBackend, Moment, Name, Plan, StorageErrorKind,
+    StorageOperation,
+};
+
+use super::intercepted::Intercepted;
+use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
+
+fn page(number: u64) -> Image {
+    Image::new(LEAF).with(0, &noise(number, 4096))
+}
+
+/// Copies with one thread, so that calls have one order.
+fn replicate(
+    source: &(impl Backend + Clone + 'static),
+    target: &(impl Backend + Clone + 'static),
+    options: &ReplicateOptions,
+) -> Result<(ReplicateReport, Vec<(Side, Finding)>), OpsError> {
+    let mut host = Host::without_cache();
+    host.threads = 1;
+    let [source, target]: [Objects; 2] = [
+        Objects::new(Arc::new(source.clone())),
+        Objects::new(Arc::new(target.clone())),
+    ];
+    let mut findings = Vec::new();
+    let report = ops::replicate(
+        &source,
+        &target,
+        options,
+        &host.context(),
+        &mut |side, finding| findings.push((side, finding.clone())),
+    )?;
+    assert_eq!(report.errors, findings.len() as u64, "{findings:#?}");
+    Ok((report, findings))
+}
+
+#[track_caller]
+fn copied(
+    source: &(impl Backend + Clone + 'static),
+    target: &(impl Backend + Clone + 'static),
+) -> ReplicateReport {
+    let (report, findings) = replicate(source, target, &ReplicateOptions::default()).unwrap();
+    assert!(findings.is_empty(), "{findings:#?}");
+    report
+}
+
+fn open(store: &(impl Backend + Clone + 'static)) -> Result<TestRepo, RepoError> {
+    TestRepo::open(store.clone(), &RecordingObserver::default())
+}
+
+fn ids(test_repo: &TestRepo) -> BTreeSet<ObjectHash> {
+    let backups = test_repo.backups();
+    backups.iter().map(|backup| backup.id).collect()
+}
+
+/// Removes a backup, and deletes the data that no backup needs.
+fn remove(store: &MemoryBackend, test_repo: &TestRepo, backup: ObjectHash) {
+    let host = Host::without_cache();
+    let log = cuttlebone::repo::Log::load(&test_repo.project).unwrap();
+    let records = cuttlebone::repo::Records::load(&test_repo.project).unwrap();
+    let what = ops::Forget::Named {
+        backups: vec![backup.to_string()],
+        force: true,
+    };
+    let now = "2027-02-01T00:00:00Z".parse().unwrap();
+    let plan = ops::plan_forget(&records, &log, &what, now).unwrap();
+    ops::forget(&test_repo.project, &plan, None, &host.context()).unwrap();
+    prune(store, test_repo);
+}
+
+fn prune(store: &MemoryBackend, test_repo: &TestRepo) {
+    store.age(Duration::from_hours(1));
+    let host = Host::without_cache();
+    let options = PruneOptions {
+        max_unused: MaxUnused::Bytes(0),
+        max_repack: None,
+        merge_small: true,
+        grace: Duration::ZERO,
+        accept_loss: AcceptedLoss::default(),
+        host: None,
+    };
+    let context = host.context();
+    let planned = ops::plan_prune(&test_repo.project, &options, false, &context);
+    planned.unwrap().run().unwrap();
+}
+
+/// A source whose backups name each other, and of which some were removed.
+struct Source {
+    store: MemoryBackend,
+    test_repo: TestRepo,
+    host: Host,
+}
+
+impl Source {
+    fn new() -> Self {
+        let store = MemoryBackend::new();
+        let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
+        let source = Self {
+            store,
+            test_repo,
+            host: Host::without_cache(),
+        };
+        source.change(1);
+        source
+    }
+
+    /// Makes two backups, of which the second names the first, and removes the first.
+    fn change(&self, seed: u64) {
+        let first = self.back_up(seed);
+        self.back_up(seed + 100);
+        remove(&self.store, &self.test_repo, first);
+    }
+
+    fn back_up(&self, seed: u64) -> ObjectHash {
+        let made = self.host.back_up(&self.test_repo, "volume", &page(seed));
+        made.unwrap().id
+    }
+}
+
+#[test]
+fn a_copy_is_a_whole_repository_at_each_moment_wherever_it_is_interrupted() {
+    let source = Source::new();
+    let old = MemoryBackend::new();
+    copied(&source.store, &old);
+    let before = ids(&open(&old).unwrap());
+    source.change(2);
+    source.change(3);
+    let after = ids(&source.test_repo);
+    let mut seen = BTreeSet::new();
+    for begin in [&old, &MemoryBackend::new()] {
+        let is_new = begin.list("").unwrap().is_empty();
+        for n in 1.. {
+            let mut reached = false;
+            for moment in [Moment::Before, Moment::After] {
+                let when = format!("{moment:?} write {n}, new: {is_new}");
+                let store = FaultBackend::holding(begin);
+                store.set_plan(Plan::at_write(n, Fault::Die(moment)));
+                let ran = replicate(&source.store, &store, &ReplicateOptions::default());
+                reached |= !store.is_planned();
+                assert_eq!(ran.is_ok(), store.is_planned(), "{when}");
+                let store = store.crash();
+                match open(&store) {
+                    Ok(test_repo) => {
+                        let (_, found) = Host::without_cache().check(&test_repo, true);
+                        // Two copies of one object cannot be stored at the same moment.
+                        let is_one_copy = |f: &Finding| matches!(f, Finding::CopyDamaged { .. });
+                        assert!(
+                            found.len() <= 1 && found.iter().all(is_one_copy),
+                            "{when}: {found:?}"
+                        );
+                        let found = ids(&test_repo);
+                        let whole = found == after
+                            || if is_new {
+                                found.is_empty()
+                            } else {
+                                found == before
+                            };
+                        assert!(whole, "{when}: {found:?}");
+                        seen.insert((is_new, found.len()));
+                    }
+                    Err(RepoError::NoRepository { .. }) if is_new => {}
+                    Err(error) => unreachable!("{when}: {error}"),
+                }
+                copied(&source.store, &store);
+                let test_repo = open(&store).unwrap();
+                Host::without_cache().check_clean(&test_repo, &when);
+                assert!(ids(&test_repo).is_superset(&after), "{when}");
+            }
+            if !reached {
+                assert!(n > 10, "{n}");
+                break;
+            }
+        }
+    }
+    // Both states of both targets were seen.
+    assert!(seen.len() >= 4, "{seen:?}");
+}
+
+/// Copies to a store that fails before its n-th put below the directory `part`.
+fn interrupted_at(
+    source: &Source,
+    target: &MemoryBackend,
+    part: &'static str,
+    n: u64,
+) -> MemoryBackend {
+    let store = FaultBackend::holding(target);
+    store.set_plan(Plan::at_put_below(part, n, Fault::Die(Moment::Before)));
+    replicate(&source.store, &store, &ReplicateOptions::default()).unwrap_err();
+    let crashed = store.crash();
+    let copy = MemoryBackend::new();
+    for info in crashed.list("").unwrap() {
+        let bytes = crashed.get(&info.name, u64::MAX).unwrap();
+        copy.put(&info.name, &[&bytes]).unwrap();
+    }
+    copy
+}
+
+/// The batches of a project.
+fn batches(store: &MemoryBackend, project: ProjectId) -> Vec<Name> {
+    let listed = store.list(&ObjectKind::Batch.directory(project)).unwrap();
+    listed.into_iter().map(|info| info.name).collect()
+}
+
+#[test]
+fn without_its_batch_an_interrupted_copy_lacks_history() {
+    let source = Source::new();
+    let target = MemoryBackend::new();
+    copied(&source.store, &target);
+    source.change(2);
+    let store = interrupted_at(&source, &target, "log", 1);
+    let test_repo = open(&store).unwrap();
+    let found = batches(&store, test_repo.project.id);
+    assert_eq!(found.len(), 1);
+    Host::without_cache().check_clean(&test_repo, "with the batch");
+    assert_eq!(
+        ids(&test_repo)
+            .intersection(&ids(&source.test_repo))
+            .count(),
+        ids(&source.test_repo).len()
+    );
+    // Either the log or the records are stored first: both need the other.
+    for kind in [ObjectKind::Log, ObjectKind::Backup] {
+        let store = interrupted_at(&source, &target, "log", 1);
+        let project = test_repo.project.id;
+        store.delete(&batches(&store, project)[0]).unwrap();
+        for kept in [ObjectKind::Log, ObjectKind::Backup] {
+            for name in names_below(&source.store, &kept.directory(project)) {
+                let bytes = source.store.get(&name, u64::MAX).unwrap();
+                if kept == kind {
+                    store.put(&name, &[&bytes]).unwrap();
+                } else if target.size(&name).is_err() {
+                    let _ = store.delete(&name);
+                }
+            }
+        }
+        let (report, _) = Host::without_cache().check(&open(&store).unwrap(), false);
+        assert!(!report.vanished.is_empty(), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_forget_and_a_prune_of_an_interrupted_copy_remove_the_backup_from_the_batch_too() {
+    let source = Source::new();
+    let target = MemoryBackend::new();
+    copied(&source.store, &target);
+    source.change(2);
+    let store = interrupted_at(&source, &target, "backups", 1);
+    let test_repo = open(&store).unwrap();
+    let project = test_repo.project.id;
+    assert_eq!(batches(&store, project).len(), 1);
+    let all = ids(&test_repo);
+    let newest = test_repo.backups().last().unwrap().id;
+    remove(&store, &test_repo, newest);
+    assert!(batches(&store, project).is_empty());
+    let test_repo = open(&store).unwrap();
+    Host::without_cache().check_clean(&test_repo, "without the newest");
+    let left = ids(&test_repo);
+    assert!(!left.contains(&newest));
+    assert_eq!(left.len(), all.len() - 1);
+}
+
+#[test]
+fn a_batch_adds_only_undamaged_objects_of_its_own_project() {
+    let source = Source::new();
+    let project = source.test_repo.project.id;
+    let backups = source.test_repo.backups();
+    let record = |id| {
+        let name = ObjectRef::Backup(project, id).name();
+        (source.store.get(&name, u64::MAX).unwrap(), name)
+    };
+    let hash = backups[0].id;
+    let (bytes, own) = record(hash);
+    let batch = |of, hash, bytes: &[u8]| {
+        let (kind, bytes) = (BatchedKind::Record, bytes.to_vec());
+        Batch::encode(of, &[NewBatchedObject { kind, hash, bytes }])
+    };
+    let put = |bytes: &[u8]| {
+        let hash = ObjectHash::from_bytes(*blake3::hash(bytes).as_bytes());
+        let name = ObjectRef::Batch(project, hash).name();
+        source.store.put(&name, &[bytes]).unwrap();
+        name
+    };
+    // It cannot hide or replace anything.
+    let mut wrong = bytes.clone();
+    wrong[80] ^= 1;
+    let hostile = put(&batch(project, hash, &wrong));
+    Host::without_cache().check(&source.test_repo, true);
+    assert_eq!(ids(&source.test_repo).len(), backups.len());
+    source.store.delete(&own).unwrap();
+    let host = Host::without_cache();
+    let (report, found) = host.check(&open(&source.store).unwrap(), false);
+    assert_eq!(report.records_damaged, [hash], "{found:?}");
+    source.store.delete(&hostile).unwrap();
+
+    let other = put(&batch(ProjectId::from_bytes([1; 16]), hash, &bytes));
+    let (_, found) = host.check(&open(&source.store).unwrap(), false);
+    let is_batch = |f: &Finding| {
+        matches!(
+            f,
+            Finding::ObjectDamaged {
+                object: ObjectRef::Batch(..),
+                ..
+            }
+        )
+    };
+    assert!(found.iter().any(is_batch), "{found:?}");
+    assert_eq!(ids(&open(&source.store).unwrap()).len(), backups.len() - 1);
+    source.store.delete(&other).unwrap();
+
+    let right = put(&batch(project, hash, &bytes));
+    let test_repo = open(&source.store).unwrap();
+    assert_eq!(ids(&test_repo).len(), backups.len());
+    host.check_clean(&test_repo, "the record is in a batch");
+    // A copy of this store gets the record, and unpacks its own batch.
+    let target = MemoryBackend::new();
+    copied(&source.store, &target);
+    assert_eq!(target.get(&own, u64::MAX).unwrap(), bytes);
+    assert!(batches(&target, project).is_empty());
+    // A second copy to the same store finishes the first.
+    copied(&target, &source.store);
+    assert!(source.store.get(&right, u64::MAX).is_err());
+    assert_eq!(source.store.get(&own, u64::MAX).unwrap(), bytes);
+}
+
+#[test]
+fn what_a_prune_of_the_target_deletes_during_a_copy_is_copied_again() {
+    let source = Source::new();
+    let target = MemoryBackend::new();
+    copied(&source.store, &target);
+    source.change(2);
+    let project = source.test_repo.project.id;
+    let packs = ObjectKind::Pack.directory(project);
+    // A prune deletes a pack that the copy needs right after it was stored.
+    let store = target.clone();
+    let left = Arc::new(Mutex::new(true));
+    let (waiting, below) = (left.clone(), packs.clone());
+    let before: BTreeSet<Name> = names_below(&target, &packs);
+    let busy = Intercepted::new(&target, move |operation, name| {
+        if operation == StorageOperation::Put && name.contains("/batches/") {
+            let mut left = waiting.lock().unwrap();
+            if std::mem::take(&mut *left) {
+                let new = names_below(&store, &below);
+                store
+                    .delete(new.difference(&before).next().unwrap())
+                    .unwrap();
+            }
+        }
+        Ok(())
+    });
+    let host = Host::without_cache();
+    let into = Objects::new(Arc::new(busy));
+    let from = Objects::new(Arc::new(source.store.clone()));
+    let options = ReplicateOptions::default();
+    let report = ops::replicate(
+        &from,
+        &into,
+        &options,
+        &host.context(),
+        &mut |_, finding| unreachable!("{finding:?}"),
+    );
+    assert_eq!(report.unwrap().errors, 0);
+    assert!(!*left.lock().unwrap());
+    assert!(names_below(&target, &packs).is_superset(&names_below(&source.store, &packs)));
+    Host::without_cache().check_clean(&open(&target).unwrap(), "after the prune");
+}
+
+fn names_below(store: &MemoryBackend, directory: &str) -> BTreeSet<Name> {
+    let listed = store.list(directory).unwrap();
+    listed.into_iter().map(|info| info.name).collect()
+}
+
+#[test]
+fn a_copy_is_whole_if_the_source_is_pruned_at_any_moment_of_it() {
+    // The source is changed before its n-th listing or read.
+    for n in (0..).step_by(2) {
+        let source = Source::new();
+        let target = MemoryBackend::new();
+        copied(&source.store, &target);
+        source.change(2);
+        let left = Arc::new(Mutex::new(Some((n, source.store.clone()))));
+        let waiting = left.clone();
+        let busy = Arc::new(Intercepted::new(&source.store, move |_, _| {
+            let mut left = waiting.lock().unwrap();
+            match left.take() {
+                Some((0, store)) => {
+                    drop(left);
+                    let test_repo = open(&store).unwrap();
+                    let host = Host::without_cache();
+                    host.back_up(&test_repo, "volume", &page(50)).unwrap();
+                    let oldest = test_repo.backups()[0].id;
+                    remove(&store, &test_repo, oldest);
+                }
+                Some((more, store)) => *left = Some((more - 1, store)),
+                None => {}
+            }
+            Ok(())
+        }));
+        let objects = Objects::new(busy);
+        let host = Host::without_cache();
+        let context = host.context();
+        let into = Objects::new(Arc::new(target.clone()));
+        let options = ReplicateOptions::default();
+        let report = ops::replicate(&objects, &into, &options, &context, &mut |_, finding| {
+            unreachable!("{n}: {finding:?}")
+        });
+        assert_eq!(report.unwrap().errors, 0);
+        let when = format!("changed before call {n}");
+        Host::without_cache().check_clean(&open(&target).unwrap(), &when);
+        let is_left = left.lock().unwrap().is_some();
+        if is_left {
+            assert!(n > 20, "{n}");
+            return;
+        }
+    }
+}
+
+#[test]
+fn objects_that_a_source_lists_and_does_not_return_are_named_and_the_rest_is_copied() {
+    let source = Source::new();
+    source.back_up(7);
+    for (part, kind) in [
+        ("/packs/", StorageErrorKind::NotFound),
+        ("/index/", StorageErrorKind::Unreadable),
+        ("/backups/", StorageErrorKind::NotFound),
+        ("/packs/", StorageErrorKind::Denied),
+    ] {
+        let lies = Arc::new(Intercepted::unreadable(&source.store, part, kind));
+        let target = MemoryBackend::new();
+        let into = Objects::new(Arc::new(target.clone()));
+        let host = Host::without_cache();
+        let mut found = Vec::new();
+        let report = ops::replicate(
+            &Objects::new(lies),
+            &into,
+            &ReplicateOptions::default(),
+            &host.context(),
+            &mut |side, finding| found.push((side, finding.clone())),
+        );
+        let of_part = |store: &MemoryBackend| {
+            let all = store.list("").unwrap().into_iter();
+            all.filter(|object| object.name.as_str().contains(part))
+                .count()
+        };
+        assert_eq!(report.unwrap().errors, found.len() as u64);
+        assert_eq!(found.len(), of_part(&source.store), "{part}: {found:?}");
+        let damaged = |(side, finding): &(Side, Finding)| {
+            *side == Side::Source && matches!(finding, Finding::ObjectDamaged { .. })
+        };
+        assert!(found.iter().all(damaged), "{found:?}");
+        assert_eq!(of_part(&target), 0);
+        // Once the source delivers them, they are copied.
+        let report = copied(&source.store, &target);
+        assert_eq!(report.files_copied, of_part(&source.store) as u64);
+        Host::without_cache().check_clean(&open(&target).unwrap(), part);
+    }
+}
+
+#[test]
+fn an_error_that_is_no_damage_ends_the_copy_and_the_next_one_continues() {
+    let source = Source::new();
+    for operation in [StorageOperation::Get, StorageOperation::List] {
+        let down = Intercepted::new(&source.store, move |of, name| {
+            if of == operation && name.contains("/packs") {
+                Err(StorageErrorKind::Unavailable)
+            } else {
+                Ok(())
+            }
+        });
+        let target = MemoryBackend::new();
+        let into = Objects::new(Arc::new(target.clone()));
+        let host = Host::without_cache();
+        let failed = ops::replicate(
+            &Objects::new(Arc::new(down)),
+            &into,
+            &ReplicateOptions::default(),
+            &host.context(),
+            &mut |_, finding| unreachable!("{finding:?}"),
+        );
+        assert!(failed.is_err());
+        copied(&source.store, &target);
+        Host::without_cache().check_clean(&open(&target).unwrap(), "again");
+    }
+}
