@@ -1,6 +1,7 @@
 //! The guard: the process that freezes and thaws.
 
 use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ExitStatus, Stdio};
@@ -10,10 +11,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, set_child_subreaper,
+    waitpid,
+};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::words::{FROZEN, LATE, NOT_FROZEN, NOT_THAWED, THAWED};
+use super::words::{FREEZING, FROZEN, LATE, NOT_FROZEN, NOT_THAWED, THAWED};
 use crate::base::child_command;
 
 /// The time between two tests whether a command has ended.
@@ -24,6 +30,8 @@ const THAW_LIMIT: Duration = Duration::from_mins(1);
 const THAW_ATTEMPTS: u32 = 3;
 /// The time between two attempts to thaw.
 const THAW_PAUSE: Duration = Duration::from_secs(1);
+/// The time to wait for another freeze on this machine.
+const TURN_LIMIT: Duration = Duration::from_mins(5);
 /// The time that a killed command has to end. A process that waits for a device cannot be killed.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
 
@@ -31,17 +39,34 @@ const KILL_LIMIT: Duration = Duration::from_secs(2);
 /// limit passes, and thaws with the command `after`. Prints each step on standard output. Returns
 /// whether it has thawed.
 ///
-/// The time limit begins now. A command that still freezes is killed before the thaw, with all that
-/// it started. Signals that ask this process to end are ignored: it ends soon anyway.
+/// Only one freeze on a machine takes place at a time, since the thaw of one could end the other.
+/// The time limit begins when this one begins. A command that still freezes is killed before the
+/// thaw, with all that it started. Signals that ask this process to end are ignored: it ends soon
+/// anyway.
 #[must_use]
 pub fn guard_freeze(before: Option<&OsStr>, after: Option<&OsStr>, limit: Duration) -> bool {
-    let deadline = Instant::now() + limit;
     let ignored = Arc::new(AtomicBool::new(false));
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         // Without a handler, the signal ends this process, as it does by default.
         let _ = signal_hook::flag::register(signal, Arc::clone(&ignored));
     }
+    // Processes that leave the group of a command become children of this one when it ends.
+    let _ = set_child_subreaper(Some(getpid()));
     let asked = watch_input();
+    let turn = match before {
+        Some(_) => Turn::wait_for(&asked),
+        None => Ok(Turn(None)),
+    };
+    let _turn = match turn {
+        Ok(turn) => turn,
+        Err(reason) => {
+            // Nothing is frozen.
+            print(&format!("{NOT_FROZEN}{reason}"));
+            print(THAWED);
+            return true;
+        }
+    };
+    let deadline = Instant::now() + limit;
     let frozen = before.map_or(Ok(()), |before| freeze(before, deadline, &asked));
     match &frozen {
         Ok(()) => {
@@ -59,6 +84,29 @@ pub fn guard_freeze(before: Option<&OsStr>, after: Option<&OsStr>, limit: Durati
         Err(reason) => print(&format!("{NOT_THAWED}{reason}")),
     }
     thawed.is_ok()
+}
+
+/// The right to freeze, which one process on this machine has at a time: a lock on the program's
+/// own file. The system gives it back when the process ends.
+struct Turn(#[expect(dead_code, reason = "holds the lock")] Option<File>);
+
+impl Turn {
+    fn wait_for(asked: &Receiver<()>) -> Result<Self, String> {
+        let file = File::open("/proc/self/exe").map_err(|error| error.to_string())?;
+        let begun = Instant::now();
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self(Some(file))),
+                Err(Errno::WOULDBLOCK) if begun.elapsed() < TURN_LIMIT => {}
+                Err(Errno::WOULDBLOCK) => return Err("another freeze does not end".to_owned()),
+                // Some file systems have no locks.
+                Err(_) => return Ok(Self(None)),
+            }
+            if asked.recv_timeout(STEP) != Err(RecvTimeoutError::Timeout) {
+                return Err("it was interrupted".to_owned());
+            }
+        }
+    }
 }
 
 /// Prints a line. Fails if the other process has ended, which is no reason to stop.
@@ -100,20 +148,48 @@ fn start(command: &OsStr, is_shown: bool) -> io::Result<Child> {
         .spawn()
 }
 
-/// Kills a command that has not been reaped, with all that it started in its group. Does not wait
-/// long for its end, since the thaw must follow.
+/// Kills a command that has not been reaped, with all that it started. Does not wait long for its
+/// end, since the thaw must follow.
 fn kill(child: &mut Child) {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     // Fails if all its processes have ended.
     let _ = group.map(|group| kill_process_group(group, Signal::KILL));
     let begun = Instant::now();
-    while matches!(child.try_wait(), Ok(None)) && begun.elapsed() < KILL_LIMIT {
+    while begun.elapsed() < KILL_LIMIT {
+        let has_ended = !matches!(child.try_wait(), Ok(None));
+        // Those that have left the group are children of this process once their parents ended.
+        let others = children(child.id());
+        if has_ended && others.is_empty() {
+            return;
+        }
+        for other in others {
+            let _ = kill_process(other, Signal::KILL);
+            let _ = waitpid(Some(other), WaitOptions::NOHANG);
+        }
         thread::sleep(STEP);
     }
 }
 
+/// Returns the children of this process but `except`; none if the system does not list them.
+fn children(except: u32) -> Vec<Pid> {
+    let own = getpid().as_raw_nonzero();
+    let Ok(listed) = fs::read_dir("/proc/self/task") else {
+        return Vec::new();
+    };
+    let texts = listed
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let texts: Vec<String> = texts.collect();
+    let ids = texts.iter().flat_map(|text| text.split_whitespace());
+    let ids = ids.filter_map(|id| id.parse().ok());
+    ids.filter(|id: &i32| u32::try_from(*id) != Ok(except) && *id != own.get())
+        .filter_map(Pid::from_raw)
+        .collect()
+}
+
 fn freeze(before: &OsStr, deadline: Instant, asked: &Receiver<()>) -> Result<(), String> {
     let mut child = start(before, true).map_err(|error| error.to_string())?;
+    print(&format!("{FREEZING}{}", child.id()));
     loop {
         match child.try_wait() {
             Ok(None) => {}

@@ -9,13 +9,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::words::{FROZEN, LATE, NOT_FROZEN, NOT_THAWED, THAWED};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use super::words::{FREEZING, FROZEN, LATE, NOT_FROZEN, NOT_THAWED, THAWED};
 use crate::base::{Cancel, child_command};
 
 /// The time between two tests whether the work was cancelled.
 const STEP: Duration = Duration::from_millis(50);
+
+/// The time that the guard has to answer once it was asked to thaw. It may try three times, a
+/// minute each.
+const ANSWER_LIMIT: Duration = Duration::from_secs(200);
 
 /// How to freeze and thaw.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +70,8 @@ pub struct Freeze {
     lines: Receiver<String>,
     late: Arc<AtomicBool>,
     after: Option<OsString>,
+    /// The process group of the command that freezes, until it has ended.
+    freezing: Option<Pid>,
 }
 
 impl Freeze {
@@ -95,11 +103,20 @@ impl Freeze {
             lines,
             late,
             after: options.after.clone(),
+            freezing: None,
         };
         loop {
             match freeze.lines.recv_timeout(STEP) {
-                Ok(line) if line == FROZEN => return Ok(freeze),
+                Ok(line) if line == FROZEN => {
+                    freeze.freezing = None;
+                    return Ok(freeze);
+                }
+                Ok(line) if line.starts_with(FREEZING) => {
+                    let group = line.strip_prefix(FREEZING).and_then(|id| id.parse().ok());
+                    freeze.freezing = group.and_then(Pid::from_raw);
+                }
                 Ok(line) => {
+                    freeze.freezing = None;
                     let reason = line.strip_prefix(NOT_FROZEN).unwrap_or(&line).to_owned();
                     let outcome = freeze.end();
                     // A user that may still be frozen is worse than a failed command.
@@ -134,12 +151,24 @@ impl Freeze {
 
     /// Asks for the thaw, and waits for its result.
     fn end(&mut self) -> Result<(), FreezeError> {
+        // Somebody may have stopped it.
+        self.signal(Signal::CONT);
         if let Some(mut input) = self.input.take() {
             // Fails if the guard was killed.
             let _ = input.write_all(b"t");
         }
+        let begun = Instant::now();
         let mut outcome = None;
-        while let Ok(line) = self.lines.recv() {
+        loop {
+            let left = ANSWER_LIMIT.saturating_sub(begun.elapsed());
+            let line = match self.lines.recv_timeout(left) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.signal(Signal::KILL);
+                    break;
+                }
+            };
             if line == THAWED {
                 outcome = Some(Ok(()));
             } else if let Some(reason) = line.strip_prefix(NOT_THAWED) {
@@ -150,10 +179,20 @@ impl Freeze {
         outcome.unwrap_or_else(|| Err(self.lost()))
     }
 
+    /// Sends a signal to the guard. It has not been reaped, so no other process has its id.
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.guard.id()).ok().and_then(Pid::from_raw);
+        let _ = id.map(|id| kill_process(id, signal));
+    }
+
     /// Thaws, since the guard was killed. Returns the error.
     fn lost(&mut self) -> FreezeError {
         self.input = None;
         let _ = self.guard.wait();
+        // A command that still freezes could end after the thaw.
+        if let Some(group) = self.freezing.take() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         if let Some(after) = self.after.take() {
             let mut shell = child_command("sh");
             shell.arg("-c").arg(after).stdin(Stdio::null());

@@ -1,5 +1,7 @@
 //! The lines that the guard prints.
 
+/// The command before the snapshot runs. The number of its process group follows.
+pub(super) const FREEZING: &str = "freezing ";
 /// The command before the snapshot has succeeded.
 pub(super) const FROZEN: &str = "frozen";
 /// The command before the snapshot has failed, for the reason that follows.
