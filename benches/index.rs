@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         key,
         project: "default",
         chunk_size: CHUNK_SIZE_DEFAULT,
+        parity: None,
         created: 0,
         created_text: "2026-01-01T00:00:00Z".to_owned(),
     };

@@ -192,6 +192,7 @@ pub(crate) fn settings() -> ProjectSettings {
         created: "2026-11-21T12:00:00Z".into(),
         chunk_size: 64 << 10,
         trust: None,
+        parity: None,
         retired: None,
     }
 }

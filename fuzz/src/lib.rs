@@ -22,14 +22,14 @@ pub use ingest::ingest;
 pub use objects::{key_slot, project_object, repository_file, sealed_object, settings};
 pub use packs::{index_segment, node, pack};
 pub use rbd::rbd_diff;
-pub use statements::{audit, ledger, log};
+pub use statements::{audit, ledger, log, parity};
 pub use texts::{certificate, image_metadata, names, record, void};
 
 /// The function of a target, which takes an input.
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 20] = [
+pub const TARGETS: [(&str, Target); 21] = [
     ("repository_file", repository_file),
     ("key_slot", key_slot),
     ("project_object", project_object),
@@ -45,6 +45,7 @@ pub const TARGETS: [(&str, Target); 20] = [
     ("log", log),
     ("audit", audit),
     ("ledger", ledger),
+    ("parity", parity),
     ("names", names),
     ("hostile_repository", hostile_repository),
     ("rbd_diff", rbd_diff),

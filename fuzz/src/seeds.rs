@@ -13,6 +13,7 @@ use crate::fixture::{self, PROJECT, PlainRun};
 use crate::hostile::reference;
 
 mod hostile;
+mod parity;
 mod statements;
 mod texts;
 
@@ -30,7 +31,7 @@ pub struct Seed {
 /// All seeds; the same in every run.
 #[must_use]
 pub fn all() -> Vec<Seed> {
-    let groups: [(&str, Named); 18] = [
+    let groups: [(&str, Named); 19] = [
         ("repository_file", repository_files()),
         ("key_slot", key_slots()),
         ("project_object", project_objects()),
@@ -46,6 +47,7 @@ pub fn all() -> Vec<Seed> {
         ("log", logs()),
         ("audit", statements::audits()),
         ("ledger", statements::ledgers()),
+        ("parity", parity::parities()),
         ("names", texts::names()),
         ("hostile_repository", hostile::repositories()),
         ("extents", texts::extent_lists()),

@@ -1,12 +1,12 @@
-//! Entries of the log, audits, entries of the ledger, and batches: sections 12, 18, 22 and
-//! 23 of `docs/format.md`.
+//! Entries of the log, audits, entries of the ledger, batches, and parity: sections 12, 18, 22, 23
+//! and 24 of `docs/format.md`.
 
 use cuttlebone::base::ObjectHash;
 use cuttlebone::format::{
-    AuditBody, Batch, LedgerBody, LogDetails, LogEntry, Magic, NewBatchedObject, StoredEntry,
-    VerifiedLevel,
+    AuditBody, Batch, LedgerBody, LogDetails, LogEntry, Magic, NewBatchedObject, ParityObject,
+    StoredEntry, VerifiedLevel,
 };
-use cuttlebone::repo::{Audits, Ledger, Log, ObjectRef};
+use cuttlebone::repo::{Audits, Ledger, Log, ObjectRef, restore};
 
 use crate::fixture::{self, PROJECT, fixture, hash};
 
@@ -50,6 +50,21 @@ pub fn log(data: &[u8]) {
             assert_eq!(log.take_foreign().len() + log.damaged().len(), 1);
         }
     });
+}
+
+/// Restores an object from parity. The first byte is the length of what is left of the object.
+pub fn parity(data: &[u8]) {
+    let Some((len, rest)) = data.split_first() else {
+        return;
+    };
+    let (left, parity) = rest.split_at(rest.len().min(usize::from(*len)));
+    let Ok(object) = ParityObject::read(parity, hash) else {
+        return;
+    };
+    let of = object.header.of;
+    if let Some(restored) = restore(&[left], parity, of).expect("the geometry was checked") {
+        assert_eq!(hash(&restored.bytes), *of.as_bytes());
+    }
 }
 
 /// Decodes an audit, by itself and in the store.

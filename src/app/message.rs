@@ -13,6 +13,7 @@ use super::audit_message::{CoverageEntry, DrillEntry, RunEntry};
 use super::json_time::{optional_rfc3339, rfc3339};
 use super::key_change::KeyChange;
 use super::prune_message::PruneSummary;
+use super::repair_message::{ParitySummary, RepairStepEntry, RepairSummary};
 use crate::format::ByteString;
 use crate::ops::ReadReport;
 
@@ -72,6 +73,9 @@ pub(crate) enum Message {
     /// The result of `snapshots`, after the snapshots.
     #[serde(rename = "summary")]
     Snapshots(SnapshotsSummary),
+    RepairStep(RepairStepEntry),
+    Repair(RepairSummary),
+    Parity(ParitySummary),
 }
 
 /// The result of `head`: a statement of the current state of a project's log.

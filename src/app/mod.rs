@@ -20,6 +20,7 @@ mod password;
 mod permission;
 mod prompt;
 mod prune_message;
+mod repair_message;
 mod request;
 mod rescue_map;
 mod restore_mark;
@@ -53,6 +54,7 @@ pub(crate) use password::{PasswordOptions, Passwords};
 pub(crate) use permission::Attempt;
 pub(crate) use prompt::{Prompt, TerminalLoan};
 pub(crate) use prune_message::{PackAmount, PrunePlan, PruneSummary};
+pub(crate) use repair_message::{ParitySummary, RepairStepEntry, RepairSummary};
 pub(crate) use request::{
     AcceptedBackups, BackupRequest, BackupSource, CacheRequest, CheckRequest, DrillRequest,
     ExportRequest, ForgetRequest, ForgetSelection, ImageRequest, KeyRequest, LabelRequest,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Notice};
+use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Notice, ParityRate};
 use crate::format::SlotInfo;
 use crate::repo::{
     Backup, HistoryEnds, InitOptions, KdfParams, LastKey, Locked, NewKey, Objects, Project,
@@ -219,6 +219,7 @@ pub(crate) fn create(
     settings: &RepositorySettings,
     chunk_size: ChunkSize,
     kdf: KdfParams,
+    parity: Option<ParityRate>,
 ) -> Result<Repository, Failure> {
     if find(session, settings)?.is_some() {
         let location = settings.location.to_string();
@@ -228,7 +229,7 @@ pub(crate) fn create(
         let notice = Notice::SeenBefore { repository, time };
         session.observer.notice(notice);
     }
-    create_where_none_is(session, settings, chunk_size, kdf)
+    create_where_none_is(session, settings, chunk_size, kdf, parity)
 }
 
 fn create_where_none_is(
@@ -236,6 +237,7 @@ fn create_where_none_is(
     settings: &RepositorySettings,
     chunk_size: ChunkSize,
     kdf: KdfParams,
+    parity: Option<ParityRate>,
 ) -> Result<Repository, Failure> {
     let password: Password =
         Passwords::new(session).initial(&settings.password, &settings.location)?;
@@ -249,6 +251,7 @@ fn create_where_none_is(
         },
         project: &settings.project,
         chunk_size,
+        parity,
         created: u64::try_from(now.as_second()).unwrap_or(0),
         created_text: now.to_string(),
     };
@@ -270,7 +273,7 @@ pub(crate) fn open_or_create(
         None if create => {
             refuse_if_used_before(session, settings)?;
             let (chunk_size, kdf) = (CHUNK_SIZE_DEFAULT, KdfParams::default());
-            let created = create_where_none_is(session, settings, chunk_size, kdf)?;
+            let created = create_where_none_is(session, settings, chunk_size, kdf, None)?;
             Ok((created, true))
         }
         None => Err(no_repository(session, settings)),

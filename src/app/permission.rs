@@ -31,6 +31,7 @@ pub(crate) enum Attempt {
     /// A forget or prune that accepts losses.
     AcceptLoss,
     Head,
+    SetParity,
     AddKey,
     RemoveKey,
     RevokeKey,
@@ -63,6 +64,7 @@ impl Attempt {
             Self::Prune => (Role::Full, "prune"),
             Self::AcceptLoss => (Role::Full, "accept that backups are lost"),
             Self::Head => (Role::Full, "run “head”, which writes into the log"),
+            Self::SetParity => (Role::Full, "set the parity"),
             Self::AddKey => (Role::Full, "add a key"),
             Self::RemoveKey => (Role::Full, "remove a key"),
             Self::RevokeKey => (Role::Full, "revoke a key"),

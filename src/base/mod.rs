@@ -9,6 +9,7 @@ mod id;
 mod image_event;
 mod memory;
 mod observe;
+mod parity_rate;
 mod private_dir;
 mod private_file;
 mod role;
@@ -26,6 +27,7 @@ pub use id::{
 pub use image_event::{FullRead, ImageEvent};
 pub use memory::Memory;
 pub use observe::{Notice, Observer, Phase, Progress, RebuildReason, Silent};
+pub use parity_rate::{ParityRate, ParityRateError};
 pub(crate) use private_dir::{create_private_dir, remove_unless_private};
 pub(crate) use private_file::{replace_file, replace_file_durably};
 pub use role::{ParseRoleError, Role};

@@ -26,6 +26,7 @@ pub enum Magic {
     Audit,
     Ledger,
     Batch,
+    Parity,
 }
 
 impl Magic {
@@ -46,6 +47,7 @@ impl Magic {
             Self::Audit => b"CTLBaudt",
             Self::Ledger => b"CTLBledg",
             Self::Batch => b"CTLBbtch",
+            Self::Parity => b"CTLBpari",
         }
     }
 
@@ -66,6 +68,7 @@ impl Magic {
             Self::Audit => "audit",
             Self::Ledger => "ledger entry",
             Self::Batch => "batch",
+            Self::Parity => "parity object",
         }
     }
 

@@ -41,6 +41,19 @@ pub enum LogKind {
 }
 
 impl LogKind {
+    /// All kinds.
+    pub const ALL: [Self; 9] = [
+        Self::Record,
+        Self::Segment,
+        Self::ChunkPack,
+        Self::TreePack,
+        Self::Certificate,
+        Self::Settings,
+        Self::Void,
+        Self::Audit,
+        Self::Parity,
+    ];
+
     const fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             1 => Self::Record,

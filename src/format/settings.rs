@@ -1,10 +1,12 @@
 //! Section 15 (Settings): the settings of a project.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::error::FormatError;
 use super::json::{from_json, from_json_with_features, nullable, to_json};
 use super::time::check_time;
+use crate::base::ParityRate;
 
 /// The settings of a project. Each change stores them again under the next revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,9 +26,22 @@ pub struct ProjectSettings {
     /// The signers whose chunks writers deduplicate against: see [`trusts_all`](Self::trusts_all).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<String>,
+    /// The parity that is stored with new objects, in percent. 0: none, but older objects may have
+    /// parity. Other values that are no rate mean the same as no value.
+    #[serde(default, deserialize_with = "percent_or_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parity: Option<u64>,
     /// The project that replaces this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired: Option<String>,
+}
+
+/// Reads a rate of parity, or 0. Any other value means none.
+fn percent_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(value
+        .as_u64()
+        .filter(|percent| *percent == 0 || ParityRate::new(*percent).is_some()))
 }
 
 impl ProjectSettings {
@@ -39,6 +54,12 @@ impl ProjectSettings {
     #[must_use]
     pub fn trusts_all(&self) -> bool {
         self.trust.as_deref() == Some("project")
+    }
+
+    /// Returns the parity that writers store with new objects.
+    #[must_use]
+    pub fn parity_rate(&self) -> Option<ParityRate> {
+        self.parity.and_then(ParityRate::new)
     }
 
     /// Returns the body, to be sealed.

@@ -77,7 +77,7 @@ pub enum OpsError {
     PruneRuns {
         host: Option<String>,
         /// Its lease.
-        lease: ObjectRef,
+        lease: Box<ObjectRef>,
         /// When it began, by the store's clock.
         since: Timestamp,
     },

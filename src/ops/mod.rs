@@ -17,6 +17,7 @@ mod history;
 mod ids;
 mod keyless;
 mod missing;
+mod parity;
 mod pipeline;
 mod prune;
 mod replicate;
@@ -55,6 +56,10 @@ pub use head::{Head, head};
 pub use history::{AcceptedLoss, LostName, ParseLostNameError, require_history};
 pub use keyless::{KeylessReport, check_keyless};
 pub use missing::{DamagedHistory, MissingCertificate, MissingHistory, MissingRecord};
+pub use parity::{
+    AddedParity, ParityAction, ParityRepair, ParityState, ParityStep, ProtectedObject, add_parity,
+    has_parity, parity_state, plan_parity_repair,
+};
 pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
 pub use replicate::{ReplicateOptions, ReplicateReport, Side, replicate};
 pub use restore::{OnDamage, RestoreReport, restore, restore_despite, restore_image};

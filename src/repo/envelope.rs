@@ -172,7 +172,7 @@ impl Project {
         reason: ForeignReason,
     ) -> RepoError {
         let reason = if object.kind() == ObjectKind::Backup && self.signers.is_revoked(signer) {
-            ForeignReason::Revoked(*signer)
+            ForeignReason::Revoked(Box::new(*signer))
         } else {
             reason
         };

@@ -110,6 +110,10 @@ pub enum RepoError {
     },
     #[error("could not compress")]
     Compress(#[source] std::io::Error),
+    #[error("there are too many damaged versions of one object in quarantine/")]
+    QuarantineFull,
+    #[error("could not compute parity")]
+    Parity(#[from] reed_solomon_simd::Error),
 }
 
 /// The reason why an object is damaged.
@@ -125,7 +129,7 @@ pub enum Damage {
     #[error("it does not decompress")]
     DoesNotDecompress,
     #[error("a blob in it does not have its id {0}")]
-    WrongId(BlobId),
+    WrongId(Box<BlobId>),
     #[error("its size is {found} bytes, {expected} were expected")]
     WrongSize { expected: u64, found: u64 },
     #[error("it is missing")]
@@ -150,9 +154,9 @@ pub enum ForeignReason {
     #[error("no certificate names this key slot")]
     NotCertified,
     #[error("its signer {0} has no certificate")]
-    UnknownSigner(SignerId),
+    UnknownSigner(Box<SignerId>),
     #[error("the key of its signer {0} was revoked")]
-    Revoked(SignerId),
+    Revoked(Box<SignerId>),
     #[error("its signer has the role “{0}”, which may not make it")]
     Role(Role),
     #[error("it names a record of another signer")]

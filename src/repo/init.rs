@@ -8,7 +8,7 @@ use super::object_ref::ObjectRef;
 use super::objects::Objects;
 use super::project::Project;
 use super::repository::{FoundProject, Repository, Unlocked};
-use crate::base::{ChunkSize, ObjectHash, ProjectId, RepositoryId};
+use crate::base::{ChunkSize, ObjectHash, ParityRate, ProjectId, RepositoryId};
 use crate::crypto::{self, ProjectKeys, RepositoryKeys, Secret, random};
 use crate::format::{Header, Magic, ProjectObject, ProjectSettings, RepositoryFile};
 use crate::storage::{Backend, StorageErrorKind};
@@ -22,6 +22,8 @@ pub struct InitOptions<'a> {
     pub project: &'a str,
     /// Its chunk size.
     pub chunk_size: ChunkSize,
+    /// The parity that is stored with each object.
+    pub parity: Option<ParityRate>,
     /// The current time, in seconds since 1970-01-01 UTC.
     pub created: u64,
     /// The current time, in RFC 3339.
@@ -33,7 +35,7 @@ impl Repository {
     /// crash before that leaves no repository, and if two processes try at the same time, only one
     /// succeeds.
     pub fn init(backend: Arc<dyn Backend>, options: &InitOptions<'_>) -> Result<Self, RepoError> {
-        let objects = Objects::new(backend);
+        let objects = Objects::new(backend).with_parity(options.parity);
         for name in [
             ObjectRef::Repository.name(),
             ObjectRef::Repository.copy_name(),
@@ -66,6 +68,7 @@ impl Repository {
         let (project, settings) = store_project(&objects, file.id, &keys, options)?;
 
         let bytes = file.encode(&keys.file_mac(&file.fields()), |b| crypto::hash(&[b]));
+        objects.protect(ObjectRef::Repository, &[&bytes])?;
         match objects
             .backend()
             .put_new(&ObjectRef::Repository.name(), &[&bytes])
@@ -124,6 +127,7 @@ fn store_project(
         created: options.created_text.clone(),
         chunk_size: options.chunk_size.bytes().into(),
         trust: None,
+        parity: options.parity.map(|rate| rate.percent().into()),
         retired: None,
     })?;
     let header = Header::of(Magic::Project);

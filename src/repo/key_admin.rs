@@ -7,7 +7,7 @@ use super::keys::{self, Bundle, FoundSlot, KeyScope, KeySummary, NewKey, Trials}
 use super::object_ref::ObjectRef;
 use super::project::Project;
 use super::repository::{FoundProject, Repository, Unlocked, project_ids};
-use crate::base::{Cancel, Notice, ObjectHash, Observer, ProjectId, Role};
+use crate::base::{Cancel, Notice, ObjectHash, Observer, ParityRate, ProjectId, Role};
 use crate::crypto::{RoleError, Secret, SigningKey, object_hash};
 use crate::format::{Certificate, KeySlot};
 
@@ -50,7 +50,8 @@ impl Repository {
                 let scope = KeyScope::Repository;
                 let bundle = Bundle::Repository(secret.clone());
                 let (id, slot) = keys::make_slot(scope, &bundle, keys.slot_info(), key)?;
-                self.objects.put_twice(scope.object(id), &slot)?;
+                let objects = self.objects.with_parity(self.parity_rate(observer)?);
+                objects.put_twice(scope.object(id), &slot)?;
                 return Ok(id);
             }
             (Grant::Everything, Unlocked::Project { project, .. }) => {
@@ -59,6 +60,18 @@ impl Repository {
             }
         };
         add_to_project(project, role, volumes, key)
+    }
+
+    /// Returns the parity of objects that belong to no project: the highest rate of all projects.
+    fn parity_rate(&self, observer: &dyn Observer) -> Result<Option<ParityRate>, RepoError> {
+        let mut highest = None;
+        for id in project_ids(&self.objects)? {
+            let found = FoundProject::read(&self.objects, id, 1)?;
+            if let Ok(Some(project)) = self.open_project(&found, observer) {
+                highest = highest.max(project.settings.parity_rate());
+            }
+        }
+        Ok(highest)
     }
 
     /// Opens a project that must exist.

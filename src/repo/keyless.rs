@@ -13,6 +13,27 @@ use crate::storage::{Name, StorageError, StorageErrorClass, StorageErrorKind};
 /// The number of bytes that are read at once.
 const PIECE: usize = 1 << 20;
 
+/// Verifies the bytes of an object, restored from parity, that is not named by a hash. Fails if
+/// they are not such an object.
+pub fn verify_unnamed(object: ObjectRef, bytes: &[u8]) -> Result<(), RepoError> {
+    match object {
+        ObjectRef::Repository => decode_file(bytes).map(|_| ()),
+        ObjectRef::Project(id) => authority_of(id, bytes).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
+/// Verifies all of an object's bytes that can be verified without a key.
+fn verify_bytes(object: ObjectRef, bytes: &[u8]) -> Result<(), RepoError> {
+    verify_unnamed(object, bytes)?;
+    match object.hash() {
+        Some(hash) if hash != object_hash(&[bytes]) => {
+            Err(RepoError::damaged(object, Damage::WrongHash))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Lists the projects in a store.
 pub fn projects(objects: &Objects) -> Result<Vec<ProjectId>, RepoError> {
     project_ids(objects)
@@ -74,14 +95,7 @@ pub fn read_stored(
         }
         Err(error) => return Err(unreadable(object, error)),
     };
-    match (object, object.hash()) {
-        (ObjectRef::Repository, _) => decode_file(&bytes).map(|_| ())?,
-        (ObjectRef::Project(id), _) => authority_of(id, &bytes).map(|_| ())?,
-        (_, Some(hash)) if object_hash(&[&bytes]) != hash => {
-            return Err(RepoError::damaged(object, Damage::WrongHash));
-        }
-        _ => {}
-    }
+    verify_bytes(object, &bytes)?;
     Ok(bytes)
 }
 
@@ -138,6 +152,32 @@ pub fn authority(
     let object = ObjectRef::Project(project);
     let decode = |bytes: &[u8]| authority_of(project, bytes);
     objects.get_twice(object, ProjectObject::LEN as u64, observer, decode)
+}
+
+/// Reads an object, or its second copy, and verifies all that can be verified without a key.
+pub fn read_verified(
+    objects: &Objects,
+    object: ObjectRef,
+    limit: u64,
+) -> Result<Vec<u8>, RepoError> {
+    let decode = |bytes: &[u8]| {
+        verify_bytes(object, bytes)?;
+        Ok(bytes.to_vec())
+    };
+    if object.kind().info().kept_twice {
+        return objects.get_twice(object, limit, &Silent, decode);
+    }
+    decode(&objects.get(object, limit)?)
+}
+
+impl Objects {
+    /// Returns the hash of the bytes of an undamaged copy of the repository file or of a project
+    /// object, whose names are no hashes.
+    pub fn hash_of_unnamed(&self, object: ObjectRef) -> Result<ObjectHash, RepoError> {
+        let limit = (RepositoryFile::LEN).max(ProjectObject::LEN) as u64;
+        let bytes = read_verified(self, object, limit)?;
+        Ok(object_hash(&[&bytes]))
+    }
 }
 
 /// Decodes a project object, and verifies its signature with the public key in it.

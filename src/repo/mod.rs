@@ -6,6 +6,7 @@ mod batches;
 mod blobs;
 mod cache_dir;
 mod certificates;
+mod change_settings;
 mod codec;
 mod envelope;
 mod error;
@@ -27,8 +28,10 @@ mod objects;
 mod pack_listing;
 mod packs;
 mod parallel;
+mod parity;
 mod project;
 mod prune_guard;
+mod quarantine;
 mod removals;
 mod repository;
 mod sealed;
@@ -37,6 +40,7 @@ mod settings;
 mod signers;
 mod tree;
 mod unlock;
+mod unneeded_parity;
 mod voids;
 mod watch;
 mod writers;
@@ -62,7 +66,9 @@ pub use index::{
 };
 pub use init::InitOptions;
 pub use key_admin::Grant;
-pub use keyless::{authority, projects, read_stored, repository_id, verify_stored};
+pub use keyless::{
+    authority, projects, read_stored, read_verified, repository_id, verify_stored, verify_unnamed,
+};
 pub use keys::{KeyScope, KeySummary, LastKey, NewKey};
 pub use leases::{Lease, Leases, Mark, Marks, OtherLease, Work, Worker};
 pub use ledger::{Ledger, NewLedgerEntry, new_seed, order_by_seed, since_1970};
@@ -76,8 +82,10 @@ pub use packs::{
     IndexStored, PackSizes, PackWorker, Packer, PackerOptions, PackerReport, Pending, RunLen,
     UnindexedPacks, VerifyWrites,
 };
+pub use parity::{Restored, is_protected, parity_len, parity_of, protects_kind, rebuild, restore};
 pub use project::Project;
 pub use prune_guard::{CommitCheck, CommitPermit, PruneGuard};
+pub use quarantine::{quarantine, read_damaged};
 pub use repository::Repository;
 pub use signers::Signers;
 pub use tree::{
@@ -86,4 +94,5 @@ pub use tree::{
     leaf_chunks, walk,
 };
 pub use unlock::{Locked, OpenedKey};
+pub use unneeded_parity::unneeded_parity;
 pub use voids::Voids;

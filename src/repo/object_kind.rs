@@ -33,12 +33,15 @@ pub enum ObjectKind {
     Ledger,
     /// A file with records, voids and log entries that begin to exist at the same moment.
     Batch,
+    /// Shards from which a damaged object can be restored.
+    Parity,
 }
 
 /// The key that seals the content of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SealedWith {
-    /// Not sealed.
+    /// Not sealed. A MAC under a key of the repository authenticates the repository file. Batches and
+    /// parity are not authenticated: each object in them has the hash that is its name.
     Nothing,
     /// A key that is derived from a password.
     Password,
@@ -75,7 +78,7 @@ pub struct KindInfo {
 
 impl ObjectKind {
     /// All kinds.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Repository,
         Self::Key,
         Self::Project,
@@ -92,6 +95,7 @@ impl ObjectKind {
         Self::Audit,
         Self::Ledger,
         Self::Batch,
+        Self::Parity,
     ];
 
     /// Returns the properties that all objects of this kind share.
@@ -182,6 +186,10 @@ impl ObjectKind {
                 sealed_with: SealedWith::Nothing,
                 ..row("batch", "batches", Magic::Batch)
             }),
+            Self::Parity => KindInfo {
+                sealed_with: SealedWith::Nothing,
+                ..unsigned(row("parity object", "parity", Magic::Parity))
+            },
         }
     }
 

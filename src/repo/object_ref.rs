@@ -31,6 +31,9 @@ pub enum ObjectRef {
     Ledger(ProjectId, ObjectHash),
     /// A file with records, voids and log entries.
     Batch(ProjectId, ObjectHash),
+    /// The parity of an object of a project, or of one that belongs to no project. The first hash
+    /// is that of the protected object, the second one is its own.
+    Parity(Option<ProjectId>, ObjectHash, ObjectHash),
 }
 
 const COPY: &str = ".copy";
@@ -45,7 +48,7 @@ impl ObjectRef {
         }
     }
 
-    /// Returns the object that the log names. `None` for parity, which this version does not store.
+    /// Returns the object that the log names. `None` for parity, which the log does not name.
     #[must_use]
     pub const fn of_log(project: ProjectId, item: LogItem) -> Option<Self> {
         let LogItem { kind, hash } = item;
@@ -121,6 +124,7 @@ impl ObjectRef {
             Self::Audit(..) => ObjectKind::Audit,
             Self::Ledger(..) => ObjectKind::Ledger,
             Self::Batch(..) => ObjectKind::Batch,
+            Self::Parity(..) => ObjectKind::Parity,
         }
     }
 
@@ -149,6 +153,14 @@ impl ObjectRef {
             | Self::Ledger(project, hash)
             | Self::Batch(project, hash) => in_project(project, hash.to_string()),
             Self::Lease(project, id) => in_project(project, id.to_string()),
+            Self::Parity(project, of, hash) => {
+                let of = of.to_string();
+                let name = format!("{}/{of}.{hash}", &of[..2]);
+                match project {
+                    Some(project) => in_project(project, name),
+                    None => format!("parity/{name}"),
+                }
+            }
         }
     }
 
@@ -157,7 +169,7 @@ impl ObjectRef {
     pub const fn project(&self) -> Option<ProjectId> {
         match self {
             Self::Repository => None,
-            Self::Key(project, _) => *project,
+            Self::Key(project, _) | Self::Parity(project, ..) => *project,
             Self::Project(project)
             | Self::Settings(project, _)
             | Self::Certificate(project, _)
@@ -192,7 +204,8 @@ impl ObjectRef {
             | Self::Mark(_, hash)
             | Self::Audit(_, hash)
             | Self::Ledger(_, hash)
-            | Self::Batch(_, hash) => Some(*hash),
+            | Self::Batch(_, hash)
+            | Self::Parity(_, _, hash) => Some(*hash),
         }
     }
 
@@ -218,12 +231,13 @@ impl ObjectRef {
         let object = match parts[..] {
             ["cuttlebone"] => Self::Repository,
             ["keys", hash] => Self::Key(None, hash.parse().ok()?),
+            ["parity", _, name] => Self::parse_parity(None, name)?,
             ["projects", project, "project"] => Self::Project(project.parse().ok()?),
             ["projects", project, directory, name]
             | [
                 "projects",
                 project,
-                directory @ ("packs" | "trees"),
+                directory @ ("packs" | "trees" | "parity"),
                 _,
                 name,
             ] => {
@@ -256,7 +270,34 @@ impl ObjectRef {
             ObjectKind::Ledger => Self::Ledger(project, hash()?),
             ObjectKind::Batch => Self::Batch(project, hash()?),
             ObjectKind::Lease => Self::Lease(project, name.parse().ok()?),
+            ObjectKind::Parity => return Self::parse_parity(Some(project), name),
         })
+    }
+
+    /// Returns the objects with this hash as their name, of each kind that parity protects. With
+    /// `None`, those that belong to no project.
+    #[must_use]
+    pub fn all_named(project: Option<ProjectId>, hash: ObjectHash) -> Vec<Self> {
+        let Some(project) = project else {
+            return vec![Self::Key(None, hash)];
+        };
+        vec![
+            Self::Pack(project, hash),
+            Self::Tree(project, hash),
+            Self::Index(project, hash),
+            Self::Backup(project, hash),
+            Self::Void(project, hash),
+            Self::Log(project, hash),
+            Self::Audit(project, hash),
+            Self::Settings(project, hash),
+            Self::Certificate(project, hash),
+            Self::Key(Some(project), hash),
+        ]
+    }
+
+    fn parse_parity(project: Option<ProjectId>, name: &str) -> Option<Self> {
+        let (of, hash) = name.split_once('.')?;
+        Some(Self::Parity(project, of.parse().ok()?, hash.parse().ok()?))
     }
 }
 
@@ -267,6 +308,7 @@ impl fmt::Display for ObjectRef {
             Self::Repository => write!(f, "the {noun} “cuttlebone”"),
             Self::Project(id) => write!(f, "{noun} {id}"),
             Self::Lease(_, id) => write!(f, "{noun} {id}"),
+            Self::Parity(_, of, _) => write!(f, "{noun} of {of}"),
             Self::Key(_, hash)
             | Self::Settings(_, hash)
             | Self::Certificate(_, hash)
@@ -318,6 +360,8 @@ mod tests {
             ObjectRef::Batch(project, hash),
             ObjectRef::Lease(project, LeaseId::from_bytes([0xef; 16])),
             ObjectRef::Mark(project, hash),
+            ObjectRef::Parity(Some(project), hash, ObjectHash::from_bytes([0xba; 32])),
+            ObjectRef::Parity(None, hash, ObjectHash::from_bytes([0xba; 32])),
         ] {
             assert_eq!(ObjectRef::parse(&object.name()), Some((object, false)));
             let twice = matches!(

@@ -8,7 +8,9 @@ use super::error::{Damage, RepoError};
 use super::object_cache::{NODE_PACK_MAX, ObjectCache};
 use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
-use crate::base::{Notice, ObjectHash, Observer, ProjectId};
+use super::parity::parity_of;
+use super::quarantine::quarantined;
+use crate::base::{Notice, ObjectHash, Observer, ParityRate, ProjectId};
 use crate::crypto::object_hash;
 use crate::format::BlobKind;
 use crate::storage::{Backend, Name, ObjectInfo, StorageErrorClass, StorageErrorKind};
@@ -20,6 +22,8 @@ pub struct Objects {
     /// The copies on this host, if it keeps any.
     copies: Option<Arc<ObjectCache>>,
     batches: Arc<Batches>,
+    /// The parity that is stored with each object.
+    parity: Option<ParityRate>,
 }
 
 impl Objects {
@@ -30,6 +34,16 @@ impl Objects {
             backend,
             copies: None,
             batches: Arc::default(),
+            parity: None,
+        }
+    }
+
+    /// Returns the same store. With a rate, parity is stored with each object that parity protects.
+    #[must_use]
+    pub fn with_parity(&self, parity: Option<ParityRate>) -> Self {
+        Self {
+            parity,
+            ..self.clone()
         }
     }
 
@@ -40,6 +54,7 @@ impl Objects {
             backend: Arc::clone(&self.backend),
             copies: copies.map(Arc::new),
             batches: Arc::clone(&self.batches),
+            parity: self.parity,
         }
     }
 
@@ -111,8 +126,9 @@ impl Objects {
         kind: BlobKind,
         parts: &[&[u8]],
     ) -> Result<(), RepoError> {
-        let name = ObjectRef::of_pack(project, kind, pack).name();
-        self.backend.put(&name, parts)?;
+        let object = ObjectRef::of_pack(project, kind, pack);
+        self.protect(object, parts)?;
+        self.backend.put(&object.name(), parts)?;
         if let (Some(copies), BlobKind::Node) = (&self.copies, kind) {
             copies.put_pack(pack, parts);
         }
@@ -157,6 +173,7 @@ impl Objects {
         if object.kind().info().kept_twice {
             self.put_twice(object, bytes)?;
         } else {
+            self.protect(object, &[bytes])?;
             self.backend.put(&object.name(), &[bytes])?;
         }
         if let Some(copies) = self.copies_of(object) {
@@ -165,8 +182,36 @@ impl Objects {
         Ok(())
     }
 
+    /// Stores the parity of an object, if the project has parity. The caller stores the object
+    /// afterwards: so an object of such a project has parity even if the process is killed.
+    pub fn protect(&self, object: ObjectRef, parts: &[&[u8]]) -> Result<(), RepoError> {
+        let Some(rate) = self.parity else {
+            return Ok(());
+        };
+        let of = object.hash().unwrap_or_else(|| object_hash(parts));
+        if let Some(parity) = parity_of(object.kind(), of, parts, rate)? {
+            let hash = object_hash(&[&parity]);
+            let name = ObjectRef::Parity(object.project(), of, hash).name();
+            self.backend.put(&name, &[&parity])?;
+        }
+        Ok(())
+    }
+
+    /// Lists the parity objects of the object with this hash, in a project or in none.
+    pub fn parity_objects(
+        &self,
+        project: Option<ProjectId>,
+        of: ObjectHash,
+    ) -> Result<Vec<ObjectRef>, RepoError> {
+        let any = ObjectRef::Parity(project, of, of).name();
+        let listed = self.list(any.directory())?.into_iter();
+        let is_of = |object: &ObjectRef| matches!(object, ObjectRef::Parity(_, o, _) if *o == of);
+        Ok(listed.map(|(object, ..)| object).filter(is_of).collect())
+    }
+
     /// Stores both copies of an object, the second copy first.
     pub fn put_twice(&self, object: ObjectRef, bytes: &[u8]) -> Result<(), RepoError> {
+        self.protect(object, &[bytes])?;
         self.backend.put(&object.copy_name(), &[bytes])?;
         Ok(self.backend.put(&object.name(), &[bytes])?)
     }
@@ -183,8 +228,19 @@ impl Objects {
         self.delete_name(&object.name())
     }
 
-    /// Deletes both copies of an object.
+    /// Deletes both copies of an object. Of a key slot, also deletes everything from which the slot
+    /// could be restored: its parity, even if the settings have no parity now, and its damaged
+    /// files in `quarantine/`. Deletes these first, so that none of them stays if the process is
+    /// killed.
     pub fn delete_twice(&self, object: ObjectRef) -> Result<(), RepoError> {
+        if let ObjectRef::Key(project, hash) = object {
+            for parity in self.parity_objects(project, hash)? {
+                self.delete_name(&parity.name())?;
+            }
+            for damaged in quarantined(&*self.backend, hash)? {
+                self.delete_name(&damaged)?;
+            }
+        }
         self.delete_name(&object.name())?;
         self.delete_name(&object.copy_name())
     }

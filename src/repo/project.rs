@@ -60,6 +60,7 @@ impl Project {
             created: String::new(),
             chunk_size: CHUNK_SIZE_DEFAULT.bytes().into(),
             trust: None,
+            parity: None,
             retired: None,
         };
         Self {

@@ -173,6 +173,7 @@ impl Repository {
         let settings = settings::newest(&project, &found.settings, observer)?;
         project.chunk_size = ChunkSize::new(settings.chunk_size)
             .ok_or_else(|| RepoError::format(object, FormatError::BadValue("chunk_size")))?;
+        project.objects = project.objects.with_parity(settings.parity_rate());
         project.settings = Arc::new(settings);
         Ok(Some(project))
     }
@@ -240,7 +241,8 @@ impl Repository {
             | ObjectRef::Mark(..)
             | ObjectRef::Audit(..)
             | ObjectRef::Ledger(..)
-            | ObjectRef::Batch(..) => Ok(()),
+            | ObjectRef::Batch(..)
+            | ObjectRef::Parity(..) => Ok(()),
         }
     }
 }

@@ -87,7 +87,7 @@ impl Signers {
     pub fn may_sign(&self, kind: ObjectKind, signer: &SignerId) -> Result<(), ForeignReason> {
         let role = self
             .role_of(signer)
-            .ok_or(ForeignReason::UnknownSigner(*signer))?;
+            .ok_or(ForeignReason::UnknownSigner(Box::new(*signer)))?;
         match kind.info().signed_by {
             // After a revocation, voids and leases of the signer are foreign. The revocation itself
             // states which records of the signer count. The packs and segments of the signer stay
@@ -96,7 +96,7 @@ impl Signers {
                 if matches!(kind, ObjectKind::Void | ObjectKind::Lease)
                     && self.is_revoked(signer) =>
             {
-                Err(ForeignReason::Revoked(*signer))
+                Err(ForeignReason::Revoked(Box::new(*signer)))
             }
             Some(least) if role.includes(least) => Ok(()),
             _ => Err(ForeignReason::Role(role)),

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// The name of an object: a relative path of one to five parts joined by `/`. Each part has 1 to 80
-/// characters out of `a`–`z`, `0`–`9`, `-`, `_` and `.`, and does not begin with `.`.
+/// The name of an object: a relative path of one to five parts joined by `/`. Each part has 1 to
+/// 200 characters out of `a`–`z`, `0`–`9`, `-`, `_` and `.`, and does not begin with `.`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
 
@@ -13,7 +13,7 @@ pub struct Name(String);
 pub struct InvalidName(String);
 
 const PARTS_MAX: usize = 5;
-const PART_LEN_MAX: usize = 80;
+const PART_LEN_MAX: usize = 200;
 
 impl Name {
     /// Returns the name with this path.

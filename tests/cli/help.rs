@@ -77,6 +77,8 @@ fn help_of_every_command_fits_80_columns() {
         "prune",
         "key add",
         "cache rebuild",
+        "parity set",
+        "repair parity",
         "repo key passwd",
         "man",
     ] {
@@ -85,9 +87,7 @@ fn help_of_every_command_fits_80_columns() {
             "{command} not in {seen:?}"
         );
     }
-    for later in ["repair", "project"] {
-        assert!(!seen.iter().any(|path| path == later), "{later}");
-    }
+    assert!(!seen.iter().any(|path| path == "project"));
 }
 
 #[test]
@@ -300,7 +300,11 @@ fn every_command_has_a_manual_page() {
         "-label",
         "-list",
         "-man",
+        "-parity",
+        "-parity-set",
         "-prune",
+        "-repair",
+        "-repair-parity",
         "-replicate",
         "-repo",
         "-restore",

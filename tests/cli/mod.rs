@@ -29,6 +29,7 @@ mod manual;
 mod matrix;
 mod memory;
 mod order;
+mod parity;
 mod passwords;
 mod private;
 mod prune;

@@ -248,6 +248,9 @@ CHECKS = {
     "ledger": with_signers(lambda *args: format.decode_ledger(*args)._asdict()),
     "lease": lambda i, data: {"lease": format.decode_lease(data, keys_of(i), signers_of(i))},
     "mark": with_signers(lambda *args: {"mark": format.decode_mark(*args)}),
+    "parity": lambda i, data: {
+        "restored": format.restore_with_parity(i["protects"], i["left"], data)
+    },
     "node": lambda _, data: check_node(data),
     "tree": lambda i, _: check_tree(**i),
     "whole": lambda i, _: check_whole(**i),

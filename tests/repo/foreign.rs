@@ -464,7 +464,7 @@ fn an_object_counts_only_with_the_signature_of_its_signer_for_its_place() {
             matches!(
                 &refused,
                 Err(RepoError::Foreign { reason: ForeignReason::UnknownSigner(signer), .. })
-                    if *signer == other.public()
+                    if **signer == other.public()
             ),
             "{kind:?}: {refused:?}"
         );

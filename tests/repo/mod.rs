@@ -38,6 +38,8 @@ mod log;
 mod model;
 mod object_cache;
 mod panics;
+mod parity;
+mod parity_matrix;
 mod progress;
 mod provenance;
 mod prune;
@@ -64,7 +66,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use cuttlebone::base::{Cancel, ChunkSize, Notice, ObjectHash, Observer, Phase, Progress};
+use cuttlebone::base::{
+    Cancel, ChunkSize, Notice, ObjectHash, Observer, ParityRate, Phase, Progress,
+};
 use cuttlebone::crypto::KdfParams;
 use cuttlebone::format::SlotInfo;
 use cuttlebone::ops::{
@@ -150,10 +154,19 @@ struct TestRepo {
 
 impl TestRepo {
     fn init(backend: impl Backend + 'static, chunk_size: usize) -> Result<Self, RepoError> {
+        Self::init_with(backend, chunk_size, None)
+    }
+
+    fn init_with(
+        backend: impl Backend + 'static,
+        chunk_size: usize,
+        parity: Option<ParityRate>,
+    ) -> Result<Self, RepoError> {
         let options = InitOptions {
             key: key(PASSWORD),
             project: "default",
             chunk_size: ChunkSize::new(chunk_size as u64).unwrap(),
+            parity,
             created: 1_800_000_000,
             created_text: "2027-01-15T08:00:00Z".into(),
         };

@@ -57,6 +57,7 @@ impl World {
             },
             project: "default",
             chunk_size: CHUNK_SIZE_DEFAULT,
+            parity: None,
             created: 1_800_000_000,
             created_text: "2027-01-15T08:00:00Z".into(),
         };

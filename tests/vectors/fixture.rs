@@ -140,6 +140,7 @@ pub(super) fn add_settings(store: &MemoryBackend, id: ProjectId, keys: &ProjectK
         created: "2026-11-21T10:00:00Z".to_owned(),
         chunk_size: 65_536,
         trust: None,
+        parity: None,
         retired: None,
     };
     let bytes = seal(id, keys, Magic::Settings, &settings.encode());

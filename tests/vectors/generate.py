@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "reader")]
 
 from cases import (  # noqa: E402
-    derivations, indexes, keys, markers, packs, records, statements, trees, wholes,
+    derivations, indexes, keys, markers, packs, parities, records, statements, trees, wholes,
 )  # fmt: skip
 
 FILES = {
@@ -28,7 +28,9 @@ FILES = {
     "ledger": statements.ledgers,
     "batch": statements.batches,
     "lease": markers.leases,
-    "mark": markers.marks, "node": trees.nodes, "tree": trees.trees, "whole": wholes.wholes,
+    "mark": markers.marks, "parity": parities.parities,
+    "node": trees.nodes, "tree": trees.trees,
+    "whole": wholes.wholes,
 }  # fmt: skip
 
 

@@ -51,7 +51,7 @@ const SIGNED: &[&str] = &[
     "log",
 ];
 
-const SUITES: [Suite; 24] = [
+const SUITES: [Suite; 25] = [
     (
         "keys",
         &[
@@ -117,6 +117,7 @@ const SUITES: [Suite; 24] = [
     ("batch", &["name", "project_id"], objects::batch),
     ("lease", SIGNED, objects::lease),
     ("mark", SIGNED, objects::mark),
+    ("parity", &["protects", "left"], objects::parity),
     ("node", &[], objects::node),
     ("tree", &["project_secret", "content", "blobs"], trees::tree),
     (

@@ -10,8 +10,8 @@ use cuttlebone::base::{LeaseId, ObjectHash, ProjectId, Role, SignerId, Silent};
 use cuttlebone::crypto::{self, KdfParams, ProjectKeys, RepositoryKeys, Secret};
 use cuttlebone::format::{
     AuditBody, Batch, Certificate, Codec, FormatError, IndexSegment, KeySlot, LeaseBody,
-    LedgerBody, MarkBody, Node, PACK_SIZE_MAX, PackKey, PackListing, ProjectSettings, ReadPacks,
-    RepositoryFile, VoidBody,
+    LedgerBody, MarkBody, Node, PACK_SIZE_MAX, PackKey, PackListing, ParityObject, ProjectSettings,
+    ReadPacks, RepositoryFile, VoidBody,
 };
 use cuttlebone::repo::{
     BlobLocation, BlobReader, Index, KeyScope, Leases, Log, Marks, ObjectRef, Opener, PlacedRun,
@@ -254,6 +254,15 @@ pub(super) fn batch(case: &Case) -> Outcome {
         Ok(json!({ "kind": kind, "hash": hash, "bytes": hex::encode(bytes) }))
     });
     Ok(json!({ "objects": shown.collect::<Result<Vec<_>, _>>()? }))
+}
+
+pub(super) fn parity(case: &Case) -> Outcome {
+    ParityObject::read(&case.object, |bytes| crypto::hash(&[bytes]))?;
+    let of: ObjectHash = case.inputs["protects"].as_str().unwrap().parse().unwrap();
+    let left = hex::decode(case.inputs["left"].as_str().unwrap()).unwrap();
+    let restored = cuttlebone::repo::restore(&[&left], &case.object, of)?;
+    let restored = restored.ok_or(Refused::new(&["missing", "bad-hash"], "too much is lost"))?;
+    Ok(json!({ "restored": hex::encode(restored.bytes) }))
 }
 
 pub(super) fn log(case: &Case) -> Outcome {

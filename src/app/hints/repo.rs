@@ -153,12 +153,14 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
                     .into(),
             );
         }
+        RepoError::QuarantineFull => "delete old files in quarantine/: no command needs them",
         RepoError::LostRace => "run it again; nothing is lost",
         RepoError::LeaseLost => "run it again; an object in leases/ was deleted",
         RepoError::Kdf(_) => "free some memory: unlocking this key needs more than is available",
         RepoError::Storage(_)
         | RepoError::Cancelled(_)
         | RepoError::Random(_)
+        | RepoError::Parity(_)
         | RepoError::Compress(_) => return None,
     };
     Some(hint.into())

@@ -6,7 +6,7 @@ use crate::app::human::{printable, short_id, time};
 use crate::app::message::{FindingKind, Message};
 
 use super::detail::detail;
-use super::{diff, forget, head, prune, status, summary, volume_status};
+use super::{diff, forget, head, prune, repair, status, summary, volume_status};
 
 /// Returns a sentence that says what a command has done. If the message of the command cannot be
 /// written, the error contains this sentence.
@@ -79,6 +79,9 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
         Message::Prune(summary) => prune::pruned(summary),
         Message::Label(summary) => summary::label(summary),
         Message::Replicate(summary) => summary::replicate(summary),
+        Message::RepairStep(step) => repair::step(step),
+        Message::Repair(summary) => repair::summary(summary),
+        Message::Parity(summary) => repair::parity(summary),
         Message::Head(statement) => head::head(statement, zone),
         Message::VolumeStatus(summary) => volume_status::status_summary(summary),
         Message::Snapshots(summary) => volume_status::snapshots_summary(summary),

@@ -11,6 +11,7 @@ mod image_event;
 mod message;
 mod notice;
 mod prune;
+mod repair;
 mod status;
 mod summary;
 mod tables;

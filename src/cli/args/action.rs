@@ -8,7 +8,7 @@ use crate::app::{
     RepositorySettings, RestoreImageRequest, RestoreRequest, SnapshotsRequest, StatusRequest,
     WriteTo,
 };
-use crate::base::ChunkSize;
+use crate::base::{ChunkSize, ParityRate};
 use crate::repo::KdfParams;
 
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(crate) enum Action {
 pub(crate) enum RepositoryAction {
     Init {
         chunk_size: ChunkSize,
+        parity: Option<ParityRate>,
         kdf: KdfParams,
     },
     Backup(Box<BackupRequest>),
@@ -53,6 +54,13 @@ pub(crate) enum RepositoryAction {
     /// Show the ledger.
     ListAudits,
     Drill(DrillRequest),
+    RepairParity {
+        /// Whether to do it. Otherwise, the plan is shown.
+        yes: bool,
+    },
+    SetParity {
+        rate: Option<ParityRate>,
+    },
     Head {
         /// Whether to draw the QR code even if standard output is not a terminal.
         qr: bool,

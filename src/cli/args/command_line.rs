@@ -18,6 +18,7 @@ use super::kdf_args::KdfArgs;
 use super::key_args::KeyCommand;
 use super::label_args::LabelArgs;
 use super::list_args::ListArgs;
+use super::parity_args::{ParityChoice, ParityCommand, RepairCommand, parity_rate};
 use super::prune_args::{AcceptLossArgs, PruneLimits};
 use super::replicate_args::ReplicateArgs;
 use super::restore_args::RestoreArgs;
@@ -255,6 +256,28 @@ Examples:
         command: AuditCommand,
     },
 
+    /// Repair damaged objects
+    ///
+    /// Shows what it would do. Does it with --yes. A damaged file is stored in the directory
+    /// “quarantine” of the repository before it is replaced.
+    #[command(arg_required_else_help = true)]
+    #[command(after_help = "Example:\n  cuttlebone repair parity --yes")]
+    Repair {
+        #[command(subcommand)]
+        command: RepairCommand,
+    },
+
+    /// Set how much parity is stored
+    ///
+    /// With parity, a damaged file of the repository can be repaired without another copy and
+    /// without a key.
+    #[command(arg_required_else_help = true)]
+    #[command(after_help = "Example:\n  cuttlebone parity set 5%")]
+    Parity {
+        #[command(subcommand)]
+        command: ParityCommand,
+    },
+
     /// Print a statement about the history of the repository, for you to keep on paper
     ///
     /// Adds all new objects to the signed log of the project, and prints the number and the hash of
@@ -390,6 +413,17 @@ pub(super) struct InitArgs {
     /// Chunk size: a power of two from 4K to 4M. It cannot be changed later
     #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = chunk_size)]
     pub(super) chunk_size: ChunkSize,
+    /// Store parity with each object: a percentage of the data, up to 50%
+    ///
+    /// With parity, “repair parity” can restore damaged files. “parity set” changes it later.
+    #[arg(
+        long,
+        value_name = "RATE",
+        default_value = "0",
+        hide_default_value = true
+    )]
+    #[arg(value_parser = parity_rate)]
+    pub(super) parity: ParityChoice,
     #[command(flatten)]
     pub(super) kdf: KdfArgs,
 }

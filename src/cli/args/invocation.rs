@@ -14,6 +14,7 @@ use super::cache_args::CacheCommand;
 use super::command_line::{Cli, Command, Top};
 use super::diff_args::DiffCommand;
 use super::global_args::GlobalArgs;
+use super::parity_args::{ParityCommand, RepairCommand};
 
 /// Everything that one run of the program needs to know.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ fn action(
         },
         Command::Init(args) => RepositoryAction::Init {
             chunk_size: args.chunk_size,
+            parity: args.parity.0,
             kdf: args.kdf.into_params()?,
         },
         Command::Backup(args) => {
@@ -86,6 +88,12 @@ fn action(
         Command::Check(args) => args.into_action(),
         Command::Audit { command } => command.into_action(),
         Command::Drill(args) => RepositoryAction::Drill(args.into_request()),
+        Command::Repair {
+            command: RepairCommand::Parity { yes },
+        } => RepositoryAction::RepairParity { yes },
+        Command::Parity {
+            command: ParityCommand::Set { rate },
+        } => RepositoryAction::SetParity { rate: rate.0 },
         Command::Head { qr } => RepositoryAction::Head { qr },
         Command::Replicate(args) => RepositoryAction::Replicate(args.into_request()),
         Command::Label(args) => RepositoryAction::Label(args.into_request()?),

@@ -10,6 +10,8 @@ use crate::cli::console::Console;
 use crate::ops::{self, CheckReport, Finding};
 use crate::repo::{ObjectRef, RepoError};
 
+use super::check_keyless::TRY_PARITY;
+
 pub(super) fn check(
     console: &Console,
     settings: &RepositorySettings,
@@ -39,7 +41,7 @@ pub(super) fn check(
             console.output.notice(&format!("accepted: {lost}"));
         }
     }
-    let mut findings = Vec::new();
+    let (mut findings, mut damaged) = (Vec::new(), Vec::new());
     let mut seen = Seen::default();
     let report = ops::check(
         &repository,
@@ -48,6 +50,7 @@ pub(super) fn check(
         &console.session.context(Some(&settings.cache_dir)),
         &mut |found| {
             seen.note(found);
+            damaged.extend(found.damaged_object());
             findings.push(finding(found));
         },
     )?;
@@ -111,7 +114,9 @@ pub(super) fn check(
             settings.location,
             count(number, "backup")
         );
-        Failure::new(Code::Damage, text).hint(seen.hint())
+        let has_parity = ops::has_parity(&project.objects, &damaged)?;
+        let hint = if has_parity { TRY_PARITY } else { seen.hint() };
+        Failure::new(Code::Damage, text).hint(hint)
     })
 }
 

@@ -20,12 +20,15 @@ pub(super) fn check_keyless(
     let started = Instant::now();
     let statement = statement.map(read_statement).transpose()?;
     let objects = open_objects(&console.session, settings)?;
-    let mut findings = Vec::new();
+    let (mut findings, mut damaged) = (Vec::new(), Vec::new());
     let report = ops::check_keyless(
         &objects,
         statement.as_ref(),
         &console.session.context(None),
-        &mut |found| findings.push(finding(found)),
+        &mut |found| {
+            damaged.extend(found.damaged_object());
+            findings.push(finding(found));
+        },
     )?;
     console.meter.finish();
     for finding in findings {
@@ -40,8 +43,19 @@ pub(super) fn check_keyless(
         statement_holds: report.statement_holds,
         duration: started.elapsed().as_secs_f64(),
     }))?;
-    failure(&report, settings).map_or(Ok(()), Err)
+    let Some(failure) = failure(&report, settings) else {
+        return Ok(());
+    };
+    Err(if ops::has_parity(&objects, &damaged)? {
+        failure.hint(TRY_PARITY)
+    } else {
+        failure
+    })
 }
+
+/// The next step if damaged objects have parity.
+pub(super) const TRY_PARITY: &str = "damaged objects have parity: “cuttlebone repair parity” shows \
+                                     which ones it can restore, and restores them with --yes";
 
 /// Reads a statement, which is given as text or in a file.
 fn read_statement(given: &str) -> Result<Statement, Failure> {

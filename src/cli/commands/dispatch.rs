@@ -18,6 +18,7 @@ use super::init::init;
 use super::key::key;
 use super::label::label;
 use super::list::list;
+use super::parity::{repair_parity, set_parity};
 use super::prune::prune;
 use super::replicate::replicate;
 use super::restore::restore;
@@ -33,7 +34,11 @@ pub(crate) fn run_in_repository(
     action: RepositoryAction,
 ) -> Result<(), Failure> {
     match action {
-        RepositoryAction::Init { chunk_size, kdf } => init(console, settings, chunk_size, kdf),
+        RepositoryAction::Init {
+            chunk_size,
+            parity,
+            kdf,
+        } => init(console, settings, (chunk_size, parity), kdf),
         RepositoryAction::Backup(request) => backup(console, settings, *request),
         RepositoryAction::List(request) => list(console, settings, &request),
         RepositoryAction::Show { backup } => show(console, settings, &backup),
@@ -49,6 +54,8 @@ pub(crate) fn run_in_repository(
         RepositoryAction::CheckKeyless { statement } => {
             check_keyless(console, settings, statement.as_deref())
         }
+        RepositoryAction::RepairParity { yes } => repair_parity(console, settings, yes),
+        RepositoryAction::SetParity { rate } => set_parity(console, settings, rate),
         RepositoryAction::Head { qr } => head(console, settings, qr),
         RepositoryAction::Replicate(request) => replicate(console, settings, request),
         RepositoryAction::Label(request) => label(console, settings, &request),

@@ -1,17 +1,17 @@
 //! The command `init`.
 
 use crate::app::{Failure, InitSummary, Message, RepositorySettings, create};
-use crate::base::ChunkSize;
+use crate::base::{ChunkSize, ParityRate};
 use crate::cli::console::Console;
 use crate::repo::KdfParams;
 
 pub(super) fn init(
     console: &Console,
     settings: &RepositorySettings,
-    chunk_size: ChunkSize,
+    (chunk_size, parity): (ChunkSize, Option<ParityRate>),
     kdf: KdfParams,
 ) -> Result<(), Failure> {
-    let repository = create(&console.session, settings, chunk_size, kdf)?;
+    let repository = create(&console.session, settings, chunk_size, kdf, parity)?;
     console.meter.finish();
     console.output.show(&Message::Init(InitSummary {
         repository: settings.location.to_string(),

@@ -19,6 +19,7 @@ mod init;
 mod key;
 mod label;
 mod list;
+mod parity;
 mod prune;
 mod replicate;
 mod restore;

@@ -119,6 +119,16 @@ impl Finding {
         )
     }
 
+    /// Returns the object of which a file is damaged or missing, if it is about one.
+    #[must_use]
+    pub const fn damaged_object(&self) -> Option<ObjectRef> {
+        match self {
+            Self::ObjectDamaged { object, .. } | Self::CopyDamaged { object, .. } => Some(*object),
+            Self::PackMissing { pack } | Self::PackWrongSize { pack, .. } => Some(*pack),
+            _ => None,
+        }
+    }
+
     /// Converts an error into the finding about the object that is damaged.
     pub(crate) fn from_error(problem: RepoError) -> Self {
         match problem {

@@ -38,7 +38,7 @@ use crate::base::{BlobId, ObjectHash};
 use crate::format::{LogItem, LogKind};
 use crate::repo::{
     Index, Lease, Leases, ListedPack, Log, Mark, Marks, NewEntry, ObjectRef, Project, RepoError,
-    RepoErrorKind, Work, Worker, exclude_damaged, read_whole,
+    RepoErrorKind, Work, Worker, exclude_damaged, read_whole, unneeded_parity,
 };
 
 /// Interrupted uploads are removed after this time.
@@ -168,7 +168,7 @@ fn refuse_second(project: &Project, leases: &Leases) -> Result<(), OpsError> {
     }
     Err(OpsError::PruneRuns {
         host: other.host.clone(),
-        lease: ObjectRef::Lease(project.id, other.id),
+        lease: Box::new(ObjectRef::Lease(project.id, other.id)),
         since: Timestamp::try_from(other.since).unwrap_or_default(),
     })
 }
@@ -568,6 +568,13 @@ impl Prune<'_> {
         } else {
             UPLOAD_LIFE
         };
+        if self.project.settings.parity.is_some() {
+            let (named, now) = (self.index.named_packs()?, self.state.leases.now);
+            for parity in unneeded_parity(self.project, &named, now, life)? {
+                self.still_valid()?;
+                self.project.objects.delete(parity)?;
+            }
+        }
         let directory = ObjectRef::Project(self.project.id).directory();
         let backend = self.project.objects.backend();
         report.uploads = backend

@@ -181,6 +181,7 @@ mod tests {
             },
             project: "default",
             chunk_size: ChunkSize::new(64 << 10).unwrap(),
+            parity: None,
             created: 1_800_000_000,
             created_text: "2027-01-15T08:00:00Z".into(),
         };

@@ -154,7 +154,7 @@ impl Opener {
         } else {
             Err(RepoError::damaged(
                 pack_of(project, location),
-                Damage::WrongId(wanted),
+                Damage::WrongId(Box::new(wanted)),
             ))
         }
     }

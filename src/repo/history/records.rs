@@ -129,7 +129,7 @@ impl Records {
         let (backups, revoked) = divide(backups, &log);
         foreign.extend(revoked.iter().map(|backup| RepoError::Foreign {
             object: ObjectRef::Backup(project.id, backup.id),
-            reason: ForeignReason::Revoked(backup.signer),
+            reason: ForeignReason::Revoked(Box::new(backup.signer)),
         }));
         let revoked = foreign.iter().filter(|error| error.is_of_revoked_key());
         let revoked = revoked.filter_map(RepoError::object_hash).collect();

@@ -36,6 +36,12 @@ impl Index {
         Ok(lost)
     }
 
+    /// Returns all packs that the index names, whether they exist or not.
+    pub fn named_packs(&self) -> Result<Vec<ObjectHash>, RepoError> {
+        let named = self.query(Db::sizes)?.into_iter();
+        Ok(named.map(|(pack, _)| pack).collect())
+    }
+
     /// The packs that the index names and that are not among the stored ones.
     fn lost_among(&self, stored: &StoredPacks) -> Result<Vec<ObjectHash>, RepoError> {
         let named = self.query(Db::sizes)?.into_iter();

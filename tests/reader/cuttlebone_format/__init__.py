@@ -12,4 +12,5 @@ from .keys import *  # noqa: F403
 from .objects import *  # noqa: F403
 from .order import *  # noqa: F403
 from .packs import *  # noqa: F403
+from .parity import *  # noqa: F403
 from .trees import *  # noqa: F403

@@ -42,6 +42,7 @@ fn settings_and_certificates_that_a_lesser_key_signs_are_foreign() {
         let settings = ProjectSettings {
             revision: 99,
             trust: Some("project".into()),
+            parity: None,
             ..ProjectSettings::clone(&thief.project.settings)
         };
         let body = settings.encode();

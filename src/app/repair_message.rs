@@ -1,0 +1,46 @@
+//! The messages of repairs and of `parity set`.
+
+use serde::Serialize;
+
+/// A damaged object, and what a repair does with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct RepairStepEntry {
+    pub(crate) item: String,
+    /// `restore`, `rebuild` or `none`.
+    pub(crate) action: &'static str,
+    /// What is known about it, in words.
+    pub(crate) message: String,
+    /// Whether it was done, and the object is whole now.
+    pub(crate) done: bool,
+    pub(crate) dry_run: bool,
+}
+
+/// The result of a repair.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct RepairSummary {
+    /// What was repaired: `parity`.
+    pub(crate) what: &'static str,
+    /// Only the plan was made.
+    pub(crate) dry_run: bool,
+    /// Objects that were repaired; in a dry run, those that would be.
+    pub(crate) repaired: u64,
+    /// Damaged objects that this repair does not make whole.
+    pub(crate) unrepaired: u64,
+    pub(crate) bytes_read: u64,
+    pub(crate) duration: f64,
+}
+
+/// The result of `parity set`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct ParitySummary {
+    /// In percent; 0 for none.
+    pub(crate) rate: u8,
+    /// Objects that parity was added to.
+    pub(crate) objects_added: u64,
+    pub(crate) bytes_stored: u64,
+    /// Objects that had enough parity.
+    pub(crate) objects_kept: u64,
+    /// Objects without parity because they are damaged.
+    pub(crate) objects_damaged: u64,
+    pub(crate) duration: f64,
+}

@@ -1,0 +1,46 @@
+//! The subcommands of `parity` and `repair`, and their arguments.
+
+use clap::Subcommand;
+
+use crate::base::{ParityRate, ParityRateError};
+
+/// Repairs of several kinds of objects.
+#[derive(Debug, Subcommand)]
+pub(super) enum RepairCommand {
+    /// Restore damaged objects with their parity
+    ///
+    /// Reads the whole repository. Needs no key and no password. Also makes damaged parity again,
+    /// from the objects that it protects. An object is restored exactly or not at all.
+    #[command(after_help = "\
+Examples:
+  cuttlebone repair parity
+  cuttlebone repair parity --yes")]
+    Parity {
+        /// Do it, instead of only showing what would be done
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// The subcommands of `parity`.
+#[derive(Debug, Subcommand)]
+pub(super) enum ParityCommand {
+    /// Set the parity of new objects, and add it to all existing objects
+    ///
+    /// Reads all objects that have less parity. If it is interrupted, run it again: it continues.
+    /// With 0, new objects have no parity, and the existing parity stays.
+    #[command(after_help = "Example:\n  cuttlebone parity set 5%")]
+    Set {
+        /// A percentage of the data, up to 50%; 0 for none
+        #[arg(value_parser = parity_rate)]
+        rate: ParityChoice,
+    },
+}
+
+/// A rate of parity, or none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ParityChoice(pub(super) Option<ParityRate>);
+
+pub(super) fn parity_rate(text: &str) -> Result<ParityChoice, ParityRateError> {
+    ParityRate::parse(text).map(ParityChoice)
+}

@@ -1,0 +1,82 @@
+//! Adds parity to the objects of a repository.
+
+use crate::base::{ParityRate, Phase, Progress};
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
+use crate::repo::{ObjectRef, Project, RepoError, parity_len, read_verified};
+
+use super::missing::parity_state;
+
+/// What [`add_parity`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AddedParity {
+    /// Objects that have parity now, and had none, or less.
+    pub added: u64,
+    /// The bytes of the parity that was stored.
+    pub bytes: u64,
+    /// Objects that had parity.
+    pub kept: u64,
+    /// Objects that are damaged, so that no parity could be made.
+    pub damaged: u64,
+}
+
+/// Sets the parity of a project, and adds parity to all objects that have none, or less than that.
+/// Also adds it to the objects of the repository that belong to no project. Needs a full key. If it
+/// is interrupted, the next run continues: parity that exists is not made again. With `None`, new
+/// objects have no parity, and the existing parity stays.
+pub fn add_parity(
+    project: &Project,
+    rate: Option<ParityRate>,
+    context: &Context<'_>,
+) -> Result<AddedParity, OpsError> {
+    let project = project.set_parity(rate)?;
+    let mut added = AddedParity::default();
+    let Some(rate) = rate else {
+        return Ok(added);
+    };
+    let objects = &project.without_copies().objects;
+    let mut work = Vec::new();
+    for owner in [None, Some(project.id)] {
+        let state = parity_state(objects, owner)?;
+        work.extend(
+            state
+                .missing
+                .into_iter()
+                .map(|(o, size)| (o, size, Vec::new())),
+        );
+        for (object, size, parity) in state.protected {
+            let wanted = parity_len(object.kind(), size, rate).unwrap_or(0);
+            if parity.iter().any(|(_, len)| *len >= wanted) {
+                added.kept += 1;
+            } else {
+                work.push((object, size, parity));
+            }
+        }
+    }
+    let total = work.iter().map(|(_, size, _)| size).sum();
+    let mut done = 0;
+    for (object, size, less) in work {
+        context.cancel.check()?;
+        match read_verified(objects, object, size) {
+            Ok(bytes) => {
+                objects.protect(object, &[&bytes])?;
+                for (parity, _) in less {
+                    objects.delete(parity)?;
+                }
+                added.added += 1;
+                added.bytes += parity_len(object.kind(), size, rate).unwrap_or(0);
+            }
+            // It was deleted since it was listed.
+            Err(error) if error.is_missing() && object != ObjectRef::Repository => {}
+            Err(RepoError::Damaged { .. } | RepoError::Unsupported { .. }) => added.damaged += 1,
+            Err(error) => return Err(error.into()),
+        }
+        done += size;
+        context.observer.progress(Progress {
+            phase: Phase::CheckData,
+            done,
+            total: Some(total),
+        });
+    }
+    Ok(added)
+}

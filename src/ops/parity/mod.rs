@@ -1,0 +1,11 @@
+//! Parity: adds it to the objects of a repository, and repairs damaged objects with it.
+
+mod add;
+mod damaged;
+mod missing;
+mod repair;
+
+pub use add::{AddedParity, add_parity};
+pub use damaged::has_parity;
+pub use missing::{ParityState, ProtectedObject, parity_state};
+pub use repair::{ParityAction, ParityRepair, ParityStep, plan_parity_repair};

@@ -1,0 +1,501 @@
+//! Repairs damaged objects with parity, and damaged parity with undamaged objects. Needs no key.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use crate::base::{ObjectHash, Phase, Progress, ProjectId, lock, recover};
+use crate::format::PACK_SIZE_MAX;
+use crate::ops::context::{Context, thread_pool};
+use crate::ops::error::OpsError;
+use crate::repo::{
+    self, Damage, ObjectRef, Objects, PublicLog, RepoError, is_protected, protects_kind,
+    quarantine, read_damaged,
+};
+use crate::storage::{Name, StorageErrorClass};
+
+/// Maximum number of objects that are read at the same time.
+const READERS_MAX: usize = 4;
+/// An object of the repository or a project has at most so many parity objects that are tried. A
+/// thief can store any number.
+const TRIES_MAX: usize = 16;
+
+/// What a repair does with one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ParityAction {
+    /// Restores the object from this parity object.
+    Restore {
+        /// The parity object.
+        parity: ObjectRef,
+        /// Lost parts of the object.
+        lost: u64,
+        /// All parts of the object.
+        parts: u64,
+    },
+    /// Replaces a damaged or missing file by the other copy of the object, which is whole.
+    Copy,
+    /// Makes a damaged parity object again from the object that it protects.
+    Rebuild,
+    /// Nothing: too much of the object or of its parity is damaged.
+    BeyondRepair,
+    /// Nothing: the object has no parity.
+    NoParity,
+    /// Nothing: this process may not read a file of the object, so it is not known to be damaged.
+    Denied,
+}
+
+/// A damaged object, and what a repair does with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParityStep {
+    /// The object.
+    pub object: ObjectRef,
+    /// The action.
+    pub action: ParityAction,
+}
+
+impl ParityStep {
+    /// Returns whether the repair makes the object whole.
+    #[must_use]
+    pub const fn repairs(&self) -> bool {
+        matches!(
+            self.action,
+            ParityAction::Restore { .. } | ParityAction::Copy | ParityAction::Rebuild
+        )
+    }
+}
+
+/// A planned repair.
+pub struct ParityRepair<'a> {
+    objects: &'a Objects,
+    context: &'a Context<'a>,
+    steps: Vec<ParityStep>,
+    /// Bytes that were read.
+    bytes_read: u64,
+}
+
+/// The files of the store: objects, with the names and sizes of their files.
+type Files = BTreeMap<Name, (ObjectRef, u64)>;
+
+/// Reads all objects of a repository and plans how to repair the damaged ones. Changes nothing.
+pub fn plan_parity_repair<'a>(
+    objects: &'a Objects,
+    context: &'a Context<'a>,
+) -> Result<ParityRepair<'a>, OpsError> {
+    let projects = repo::projects(objects)?;
+    let mut files = Files::new();
+    for (object, _, info) in objects.list("")? {
+        if is_protected(object.kind()) || matches!(object, ObjectRef::Parity(..)) {
+            files.insert(info.name, (object, info.size));
+        }
+    }
+    if files.is_empty() {
+        let location = objects.location().to_owned();
+        return Err(RepoError::NoRepository { location }.into());
+    }
+    let (unusable, bytes_read) = find_unusable(objects, &files, context)?;
+    let mut planner = Planner {
+        objects,
+        parity: HashMap::new(),
+        whole: HashSet::new(),
+        damaged: BTreeMap::new(),
+        denied: HashSet::new(),
+        restored: HashSet::new(),
+        steps: Vec::new(),
+    };
+    planner.sort(&files, &unusable);
+    for project in projects {
+        planner.expect(ObjectRef::Project(project));
+        planner.expect_required(project, context)?;
+    }
+    planner.expect(ObjectRef::Repository);
+    let damaged: Vec<_> = planner.damaged.values().copied().collect();
+    for object in damaged {
+        context.cancel.check()?;
+        let is_parity = matches!(object, ObjectRef::Parity(..));
+        if !is_parity {
+            planner.plan_object(object)?;
+        }
+    }
+    let damaged: Vec<_> = planner.damaged.values().copied().collect();
+    for object in damaged {
+        context.cancel.check()?;
+        if let ObjectRef::Parity(project, of, _) = object {
+            planner.plan_parity(object, project, of)?;
+        }
+    }
+    Ok(ParityRepair {
+        objects,
+        context,
+        steps: planner.steps,
+        bytes_read,
+    })
+}
+
+/// The reason why a file cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unusable {
+    Damaged,
+    /// This process may not read it.
+    Denied,
+}
+
+/// Returns the files that are not whole, and the number of bytes that were read.
+fn find_unusable(
+    objects: &Objects,
+    files: &Files,
+    context: &Context<'_>,
+) -> Result<(HashMap<Name, Unusable>, u64), OpsError> {
+    let total = files.values().map(|(_, size)| size).sum();
+    let done = AtomicU64::new(0);
+    let unusable = Mutex::new(HashMap::new());
+    let files: Vec<_> = files.iter().collect();
+    thread_pool(context.threads.min(READERS_MAX))?.install(|| {
+        files.par_iter().try_for_each(|(name, (object, size))| {
+            context.cancel.check()?;
+            match repo::verify_stored(objects, *object, name, *size, context.cancel) {
+                // A later version made an object that is not supported, and can say whether it is
+                // whole.
+                Ok(()) | Err(RepoError::Unsupported { .. }) => {}
+                // It was deleted since it was listed.
+                Err(error) if error.is_missing() => {}
+                Err(RepoError::Damaged { source, .. }) => {
+                    let why = if is_denied(&source) {
+                        Unusable::Denied
+                    } else {
+                        Unusable::Damaged
+                    };
+                    lock(&unusable).insert((*name).clone(), why);
+                }
+                Err(error) => return Err(error),
+            }
+            let done = done.fetch_add(*size, Ordering::Relaxed) + size;
+            context.observer.progress(Progress {
+                phase: Phase::CheckData,
+                done,
+                total: Some(total),
+            });
+            Ok(())
+        })
+    })?;
+    Ok((recover(unusable.into_inner()), total))
+}
+
+fn is_denied(damage: &Damage) -> bool {
+    match damage {
+        Damage::Unreadable(error) => error.kind.class() == StorageErrorClass::Denied,
+        _ => false,
+    }
+}
+
+struct Planner<'a> {
+    objects: &'a Objects,
+    /// The parity objects of each object, by the project and the hash of the object.
+    parity: HashMap<(Option<ProjectId>, ObjectHash), Vec<ObjectRef>>,
+    /// Objects with an undamaged file.
+    whole: HashSet<ObjectRef>,
+    /// Objects with a damaged or missing file.
+    damaged: BTreeMap<Name, ObjectRef>,
+    /// Those with a file that this process may not read.
+    denied: HashSet<ObjectRef>,
+    /// Objects that the repair restores.
+    restored: HashSet<ObjectRef>,
+    steps: Vec<ParityStep>,
+}
+
+impl Planner<'_> {
+    fn sort(&mut self, files: &Files, unusable: &HashMap<Name, Unusable>) {
+        for (name, (object, _)) in files {
+            if let ObjectRef::Parity(project, of, _) = *object {
+                self.parity.entry((project, of)).or_default().push(*object);
+            }
+            if !unusable.contains_key(name) {
+                self.whole.insert(*object);
+            }
+        }
+        for (name, (object, _)) in files {
+            let why = unusable.get(name);
+            if why.is_some() || !names(*object).iter().all(|name| files.contains_key(name)) {
+                self.damaged.insert(object.name(), *object);
+            }
+            if why == Some(&Unusable::Denied) {
+                self.denied.insert(*object);
+            }
+        }
+    }
+
+    /// Adds an object to the damaged ones unless it has an undamaged file.
+    fn expect(&mut self, object: ObjectRef) {
+        if !self.whole.contains(&object) {
+            self.damaged.insert(object.name(), object);
+        }
+    }
+
+    /// Adds the objects that are missing, but that the log requires, and missing entries of the log.
+    /// Others may have been deleted on purpose.
+    fn expect_required(
+        &mut self,
+        project: ProjectId,
+        context: &Context<'_>,
+    ) -> Result<(), OpsError> {
+        let authority = match repo::authority(self.objects, project, &*context.observer) {
+            Ok(authority) => authority,
+            Err(RepoError::Damaged { .. } | RepoError::Unsupported { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let log = PublicLog::load(self.objects, project, &authority)?;
+        for item in log.required(None) {
+            if let Some(object) = ObjectRef::of_log(project, item) {
+                self.expect(object);
+            }
+        }
+        for entry in log.missing() {
+            self.expect(ObjectRef::Log(project, entry));
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, object: ObjectRef, action: ParityAction) {
+        self.steps.push(ParityStep { object, action });
+    }
+
+    fn plan_object(&mut self, object: ObjectRef) -> Result<(), OpsError> {
+        if self.denied.contains(&object) {
+            self.step(object, ParityAction::Denied);
+            return Ok(());
+        }
+        if self.whole.contains(&object) {
+            self.step(object, ParityAction::Copy);
+            return Ok(());
+        }
+        let parity = self.parity_of(object)?;
+        let mut action = if parity.is_empty() {
+            ParityAction::NoParity
+        } else {
+            ParityAction::BeyondRepair
+        };
+        for parity in parity {
+            if let Some(restored) = restore(self.objects, object, parity)? {
+                self.restored.insert(object);
+                action = ParityAction::Restore {
+                    parity,
+                    lost: restored.lost as u64,
+                    parts: restored.shards as u64,
+                };
+                break;
+            }
+        }
+        self.step(object, action);
+        Ok(())
+    }
+
+    /// Returns the parity objects of an object. The undamaged ones are first.
+    fn parity_of(&self, object: ObjectRef) -> Result<Vec<ObjectRef>, OpsError> {
+        let mut found = if let Some(hash) = object.hash() {
+            let all = self.parity.get(&(object.project(), hash));
+            all.cloned().unwrap_or_default()
+        } else {
+            // The name does not say which bytes it had. If several parity objects differ about
+            // that, none of them decides.
+            let project = object.project();
+            let all = self.parity.iter().filter(|((of, _), _)| *of == project);
+            let mut found: Vec<(ObjectHash, ObjectRef)> = Vec::new();
+            for ((_, of), parity) in all {
+                for parity in parity {
+                    let bytes = read_damaged(self.objects.backend(), &parity.name(), 1 << 20)?;
+                    if bytes.is_some_and(|bytes| protects_kind(&bytes, object.kind())) {
+                        found.push((*of, *parity));
+                    }
+                }
+            }
+            let first = found.first().map(|(of, _)| *of);
+            if found.iter().any(|(of, _)| Some(*of) != first) {
+                found.clear();
+            }
+            found.into_iter().map(|(_, parity)| parity).collect()
+        };
+        found.sort_by_key(|parity| (!self.whole.contains(parity), parity.name()));
+        found.truncate(TRIES_MAX);
+        Ok(found)
+    }
+
+    fn plan_parity(
+        &mut self,
+        object: ObjectRef,
+        project: Option<ProjectId>,
+        of: ObjectHash,
+    ) -> Result<(), OpsError> {
+        let action = match self.protected(project, of) {
+            _ if self.denied.contains(&object) => ParityAction::Denied,
+            Some(protected) if rebuild(self.objects, object, protected)?.is_some() => {
+                ParityAction::Rebuild
+            }
+            // It can be made again once the object is restored.
+            _ if self.restored.iter().any(|o| o.hash() == Some(of)) => ParityAction::Rebuild,
+            _ => ParityAction::BeyondRepair,
+        };
+        self.step(object, action);
+        Ok(())
+    }
+
+    /// Returns the undamaged object with this hash.
+    fn protected(&self, project: Option<ProjectId>, of: ObjectHash) -> Option<ObjectRef> {
+        let is_of = |object: &&ObjectRef| {
+            object.hash() == Some(of) && object.project() == project && is_protected(object.kind())
+        };
+        let named = self.whole.iter().find(is_of).copied();
+        named.or_else(|| {
+            let unnamed = match project {
+                Some(project) => ObjectRef::Project(project),
+                None => ObjectRef::Repository,
+            };
+            let hash = self.objects.hash_of_unnamed(unnamed);
+            hash.is_ok_and(|hash| hash == of).then_some(unnamed)
+        })
+    }
+}
+
+/// Returns the bytes of an object, if this parity object can restore them.
+fn restore(
+    objects: &Objects,
+    object: ObjectRef,
+    parity: ObjectRef,
+) -> Result<Option<repo::Restored>, OpsError> {
+    let Some(parity_bytes) = read_damaged(objects.backend(), &parity.name(), PACK_SIZE_MAX)? else {
+        return Ok(None);
+    };
+    let mut copies = Vec::new();
+    for name in names(object) {
+        // A file that was extended may be longer than an object can be.
+        copies.extend(read_damaged(objects.backend(), &name, PACK_SIZE_MAX)?);
+    }
+    let copies: Vec<_> = copies.iter().map(|copy| &copy[..]).collect();
+    let ObjectRef::Parity(_, of, _) = parity else {
+        return Ok(None);
+    };
+    let restored = repo::restore(&copies, &parity_bytes, of)?;
+    Ok(restored.filter(|restored| {
+        let named = object.hash().is_none_or(|hash| hash == of);
+        named && repo::verify_unnamed(object, &restored.bytes).is_ok()
+    }))
+}
+
+/// Returns the bytes of a damaged parity object, made from the object that it protects.
+fn rebuild(
+    objects: &Objects,
+    parity: ObjectRef,
+    protected: ObjectRef,
+) -> Result<Option<Vec<u8>>, OpsError> {
+    let ObjectRef::Parity(_, of, name) = parity else {
+        return Ok(None);
+    };
+    let damaged =
+        read_damaged(objects.backend(), &parity.name(), PACK_SIZE_MAX)?.unwrap_or_default();
+    let bytes = match repo::read_verified(objects, protected, PACK_SIZE_MAX) {
+        Ok(bytes) => bytes,
+        Err(RepoError::Damaged { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(repo::rebuild(protected.kind(), of, &bytes, &damaged, name)?)
+}
+
+/// Returns the names of the files of an object.
+fn names(object: ObjectRef) -> Vec<Name> {
+    if object.kind().info().kept_twice {
+        vec![object.name(), object.copy_name()]
+    } else {
+        vec![object.name()]
+    }
+}
+
+impl ParityRepair<'_> {
+    /// The damaged objects, and what is done with each.
+    #[must_use]
+    pub fn steps(&self) -> &[ParityStep] {
+        &self.steps
+    }
+
+    /// The bytes that were read to find the damage.
+    #[must_use]
+    pub const fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
+    /// Runs the plan. Each damaged file is stored in `quarantine/` before it is replaced. Calls
+    /// `done` after each step, with whether the object is whole now.
+    pub fn run(&self, done: &mut dyn FnMut(&ParityStep, bool)) -> Result<(), OpsError> {
+        for step in &self.steps {
+            self.context.cancel.check()?;
+            let bytes = match (&step.action, step.object) {
+                (ParityAction::Restore { parity, .. }, object) => {
+                    restore(self.objects, object, *parity)?.map(|restored| restored.bytes)
+                }
+                (ParityAction::Copy, object) => {
+                    match repo::read_verified(self.objects, object, PACK_SIZE_MAX) {
+                        Ok(bytes) => Some(bytes),
+                        Err(RepoError::Damaged { .. }) => None,
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                (ParityAction::Rebuild, ObjectRef::Parity(project, of, _)) => {
+                    self.rebuild(step.object, project, of)?
+                }
+                _ => None,
+            };
+            let is_whole = match bytes {
+                Some(bytes) => self.replace(step.object, &bytes)?,
+                None => false,
+            };
+            done(step, is_whole);
+        }
+        Ok(())
+    }
+
+    fn rebuild(
+        &self,
+        parity: ObjectRef,
+        project: Option<ProjectId>,
+        of: ObjectHash,
+    ) -> Result<Option<Vec<u8>>, OpsError> {
+        let unnamed = match project {
+            Some(project) => ObjectRef::Project(project),
+            None => ObjectRef::Repository,
+        };
+        let hash = self.objects.hash_of_unnamed(unnamed);
+        let mut candidates = Vec::new();
+        if hash.is_ok_and(|hash| hash == of) {
+            candidates.push(unnamed);
+        }
+        candidates.extend(ObjectRef::all_named(project, of));
+        for protected in candidates {
+            if let Some(bytes) = rebuild(self.objects, parity, protected)? {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Replaces the files of an object. Returns whether they can be read and are whole now.
+    fn replace(&self, object: ObjectRef, bytes: &[u8]) -> Result<bool, OpsError> {
+        let backend = self.objects.backend();
+        for name in names(object) {
+            if let Some(damaged) = read_damaged(self.objects.backend(), &name, PACK_SIZE_MAX)? {
+                if damaged == bytes {
+                    continue;
+                }
+                quarantine(backend, &name, &damaged)?;
+            }
+            backend.put(&name, &[bytes]).map_err(RepoError::from)?;
+            let size = bytes.len() as u64;
+            let verified =
+                repo::verify_stored(self.objects, object, &name, size, self.context.cancel);
+            match verified {
+                Ok(()) => {}
+                Err(RepoError::Damaged { .. }) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,208 @@
+//! Makes parity objects.
+
+use std::borrow::Cow;
+
+use reed_solomon_simd::engine::DefaultEngine;
+use reed_solomon_simd::rate::{HighRateEncoder, RateEncoder};
+
+use super::kinds;
+use crate::base::{ObjectHash, ParityRate, to_usize};
+use crate::crypto::{hash, object_hash};
+use crate::format::{ParityHeader, ParityObject};
+use crate::repo::error::RepoError;
+use crate::repo::object_kind::ObjectKind;
+
+/// The length of a shard of a large object: a block of most file systems.
+const SHARD_LEN: usize = 4096;
+/// A small object has at most so many shards.
+const SHARDS_OF_SMALL: u64 = 16;
+/// A group has at most so many data shards. Larger groups take more time.
+const GROUP: usize = 512;
+/// An object has at least so many parity shards, or twice as many as data shards.
+const PARITY_MIN: usize = 32;
+
+/// Returns the geometry of the parity for an object of `len` bytes.
+fn header(kind: u8, of: ObjectHash, len: u64, rate: ParityRate) -> ParityHeader {
+    let shard_len = to_usize(len.div_ceil(SHARDS_OF_SMALL)).next_power_of_two();
+    let shard_len = shard_len.clamp(64, SHARD_LEN);
+    let data = to_usize(len).div_ceil(shard_len);
+    let least = (2 * data).min(PARITY_MIN);
+    let parity = (data * usize::from(rate.percent()))
+        .div_ceil(100)
+        .max(least);
+    let groups = data.div_ceil(GROUP);
+    let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    ParityHeader {
+        kind,
+        shard_len: small(shard_len),
+        len,
+        of,
+        groups: small(groups),
+        per_group: small(parity.div_ceil(groups)),
+    }
+}
+
+/// Returns the length of the parity object that a writer stores for an object of this kind and
+/// length; `None` if the object is not protected.
+#[must_use]
+pub fn parity_len(kind: ObjectKind, len: u64, rate: ParityRate) -> Option<u64> {
+    let kind = kinds::number(kind).filter(|_| len > 0)?;
+    let header = header(kind, ObjectHash::from_bytes([0; 32]), len, rate);
+    Some(header.object_len() as u64)
+}
+
+/// Returns all headers that the parity object of an object of this kind and length can have.
+fn headers(kind: u8, of: ObjectHash, len: u64) -> Vec<ParityHeader> {
+    let rates = (1..=u64::from(ParityRate::MAX)).filter_map(ParityRate::new);
+    let mut headers: Vec<_> = rates.map(|rate| header(kind, of, len, rate)).collect();
+    headers.dedup();
+    headers
+}
+
+/// Returns the parity object for an object of this kind. `parts` are the bytes of the object, and
+/// `of` is their hash. `None` if the object is not protected.
+pub fn parity_of(
+    kind: ObjectKind,
+    of: ObjectHash,
+    parts: &[&[u8]],
+    rate: ParityRate,
+) -> Result<Option<Vec<u8>>, RepoError> {
+    let len = parts.iter().map(|part| part.len() as u64).sum();
+    match kinds::number(kind) {
+        Some(kind) if len > 0 => encode(&header(kind, of, len, rate), parts).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Makes a damaged parity object again, from the undamaged object that it protects. `damaged` is
+/// what is left of it. Returns `None` if no bytes with the hash `name` are found.
+pub fn rebuild(
+    kind: ObjectKind,
+    of: ObjectHash,
+    object: &[u8],
+    damaged: &[u8],
+    name: ObjectHash,
+) -> Result<Option<Vec<u8>>, RepoError> {
+    let Some(number) = kinds::number(kind).filter(|_| !object.is_empty()) else {
+        return Ok(None);
+    };
+    let len = object.len() as u64;
+    let read = ParityObject::read(damaged, |b| hash(&[b])).ok();
+    let read = read.map(|parity| parity.header);
+    let read = read.filter(|header| header.of == of && header.len == len);
+    for header in read.into_iter().chain(headers(number, of, len)) {
+        let bytes = encode(&header, &[object])?;
+        if object_hash(&[&bytes]) == name {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
+}
+
+fn encode(header: &ParityHeader, parts: &[&[u8]]) -> Result<Vec<u8>, RepoError> {
+    let shard_len = header.shard_len as usize;
+    let (groups, per_group) = (header.groups as usize, header.per_group as usize);
+    let data = shards(parts, shard_len);
+    let mut parity = vec![0; header.parity_shards() * shard_len];
+    // The number of data shards does not change the parity, so all groups can have the same one.
+    let zeros = vec![0; shard_len];
+    let engine = DefaultEngine::new();
+    let mut encoder = HighRateEncoder::new(header.group_len(), per_group, shard_len, engine, None)?;
+    for group in 0..groups {
+        for place in 0..header.group_len() {
+            let shard = data.get(place * groups + group);
+            encoder.add_original_shard(shard.map_or(&zeros[..], |shard| &shard[..]))?;
+        }
+        let result = encoder.encode()?;
+        for (place, shard) in result.recovery_iter().enumerate() {
+            let start = (place * groups + group) * shard_len;
+            parity[start..start + shard_len].copy_from_slice(shard);
+        }
+    }
+    let data = data.iter().map(|shard| &shard[..]);
+    let sums: Vec<_> = data.chain(parity.chunks(shard_len)).map(sum).collect();
+    Ok(ParityObject::join(header, &sums, &parity, |b| hash(&[b])))
+}
+
+/// Returns the stored part of the hash of a shard.
+pub(super) fn sum(shard: &[u8]) -> [u8; ParityHeader::SUM_LEN] {
+    let all = hash(&[shard]);
+    let mut sum = [0; ParityHeader::SUM_LEN];
+    sum.copy_from_slice(&all[..ParityHeader::SUM_LEN]);
+    sum
+}
+
+/// Divides the joined parts into shards. Copies only the shards that are in two parts, and the
+/// last one, which is padded with zeros.
+fn shards<'a>(parts: &[&'a [u8]], shard_len: usize) -> Vec<Cow<'a, [u8]>> {
+    let mut shards = Vec::new();
+    let mut open: Vec<u8> = Vec::new();
+    for part in parts {
+        let mut rest = *part;
+        if !open.is_empty() {
+            let (first, after) = rest.split_at(rest.len().min(shard_len - open.len()));
+            open.extend_from_slice(first);
+            rest = after;
+            if open.len() < shard_len {
+                continue;
+            }
+            shards.push(Cow::Owned(std::mem::take(&mut open)));
+        }
+        let whole = rest.chunks_exact(shard_len);
+        open.extend_from_slice(whole.remainder());
+        shards.extend(whole.map(Cow::Borrowed));
+    }
+    if !open.is_empty() {
+        open.resize(shard_len, 0);
+        shards.push(Cow::Owned(open));
+    }
+    shards
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::FormatError;
+
+    #[test]
+    fn a_pack_of_32_mib_has_groups_of_512_and_small_objects_have_twice_their_size() {
+        let rate = ParityRate::new(5).unwrap();
+        let of = ObjectHash::from_bytes([1; 32]);
+        let pack = header(3, of, 32 << 20, rate);
+        assert_eq!(
+            (pack.shard_len, pack.groups, pack.per_group),
+            (4096, 16, 26)
+        );
+        let record = header(1, of, 900, rate);
+        assert_eq!(
+            (record.shard_len, record.groups, record.per_group),
+            (64, 1, 30)
+        );
+        let small = header(3, of, 1 << 20, rate);
+        assert_eq!(
+            (small.shard_len, small.groups, small.per_group),
+            (4096, 1, 32)
+        );
+        let largest = header(3, of, 256 << 20, ParityRate::new(50).unwrap());
+        let bytes = largest.encode(|b| hash(&[b]));
+        assert!(largest.object_len() as u64 <= 256 << 20);
+        // The numbers are possible, but the rest is missing.
+        let read = ParityObject::read(&bytes, |b| hash(&[b]));
+        assert_eq!(read.map(|_| ()), Err(FormatError::Truncated));
+    }
+
+    #[test]
+    fn the_parity_does_not_depend_on_how_the_object_is_divided_into_parts() {
+        let rate = ParityRate::new(5).unwrap();
+        let of = ObjectHash::from_bytes([1; 32]);
+        let bytes: Vec<u8> = (0..70_001_u32)
+            .map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3])
+            .collect();
+        let whole = parity_of(ObjectKind::Pack, of, &[&bytes], rate).unwrap();
+        for size in [1, 7, 4095, 4096, 4097, 9000, 70_000] {
+            let parts: Vec<_> = bytes.chunks(size).collect();
+            let divided = parity_of(ObjectKind::Pack, of, &parts, rate).unwrap();
+            assert!(divided == whole, "{size}");
+        }
+    }
+}

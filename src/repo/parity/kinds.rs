@@ -1,0 +1,46 @@
+//! The kinds of objects that parity protects.
+
+use crate::crypto::hash;
+use crate::format::ParityObject;
+use crate::repo::object_kind::ObjectKind;
+
+/// Returns the number of a kind in parity objects: for objects that the log can name, the number
+/// that the log has for them. `None` for kinds that are not protected.
+pub(super) const fn number(kind: ObjectKind) -> Option<u8> {
+    Some(match kind {
+        ObjectKind::Backup => 1,
+        ObjectKind::Index => 2,
+        ObjectKind::Pack => 3,
+        ObjectKind::Tree => 4,
+        ObjectKind::Certificate => 5,
+        ObjectKind::Settings => 6,
+        ObjectKind::Void => 7,
+        ObjectKind::Audit => 8,
+        ObjectKind::Log => 16,
+        ObjectKind::Key => 17,
+        ObjectKind::Project => 18,
+        ObjectKind::Repository => 19,
+        // Leases, marks and batches exist only for a short time, the ledger decides nothing, and
+        // parity can be made again.
+        ObjectKind::Lease
+        | ObjectKind::Mark
+        | ObjectKind::Ledger
+        | ObjectKind::Batch
+        | ObjectKind::Parity => {
+            return None;
+        }
+    })
+}
+
+/// Returns whether this is the first part of a parity object that protects an object of this kind.
+#[must_use]
+pub fn protects_kind(parity: &[u8], kind: ObjectKind) -> bool {
+    let object = ParityObject::read(parity, |b| hash(&[b]));
+    object.is_ok_and(|object| Some(object.header.kind) == number(kind))
+}
+
+/// Returns whether parity protects objects of this kind.
+#[must_use]
+pub const fn is_protected(kind: ObjectKind) -> bool {
+    number(kind).is_some()
+}

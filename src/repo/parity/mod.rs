@@ -1,0 +1,10 @@
+//! Parity: shards with which a damaged object can be restored without a key. Section 24 (Parity) of
+//! `docs/format.md`.
+
+mod encode;
+mod kinds;
+mod restore;
+
+pub use encode::{parity_len, parity_of, rebuild};
+pub use kinds::{is_protected, protects_kind};
+pub use restore::{Restored, restore};

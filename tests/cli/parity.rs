@@ -1,0 +1,158 @@
+//! `init --parity`, `parity set` and `repair parity`: damaged files are restored without a
+//! password.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::support::noise;
+use crate::support::program::{CHEAP_KEY, World, damage, files, json_lines};
+
+fn with_parity() -> World {
+    let world = World::empty();
+    world.ok(&[&["init", "--parity", "5%"][..], &CHEAP_KEY].concat());
+    world
+}
+
+fn all(world: &World) -> Vec<(PathBuf, Vec<u8>)> {
+    let paths = files(&world.repository()).into_iter();
+    let read = paths.map(|path| {
+        let bytes = fs::read(&path).unwrap();
+        (path, bytes)
+    });
+    read.filter(|(path, _)| !path.to_str().unwrap().contains("/quarantine/"))
+        .collect()
+}
+
+/// Returns the output of a command that must find damage.
+#[track_caller]
+fn told(world: &World, args: &[&str]) -> String {
+    let ran = world.run(args);
+    assert_eq!(ran.code, Some(21), "{args:?}: {ran:?}");
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+#[test]
+fn a_full_pack_with_100_flipped_bits_and_a_hole_is_repaired_without_a_password() {
+    let mut world = with_parity();
+    let image = world.write("disk.img", &noise(7, 40 << 20));
+    world.backup(&[&image]);
+    let before = all(&world);
+    let packs = before.iter().filter(|(path, bytes)| {
+        path.to_str().unwrap().contains("/packs/") && bytes.len() > 30 << 20
+    });
+    let packs: Vec<_> = packs
+        .map(|(path, bytes)| (path.clone(), bytes.len()))
+        .collect();
+    assert!(!packs.is_empty());
+    for (path, len) in &packs {
+        let file = fs::File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap();
+        let places = noise(9, 800);
+        for place in places.chunks(8) {
+            let at = u64::from_le_bytes(place.try_into().unwrap()) % *len as u64;
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+        }
+        file.write_all_at(&vec![0; 64 << 10], 5 << 20).unwrap();
+    }
+    world
+        .environment
+        .retain(|(name, _)| name != "CUTTLEBONE_PASSWORD");
+    let text = world.fails(&["check", "--keyless"], 21);
+    assert!(text.contains("cuttlebone repair parity"), "{text}");
+    world.fails(&["repair", "parity"], 21);
+    for (path, _) in &packs {
+        let damaged = before.iter().find(|(p, _)| p == path).unwrap();
+        assert!(
+            fs::read(path).unwrap() != damaged.1,
+            "only a plan was asked for"
+        );
+    }
+    let summary = world.json_one(&["repair", "parity", "--yes"], "repair");
+    assert_eq!(summary["repaired"], packs.len());
+    assert_eq!(summary["unrepaired"], 0);
+    assert!(all(&world) == before);
+    let kept = files(&world.repository().join("quarantine"));
+    assert_eq!(kept.len(), packs.len());
+    world.ok(&["check", "--keyless"]);
+    world.ok(&["repair", "parity", "--yes"]);
+}
+
+#[test]
+fn damage_beyond_the_parity_is_reported_and_nothing_is_changed() {
+    let mut world = with_parity();
+    let image = world.write("disk.img", &noise(7, 40 << 20));
+    let id = world.backup(&[&image])["backup_id"].clone();
+    let before = all(&world);
+    let is_pack = |path: &Path| path.to_str().unwrap().contains("/packs/");
+    let (large, len) = before
+        .iter()
+        .map(|(path, bytes)| (path, bytes.len()))
+        .find(|(path, len)| is_pack(path) && *len > 30 << 20)
+        .unwrap();
+    // Parity of 5 % cannot restore a hole of 6 %. A second pack can be repaired.
+    let file = fs::File::options().write(true).open(large).unwrap();
+    file.write_all_at(&vec![0; len / 100 * 6], 1 << 20).unwrap();
+    let (small, good) = before
+        .iter()
+        .find(|(path, bytes)| is_pack(path) && bytes.len() < 30 << 20)
+        .unwrap();
+    damage(small);
+    let damaged = all(&world);
+    let lines = json_lines(&told(&world, &["repair", "parity", "--json"]));
+    assert_eq!(lines.last().unwrap()["unrepaired"], 1, "{lines:?}");
+    assert!(all(&world) == damaged, "only a plan was asked for");
+    let without_password = world.environment.clone();
+    world
+        .environment
+        .retain(|(name, _)| name != "CUTTLEBONE_PASSWORD");
+    let text = told(&world, &["repair", "parity", "--yes"]);
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let not_repaired = |line: &str| line.contains("not repaired") && line.contains(&name(large));
+    assert!(text.lines().any(not_repaired), "{text}");
+    for (path, bytes) in all(&world) {
+        let (_, expected) = damaged.iter().find(|(p, _)| *p == path).unwrap();
+        let expected = if path == *small { good } else { expected };
+        assert!(bytes == *expected, "{}", path.display());
+    }
+    // What is left can still be restored, and the check names what is lost.
+    world.environment = without_password;
+    let text = told(&world, &["check", "--read-data"]);
+    assert!(text.contains(&name(large)), "{text}");
+    assert!(!text.contains(&name(small)), "{text}");
+    let lines = json_lines(&told(&world, &["check", "--read-data", "--json"]));
+    let check = lines.iter().find(|line| line["message_type"] == "check");
+    assert_eq!(check.unwrap()["backups_affected"][0], id);
+    // A later attempt changes nothing, either.
+    let after = all(&world);
+    world.fails(&["repair", "parity", "--yes"], 21);
+    assert!(all(&world) == after);
+}
+
+#[test]
+fn parity_is_added_later_and_only_with_a_full_key() {
+    let world = World::new();
+    let image = world.write("disk.img", &noise(1, 300_000));
+    world.backup(&[&image]);
+    let pack = world.packs().remove(0);
+    damage(&pack);
+    let text = world.fails(&["repair", "parity", "--yes"], 21);
+    assert!(text.contains("parity cannot repair everything"), "{text}");
+    let text = world.fails(&["parity", "set", "5%"], 21);
+    assert!(text.contains("damaged"), "{text}");
+    damage(&pack);
+    let summary = world.json_one(&["parity", "set", "5%"], "parity");
+    assert_eq!(summary["rate"], 5);
+    assert_eq!(summary["objects_damaged"], 0);
+    damage(&pack);
+    world.fails(&["check", "--read-data"], 21);
+    world.ok(&["repair", "parity", "--yes"]);
+    world.is_clean();
+    world.fails(&["parity", "set", "51%"], 2);
+    world.ok(&["parity", "set", "0"]);
+}

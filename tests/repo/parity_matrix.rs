@@ -1,0 +1,295 @@
+//! Damages a file of each kind in each way, in a repository with parity. The checks find the damage
+//! and name the backups that it affects. A repair makes the repository whole.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use cuttlebone::base::{ObjectHash, Role, Silent};
+use cuttlebone::ops::{self, ParityAction};
+use cuttlebone::repo::{
+    BlobReader, Grant, ImageReader, Index, Log, ObjectKind, ObjectRef, Objects, RepoError,
+    Repository, Voids, is_protected, read_damaged,
+};
+use cuttlebone::storage::{Backend, MemoryBackend, Name, StorageErrorKind, StorageOperation};
+
+use super::intercepted::Intercepted;
+use super::parity::{files, is_restored, rate, repair};
+use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, key, noise};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Flip,
+    /// 4 KiB become zero.
+    Zero,
+    Truncate,
+    Extend,
+    Delete,
+    /// The file holds the bytes of another object of the same kind, or else of another kind.
+    Swap,
+}
+
+const WAYS: [Way; 6] = [
+    Way::Flip,
+    Way::Zero,
+    Way::Truncate,
+    Way::Extend,
+    Way::Delete,
+    Way::Swap,
+];
+
+/// An undamaged repository with parity, with objects of all kinds that parity protects.
+struct Whole {
+    store: MemoryBackend,
+    files: BTreeMap<Name, Vec<u8>>,
+    /// For each pack of chunks, the backups that need it.
+    users: HashMap<ObjectHash, BTreeSet<ObjectHash>>,
+}
+
+impl Whole {
+    fn new() -> Self {
+        let store = MemoryBackend::new();
+        let test_repo = TestRepo::init_with(store.clone(), CHUNK, rate()).unwrap();
+        let host = Host::without_cache();
+        let first = Image::new(LEAF).with(0, &noise(1, CHUNK));
+        let second = first.clone().with(2 << 20, &noise(2, CHUNK));
+        let other = Image::new(LEAF).with(0, &noise(3, CHUNK));
+        for (volume, image) in [("disk", &first), ("disk", &second), ("other", &other)] {
+            host.back_up(&test_repo, volume, image).unwrap();
+        }
+        let write = Grant::Project {
+            project: &test_repo.project,
+            role: Role::Write,
+            volumes: &[],
+        };
+        let writer = test_repo.repository.add_key(write, &key(b"write"), &Silent);
+        writer.unwrap();
+        let repository = Repository::open(Arc::new(store.clone()), b"write", &Silent).unwrap();
+        let project = repository.project("default", &Silent).unwrap();
+        let of_writer = TestRepo {
+            repository,
+            project,
+        };
+        let image = Image::new(LEAF).with(0, &noise(4, CHUNK));
+        host.back_up(&of_writer, "of the writer", &image).unwrap();
+        // The check stores an audit of the packs of the write key.
+        host.check_clean(&test_repo, "whole");
+        let withdrawn = host.back_up(&test_repo, "void", &other).unwrap().id;
+        Voids::put(&test_repo.project, withdrawn, "test").unwrap();
+        ops::head(&test_repo.project, None, &host.context()).unwrap();
+        let index = Index::in_memory(&test_repo.project, host.notices.clone()).unwrap();
+        let blobs = BlobReader::new(&index);
+        let mut users: HashMap<_, BTreeSet<_>> = HashMap::new();
+        for backup in test_repo.backups() {
+            let reader = ImageReader::new(&blobs, &backup);
+            let read = reader.each_chunk(|chunk| {
+                for place in index.find_all_readable(&chunk.id)? {
+                    users.entry(place.pack()).or_default().insert(backup.id);
+                }
+                Ok::<(), RepoError>(())
+            });
+            read.unwrap();
+        }
+        let files = files(&store);
+        Self {
+            store,
+            files,
+            users,
+        }
+    }
+
+    /// Returns the protected objects, each with the name of one of its files.
+    fn objects(&self) -> Vec<(ObjectRef, Name)> {
+        let known = self.files.keys().filter_map(|name| {
+            let (object, _) = ObjectRef::parse(name)?;
+            Some((object, name.clone()))
+        });
+        known
+            .filter(|(object, _)| is_protected(object.kind()))
+            .collect()
+    }
+
+    fn damaged(&self, name: &Name, kind: ObjectKind, way: Way) -> MemoryBackend {
+        let store = self.store.copy();
+        let mut bytes = self.files[name].clone();
+        let middle = bytes.len() / 2;
+        match way {
+            Way::Flip => bytes[middle] ^= 1,
+            Way::Zero => {
+                let start = middle.saturating_sub(2048);
+                let end = bytes.len().min(start + 4096);
+                bytes[start..end].fill(0);
+            }
+            Way::Truncate => bytes.truncate(middle),
+            Way::Extend => bytes.extend_from_slice(&[0; 5000]),
+            Way::Delete => {
+                store.delete(name).unwrap();
+                return store;
+            }
+            Way::Swap => {
+                let is_other = |(other, _): &(ObjectRef, Name)| {
+                    other.kind() == kind && self.files[&other.name()] != bytes
+                };
+                let other = self.objects().into_iter().find(is_other);
+                let other = other.map_or_else(
+                    || ObjectKind::Log.directory(self.project()),
+                    |(other, _)| other.name().as_str().to_owned(),
+                );
+                let mut others = self.files.iter();
+                let other = others.find(|(name, _)| name.as_str().starts_with(&other));
+                bytes.clone_from(other.unwrap().1);
+            }
+        }
+        store.put(name, &[&bytes]).unwrap();
+        store
+    }
+
+    /// Returns the newest entry of the log.
+    fn newest_entry(&self) -> ObjectRef {
+        let test_repo = TestRepo::open(self.store.clone(), &RecordingObserver::default()).unwrap();
+        let newest = Log::load(&test_repo.project).unwrap().newest().unwrap();
+        ObjectRef::Log(self.project(), newest.hash)
+    }
+
+    fn project(&self) -> cuttlebone::base::ProjectId {
+        let mut known = self.files.keys().filter_map(ObjectRef::parse);
+        known.find_map(|(object, _)| object.project()).unwrap()
+    }
+}
+
+#[test]
+fn damage_of_each_kind_is_found_and_blamed_and_a_repair_makes_it_whole() {
+    let whole = Whole::new();
+    let objects = whole.objects();
+    let kinds: BTreeSet<_> = objects.iter().map(|(o, _)| o.kind().info().noun).collect();
+    assert_eq!(kinds.len(), 12, "{kinds:?}");
+    let none = BTreeSet::new();
+    let newest = whole.newest_entry();
+    for (object, name) in &objects {
+        for way in WAYS {
+            let when = format!("{way:?} {name}");
+            let store = whole.damaged(name, object.kind(), way);
+            let host = Host::without_cache();
+            // The check writes into the ledger.
+            let test_repo = TestRepo::open(store.copy(), &RecordingObserver::default());
+            let test_repo = test_repo.unwrap_or_else(|e| panic!("{when}: {e}"));
+
+            // With the data, the check finds it, and names the backups that need a damaged pack.
+            let (report, findings) = host.check(&test_repo, true);
+            // Packs list their content, too, and packs without an audit are read again. So only the
+            // check without a key finds that such an object is missing.
+            let is_replaced = matches!(object, ObjectRef::Index(..) | ObjectRef::Audit(..));
+            // Nothing names these.
+            let is_unnamed = matches!(object, ObjectRef::Void(..)) || *object == newest;
+            let is_harmless = way == Way::Delete && (is_replaced || is_unnamed);
+            assert!(report.errors > 0 || is_harmless, "{when}: not found");
+            if way == Way::Delete && is_unnamed {
+                assert_eq!(report.errors, 0, "{when}: no other object names it");
+                continue;
+            }
+            let affected: BTreeSet<_> = report.backups_affected.iter().copied().collect();
+            let users = match object {
+                ObjectRef::Pack(_, pack) => whole.users.get(pack).unwrap_or(&none),
+                _ => &none,
+            };
+            assert!(affected.is_subset(users), "{when}: {findings:#?}");
+            if way == Way::Delete {
+                assert_eq!(affected, *users, "{when}");
+            }
+            if matches!(object, ObjectRef::Pack(..)) {
+                assert!(!affected.is_empty(), "{when}: {findings:#?}");
+            }
+
+            // Without a key, it is found, too.
+            let objects = Objects::new(Arc::new(store.clone()));
+            let mut named = false;
+            let keyless = ops::check_keyless(&objects, None, &host.context(), &mut |found| {
+                named |= found.damaged_object() == Some(*object) || found.is_of_history();
+            });
+            assert!(
+                keyless.unwrap().errors > 0 && named,
+                "{when}: without a key"
+            );
+
+            let steps = repair(&store);
+            assert_eq!(steps.len(), 1, "{when}: {steps:?}");
+            assert!(
+                steps[0].0.object == *object && steps[0].1,
+                "{when}: {steps:?}"
+            );
+            is_restored(&store, &whole.files, &when);
+            let kept = store.list("quarantine").unwrap().len();
+            assert_eq!(kept, usize::from(way != Way::Delete), "{when}");
+            let test_repo = TestRepo::open(store.clone(), &RecordingObserver::default()).unwrap();
+            host.check_clean(&test_repo, &when);
+        }
+    }
+}
+
+#[test]
+fn of_a_file_with_a_bad_sector_all_other_blocks_are_read() {
+    let store = MemoryBackend::new();
+    let name = Name::new("keys/a").unwrap();
+    let bytes = noise(1, 20_000);
+    store.put(&name, &[&bytes]).unwrap();
+    let calls = AtomicUsize::new(0);
+    let bad = Intercepted::new(&store, move |operation, _| {
+        // The first call reads the whole file, and the third one its second block.
+        match operation {
+            StorageOperation::Get => match calls.fetch_add(1, Ordering::SeqCst) {
+                0 | 2 => Err(StorageErrorKind::Unreadable),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    });
+    let read = read_damaged(&bad, &name, 1 << 20).unwrap().unwrap();
+    let mut expected = bytes;
+    expected[4096..8192].fill(0);
+    assert!(read == expected);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_restored_and_one_that_the_user_may_not_read_is_not_changed() {
+    let whole = Whole::new();
+    for (object, name) in whole.objects() {
+        let part: &'static str = name.as_str().to_owned().leak();
+        for kind in [StorageErrorKind::Unreadable, StorageErrorKind::Denied] {
+            let when = format!("{kind:?} {name}");
+            let store = whole.store.copy();
+            // A file that was written again can be read.
+            let written = AtomicBool::new(false);
+            let unreadable = Intercepted::new(&store, move |operation, name| {
+                let is_it = name == part;
+                if operation == StorageOperation::Put && is_it {
+                    written.store(true, Ordering::SeqCst);
+                }
+                let is_bad = is_it && !written.load(Ordering::SeqCst);
+                match operation {
+                    StorageOperation::Get if is_bad => Err(kind),
+                    _ => Ok(()),
+                }
+            });
+            let objects = Objects::new(Arc::new(unreadable));
+            let host = Host::without_cache();
+            let context = host.context();
+            let planned = ops::plan_parity_repair(&objects, &context).unwrap();
+            let mut steps = Vec::new();
+            planned
+                .run(&mut |step, whole| steps.push((step.clone(), whole)))
+                .unwrap();
+            assert_eq!(steps.len(), 1, "{when}: {steps:?}");
+            assert_eq!(steps[0].0.object, object, "{when}");
+            let is_denied = kind == StorageErrorKind::Denied;
+            // Parity alone restores only small files.
+            let is_small = whole.files[&name].len() <= 128 << 10;
+            assert_eq!(steps[0].1, is_small && !is_denied, "{when}: {steps:?}");
+            assert_eq!(
+                steps[0].0.action == ParityAction::Denied,
+                is_denied,
+                "{when}"
+            );
+            assert!(files(&store) == whole.files, "{when}");
+        }
+    }
+}
