@@ -36,6 +36,16 @@ struct FoundBatch {
     objects: Vec<Batched>,
 }
 
+/// The objects in the batches of a project.
+#[derive(Debug, Default)]
+pub(super) struct ListedBatches {
+    /// The objects, each with the information that the store gives about its batch.
+    pub(super) objects: Vec<(Batched, ObjectInfo)>,
+    /// Whether a batch was deleted while the batches were listed. Its objects now have their own
+    /// files.
+    pub(super) some_unpacked: bool,
+}
+
 /// Returns the project whose batches can contain objects of this directory.
 pub(super) fn project_of(directory: &str) -> Option<ProjectId> {
     let (project, kind) = directory.strip_prefix("projects/")?.split_once('/')?;
@@ -55,15 +65,18 @@ pub(super) fn batched_kind(object: ObjectRef) -> Option<BatchedKind> {
 }
 
 impl Batches {
-    /// Returns the objects in the batches of a project that exist now, each with the information
-    /// that the store gives about its batch. Ignores damaged batches.
+    /// Lists the batches of a project, and returns their objects. Ignores damaged batches.
     pub(super) fn list(
         &self,
         backend: &dyn Backend,
         project: ProjectId,
-    ) -> Result<Vec<(Batched, ObjectInfo)>, RepoError> {
-        let mut all = Vec::new();
-        for info in backend.list(&ObjectKind::Batch.directory(project))? {
+    ) -> Result<ListedBatches, RepoError> {
+        let mut all = ListedBatches::default();
+        let listed = backend.list(&ObjectKind::Batch.directory(project))?;
+        let exists = |batch: &ObjectRef| listed.iter().any(|info| info.name == batch.name());
+        write_lock(&self.found)
+            .retain(|batch, _| batch.project() != Some(project) || exists(batch));
+        for info in listed {
             let Some((batch, _)) = ObjectRef::parse(&info.name) else {
                 continue;
             };
@@ -72,12 +85,17 @@ impl Batches {
                 Some(found) => found,
                 None => match read_table(backend, project, batch, &info) {
                     Ok(objects) => FoundBatch { objects },
-                    // If it was deleted meanwhile, its objects have their own files.
+                    Err(error) if error.is_missing() => {
+                        all.some_unpacked = true;
+                        continue;
+                    }
                     Err(RepoError::Damaged { .. } | RepoError::Unsupported { .. }) => continue,
                     Err(error) => return Err(error),
                 },
             };
-            all.extend(found.objects.iter().map(|o| (o.clone(), info.clone())));
+            let objects = found.objects.iter();
+            all.objects
+                .extend(objects.map(|o| (o.clone(), info.clone())));
             write_lock(&self.found).insert(batch, found);
         }
         Ok(all)
@@ -98,7 +116,7 @@ impl Batches {
         project: ProjectId,
     ) -> Result<(), RepoError> {
         let mut by_batch: HashMap<ObjectRef, Vec<Batched>> = HashMap::new();
-        for (batched, _) in self.list(backend, project)? {
+        for (batched, _) in self.list(backend, project)?.objects {
             by_batch.entry(batched.batch).or_default().push(batched);
         }
         for (batch, objects) in by_batch {

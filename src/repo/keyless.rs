@@ -89,7 +89,7 @@ pub fn read_stored(
     }
     let bytes = match objects.backend().get(name, size) {
         Ok(bytes) => bytes,
-        // It may be in a bundle.
+        // It may be in a batch.
         Err(error) if error.kind == StorageErrorKind::NotFound && *name == object.name() => {
             objects.get(object, size)?
         }

@@ -40,8 +40,8 @@ pub enum ObjectKind {
 /// The key that seals the content of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SealedWith {
-    /// Not sealed. A MAC under a key of the repository authenticates the repository file. Batches and
-    /// parity are not authenticated: each object in them has the hash that is its name.
+    /// Not sealed. A MAC under a key of the repository authenticates the repository file. Batches
+    /// and parity are not authenticated: each object in them has the hash that is its name.
     Nothing,
     /// A key that is derived from a password.
     Password,

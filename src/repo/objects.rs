@@ -8,6 +8,7 @@ use super::error::{Damage, RepoError};
 use super::object_cache::{NODE_PACK_MAX, ObjectCache};
 use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
+use super::parallel::join;
 use super::parity::parity_of;
 use super::quarantine::quarantined;
 use crate::base::{Notice, ObjectHash, Observer, ParityRate, ProjectId};
@@ -326,37 +327,37 @@ impl Objects {
     /// part of the format are left out. The records, voids or log entries of a project include
     /// those in its batches, unless the directory is above theirs.
     pub fn list(&self, directory: &str) -> Result<Vec<(ObjectRef, bool, ObjectInfo)>, RepoError> {
-        // The batches are listed first: before a batch is deleted, its objects have own files.
-        let batched = match batches::project_of(directory) {
-            Some(project) => self.batches.list(&*self.backend, project)?,
-            None => Vec::new(),
+        let files = || {
+            let listed = self.backend.list(directory)?.into_iter();
+            let known = listed.filter_map(|info| {
+                let (object, copy) = ObjectRef::parse(&info.name)?;
+                Some((object, copy, info))
+            });
+            Ok::<Vec<_>, RepoError>(known.collect())
         };
-        let listed = self.backend.list(directory)?;
-        let known = listed.into_iter().filter_map(|l| {
-            let (object, copy) = ObjectRef::parse(&l.name)?;
-            Some((object, copy, l))
-        });
-        let mut known: Vec<_> = known.collect();
-        if !batched.is_empty() {
-            let mut seen: HashSet<_> = known.iter().map(|(object, ..)| *object).collect();
-            for (batched, info) in batched {
+        let Some(project) = batches::project_of(directory) else {
+            return files();
+        };
+        let (listed, more) = join(files, || self.batches.list(&*self.backend, project))?;
+        let (mut listed, more) = (listed?, more?);
+        if more.some_unpacked {
+            listed = files()?;
+        }
+        if !more.objects.is_empty() {
+            let mut seen: HashSet<_> = listed.iter().map(|(object, ..)| *object).collect();
+            for (batched, info) in more.objects {
                 let object = batched.object;
                 if object.directory() == directory && seen.insert(object) {
-                    let (name, size) = (object.name(), batched.len);
-                    let modified = info.modified;
-                    known.push((
-                        object,
-                        false,
-                        ObjectInfo {
-                            name,
-                            size,
-                            modified,
-                        },
-                    ));
+                    let info = ObjectInfo {
+                        name: object.name(),
+                        size: batched.len,
+                        modified: info.modified,
+                    };
+                    listed.push((object, false, info));
                 }
             }
         }
-        Ok(known)
+        Ok(listed)
     }
 
     /// Stores a batch: from now on, all of these objects of a project exist. Those that are not

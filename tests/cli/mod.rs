@@ -44,5 +44,6 @@ mod status;
 mod targets;
 mod terminal;
 mod threads;
+mod vault_year;
 mod workflow;
 mod write_key;

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use super::replicate::{copied, is_clean, names, replicate, with_backups};
-use crate::support::program::{damage, files};
+use crate::support::noise;
+use crate::support::program::{CHEAP_KEY, World, damage, files};
 
 #[test]
 fn damage_of_the_original_is_not_copied_and_everything_else_is() {
@@ -102,4 +103,65 @@ fn damage_read_only(path: &Path, bytes: &[u8]) {
     bytes[100] ^= 1;
     fs::remove_file(path).unwrap();
     fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn parity_is_copied_and_repairs_the_copy_and_mirror_deletes_the_parity_of_removed_objects() {
+    let world = World::empty();
+    world.ok(&[&["init", "--parity", "5%"][..], &CHEAP_KEY].concat());
+    for seed in [1, 2] {
+        let disk = world.write("disk.img", &noise(seed, 5 << 20));
+        world.backup(&[&disk]);
+    }
+    let target = world.at("copy");
+    copied(&world, &[&target]);
+    assert_eq!(names(Path::new(&target)), names(&world.repository()));
+    let parity = |path: &Path| {
+        let all = names(path).into_iter();
+        all.filter(|name| name.to_str().unwrap().contains("parity/"))
+            .count()
+    };
+    assert!(parity(Path::new(&target)) > 8);
+    let pack = world.packs()[0].clone();
+    let pack = Path::new(&target).join(pack.strip_prefix(world.repository()).unwrap());
+    let bytes = fs::read(&pack).unwrap();
+    damage_read_only(&pack, &bytes);
+    let cache = world.at("cache of the copy");
+    let repair = [
+        "-r",
+        &target,
+        "--cache-dir",
+        &cache,
+        "repair",
+        "parity",
+        "--yes",
+    ];
+    world.ok(&repair);
+    assert_eq!(fs::read(&pack).unwrap(), bytes);
+    is_clean(&world, &target);
+
+    let oldest = world.json(&["list"])[0]["backup_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let forget = [
+        "forget",
+        &oldest,
+        "--prune",
+        "--grace",
+        "0",
+        "--max-unused",
+        "0",
+    ];
+    world.ok(&forget);
+    let before = parity(Path::new(&target));
+    copied(&world, &[&target, "--mirror"]);
+    assert!(parity(Path::new(&target)) < before);
+    let of_source = names(&world.repository());
+    let mut left = names(Path::new(&target));
+    left.retain(|name| !of_source.contains(name));
+    left.retain(|name| !name.starts_with("quarantine"));
+    left.retain(|name| !name.to_str().unwrap().contains("/quarantine/"));
+    assert!(left.is_empty(), "{left:?}");
+    is_clean(&world, &target);
 }

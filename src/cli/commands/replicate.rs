@@ -63,8 +63,8 @@ pub(super) fn replicate(
     if report.old_keys > 0 {
         console.output.notice(&format!(
             "{} has {} that the original no longer has, and their passwords still open it. If they \
-             were removed on purpose, delete their files there (keys/NAME and keys/NAME.copy, also \
-             in projects/*)",
+             were removed on purpose, delete their files there (keys/NAME, keys/NAME.copy and \
+             parity/*/NAME.*, also in projects/*)",
             there.location,
             crate::app::count(report.old_keys, "key slot"),
         ));

@@ -232,7 +232,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Adds the objects that are missing, but that the log requires, and missing entries of the log.
+    /// Adds the objects that are missing, but that the log requires, and missing log entries.
     /// Others may have been deleted on purpose.
     fn expect_required(
         &mut self,

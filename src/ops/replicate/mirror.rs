@@ -1,6 +1,6 @@
 //! Deletes from a copy what the log of the source removes.
 
-use super::project::Listed;
+use super::project::{Listed, is_removed};
 use super::task::Task;
 use crate::base::ProjectId;
 use crate::format::LogKind;
@@ -8,7 +8,7 @@ use crate::ops::error::OpsError;
 use crate::repo::{ObjectKind, ObjectRef, PublicLog};
 
 /// The order in which objects are deleted, as a prune does. A removed record counts as long as it
-/// exists, so it is deleted before its data.
+/// exists, so it is deleted before its data. Parity is deleted last.
 const ORDER: [LogKind; 6] = [
     LogKind::Record,
     LogKind::Void,
@@ -35,10 +35,14 @@ impl Task<'_> {
             let Some((object, _)) = ObjectRef::parse(name) else {
                 continue;
             };
-            let item = object.log_item();
-            let is_removed = item.is_some_and(|item| logs.iter().any(|log| log.removes(item)));
-            let kind = item.and_then(|item| ORDER.iter().position(|kind| *kind == item.kind));
-            if let (true, Some(order)) = (is_removed && !listed.has(&object), kind) {
+            let order = match object {
+                ObjectRef::Parity(..) => Some(ORDER.len()),
+                _ => object
+                    .log_item()
+                    .and_then(|item| ORDER.iter().position(|kind| *kind == item.kind)),
+            };
+            if let (true, Some(order)) = (is_removed(&object, logs) && !listed.has(&object), order)
+            {
                 removed.push((order, name.clone(), object, *size));
             }
         }

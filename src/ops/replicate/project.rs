@@ -19,7 +19,7 @@ const ROUNDS_MAX: u32 = 1000;
 const LEASE_LIFE: Duration = Duration::from_mins(10);
 
 /// The kinds of objects whose content needs no others in the store.
-const DATA: [ObjectKind; 2] = [ObjectKind::Pack, ObjectKind::Tree];
+const DATA: [ObjectKind; 3] = [ObjectKind::Parity, ObjectKind::Pack, ObjectKind::Tree];
 /// The kinds of objects that name packs.
 const NAMES: [ObjectKind; 2] = [ObjectKind::Index, ObjectKind::Audit];
 /// The kinds of objects that count only together.
@@ -96,9 +96,10 @@ impl Task<'_> {
         for kind in [ObjectKind::Backup, ObjectKind::Void, ObjectKind::Index]
             .into_iter()
             .chain([ObjectKind::Audit, ObjectKind::Tree, ObjectKind::Pack])
+            .chain([ObjectKind::Parity])
         {
             for (object, _, info) in self.source.list(&kind.directory(project))? {
-                if object.log_item().is_some_and(|item| log.removes(item)) {
+                if is_removed(&object, &[&log]) {
                     removed.insert(object);
                 } else {
                     objects.insert(object, info);
@@ -320,5 +321,17 @@ impl Task<'_> {
             self.found(Side::Source, *object, &finding);
         }
         Ok(())
+    }
+}
+
+/// Returns whether an entry of one of these logs removes an object, or the object that it protects.
+pub(super) fn is_removed(object: &ObjectRef, logs: &[&PublicLog]) -> bool {
+    let by_log = |object: &ObjectRef| {
+        let item = object.log_item();
+        item.is_some_and(|item| logs.iter().any(|log| log.removes(item)))
+    };
+    match object {
+        ObjectRef::Parity(project, of, _) => ObjectRef::all_named(*project, *of).iter().any(by_log),
+        _ => by_log(object),
     }
 }

@@ -112,6 +112,7 @@ impl<'a> Task<'a> {
             let keys = self.small(*project)?;
             self.count_old(&ObjectKind::Key.directory(*project), &keys);
         }
+        self.parity_of_repository()?;
         // With this file, the directory becomes a repository.
         self.twice(ObjectRef::Repository, Some(file))
     }
@@ -182,6 +183,21 @@ impl<'a> Task<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Copies the parity of the objects that belong to no project.
+    fn parity_of_repository(&mut self) -> Result<(), OpsError> {
+        let mut jobs = Vec::new();
+        for (object, _, info) in self.source.list(ObjectKind::Parity.info().directory)? {
+            if self.present.get(&info.name) == Some(&info.size) {
+                self.report.files_present += 1;
+            } else {
+                let size = info.size;
+                jobs.push(Job { object, size });
+            }
+        }
+        // If one was deleted meanwhile, its object was deleted, too.
+        self.copy(jobs).map(drop)
     }
 
     /// Finishes earlier copies that were interrupted.
