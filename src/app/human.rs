@@ -41,6 +41,16 @@ pub(crate) fn short_id(id: &str) -> &str {
     id.get(..SHORT_ID).unwrap_or(id)
 }
 
+/// Quotes a name for a shell if needed.
+pub(crate) fn shell_word(name: &str) -> String {
+    let needs_no_quotes = |c: char| c.is_alphanumeric() || "_-.,:+@%/".contains(c);
+    if !name.is_empty() && name.chars().all(needs_no_quotes) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''"))
+    }
+}
+
 /// Returns a number and a noun, such as "1 pack" or "2 packs".
 pub(crate) fn count(number: u64, one: &str) -> String {
     format!("{number} {one}{}", if number == 1 { "" } else { "s" })

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::audit_message::{CoverageEntry, DrillEntry, RunEntry};
+use super::damage_message::Consequences;
 use super::json_time::{optional_rfc3339, rfc3339};
 use super::key_change::KeyChange;
 use super::prune_message::PruneSummary;
@@ -278,6 +279,10 @@ pub(crate) struct FindingText {
     /// The backup, if the item is a backup that cannot be restored completely.
     #[serde(flatten)]
     pub(crate) backup: Option<AffectedEntry>,
+    /// If the item is a pack: the backups of which it has a part that cannot be restored, and these
+    /// parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) affects: Option<Vec<AffectedEntry>>,
 }
 
 /// A backup that cannot be restored completely.
@@ -320,6 +325,9 @@ pub(crate) struct CheckSummary {
     /// What was read of the data, if any.
     #[serde(flatten)]
     pub(crate) data: Option<DataRead>,
+    /// What the damage costs, if there is any.
+    #[serde(flatten)]
+    pub(crate) damage: Option<Consequences>,
     pub(crate) duration: f64,
 }
 

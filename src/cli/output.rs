@@ -443,6 +443,7 @@ pub(crate) mod tests {
             packs: 2,
             bytes_read: 0,
             data: None,
+            damage: None,
             duration: 0.5,
         })
     }

@@ -28,17 +28,32 @@ pub struct AffectedBackup {
     pub holes: Vec<Range<u64>>,
     /// The names of the attachments that cannot be read completely.
     pub attachments: Vec<String>,
+    /// What each damaged pack costs it. Only a check finds that.
+    pub causes: Vec<LossCause>,
 }
 
-/// Describes a backup. `parts` returns the lost parts of a content.
+/// What the damage of one pack costs one backup. If another pack with the same data is damaged,
+/// too, both have these losses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LossCause {
+    /// The hash of the pack, which is damaged or missing.
+    pub pack: ObjectHash,
+    /// The parts of the content that the pack has, and that cannot be restored, ascending.
+    pub holes: Vec<Range<u64>>,
+    /// The names of the attachments of which this pack has a part that cannot be read.
+    pub attachments: Vec<String>,
+}
+
+/// Describes a backup. `parts` returns the lost parts of a content, which is that of the attachment
+/// of this name, or that of the backup itself.
 pub(super) fn affected(
     backup: &Backup,
-    parts: impl Fn(&Content) -> Result<Vec<Range<u64>>, RepoError>,
+    mut parts: impl FnMut(Option<&str>, &Content) -> Result<Vec<Range<u64>>, RepoError>,
 ) -> Result<AffectedBackup, RepoError> {
     let record = &backup.record;
     let mut attachments = Vec::new();
     for attachment in &record.attachments {
-        if !parts(&attachment.as_content())?.is_empty() {
+        if !parts(Some(&attachment.name), &attachment.as_content())?.is_empty() {
             attachments.push(attachment.name.clone());
         }
     }
@@ -47,8 +62,9 @@ pub(super) fn affected(
         volume: record.volume.name.clone(),
         time: backup.time,
         size: record.content.size,
-        holes: parts(&record.content)?,
+        holes: parts(None, &record.content)?,
         attachments,
+        causes: Vec::new(),
     })
 }
 
@@ -68,17 +84,20 @@ pub(super) fn listed_holes(
             Err(error) if error.kind() == RepoErrorKind::Damaged => Ok(false),
             Err(error) => Err(error),
         },
+        |_, _, _| Ok(()),
     )
 }
 
 /// Returns the parts of a content that cannot be restored, in bytes, ascending. `enter` returns
 /// whether there may be damage below a node; other nodes are skipped. `is_whole` returns whether a
-/// chunk can be read.
+/// chunk can be read. `lost` is called for each node that cannot be read, with the part of the
+/// content that is lost and the error.
 pub(super) fn holes(
     nodes: &impl NodeReader,
     content: &Content,
     enter: impl FnMut(&BlobId) -> bool,
     mut is_whole: impl FnMut(&ChunkRef) -> Result<bool, RepoError>,
+    mut lost: impl FnMut(&BlobId, &Range<u64>, &RepoError) -> Result<(), RepoError>,
 ) -> Result<Vec<Range<u64>>, RepoError> {
     let tree = ContentTree::new(content.top, content);
     let mut found = Vec::new();
@@ -86,10 +105,13 @@ pub(super) fn holes(
         match part {
             ContentPart::Chunk(chunk) if is_whole(&chunk)? => {}
             ContentPart::Chunk(chunk) => found.push(chunk.range()),
-            ContentPart::Lost(_, error) if error.kind() != RepoErrorKind::Damaged => {
+            ContentPart::Lost { error, .. } if error.kind() != RepoErrorKind::Damaged => {
                 return Err(error);
             }
-            ContentPart::Lost(range, _) => found.push(range),
+            ContentPart::Lost { range, node, error } => {
+                lost(&node, &range, &error)?;
+                found.push(range);
+            }
         }
         Ok(ControlFlow::Continue(()))
     });

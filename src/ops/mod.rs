@@ -31,14 +31,16 @@ mod survey;
 mod volume_ages;
 mod walk_blobs;
 
-pub use affected::AffectedBackup;
+pub use affected::{AffectedBackup, LossCause};
 pub use attachments::image_metadata;
 pub use backup::{
     Accept, BackupOptions, BackupReport, ImageOfGroup, LiveOptions, MetDamage, NextBackup, Point,
     SnapshotNeed, SnapshotUse, Stated, backup, backup_image, backup_together, read_extents,
     relabel, volume_of_image,
 };
-pub use check::{CheckReport, DataPart, Finding, ReadData, ReadReport, StatementFault, check};
+pub use check::{
+    AffectedVolume, CheckReport, DataPart, Finding, ReadData, ReadReport, StatementFault, check,
+};
 pub use compare::{CompareReport, DifferentExtent, compare};
 pub use context::Context;
 pub use coverage::{AuditList, Coverage, audit_list};

@@ -5,6 +5,7 @@ mod audit;
 mod check;
 mod client_memory;
 mod command;
+mod consequences;
 mod devices;
 mod diff;
 mod drill;

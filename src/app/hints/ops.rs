@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::app::failure::{Code, Failure};
-use crate::app::human::{short_id, shortened};
+use crate::app::human::{shell_word, short_id, shortened};
 use crate::format::DiffErrorKind;
 use crate::ops::OpsError;
 use crate::volume::FreezeError;
@@ -358,16 +358,6 @@ fn no_list_base_hint(known: &[String], empty: bool) -> String {
         "{known}. Nothing was stored; back up the whole image once: without --extents and \
          --from-snapshot, and with --to-snapshot NAME"
     )
-}
-
-/// Quotes a name for a shell if needed.
-fn shell_word(name: &str) -> String {
-    let needs_no_quotes = |c: char| c.is_alphanumeric() || "_-.,:+@%/".contains(c);
-    if !name.is_empty() && name.chars().all(needs_no_quotes) {
-        name.to_owned()
-    } else {
-        format!("'{}'", name.replace('\'', r"'\''"))
-    }
 }
 
 /// Lists the newest names, and says how many older ones there are.

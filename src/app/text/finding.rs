@@ -135,6 +135,7 @@ fn damage(item: &impl ToString, message: impl Into<String>) -> FindingText {
         item: item.to_string(),
         message: message.into(),
         backup: None,
+        affects: None,
     }
 }
 
@@ -157,6 +158,13 @@ pub(crate) fn hole_extents(holes: &[Range<u64>]) -> Vec<Extent> {
         length: hole.end - hole.start,
     };
     holes.iter().map(extent).collect()
+}
+
+/// Describes which parts of a backup cannot be restored.
+pub(super) fn lost_parts_of(backup: &AffectedEntry) -> String {
+    let hole = |extent: &Extent| extent.offset..extent.offset + extent.length;
+    let holes: Vec<_> = backup.extents.iter().map(hole).collect();
+    lost_parts(&holes, backup.size, &backup.attachments)
 }
 
 /// Describes what cannot be restored: parts of a content of `size` bytes, and attachments.

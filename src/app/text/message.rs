@@ -2,11 +2,11 @@
 
 use jiff::tz::TimeZone;
 
-use crate::app::human::{printable, short_id, time};
+use crate::app::human::{printable, short_id};
 use crate::app::message::{FindingKind, Message};
 
 use super::detail::detail;
-use super::{diff, forget, head, prune, repair, status, summary, volume_status};
+use super::{consequences, diff, forget, head, prune, repair, status, summary, volume_status};
 
 /// Returns a sentence that says what a command has done. If the message of the command cannot be
 /// written, the error contains this sentence.
@@ -51,21 +51,19 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
                 FindingKind::Foreign => "foreign",
             };
             let item = match &found.backup {
-                Some(backup) => format!(
-                    "{} of {} ({})",
-                    backup.volume,
-                    time(backup.time, zone),
-                    short_id(&backup.backup_id)
-                ),
+                Some(backup) => consequences::backup_name(backup, zone),
                 None => found.item.clone(),
             };
+            let affects = found.affects.as_ref();
+            let affects = affects.map(|backups| consequences::affects(backups, zone));
             format!(
-                "{kind}: {}: {}\n",
+                "{kind}: {}: {}\n{}",
                 printable(&item),
-                printable(&found.message)
+                printable(&found.message),
+                affects.unwrap_or_default()
             )
         }
-        Message::Check(summary) => summary::check(summary),
+        Message::Check(summary) => summary::check(summary, zone),
         Message::Keyless(summary) => summary::keyless(summary),
         Message::Stats(stats) => summary::stats(stats),
         Message::VolumeStats(stats) => summary::volume_stats(stats),

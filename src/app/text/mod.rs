@@ -2,6 +2,7 @@
 
 mod audit;
 mod common;
+mod consequences;
 mod detail;
 mod diff;
 mod finding;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use jiff::tz::TimeZone;
+
 use crate::app::human::{count, printable, short_id};
 use crate::app::key_change::{KeyChange, RevokedVolume};
 use crate::app::message::{
@@ -12,6 +14,7 @@ use crate::app::stats::{Stats, VolumeStats};
 use crate::base::ByteSize;
 
 use super::common::{fields, named, took};
+use super::consequences::consequences;
 
 pub(super) fn init(summary: &InitSummary) -> String {
     format!(
@@ -104,7 +107,7 @@ pub(super) fn compare(summary: &CompareSummary) -> String {
     )
 }
 
-pub(super) fn check(summary: &CheckSummary) -> String {
+pub(super) fn check(summary: &CheckSummary, zone: &TimeZone) -> String {
     let checked = format!(
         "{}, {}, read {}, in {}",
         count(summary.backups, "backup"),
@@ -116,11 +119,14 @@ pub(super) fn check(summary: &CheckSummary) -> String {
     if summary.errors == 0 {
         return format!("no damage found ({checked})\n{data}");
     }
+    let damage = summary.damage.as_ref();
+    let damage = damage.map(|damage| consequences(damage, zone));
     format!(
-        "{}, {} damaged, {} affected ({checked})\n{data}",
+        "{}, {} damaged, {} affected ({checked})\n{data}{}",
         count(summary.errors, "error"),
         count(summary.packs_damaged, "pack"),
-        count(summary.backups_affected.len() as u64, "backup")
+        count(summary.backups_affected.len() as u64, "backup"),
+        damage.unwrap_or_default()
     )
 }
 

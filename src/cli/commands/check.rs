@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use crate::app::{
     Attempt, CheckRequest, CheckSummary, ClientMemory, Code, DataRead, Failure, Message,
-    RepositorySettings, count, finding, history_lost, host_name, lost_history, open_project,
+    RepositorySettings, consequences, count, findings, history_lost, host_name, lost_history,
+    open_project,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, CheckReport, Finding};
@@ -41,17 +42,17 @@ pub(super) fn check(
             console.output.notice(&format!("accepted: {lost}"));
         }
     }
-    let (mut findings, mut damaged) = (Vec::new(), Vec::new());
+    let (mut found, mut damaged) = (Vec::new(), Vec::new());
     let mut seen = Seen::default();
     let report = ops::check(
         &repository,
         &project,
         read.as_ref(),
         &console.session.context(Some(&settings.cache_dir)),
-        &mut |found| {
-            seen.note(found);
-            damaged.extend(found.damaged_object());
-            findings.push(finding(found));
+        &mut |finding| {
+            seen.note(finding);
+            damaged.extend(finding.damaged_object());
+            found.push(finding.clone());
         },
     )?;
     console.meter.finish();
@@ -62,9 +63,12 @@ pub(super) fn check(
     } else {
         memory.remember(&project, &report.ends);
     }
-    for finding in findings.into_iter().chain(lost.iter().map(lost_history)) {
+    let texts = findings(&found).into_iter();
+    for finding in texts.chain(lost.iter().map(lost_history)) {
         console.output.show(&Message::Error(finding))?;
     }
+    let is_damaged = report.errors > report.foreign + vanished(&report);
+    let has_parity = ops::has_parity(&project.objects, &damaged)?;
     let affected = report.backups_affected.iter();
     let affected = affected
         .chain(&report.records_damaged)
@@ -80,6 +84,7 @@ pub(super) fn check(
         packs: report.packs,
         bytes_read: report.bytes_read,
         data: report.data.as_ref().map(DataRead::of),
+        damage: is_damaged.then(|| consequences(&report, has_parity || seen.copies)),
         duration: started.elapsed().as_secs_f64(),
     }))?;
     if report.errors == 0 {
@@ -91,13 +96,7 @@ pub(super) fn check(
     if report.errors == report.foreign {
         return Err(only_foreign(&report, settings));
     }
-    let vanished = [
-        &report.vanished,
-        &report.certificates_vanished,
-        &report.entries_vanished,
-    ];
-    let vanished: usize = vanished.iter().map(|names| names.len()).sum();
-    let only_history = report.errors == vanished as u64;
+    let only_history = report.errors == vanished(&report);
     Err(if only_history {
         Failure::new(
             Code::HistoryLost,
@@ -114,10 +113,20 @@ pub(super) fn check(
             settings.location,
             count(number, "backup")
         );
-        let has_parity = ops::has_parity(&project.objects, &damaged)?;
         let hint = if has_parity { TRY_PARITY } else { seen.hint() };
         Failure::new(Code::Damage, text).hint(hint)
     })
+}
+
+/// Returns the number of objects of the history that have vanished.
+fn vanished(report: &CheckReport) -> u64 {
+    let vanished = [
+        &report.vanished,
+        &report.certificates_vanished,
+        &report.entries_vanished,
+    ];
+    let vanished: usize = vanished.iter().map(|names| names.len()).sum();
+    vanished as u64
 }
 
 /// The kinds of damage that a check found.

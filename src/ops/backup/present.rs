@@ -59,7 +59,7 @@ impl<'a> Present<'a> {
         }
         if let Some(base) = base.filter(|_| packs + damaged > 0) {
             let lost = LostChunks::new(&found.index)?;
-            let base = affected(base, |content| found.holes(&lost, content))?;
+            let base = affected(base, |_, content| found.holes(&lost, content))?;
             let is_whole = base.holes.is_empty() && base.attachments.is_empty();
             found.base = Some(base).filter(|_| !is_whole);
         }

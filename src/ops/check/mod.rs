@@ -1,19 +1,23 @@
 //! Verifies that every backup is complete and, if asked, that all of its data opens.
 
+mod causes;
 mod finding;
 mod packs;
 mod selection;
 mod task;
+mod volumes;
 mod walk;
 
 pub use finding::{Finding, StatementFault};
 pub use selection::{DataPart, ReadData, ReadReport};
 pub use task::CheckReport;
+pub use volumes::AffectedVolume;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use self::task::CheckTask;
+use self::volumes::affected_volumes;
 use self::walk::walk_trees;
 use super::context::{Context, READER};
 use super::error::OpsError;
@@ -399,6 +403,11 @@ impl CheckTask<'_> {
         }
         self.report.backups = records.all().len() as u64;
         self.report.backups_affected = found.affected.iter().map(|b| b.id).collect();
+        let affected: HashSet<_> = self.report.backups_affected.iter().copied().collect();
+        let all = records.all().iter();
+        let whole = all.map(|b| b.id).filter(|id| !affected.contains(id));
+        self.report.backups_whole = whole.collect();
+        self.report.volumes_affected = affected_volumes(records.all(), &affected);
         Ok(())
     }
 }

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use super::finding::Finding;
 use super::selection::{LedgerRun, ReadReport};
+use super::volumes::AffectedVolume;
 use crate::base::ObjectHash;
 use crate::format::PackListing;
 use crate::ops::context::Context;
-use crate::repo::{HistoryEnds, ObjectRef, Project, RepoError};
+use crate::repo::{BlobLocation, HistoryEnds, ObjectRef, Project, RepoError};
 
 /// The totals of a check.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +24,10 @@ pub struct CheckReport {
     pub packs_damaged: u64,
     /// Backups that cannot be restored completely.
     pub backups_affected: Vec<ObjectHash>,
+    /// The backups that a check of the trees found whole.
+    pub backups_whole: Vec<ObjectHash>,
+    /// The volumes with affected backups, by name.
+    pub volumes_affected: Vec<AffectedVolume>,
     /// Records that exist and cannot be read.
     pub records_damaged: Vec<ObjectHash>,
     /// Backups that were checked.
@@ -79,6 +84,16 @@ pub(super) struct CheckTask<'a> {
 }
 
 impl CheckTask<'_> {
+    /// Returns whether a place of a blob is known to be damaged.
+    pub(super) fn is_damaged(&self, at: &BlobLocation) -> bool {
+        self.bad_packs.contains(&at.pack()) || self.bad_runs.contains(&(at.pack(), at.ordinal()))
+    }
+
+    /// Returns whether a place of a blob is known to be damaged or missing.
+    pub(super) fn is_lost(&self, at: &BlobLocation) -> bool {
+        self.missing.contains(&at.pack()) || self.is_damaged(at)
+    }
+
     /// Counts and reports a finding.
     pub(super) fn found(&mut self, finding: &Finding) {
         self.report.errors += 1;

@@ -1,9 +1,11 @@
 //! The walk over all trees. It tests whether each blob that a backup names exists.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::causes::Causes;
 use super::task::CheckTask;
 use crate::base::{BlobId, LEAF_SIZE, ObjectHash, Phase, Progress, to_usize};
 use crate::format::{BlobKind, Children, Content, ContentKind, Node, StreamEntries};
@@ -11,7 +13,7 @@ use crate::ops::affected::{AffectedBackup, affected, holes};
 use crate::ops::context::thread_pool;
 use crate::ops::error::OpsError;
 use crate::repo::{
-    Backup, BlobLocation, BlobReader, ContentTree, Index, NodeReader, ObjectRef, Records,
+    Backup, BlobLocation, BlobReader, ChunkRef, ContentTree, Index, NodeReader, ObjectRef, Records,
     RepoError, RepoErrorKind, Visitor, walk,
 };
 
@@ -377,14 +379,8 @@ impl Walk<'_, '_> {
         if run.missing.is_empty() && run.bad_packs.is_empty() && run.bad_runs.is_empty() {
             return Ok(());
         }
-        let lost = |at: &BlobLocation| {
-            let pack = at.pack();
-            run.missing.contains(&pack)
-                || run.bad_packs.contains(&pack)
-                || run.bad_runs.contains(&(pack, at.ordinal()))
-        };
         let places = self.index.find_anywhere(id)?;
-        let (bad, good): (Vec<_>, Vec<_>) = places.iter().partition(|at| lost(at));
+        let (bad, good): (Vec<_>, Vec<_>) = places.iter().partition(|at| run.is_lost(at));
         let good: HashSet<_> = good.iter().map(|at| at.pack()).collect();
         let stay = good.iter().filter(|pack| !run.marked.contains(*pack));
         if stay.count() < copies {
@@ -448,14 +444,31 @@ impl Walk<'_, '_> {
         nodes: &PooledNodes<'_>,
         backup: &Backup,
     ) -> Result<AffectedBackup, RepoError> {
-        let find = |content: &Content| {
+        let causes = RefCell::new(Causes::default());
+        let find = |attachment: Option<&str>, content: &Content| {
             let enter = |id: &BlobId| self.damaged.contains(id);
-            holes(nodes, content, enter, |chunk| {
+            let is_whole = |chunk: &ChunkRef| {
                 let found = self.find_chunk(&chunk.id, chunk.plain_len.into())?;
-                Ok(matches!(found, Found::Whole(_)))
+                if matches!(found, Found::Whole(_)) {
+                    return Ok(true);
+                }
+                let mut places = self.index.find_anywhere(&chunk.id)?;
+                places.retain(|at| self.run.is_lost(at));
+                causes.borrow_mut().add(&places, attachment, &chunk.range());
+                Ok(false)
+            };
+            holes(nodes, content, enter, is_whole, |node, range, error| {
+                // Otherwise, a faulty writer made the node.
+                if matches!(error, RepoError::Damaged { .. }) {
+                    let places = self.index.find_anywhere(node)?;
+                    causes.borrow_mut().add(&places, attachment, range);
+                }
+                Ok(())
             })
         };
-        affected(backup, find)
+        let mut affected = affected(backup, find)?;
+        affected.causes = causes.into_inner().all();
+        Ok(affected)
     }
 
     /// Returns the locations of a blob. A prune deletes a marked pack if another existing pack has
@@ -482,9 +495,7 @@ impl Walk<'_, '_> {
 
     /// Returns whether a blob is not known to be damaged in this place.
     fn is_whole(&self, at: &BlobLocation, kind: BlobKind) -> bool {
-        at.kind() == kind
-            && !self.run.bad_packs.contains(&at.pack())
-            && !self.run.bad_runs.contains(&(at.pack(), at.ordinal()))
+        at.kind() == kind && !self.run.is_damaged(at)
     }
 
     /// Returns whether a node that could be read is in a pack that stays.

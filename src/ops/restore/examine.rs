@@ -16,7 +16,7 @@ pub(super) fn examine(task: &RestoreTask<'_>) -> Result<(), OpsError> {
                 Ok(()) => return Ok(()),
                 Err(error) => (chunk.range(), error),
             },
-            ContentPart::Lost(range, error) => (range, error),
+            ContentPart::Lost { range, error, .. } => (range, error),
         };
         if error.kind() != RepoErrorKind::Damaged {
             return Err(OpsError::from(error));

@@ -61,7 +61,7 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
     pub(super) fn chunks(&mut self, task: &RestoreTask<'_>) -> Result<(), StageError> {
         task.image.each_part(|part| match part {
             ContentPart::Chunk(chunk) => self.chunk(chunk),
-            ContentPart::Lost(range, error) => Ok(task.lose(range, error)?),
+            ContentPart::Lost { range, error, .. } => Ok(task.lose(range, error)?),
         })
     }
 
@@ -129,7 +129,7 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
                     samples.pass(&chunk);
                     self.chunk(chunk)
                 }
-                ContentPart::Lost(range, error) => {
+                ContentPart::Lost { range, error, .. } => {
                     task.lose(range.clone(), error)?;
                     if task.on_damage == OnDamage::Keep {
                         gap(self, sent..range.start)?;

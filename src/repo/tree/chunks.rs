@@ -47,7 +47,14 @@ pub enum ContentPart {
     /// A chunk.
     Chunk(ChunkRef),
     /// A part of the content that cannot be read, because a node of the tree cannot be read.
-    Lost(Range<u64>, RepoError),
+    Lost {
+        /// The bytes of the content.
+        range: Range<u64>,
+        /// The node.
+        node: BlobId,
+        /// The error of reading the node.
+        error: RepoError,
+    },
 }
 
 /// The tree of a content, and the properties that its nodes must have.
@@ -115,7 +122,9 @@ impl ContentTree {
     ) -> Result<(), E> {
         self.parts(nodes, range, enter, |part| match part {
             ContentPart::Chunk(chunk) => each(chunk),
-            ContentPart::Lost(lost, error) => Err((self.node_error)(lost.start, error).into()),
+            ContentPart::Lost { range, error, .. } => {
+                Err((self.node_error)(range.start, error).into())
+            }
         })
     }
 
@@ -210,7 +219,7 @@ where
 
     fn visit(
         &mut self,
-        _: &BlobId,
+        id: &BlobId,
         node: &Node,
         place: &Place,
         below: &mut Vec<(BlobId, Place)>,
@@ -218,19 +227,19 @@ where
         match (self.tree.kind, place.level) {
             (ContentKind::Image, Some(level)) => match image_children(node, level) {
                 Ok(node) if self.fills_leaf(node) => self.image(node, place.offset, below),
-                Ok(_) => self.lost(place, misplaced()),
-                Err(error) => self.lost(place, error),
+                Ok(_) => self.lost(id, place, misplaced()),
+                Err(error) => self.lost(id, place, error),
             },
             _ => match entries(node) {
                 Ok(node) if fits(node, place) => self.stream(node, place, below),
-                Ok(_) => self.lost(place, misplaced()),
-                Err(error) => self.lost(place, error),
+                Ok(_) => self.lost(id, place, misplaced()),
+                Err(error) => self.lost(id, place, error),
             },
         }
     }
 
-    fn unreadable(&mut self, _: &BlobId, place: &Place, error: RepoError) -> Result<(), E> {
-        self.lost(place, error).map(drop)
+    fn unreadable(&mut self, id: &BlobId, place: &Place, error: RepoError) -> Result<(), E> {
+        self.lost(id, place, error).map(drop)
     }
 }
 
@@ -240,9 +249,18 @@ where
     F: FnMut(ContentPart) -> Result<ControlFlow<()>, E>,
 {
     /// Reports that a whole subtree cannot be read.
-    fn lost(&mut self, place: &Place, error: RepoError) -> Result<ControlFlow<()>, E> {
+    fn lost(
+        &mut self,
+        node: &BlobId,
+        place: &Place,
+        error: RepoError,
+    ) -> Result<ControlFlow<()>, E> {
         let end = place.offset.saturating_add(place.len).min(self.tree.size);
-        (self.each)(ContentPart::Lost(place.offset..end, error))
+        (self.each)(ContentPart::Lost {
+            range: place.offset..end,
+            node: *node,
+            error,
+        })
     }
 
     fn reaches(&self, offset: u64, len: u64) -> bool {

@@ -1,0 +1,39 @@
+//! The message about what damage costs.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::json_time::optional_rfc3339;
+
+/// What the damage that a check found costs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Consequences {
+    /// The ids of the backups in which the check found no damage.
+    pub(crate) backups_whole: Vec<String>,
+    /// The volumes of which a backup cannot be restored completely.
+    pub(crate) volumes: Vec<VolumeDamage>,
+    /// What to do, in this order, until a check finds no damage.
+    pub(crate) next: Vec<NextStep>,
+}
+
+/// A volume of which a backup cannot be restored completely.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct VolumeDamage {
+    pub(crate) volume: String,
+    /// The number of its backups that cannot be restored completely.
+    pub(crate) affected: u64,
+    /// The number of its other backups.
+    pub(crate) whole: u64,
+    /// The newest of these.
+    pub(crate) newest_whole: Option<String>,
+    /// When it began.
+    #[serde(serialize_with = "optional_rfc3339")]
+    pub(crate) newest_whole_time: Option<Timestamp>,
+}
+
+/// A command, and what it does about the damage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct NextStep {
+    pub(crate) command: String,
+    pub(crate) purpose: &'static str,
+}
