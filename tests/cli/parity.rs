@@ -5,6 +5,9 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
+use super::matrix::{self, Way};
 use crate::support::noise;
 use crate::support::program::{CHEAP_KEY, World, damage, files, json_lines};
 
@@ -155,4 +158,56 @@ fn parity_is_added_later_and_only_with_a_full_key() {
     world.is_clean();
     world.fails(&["parity", "set", "51%"], 2);
     world.ok(&["parity", "set", "0"]);
+}
+
+#[test]
+fn what_is_in_the_place_of_a_file_is_replaced_unless_it_is_a_directory() {
+    let world = with_parity();
+    let image = world.write("disk.img", &noise(1, 60_000));
+    world.backup(&[&image]);
+    world.ok(&["head"]);
+    let before = all(&world);
+    let pack = world.packs().remove(0);
+    let record = files(&world.project().join("backups")).remove(0);
+    let good = fs::read(&pack).unwrap();
+    for way in [
+        Way::Fifo,
+        Way::Socket,
+        Way::Dangling,
+        Way::Empty,
+        Way::Huge,
+        Way::Swapped,
+    ] {
+        if !matrix::damage(&pack, way) {
+            continue;
+        }
+        let steps = repaired(&world, 0);
+        assert_eq!(steps.len(), 1, "{way:?}: {steps:?}");
+        assert!(all(&world) == before, "{way:?}");
+    }
+    // A directory is not replaced, since it may have content. All else is repaired.
+    assert!(matrix::damage(&pack, Way::Directory));
+    damage(&record);
+    let steps = repaired(&world, 21);
+    let of_pack = |step: &&Value| step["item"].as_str().unwrap().starts_with("pack ");
+    let (failed, done): (Vec<_>, Vec<_>) = steps.iter().partition(of_pack);
+    assert_eq!((failed.len(), done.len()), (1, 1), "{steps:?}");
+    assert_eq!(
+        (&failed[0]["done"], &done[0]["done"]),
+        (&false.into(), &true.into())
+    );
+    fs::remove_dir(&pack).unwrap();
+    fs::write(&pack, good).unwrap();
+    assert!(all(&world) == before);
+    world.is_clean();
+}
+
+/// Repairs with parity. Returns the steps.
+#[track_caller]
+fn repaired(world: &World, code: i32) -> Vec<Value> {
+    let ran = world.run(&["repair", "parity", "--yes", "--json"]);
+    assert_eq!(ran.code, Some(code), "{ran:?}");
+    let mut lines = json_lines(&String::from_utf8(ran.stdout).unwrap());
+    lines.retain(|line| line["message_type"] == "repair_step");
+    lines
 }

@@ -70,7 +70,7 @@ fn all_have_parity(store: &(impl Backend + Clone + 'static), test_repo: &TestRep
 }
 
 /// Verifies that the store has these files again, and that each file that changed is kept.
-pub(super) fn is_restored(store: &MemoryBackend, before: &BTreeMap<Name, Vec<u8>>, when: &str) {
+pub(super) fn is_restored(store: &impl Backend, before: &BTreeMap<Name, Vec<u8>>, when: &str) {
     let mut after = files(store);
     after.retain(|name, _| !name.as_str().starts_with("quarantine/"));
     let names: Vec<_> = after.keys().collect();
@@ -212,6 +212,47 @@ fn damage_beyond_the_parity_changes_nothing_and_is_reported() {
     let steps = repair(&store);
     assert_eq!(steps.len(), 1);
     assert_eq!(steps[0].0.action, ParityAction::NoParity);
+}
+
+#[test]
+fn a_repair_that_is_killed_at_any_call_makes_nothing_worse_and_the_next_one_ends_it() {
+    let (original, test_repo) = with_backups(1);
+    let before = files(&original);
+    let kinds = ["/packs/", "/backups/", "/keys/", "parity/"];
+    let is_damaged = |name: &Name| kinds.iter().any(|kind| name.as_str().contains(kind));
+    for (name, bytes) in before.iter().filter(|(name, _)| is_damaged(name)) {
+        let mut bytes = bytes.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        original.put(name, &[&bytes]).unwrap();
+    }
+    drop(test_repo);
+    let damaged = files(&original);
+    let mut n = 1;
+    loop {
+        let store = FaultBackend::holding(&original);
+        store.set_plan(Plan::at_write(n, Fault::Die(Moment::After)));
+        let objects = Objects::new(Arc::new(store.clone()));
+        let host = Host::without_cache();
+        let context = host.context();
+        let planned = ops::plan_parity_repair(&objects, &context).unwrap();
+        let result = planned.run(&mut |_, _| {});
+        let is_planned = store.is_planned();
+        assert_eq!(result.is_ok(), is_planned, "write {n}");
+        let crashed = store.crash();
+        for (name, bytes) in &damaged {
+            let now = crashed.get(name, 1 << 30).unwrap();
+            assert!(now == *bytes || now == before[name], "write {n}: {name}");
+        }
+        for (step, whole) in repair(&crashed) {
+            assert!(whole, "write {n}: {step:?}");
+        }
+        is_restored(&crashed, &before, &format!("write {n}"));
+        if is_planned {
+            return;
+        }
+        n += 1;
+    }
 }
 
 #[test]

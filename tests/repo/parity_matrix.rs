@@ -2,11 +2,12 @@
 //! and name the backups that it affects. A repair makes the repository whole.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cuttlebone::base::{ObjectHash, Role, Silent};
-use cuttlebone::ops::{self, ParityAction};
+use cuttlebone::ops::{self, Finding, ParityAction};
 use cuttlebone::repo::{
     BlobReader, Grant, ImageReader, Index, Log, ObjectKind, ObjectRef, Objects, RepoError,
     Repository, Voids, is_protected, read_damaged,
@@ -195,6 +196,17 @@ fn damage_of_each_kind_is_found_and_blamed_and_a_repair_makes_it_whole() {
             assert!(affected.is_subset(users), "{when}: {findings:#?}");
             if way == Way::Delete {
                 assert_eq!(affected, *users, "{when}");
+            }
+            for found in &findings {
+                if let Finding::BackupAffected(backup) = found {
+                    let causes: Vec<_> = backup.causes.iter().map(|cause| cause.pack).collect();
+                    assert_eq!(
+                        Some(&causes[..]),
+                        object.hash().as_ref().map(from_ref),
+                        "{when}"
+                    );
+                    assert_eq!(backup.causes[0].holes, backup.holes, "{when}");
+                }
             }
             if matches!(object, ObjectRef::Pack(..)) {
                 assert!(!affected.is_empty(), "{when}: {findings:#?}");

@@ -50,12 +50,13 @@ pub(super) fn repair_parity(
     let repair = ops::plan_parity_repair(&objects, &context)?;
     console.meter.finish();
     let mut entries = Vec::new();
-    if yes {
-        repair.run(&mut |step, done| entries.push(entry(step, done, false)))?;
+    let result = if yes {
+        repair.run(&mut |step, done| entries.push(entry(step, done, false)))
     } else {
         let steps = repair.steps().iter();
         entries.extend(steps.map(|step| entry(step, false, true)));
-    }
+        Ok(())
+    };
     let is_repaired =
         |entry: &&RepairStepEntry| entry.done || entry.dry_run && entry.action != "none";
     let repaired = entries.iter().filter(is_repaired).count() as u64;
@@ -63,6 +64,8 @@ pub(super) fn repair_parity(
     for entry in entries {
         console.output.show(&Message::RepairStep(entry))?;
     }
+    // What was repaired before a failure is shown, too.
+    result?;
     console.output.show(&Message::Repair(RepairSummary {
         what: "parity",
         dry_run: !yes,
@@ -95,6 +98,11 @@ fn entry(step: &ParityStep, done: bool, dry_run: bool) -> RepairStepEntry {
         ParityAction::BeyondRepair => ("none", "too much of it is damaged".to_owned()),
         ParityAction::NoParity => ("none", "it has no parity".to_owned()),
         ParityAction::Denied => ("none", "this user may not read it".to_owned()),
+    };
+    let message = if step.repairs() && !done && !dry_run {
+        format!("{message}, but it could not be replaced")
+    } else {
+        message
     };
     RepairStepEntry {
         item: step.object.to_string(),

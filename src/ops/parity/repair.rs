@@ -14,7 +14,7 @@ use crate::repo::{
     self, Damage, ObjectRef, Objects, PublicLog, RepoError, is_protected, protects_kind,
     quarantine, read_damaged,
 };
-use crate::storage::{Name, StorageErrorClass};
+use crate::storage::{Name, StorageErrorClass, StorageErrorKind};
 
 /// Maximum number of objects that are read at the same time.
 const READERS_MAX: usize = 4;
@@ -147,7 +147,9 @@ fn find_unusable(
     files: &Files,
     context: &Context<'_>,
 ) -> Result<(HashMap<Name, Unusable>, u64), OpsError> {
-    let total = files.values().map(|(_, size)| size).sum();
+    // Of a file that is longer than any object, nothing is read.
+    let len = |size: u64| if size > PACK_SIZE_MAX { 0 } else { size };
+    let total = files.values().map(|(_, size)| len(*size)).sum();
     let done = AtomicU64::new(0);
     let unusable = Mutex::new(HashMap::new());
     let files: Vec<_> = files.iter().collect();
@@ -170,7 +172,7 @@ fn find_unusable(
                 }
                 Err(error) => return Err(error),
             }
-            let done = done.fetch_add(*size, Ordering::Relaxed) + size;
+            let done = done.fetch_add(len(*size), Ordering::Relaxed) + len(*size);
             context.observer.progress(Progress {
                 phase: Phase::CheckData,
                 done,
@@ -480,13 +482,20 @@ impl ParityRepair<'_> {
     fn replace(&self, object: ObjectRef, bytes: &[u8]) -> Result<bool, OpsError> {
         let backend = self.objects.backend();
         for name in names(object) {
-            if let Some(damaged) = read_damaged(self.objects.backend(), &name, PACK_SIZE_MAX)? {
+            if let Some(damaged) = read_damaged(backend, &name, PACK_SIZE_MAX)? {
                 if damaged == bytes {
                     continue;
                 }
                 quarantine(backend, &name, &damaged)?;
             }
-            backend.put(&name, &[bytes]).map_err(RepoError::from)?;
+            if let Err(error) = backend.put(&name, &[bytes]) {
+                let found = backend.get(&name, PACK_SIZE_MAX);
+                return match found {
+                    // A directory has its name, for example.
+                    Err(found) if found.kind == StorageErrorKind::NotAFile => Ok(false),
+                    _ => Err(RepoError::from(error).into()),
+                };
+            }
             let size = bytes.len() as u64;
             let verified =
                 repo::verify_stored(self.objects, object, &name, size, self.context.cancel);
