@@ -39,6 +39,8 @@ pub(crate) enum Message {
     /// The result of `show`.
     #[serde(rename = "backup")]
     Detail(Box<BackupDetail>),
+    /// The result of `show --attachments` and `restore --attachments`.
+    Attachments(Attachments),
     /// Damage that `check` found.
     Error(FindingText),
     Check(CheckSummary),
@@ -267,6 +269,13 @@ pub(crate) struct AttachmentEntry {
     pub(crate) name: String,
     /// In bytes.
     pub(crate) size: u64,
+}
+
+/// Files that are attached to a backup.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Attachments {
+    pub(crate) backup_id: String,
+    pub(crate) attachments: Vec<AttachmentEntry>,
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -3,6 +3,7 @@
 //!
 //! Nothing here depends on a command line or a terminal, and nothing here ends the process.
 
+mod attach;
 mod audit_message;
 mod backend;
 mod client_memory;
@@ -34,6 +35,7 @@ mod table;
 mod text;
 mod volume_status;
 
+pub(crate) use attach::read_attached;
 pub(crate) use audit_message::{AuditEntries, DrillEntry};
 pub(crate) use client_memory::{ClientMemory, Lost, history_lost};
 pub(crate) use cluster::ClusterOptions;
@@ -43,11 +45,11 @@ pub(crate) use failure::{Code, Failure};
 pub(crate) use human::{count, duration, printable, printable_lines, short_id, wrapped};
 pub(crate) use key_change::{KeyChange, RevokedVolume};
 pub(crate) use message::{
-    AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary,
-    CompareSummary, DataRead, DiffEntry, DiffImage, DiffStream, ExportSummary, Extent,
-    ForgetSummary, ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry, KeylessSummary,
-    LabelSummary, ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup,
-    ReplicateSummary, RestoreSummary, Status,
+    AttachmentEntry, Attachments, BackupDetail, BackupEntry, BackupSummary, CacheInfo,
+    CheckSummary, CompareSummary, DataRead, DiffEntry, DiffImage, DiffStream, ExportSummary,
+    Extent, ForgetSummary, ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry,
+    KeylessSummary, LabelSummary, ListEntry, MergeSummary, Message, MetDamageEntry, Metadata,
+    RemovedBackup, ReplicateSummary, RestoreSummary, Status,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,

@@ -228,6 +228,11 @@ pub enum Notice {
         /// The backup.
         backup: ObjectHash,
     },
+    /// The volume has this backup already. It has only the attachments that it had.
+    NotAttached {
+        /// The backup.
+        backup: ObjectHash,
+    },
     /// A volume has several newest backups, none of which follows another. The first counts as the
     /// newest.
     SeveralNewest {

@@ -188,7 +188,8 @@ fn is_wrong(notice: &Notice) -> bool {
         | Notice::GoodWhenReadAgain { .. }
         | Notice::PartsUnknown
         | Notice::CopyInUse { .. }
-        | Notice::PasswordFileReadable { .. } => true,
+        | Notice::PasswordFileReadable { .. }
+        | Notice::NotAttached { .. } => true,
         Notice::Resumed { .. }
         | Notice::DamageAccepted { .. }
         | Notice::PacksNotNeeded { .. }

@@ -32,6 +32,28 @@ pub fn image_metadata(
     Ok(Some(decoded.map_err(damaged)?))
 }
 
+/// Returns the attachments of a backup that the user made: all but the metadata of an image.
+pub fn attached_files(backup: &Backup) -> impl Iterator<Item = &Attachment> {
+    let all = backup.record.attachments.iter();
+    all.filter(|attachment| attachment.name != ImageMetadata::ATTACHMENT)
+}
+
+/// Reads the content of an attachment. Fails unless the key in use may read data.
+pub fn read_attachment(
+    project: &Project,
+    attachment: &Attachment,
+    context: &Context<'_>,
+) -> Result<Vec<u8>, OpsError> {
+    read(project, attachment, context)
+}
+
+/// Whether a file can have this name, in any directory, so that it shows on a terminal as it is.
+#[must_use]
+pub fn is_safe_name(name: &str) -> bool {
+    let is_relative = matches!(name, "" | "." | "..");
+    !is_relative && name.len() <= 255 && !name.contains(|c: char| c == '/' || c.is_control())
+}
+
 /// Reads a whole attachment. Fails if it is too large, since a record may state any size.
 fn read(
     project: &Project,

@@ -25,6 +25,10 @@ pub enum OpsError {
     MirroredImage { name: String },
     #[error("without a lease in the repository, running backups are not recognized with certainty")]
     NoLease,
+    #[error("cannot attach “{name}”: {why}")]
+    AttachmentName { name: String, why: &'static str },
+    #[error("the attachments have {size} together, and at most {limit} are allowed")]
+    AttachmentsTooLarge { size: ByteSize, limit: ByteSize },
     #[error("backup {backup} is a stream, not an image")]
     NotAnImage { backup: String },
     #[error("the export of {name} is not what was asked for: {why}")]

@@ -32,11 +32,11 @@ mod volume_ages;
 mod walk_blobs;
 
 pub use affected::{AffectedBackup, LossCause};
-pub use attachments::image_metadata;
+pub use attachments::{attached_files, image_metadata, is_safe_name, read_attachment};
 pub use backup::{
-    Accept, BackupOptions, BackupReport, ImageOfGroup, LiveOptions, MetDamage, NextBackup, Point,
-    SnapshotNeed, SnapshotUse, Stated, backup, backup_image, backup_together, read_extents,
-    relabel, volume_of_image,
+    Accept, AttachedFile, BackupOptions, BackupReport, ImageOfGroup, LiveOptions, MetDamage,
+    NextBackup, Point, SnapshotNeed, SnapshotUse, Stated, backup, backup_image, backup_together,
+    read_extents, relabel, volume_of_image,
 };
 pub use check::{
     AffectedVolume, CheckReport, DataPart, Finding, ReadData, ReadReport, StatementFault, check,

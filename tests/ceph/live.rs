@@ -60,9 +60,7 @@ impl Live {
         let source = format!("rbd:{image}");
         let args = [&["backup", &source, "--json"], options].concat();
         let ran = self.world.run(&args);
-        let lines = json_lines(&ran.ok(&args));
-        let summary = lines.last().unwrap().clone();
-        assert_eq!(summary["message_type"], "summary", "{ran:?}");
+        let summary = summary(&ran, &args);
         let snapshot = self.tracking(image);
         assert_eq!(summary["snapshot"], snapshot.as_str(), "{summary}");
         let backup = summary["backup_id"].as_str().unwrap();
@@ -84,6 +82,15 @@ impl Live {
     pub(super) fn backups(&self) -> usize {
         self.world.json(&["list"]).len()
     }
+}
+
+/// Returns the summary of a command that must have succeeded.
+#[track_caller]
+pub(super) fn summary(ran: &Ran, args: &[&str]) -> Value {
+    let lines = json_lines(&ran.ok(args));
+    let summary = lines.last().unwrap().clone();
+    assert_eq!(summary["message_type"], "summary", "{ran:?}");
+    summary
 }
 
 /// Makes an image of 8 MiB with some data.
@@ -526,4 +533,44 @@ fn a_file_or_stream_is_refused_for_a_volume_whose_last_backup_is_of_a_live_image
     read_changes(&(next, notes), &summary);
     live.world
         .ok(&["backup", &file, "--volume", volume, "--new-content"]);
+}
+
+#[test]
+fn names_of_kubernetes_become_labels_unless_the_user_gives_others() {
+    let Some(live) = Live::with_pool("live-labels") else {
+        return;
+    };
+    let name = "live-labels/csi-vol-0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0";
+    image(&live.cluster, name, &[]);
+    for (key, value) in [
+        ("csi.storage.k8s.io/pvc/name", "data-0"),
+        ("csi.storage.k8s.io/pvc/namespace", "shop"),
+        ("rbd.csi.ceph.com/encrypted", "true"),
+    ] {
+        live.cluster.rbd(&["image-meta", "set", name, key, value]);
+    }
+    live.backs_up(name, &["--label", "namespace=mine"]);
+    let found = live.world.json(&["list", "--label", "pvc=data-0"]);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0]["labels"]["namespace"], "mine", "{found:?}");
+    assert!(
+        live.world
+            .json(&["list", "--label", "pvc=data-1"])
+            .is_empty()
+    );
+    // All metadata is kept.
+    let detail = live.world.json_one(&["show", name], "backup");
+    assert_eq!(detail["metadata"].as_array().unwrap().len(), 3, "{detail}");
+    // The second backup of a snapshot is the first one. It has the labels that were given, and more.
+    live.cluster
+        .rbd(&["snap", "create", "--no-progress", &format!("{name}@mine")]);
+    let args = ["backup", &format!("rbd:{name}@mine"), "--label", "a=b"];
+    live.world.ok(&args);
+    let ran = live.world.run(&args);
+    ran.ok(&args);
+    assert!(!ran.stderr.contains("keeps its own labels"), "{ran:?}");
+    let other = ["backup", &format!("rbd:{name}@mine"), "--label", "pvc=x"];
+    let ran = live.world.run(&other);
+    ran.ok(&other);
+    assert!(ran.stderr.contains("keeps its own labels"), "{ran:?}");
 }

@@ -1,6 +1,7 @@
 //! Tests that run the program with real files, as users do. They check its output, its effects, its
 //! errors, and the state that it leaves when it is killed.
 
+mod attach;
 mod audit;
 mod check;
 mod client_memory;

@@ -368,6 +368,7 @@ fn options(volume: &str) -> BackupOptions {
         pack_sizes: PackSizes::new(100 * KIB, 1, 2),
         reread: false,
         verify_sample: 0,
+        attached: Vec::new(),
         verify_writes: VerifyWrites::default(),
         accept: Accept {
             empty: true,

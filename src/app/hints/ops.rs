@@ -27,6 +27,8 @@ impl From<OpsError> for Failure {
 fn code(error: &OpsError) -> Code {
     match error {
         OpsError::OtherSource { .. }
+        | OpsError::AttachmentName { .. }
+        | OpsError::AttachmentsTooLarge { .. }
         | OpsError::ListWithoutStart
         | OpsError::NotMissing { .. }
         | OpsError::SeveralMissing { .. }
@@ -104,6 +106,10 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "no backup was created, and no snapshot stays. The command after the snapshot has run"
         }
         OpsError::NoLease => "no snapshot was removed; run it where the repository can be written",
+        OpsError::AttachmentName { .. } => "rename the file, or leave it out",
+        OpsError::AttachmentsTooLarge { .. } => {
+            "back up large files as a volume of their own, for example with --command 'tar c …'"
+        }
         OpsError::NotAnImage { .. } => "restore it to a file, or to standard output",
         OpsError::WrongExport { .. } => {
             "no backup was created; run it again. If this happens again, check the program that \

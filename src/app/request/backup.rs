@@ -23,6 +23,8 @@ pub(crate) struct BackupRequest {
     /// Create the repository if there is none.
     pub(crate) init: bool,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Files to attach to each backup.
+    pub(crate) attached: Vec<PathBuf>,
     pub(crate) dry_run: bool,
     pub(crate) accept: Accept,
     pub(crate) compression: Compression,

@@ -6,7 +6,9 @@ use crate::app::human::{printable, short_id};
 use crate::app::message::{FindingKind, Message};
 
 use super::detail::detail;
-use super::{consequences, diff, forget, head, prune, repair, status, summary, volume_status};
+use super::{
+    consequences, diff, forget, head, prune, repair, status, summary, tables, volume_status,
+};
 
 /// Returns a sentence that says what a command has done. If the message of the command cannot be
 /// written, the error contains this sentence.
@@ -45,6 +47,7 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
         Message::Restore(summary) => summary::restore(summary),
         Message::Compare(summary) => summary::compare(summary),
         Message::Detail(backup) => detail(backup, zone),
+        Message::Attachments(all) => tables::attachments(&all.attachments),
         Message::Error(found) => {
             let kind = match found.kind {
                 FindingKind::Damaged => "damaged",

@@ -138,6 +138,9 @@ pub(crate) fn notice(notice: &Notice) -> String {
         Notice::LabelsKept { backup } => {
             format!("backup {backup} exists already and keeps its own labels")
         }
+        Notice::NotAttached { backup } => {
+            format!("backup {backup} exists already: the files were not attached to it")
+        }
         Notice::SeveralNewest { volume, newest } => several_newest(volume, newest),
         Notice::NamedByWriteKeysOnly { records, first } => named_by_write_keys(*records, first),
         Notice::HistoryLost { problem } => history_lost(problem),

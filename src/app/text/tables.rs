@@ -3,11 +3,21 @@
 use jiff::tz::TimeZone;
 
 use crate::app::human::{short_id, time};
-use crate::app::message::{BackupEntry, Extent, KeyEntry};
+use crate::app::message::{AttachmentEntry, BackupEntry, Extent, KeyEntry};
 use crate::app::table::{Column, table};
 use crate::base::ByteSize;
 
 use super::common::{labels, named, state};
+
+/// Returns the names and sizes of files that are attached to a backup.
+pub(crate) fn attachments(entries: &[AttachmentEntry]) -> String {
+    if entries.is_empty() {
+        return "no attachments\n".to_owned();
+    }
+    let header = vec![Column::name("Attachment"), Column::right("Size")];
+    let row = |entry: &AttachmentEntry| vec![entry.name.clone(), ByteSize(entry.size).to_string()];
+    table(&header, &entries.iter().map(row).collect::<Vec<_>>(), None)
+}
 
 pub(crate) fn backups(entries: &[BackupEntry], zone: &TimeZone, columns: Option<usize>) -> String {
     if entries.is_empty() {

@@ -33,6 +33,8 @@ pub(crate) enum RepositoryAction {
     List(ListRequest),
     Show {
         backup: String,
+        /// Only the files that are attached.
+        attachments: bool,
     },
     Compare {
         a: String,
@@ -40,6 +42,11 @@ pub(crate) enum RepositoryAction {
     },
     Restore(RestoreRequest),
     RestoreImage(Box<RestoreImageRequest>),
+    /// Write the files that are attached to a backup to a directory.
+    RestoreAttachments {
+        backup: String,
+        directory: PathBuf,
+    },
     ExportDiff(ExportRequest),
     Forget(ForgetRequest),
     Prune {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
 
@@ -86,6 +86,10 @@ pub(super) struct BackupArgs {
     /// Label the backup; can be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
+    /// Attach this file to the backup, such as the configuration of a virtual machine; can be
+    /// repeated. All of them together have at most 16 MiB
+    #[arg(long = "attach", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    attached: Vec<PathBuf>,
     /// Back up a source of 0 bytes, too
     #[arg(long)]
     allow_empty: bool,
@@ -248,6 +252,7 @@ impl BackupArgs {
             force_base: self.force_base,
             init: self.init,
             labels,
+            attached: self.attached,
             dry_run: self.dry_run,
             accept: Accept {
                 empty: self.allow_empty,

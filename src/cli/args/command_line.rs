@@ -162,6 +162,9 @@ Examples:
     Show {
         /// An id or its beginning, VOLUME, VOLUME@SNAPSHOT or VOLUME~N
         backup: String,
+        /// List only the files that were attached with “backup --attach”
+        #[arg(long)]
+        attachments: bool,
     },
 
     /// Show which extents differ between two backups

@@ -68,8 +68,12 @@ fn action(
             RepositoryAction::Backup(Box::new(args.into_request(environment)?))
         }
         Command::List(args) => RepositoryAction::List(args.into_request()),
-        Command::Show { backup } => RepositoryAction::Show {
+        Command::Show {
+            backup,
+            attachments,
+        } => RepositoryAction::Show {
             backup: backup_selector(backup)?,
+            attachments,
         },
         Command::Compare { a, b } => RepositoryAction::Compare {
             a: backup_selector(a)?,

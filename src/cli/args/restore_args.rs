@@ -1,6 +1,6 @@
 //! The arguments of `restore`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -25,8 +25,13 @@ pub(super) struct RestoreArgs {
     backup: String,
     /// A file, a block device, “-” for standard output, or a new image of a Ceph cluster:
     /// rbd:POOL/[NAMESPACE/]IMAGE
-    #[arg(value_hint = ValueHint::FilePath)]
-    target: OsString,
+    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "attachments")]
+    target: Option<OsString>,
+    /// Write the files that were attached with “backup --attach” to this directory; existing files
+    /// are not overwritten
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(conflicts_with_all = ["target", "in_place", "force", "keep_going"])]
+    attachments: Option<PathBuf>,
     /// Compare with the content of an existing target and write only differences
     #[arg(long)]
     in_place: bool,
@@ -59,30 +64,35 @@ impl RestoreArgs {
         self,
         environment: &Environment,
     ) -> Result<RepositoryAction, Failure> {
-        if self.target.as_bytes().starts_with(RBD) {
-            let request = self.into_image(environment)?;
+        if let Some(directory) = self.attachments {
+            return Ok(RepositoryAction::RestoreAttachments {
+                backup: backup_selector(self.backup)?,
+                directory,
+            });
+        }
+        let target = self.target.clone().unwrap_or_default();
+        if target.as_bytes().starts_with(RBD) {
+            let request = self.into_image(&target, environment)?;
             return Ok(RepositoryAction::RestoreImage(Box::new(request)));
         }
         Ok(match self.format {
-            Format::Raw => RepositoryAction::Restore(self.into_restore()?),
-            Format::RbdDiff => RepositoryAction::ExportDiff(self.into_full_diff()?),
+            Format::Raw => RepositoryAction::Restore(self.into_restore(target)?),
+            Format::RbdDiff => RepositoryAction::ExportDiff(self.into_full_diff(target)?),
         })
     }
 
-    fn into_image(self, environment: &Environment) -> Result<RestoreImageRequest, Failure> {
-        let name = self
-            .target
-            .to_str()
-            .and_then(|text| text.strip_prefix("rbd:"));
+    fn into_image(
+        self,
+        target: &OsStr,
+        environment: &Environment,
+    ) -> Result<RestoreImageRequest, Failure> {
+        let name = target.to_str().and_then(|text| text.strip_prefix("rbd:"));
         let image = name
             .and_then(RbdSpec::parse)
             .filter(|spec| spec.snapshot.is_none());
         let image = image.ok_or_else(|| {
-            Failure::usage(format!(
-                "“{}” does not name an image",
-                self.target.display()
-            ))
-            .hint("write rbd:POOL/IMAGE or rbd:POOL/NAMESPACE/IMAGE")
+            Failure::usage(format!("“{}” does not name an image", target.display()))
+                .hint("write rbd:POOL/IMAGE or rbd:POOL/NAMESPACE/IMAGE")
         })?;
         let options = [
             self.in_place,
@@ -104,8 +114,8 @@ impl RestoreArgs {
         })
     }
 
-    fn into_restore(self) -> Result<RestoreRequest, Failure> {
-        let target = WriteTo::parse(self.target)?;
+    fn into_restore(self, target: OsString) -> Result<RestoreRequest, Failure> {
+        let target = WriteTo::parse(target)?;
         let existing = match (self.in_place, self.force) {
             (false, false) => Existing::Refuse,
             (true, _) => Existing::Update,
@@ -126,7 +136,7 @@ impl RestoreArgs {
         })
     }
 
-    fn into_full_diff(self) -> Result<ExportRequest, Failure> {
+    fn into_full_diff(self, target: OsString) -> Result<ExportRequest, Failure> {
         if self.in_place {
             return Err(Failure::usage("--in-place does not apply to a diff")
                 .hint("use --force to replace the file, or leave --format out"));
@@ -138,7 +148,7 @@ impl RestoreArgs {
         Ok(ExportRequest {
             from: None,
             backup: backup_selector(self.backup)?,
-            target: diff_target(self.target, self.force)?,
+            target: diff_target(target, self.force)?,
             force: self.force,
             from_snapshot: None,
             to_snapshot: None,

@@ -7,7 +7,8 @@ use super::backup_image::Images;
 use crate::app::{
     Attempt, BackupRequest, BackupSource, BackupSummary, ClientMemory, Code, Failure, Message,
     MetDamageEntry, ReadFrom, RepositorySettings, RequestedSource, VolumeName, affected_entry,
-    count, hole_extents, host_name, lost_parts, open_or_create, printable, project, short_id,
+    count, hole_extents, host_name, lost_parts, open_or_create, printable, project, read_attached,
+    short_id,
 };
 use crate::base::{Notice, child_command};
 use crate::cli::console::Console;
@@ -29,6 +30,7 @@ pub(super) fn backup(
 ) -> Result<(), Failure> {
     let mut started = Instant::now();
     let images = Images::new(request.images);
+    let attached = read_attached(&request.attached)?;
     let mut failed = Failed::new(request.sources.len() > 1);
     // Open the sources first: if one has a typing error, the program must neither ask for a
     // password nor create a repository.
@@ -60,6 +62,7 @@ pub(super) fn backup(
         base: request.base,
         force_base: request.force_base,
         labels: request.labels,
+        attached,
         dry_run: request.dry_run,
         compression: request.compression,
         pack_sizes: repo::PackSizes::default(),

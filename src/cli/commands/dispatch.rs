@@ -4,6 +4,7 @@ use crate::app::{Failure, RepositorySettings};
 use crate::cli::args::RepositoryAction;
 use crate::cli::console::Console;
 
+use super::attachments::{restore_attachments, show_attachments};
 use super::audit::list_audits;
 use super::backup::backup;
 use super::cache::cache;
@@ -41,10 +42,20 @@ pub(crate) fn run_in_repository(
         } => init(console, settings, (chunk_size, parity), kdf),
         RepositoryAction::Backup(request) => backup(console, settings, *request),
         RepositoryAction::List(request) => list(console, settings, &request),
-        RepositoryAction::Show { backup } => show(console, settings, &backup),
+        RepositoryAction::Show {
+            backup,
+            attachments: false,
+        } => show(console, settings, &backup),
+        RepositoryAction::Show {
+            backup,
+            attachments: true,
+        } => show_attachments(console, settings, &backup),
         RepositoryAction::Compare { a, b } => compare(console, settings, &a, &b),
         RepositoryAction::Restore(request) => restore(console, settings, &request),
         RepositoryAction::RestoreImage(request) => restore_image(console, settings, *request),
+        RepositoryAction::RestoreAttachments { backup, directory } => {
+            restore_attachments(console, settings, &backup, &directory)
+        }
         RepositoryAction::ExportDiff(request) => export_diff(console, settings, request),
         RepositoryAction::Forget(request) => forget(console, settings, request),
         RepositoryAction::Prune { request, dry_run } => prune(console, settings, request, dry_run),

@@ -1,5 +1,6 @@
 //! The commands: each runs an operation and shows the result.
 
+mod attachments;
 mod audit;
 mod backup;
 mod backup_image;

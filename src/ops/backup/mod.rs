@@ -3,6 +3,7 @@
 //! the record are stored.
 
 mod assembler;
+mod attached_file;
 mod attachment;
 mod base;
 mod coverage;
@@ -27,6 +28,7 @@ mod source;
 mod stream;
 mod task;
 
+pub use attached_file::AttachedFile;
 pub use extent_list::read_extents;
 pub(super) use live::{Circumstances, snapshot_uses};
 pub use live::{

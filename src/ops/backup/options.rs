@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::attached_file::AttachedFile;
 use crate::base::ObjectHash;
 use crate::format::{ByteString, Counts, begins_as_diff};
 use crate::ops::affected::AffectedBackup;
@@ -23,6 +24,8 @@ pub struct BackupOptions {
     pub force_base: bool,
     /// Labels that the user gave.
     pub labels: BTreeMap<String, String>,
+    /// Files that become attachments.
+    pub attached: Vec<AttachedFile>,
     /// Read and compare, but store nothing.
     pub dry_run: bool,
     /// The compression of chunks.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::attachment::store_attachment;
 use super::options::BackupOptions;
 use super::protect::Protection;
 use super::task::{BackupTask, Stored, Tally};
@@ -60,14 +61,19 @@ pub(super) fn pack(
     let ((stored, attachments), receipt, report) =
         Packer::scope_shown(index, unindexed, packing, &show, |packer| {
             packer.adopt(&left_over, &context.observer)?;
-            work(&BackupTask {
+            let task = BackupTask {
                 project,
                 context,
                 blobs: &blobs,
                 packer,
                 tally: &tally,
                 reread: options.reread,
-            })
+            };
+            let (stored, mut attachments) = work(&task)?;
+            for file in &options.attached {
+                attachments.push(store_attachment(&task, &file.name, &file.bytes)?);
+            }
+            Ok::<_, OpsError>((stored, attachments))
         })?;
     tally.show(&|| 0, context);
     let counts = Counts {

@@ -98,6 +98,7 @@ fn options_for(volume: &str, host: Option<&str>) -> BackupOptions {
         base: None,
         force_base: false,
         labels: BTreeMap::new(),
+        attached: Vec::new(),
         dry_run: false,
         compression: Compression::default(),
         pack_sizes: PackSizes::default(),

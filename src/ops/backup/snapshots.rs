@@ -72,10 +72,17 @@ impl<'a> Taken<'a> {
     }
 }
 
-/// Reports that an existing backup keeps its own labels, if others were given.
+/// Reports that an existing backup keeps its own labels and attachments, if others were given.
 pub(super) fn notice_labels(existing: &Backup, options: &BackupOptions, context: &Context<'_>) {
-    if options.labels != existing.record.labels && !options.labels.is_empty() {
+    let kept = &existing.record.labels;
+    let mut given = options.labels.iter();
+    // A backup of an image in a cluster has more labels than the user gave.
+    if given.any(|(key, value)| kept.get(key) != Some(value)) {
         let backup = existing.id;
         context.observer.notice(Notice::LabelsKept { backup });
+    }
+    if !options.attached.is_empty() {
+        let backup = existing.id;
+        context.observer.notice(Notice::NotAttached { backup });
     }
 }

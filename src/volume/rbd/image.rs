@@ -101,6 +101,12 @@ impl<'a> LiveImage<'a> {
         self.spec.image_path()
     }
 
+    /// Returns the name of the image in its pool.
+    #[must_use]
+    pub fn image_name(&self) -> &str {
+        &self.spec.image
+    }
+
     /// Returns the state of the image.
     pub fn state(&self, cancel: &Cancel) -> Result<ImageState, RbdError> {
         let client = self.client;

@@ -6,6 +6,7 @@
 //! export and store, verify the snapshots, commit, and only then remove older snapshots. A run that
 //! is killed leaves a snapshot that the next run removes.
 
+mod labels;
 mod needs;
 mod plan;
 mod run;

@@ -1,5 +1,6 @@
 //! The steps of the backup of an image in a cluster.
 
+use super::labels::labels_of;
 use super::plan::{Plan, Wishes, require_same_image};
 use super::tracking::{TrackingSnapshot, remove_older};
 use crate::base::{FullRead, ImageEvent, Notice};
@@ -233,7 +234,10 @@ fn export(
         group: point.map(|point| point.group.clone()),
         is_quiesced: point.is_some_and(|point| point.is_quiesced),
     };
+    let mut labels = labels_of(image.image_name(), info.metadata.as_ref());
+    labels.extend(options.labels.clone());
     let options = BackupOptions {
+        labels,
         base: base.map(|base| base.id.to_string()),
         // The numbers of the snapshots prove that the changes build on this backup.
         force_base: base.is_some(),
