@@ -198,6 +198,9 @@ pub(crate) struct RestoreSummary {
     /// Bytes of the target after the end of the backup that stay as they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_after_end: Option<u64>,
+    /// The snapshots that a series has made, oldest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshots: Option<Vec<String>>,
     pub(crate) duration: f64,
 }
 

@@ -62,9 +62,9 @@ pub(crate) use prune_message::{PackAmount, PrunePlan, PruneSummary};
 pub(crate) use repair_message::{ParitySummary, RepairStepEntry, RepairSummary};
 pub(crate) use request::{
     AcceptedBackups, BackupRequest, BackupSource, CacheRequest, CheckRequest, DrillRequest,
-    ExportRequest, ForgetRequest, ForgetSelection, ImageRequest, KeyRequest, LabelRequest,
-    ListRequest, MergeRequest, NewKeyAccess, NewKeyRequest, PruneRequest, RbdPattern, ReadFrom,
-    ReplicateRequest, RequestedSource, RestoreImageRequest, RestoreRequest, Since,
+    ExportRequest, ForgetRequest, ForgetSelection, ImageMode, ImageRequest, KeyRequest,
+    LabelRequest, ListRequest, MergeRequest, NewKeyAccess, NewKeyRequest, PruneRequest, RbdPattern,
+    ReadFrom, ReplicateRequest, RequestedSource, RestoreImageRequest, RestoreRequest, Since,
     SnapshotsRequest, StatusRequest, VolumeName, WriteTo, backup_selector, check_name, is_stdin,
     volume_name,
 };

@@ -25,6 +25,16 @@ pub enum OpsError {
     MirroredImage { name: String },
     #[error("without a lease in the repository, running backups are not recognized with certainty")]
     NoLease,
+    #[error("{name} exists already, and an image keeps the parameters that it was made with")]
+    ExistingParameters { name: String },
+    #[error("the backups from {from} to {to} are no series: {why}")]
+    NoSeries {
+        from: String,
+        to: String,
+        why: &'static str,
+    },
+    #[error("two backups of the series are of snapshots with the name {snapshot}")]
+    SeriesNameTwice { snapshot: String },
     #[error("cannot attach “{name}”: {why}")]
     AttachmentName { name: String, why: &'static str },
     #[error("the attachments have {size} together, and at most {limit} are allowed")]

@@ -64,7 +64,10 @@ pub use parity::{
 };
 pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
 pub use replicate::{ReplicateOptions, ReplicateReport, Side, replicate};
-pub use restore::{OnDamage, RestoreReport, restore, restore_despite, restore_image};
+pub use restore::{
+    ImageTarget, OnDamage, RestoreReport, restore, restore_despite, restore_image, restore_series,
+    series,
+};
 pub use revoke::{backups_of_key, revoke_key, that_count};
 pub use space::{Space, space};
 pub use statement::{Statement, StatementError};

@@ -7,14 +7,14 @@ use super::live::{Live, data, image};
 const MIB: u64 = 1 << 20;
 
 impl Live {
-    fn info(&self, image: &str) -> Value {
+    pub(super) fn info(&self, image: &str) -> Value {
         let info = self.cluster.rbd(&["info", "--format", "json", image]);
         serde_json::from_slice(&info).unwrap()
     }
 
     /// Asserts that an image has the content of another image or snapshot.
     #[track_caller]
-    fn same(&self, image: &str, other: &str) {
+    pub(super) fn same(&self, image: &str, other: &str) {
         assert_eq!(
             self.cluster.digest(image),
             self.cluster.digest(other),

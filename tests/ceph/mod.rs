@@ -10,6 +10,7 @@ mod image;
 mod live;
 mod live_faults;
 mod live_restore;
+mod live_series;
 mod live_status;
 mod live_together;
 

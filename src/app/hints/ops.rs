@@ -106,6 +106,13 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "no backup was created, and no snapshot stays. The command after the snapshot has run"
         }
         OpsError::NoLease => "no snapshot was removed; run it where the repository can be written",
+        OpsError::ExistingParameters { .. } => {
+            "leave out the options for a new image, or name a new image"
+        }
+        OpsError::NoSeries { .. } => {
+            "with --from BACKUP, name an older backup of the same volume: “cuttlebone list VOLUME”"
+        }
+        OpsError::SeriesNameTwice { .. } => "with --from BACKUP, begin after the first one of them",
         OpsError::AttachmentName { .. } => "rename the file, or leave it out",
         OpsError::AttachmentsTooLarge { .. } => {
             "back up large files as a volume of their own, for example with --command 'tar c …'"

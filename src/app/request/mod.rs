@@ -26,5 +26,7 @@ pub(crate) use list::{ListRequest, Since};
 pub(crate) use names::{backup_selector, check_name, volume_name};
 pub(crate) use read_write::{ReadFrom, WriteTo, is_stdin};
 pub(crate) use replicate::ReplicateRequest;
-pub(crate) use restore::{ExportRequest, MergeRequest, RestoreImageRequest, RestoreRequest};
+pub(crate) use restore::{
+    ExportRequest, ImageMode, MergeRequest, RestoreImageRequest, RestoreRequest,
+};
 pub(crate) use status::{SnapshotsRequest, StatusRequest};

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::ops::ImageTarget;
 use crate::volume::{Existing, RbdOptions, RbdSpec};
 
 use super::read_write::{ReadFrom, WriteTo};
@@ -23,7 +24,21 @@ pub(crate) struct RestoreRequest {
 pub(crate) struct RestoreImageRequest {
     pub(crate) backup: String,
     pub(crate) image: RbdSpec,
+    pub(crate) mode: ImageMode,
     pub(crate) cluster: RbdOptions,
+}
+
+/// How to restore to an image in a cluster.
+#[derive(Debug)]
+pub(crate) enum ImageMode {
+    /// To a new or empty image.
+    New(ImageTarget),
+    /// To a new or empty image, with a snapshot for each backup from this one on, or from the
+    /// volume's oldest one on.
+    Series {
+        from: Option<String>,
+        target: ImageTarget,
+    },
 }
 
 /// Write a diff: what changed between one backup, or an empty image, and another backup.

@@ -75,8 +75,12 @@ pub(super) fn restore(summary: &RestoreSummary) -> String {
         0 => String::new(),
         bytes => format!("all but {bytes} bytes of "),
     };
+    let snapshots = match &summary.snapshots {
+        Some(names) => format!("  made its snapshots {}\n", names.join(", ")),
+        None => String::new(),
+    };
     format!(
-        "restored {missing}{} of {} to {}\n  {}, written {}, fetched {}, in {}\n",
+        "restored {missing}{} of {} to {}\n  {}, written {}, fetched {}, in {}\n{snapshots}",
         short_id(&summary.backup_id),
         printable(&summary.volume),
         summary.target,

@@ -192,7 +192,7 @@ Examples:
   cuttlebone restore db.dump - | psql
   cuttlebone restore web1-root - --format rbd-diff | \\
     rbd import-diff - pool/new")]
-    Restore(RestoreArgs),
+    Restore(Box<RestoreArgs>),
 
     /// Remove backups, by policy or by name
     ///

@@ -12,6 +12,7 @@ mod drill_args;
 mod duration;
 mod forget_args;
 mod global_args;
+mod image_args;
 mod invocation;
 mod kdf_args;
 mod key_args;

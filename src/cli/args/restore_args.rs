@@ -14,6 +14,7 @@ use crate::app::{
 use super::action::RepositoryAction;
 use super::ceph_args::CephArgs;
 use super::diff_args::diff_target;
+use super::image_args::ImageArgs;
 use crate::volume::{Existing, RbdSpec};
 
 /// The beginning of a target that is an image in a cluster.
@@ -48,6 +49,8 @@ pub(super) struct RestoreArgs {
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Raw)]
     format: Format,
     #[command(flatten)]
+    image: ImageArgs,
+    #[command(flatten)]
     ceph: CephArgs,
 }
 
@@ -65,6 +68,7 @@ impl RestoreArgs {
         environment: &Environment,
     ) -> Result<RepositoryAction, Failure> {
         if let Some(directory) = self.attachments {
+            self.image.require_unused()?;
             return Ok(RepositoryAction::RestoreAttachments {
                 backup: backup_selector(self.backup)?,
                 directory,
@@ -75,6 +79,7 @@ impl RestoreArgs {
             let request = self.into_image(&target, environment)?;
             return Ok(RepositoryAction::RestoreImage(Box::new(request)));
         }
+        self.image.require_unused()?;
         Ok(match self.format {
             Format::Raw => RepositoryAction::Restore(self.into_restore(target)?),
             Format::RbdDiff => RepositoryAction::ExportDiff(self.into_full_diff(target)?),
@@ -110,6 +115,7 @@ impl RestoreArgs {
         Ok(RestoreImageRequest {
             backup: backup_selector(self.backup)?,
             image,
+            mode: self.image.into_mode()?,
             cluster: self.ceph.into_options().into_settings(environment)?,
         })
     }

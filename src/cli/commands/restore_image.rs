@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::app::{
-    Attempt, Failure, Message, RepositorySettings, RestoreImageRequest, RestoreSummary,
+    Attempt, Failure, ImageMode, Message, RepositorySettings, RestoreImageRequest, RestoreSummary,
     load_records, notice_several_newest, notice_state, open_project, refuse_if_lost,
 };
 use crate::cli::console::Console;
@@ -28,18 +28,35 @@ pub(super) fn restore_image(
     let client = RbdClient::new(request.cluster);
     let image = LiveImage::new(&client, &request.image);
     let context = session.context(Some(&settings.cache_dir));
-    let report = ops::restore_image(&project, backup, &image, &context)?;
+    let (restored, snapshots) = match request.mode {
+        ImageMode::New(target) => {
+            let restored = ops::restore_image(&project, backup, &image, &target, &context)?;
+            (restored, None)
+        }
+        ImageMode::Series { from, target } => {
+            let from = from.map(|from| records.select_surely(&from)).transpose()?;
+            let backups = ops::series(&records, from, backup)?;
+            for backup in &backups {
+                let id = backup.id.to_string();
+                refuse_if_lost(session, settings, &project, &id, backup)?;
+            }
+            let (restored, snapshots) =
+                ops::restore_series(&project, &backups, &image, &target, &context)?;
+            (restored, Some(snapshots))
+        }
+    };
     console.meter.finish();
     console.output.show(&Message::Restore(RestoreSummary {
         backup_id: backup.id.to_string(),
         volume: backup.record.volume.name.clone(),
         target: format!("rbd:{}", request.image),
         size: backup.record.content.size,
-        bytes_written: report.written,
-        bytes_fetched: report.fetched,
+        bytes_written: restored.written,
+        bytes_fetched: restored.fetched,
         bytes_missing: 0,
         bytes_cut: None,
         bytes_after_end: None,
+        snapshots,
         duration: started.elapsed().as_secs_f64(),
     }))
 }

@@ -30,7 +30,7 @@ mod task;
 
 pub use attached_file::AttachedFile;
 pub use extent_list::read_extents;
-pub(super) use live::{Circumstances, snapshot_uses};
+pub(super) use live::{Circumstances, snapshot_uses, tracking_time};
 pub use live::{
     ImageOfGroup, LiveOptions, NextBackup, Point, SnapshotNeed, SnapshotUse, backup_image,
     backup_together, volume_of_image,

@@ -5,12 +5,14 @@ mod fill;
 mod holes;
 mod live;
 mod samples;
+mod series;
 mod task;
 mod write;
 mod write_units;
 
 pub use holes::OnDamage;
-pub use live::restore_image;
+pub use live::{ImageTarget, restore_image};
+pub use series::{restore_series, series};
 pub use task::RestoreReport;
 pub use write::{restore, restore_despite};
 

@@ -265,15 +265,20 @@ impl<'a> LiveImage<'a> {
         RbdClient::ask(rbd, request, cancel).map(drop)
     }
 
-    /// Fails unless the image has no data, no snapshots and no users. Fails with
-    /// [`RbdErrorKind::NotFound`] if there is no such image.
-    pub fn require_empty(&self, cancel: &Cancel) -> Result<(), RbdError> {
+    /// Fails unless the image has no data, no snapshots and no users. If it has one of `snapshots`,
+    /// the error names it. Fails with [`RbdErrorKind::NotFound`] if there is no such image.
+    pub fn require_empty(&self, snapshots: &[Vec<u8>], cancel: &Cancel) -> Result<(), RbdError> {
         self.info(None, cancel)?;
-        let refuse = |why| {
+        let refuse = |why: &str| {
             let request = format!("restore to the image {}", self.name());
             Err(RbdError::new(RbdErrorKind::Exists, request, why))
         };
-        if !self.snapshots(cancel)?.is_empty() {
+        let found = self.snapshots(cancel)?;
+        let is_taken = |name: &str| snapshots.iter().any(|taken| *taken == name.as_bytes());
+        if let Some(taken) = found.iter().find(|snapshot| is_taken(&snapshot.name)) {
+            return refuse(&format!("it has a snapshot {} already", taken.name));
+        }
+        if !found.is_empty() {
             return refuse("it exists and has snapshots");
         }
         let request = format!("see whether {} is in use", self.name());

@@ -104,8 +104,19 @@ const FEATURES: [(&str, u64); 12] = [
     ("dirty-cache", 1 << 11),
 ];
 
+/// The names of the features that can be chosen when an image is made.
+pub const CHOSEN_FEATURES: [&str; 6] = [
+    "layering",
+    "exclusive-lock",
+    "object-map",
+    "fast-diff",
+    "deep-flatten",
+    "journaling",
+];
+
 /// Returns the bits of these features. Names of later versions are ignored.
-pub(super) fn feature_bits(names: &[String]) -> u64 {
+#[must_use]
+pub fn feature_bits(names: &[String]) -> u64 {
     let known = FEATURES
         .iter()
         .filter(|(name, _)| names.iter().any(|n| n == name));
@@ -114,17 +125,9 @@ pub(super) fn feature_bits(names: &[String]) -> u64 {
 
 /// Returns the names of those features that can be chosen when an image is made.
 pub(super) fn feature_names(bits: u64) -> impl Iterator<Item = &'static str> {
-    const CHOSEN: [&str; 6] = [
-        "layering",
-        "exclusive-lock",
-        "object-map",
-        "fast-diff",
-        "deep-flatten",
-        "journaling",
-    ];
     let set = FEATURES.iter().filter(move |(_, bit)| bits & bit != 0);
     set.map(|(name, _)| *name)
-        .filter(|name| CHOSEN.contains(name))
+        .filter(|name| CHOSEN_FEATURES.contains(name))
 }
 
 #[cfg(test)]

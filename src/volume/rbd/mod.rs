@@ -18,4 +18,5 @@ pub use error::{RbdError, RbdErrorKind};
 pub use export::RbdExport;
 pub use image::{ExportedSnapshot, ImageState, LiveImage, Snapshot};
 pub use import::RbdImport;
+pub use json::{CHOSEN_FEATURES, feature_bits};
 pub use spec::RbdSpec;

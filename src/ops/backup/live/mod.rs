@@ -18,3 +18,4 @@ pub use needs::{SnapshotNeed, SnapshotUse};
 pub use plan::{NextBackup, volume_of_image};
 pub use run::{LiveOptions, Point, backup_image};
 pub use together::{ImageOfGroup, backup_together};
+pub(crate) use tracking::tracking_time;

@@ -54,6 +54,12 @@ pub(super) fn is_tracking(name: &str) -> bool {
     rest.iter().enumerate().all(shape)
 }
 
+/// Returns the time in a name that this program gave to a snapshot.
+pub(crate) fn tracking_time(name: &str) -> Option<&str> {
+    let rest = name.strip_prefix(PREFIX).filter(|_| is_tracking(name))?;
+    Some(rest.split_once('-')?.0)
+}
+
 /// A new snapshot. Unless it is [kept](Self::keep), it is removed when this value is dropped.
 pub(super) struct TrackingSnapshot<'a> {
     image: &'a LiveImage<'a>,

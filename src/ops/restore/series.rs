@@ -1,0 +1,166 @@
+//! Restores consecutive backups of a volume as snapshots of a new image.
+
+use super::holes::OnDamage;
+use super::live::{ImageTarget, prepare, restore_metadata, write_diff};
+use super::task::{RestoreReport, RestoreTask};
+use super::write::{write_all, write_changes};
+use crate::base::Phase;
+use crate::format::{ContentKind, DiffHeader};
+use crate::ops::backup::tracking_time;
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
+use crate::repo::{Backup, Project, Records};
+use crate::volume::{DiffTarget, LiveImage};
+
+/// Returns the backups of the volume of `to` from `from` on, or from the oldest one on, up to `to`,
+/// oldest first. Leaves out those that their writer withdrew.
+pub fn series<'a>(
+    records: &'a Records,
+    from: Option<&'a Backup>,
+    to: &'a Backup,
+) -> Result<Vec<&'a Backup>, OpsError> {
+    let all: Vec<_> = records.of_volume(&to.record.volume.name).collect();
+    let place = |wanted: &Backup| all.iter().position(|found| found.id == wanted.id);
+    let first = from.map_or(Some(0), place);
+    let (Some(first), Some(last)) = (first, place(to)) else {
+        return Err(no_series(from, to, "they are of different volumes"));
+    };
+    if first > last {
+        return Err(no_series(
+            from,
+            to,
+            "the first one is newer than the last one",
+        ));
+    }
+    let chosen = all[first..=last].iter().copied();
+    let chosen: Vec<_> = chosen.filter(|backup| !records.is_voided(backup)).collect();
+    let of = |backup: &Backup| (backup.record.content.kind, backup.record.content.chunk_size);
+    for backup in &chosen {
+        if backup.record.content.kind != ContentKind::Image {
+            return Err(OpsError::NotAnImage {
+                backup: backup.id.to_string(),
+            });
+        }
+        if of(backup) != of(to) {
+            return Err(no_series(
+                Some(backup),
+                to,
+                "their chunks have different sizes",
+            ));
+        }
+    }
+    Ok(chosen)
+}
+
+fn no_series(from: Option<&Backup>, to: &Backup, why: &'static str) -> OpsError {
+    let id = |backup: &Backup| format!("backup {} of “{}”", backup.id, backup.record.volume.name);
+    OpsError::NoSeries {
+        from: from.map_or_else(|| "the oldest backup".to_owned(), id),
+        to: id(to),
+        why,
+    }
+}
+
+/// Restores backups, oldest first, to a new or empty image, and makes a snapshot of the image after
+/// each. Only the differences between them are written. Returns the names of the snapshots.
+///
+/// Refuses an existing image that has data, snapshots or users, with nothing done. If this fails
+/// later, the image is incomplete, and stays.
+pub fn restore_series(
+    project: &Project,
+    backups: &[&Backup],
+    image: &LiveImage<'_>,
+    target: &ImageTarget,
+    context: &Context<'_>,
+) -> Result<(RestoreReport, Vec<String>), OpsError> {
+    let Some(last) = backups.last() else {
+        return Err(OpsError::Internal("no backup to restore"));
+    };
+    let mut names: Vec<Vec<u8>> = Vec::new();
+    for backup in backups {
+        let name = snapshot_name(backup);
+        if names.contains(&name) {
+            return Err(OpsError::SeriesNameTwice {
+                snapshot: String::from_utf8_lossy(&name).into_owned(),
+            });
+        }
+        names.push(name);
+    }
+    let metadata = prepare(project, last, image, target, &names, context)?;
+    let mut report = RestoreReport::default();
+    let mut before: Option<(&Backup, &Vec<u8>)> = None;
+    for (backup, name) in backups.iter().zip(&names) {
+        let header = DiffHeader {
+            from: before.map(|(_, name)| name.clone()),
+            to: Some(name.clone()),
+            size: backup.record.content.size,
+            protected: None,
+        };
+        let (phase, on_damage) = (Phase::Restore, OnDamage::Stop);
+        let written = write_diff(image, context, |output| {
+            let target = DiffTarget::new(output, image.name(), &header)?;
+            RestoreTask::with(
+                project,
+                backup,
+                context,
+                phase,
+                on_damage,
+                |task| match before {
+                    None => write_all(task, &target),
+                    Some((base, _)) => {
+                        let chunk_size = backup.record.content.chunk_size;
+                        write_changes(task, base, chunk_size, &target)
+                    }
+                },
+            )
+        })?;
+        report.written += written.written;
+        report.fetched += written.fetched;
+        before = Some((backup, name));
+    }
+    restore_metadata(image, &metadata, context);
+    let names = names.into_iter();
+    let names = names.map(|name| String::from_utf8_lossy(&name).into_owned());
+    Ok((report, names.collect()))
+}
+
+/// Returns the name of the snapshot for a backup: that of the snapshot of which it is, unless a
+/// backup made that one. Backups would remove snapshots with such names.
+fn snapshot_name(backup: &Backup) -> Vec<u8> {
+    let source = backup.record.source.as_ref();
+    let recorded = source.and_then(|source| source.snapshot.as_ref()?.bytes());
+    let time = || backup.time.strftime("%Y%m%dT%H%M%SZ").to_string();
+    renamed(recorded, time)
+}
+
+fn renamed(recorded: Option<Vec<u8>>, time: impl FnOnce() -> String) -> Vec<u8> {
+    match recorded {
+        Some(name) => match std::str::from_utf8(&name).ok().and_then(tracking_time) {
+            Some(time) => format!("backup-{time}").into_bytes(),
+            None => name,
+        },
+        None => format!("backup-{}", time()).into_bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_that_backups_made_get_other_names() {
+        let now = || "20270101T000000Z".to_owned();
+        for (recorded, expected) in [
+            (None, "backup-20270101T000000Z"),
+            (Some("monday"), "monday"),
+            (Some("cuttlebone-of-mine"), "cuttlebone-of-mine"),
+            (
+                Some("cuttlebone-20261128T221500Z-12121212"),
+                "backup-20261128T221500Z",
+            ),
+        ] {
+            let recorded = recorded.map(|name: &str| name.as_bytes().to_vec());
+            assert_eq!(renamed(recorded, now), expected.as_bytes());
+        }
+    }
+}
