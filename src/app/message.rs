@@ -9,17 +9,17 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::attachment_message::{AttachmentEntry, Attachments};
 use super::audit_message::{CoverageEntry, DrillEntry, RunEntry};
 use super::damage_message::Consequences;
 use super::json_time::{optional_rfc3339, rfc3339};
 use super::key_change::KeyChange;
 use super::prune_message::PruneSummary;
 use super::repair_message::{ParitySummary, RepairStepEntry, RepairSummary};
-use crate::format::ByteString;
-use crate::ops::ReadReport;
-
 use super::stats::{Stats, VolumeStats};
 use super::volume_status::{SnapshotEntry, SnapshotsSummary, StatusSummary, VolumeStatusEntry};
+use crate::format::ByteString;
+use crate::ops::ReadReport;
 
 /// One line of `--json`.
 #[derive(Debug, Clone, Serialize)]
@@ -198,6 +198,12 @@ pub(crate) struct RestoreSummary {
     /// Bytes of the target after the end of the backup that stay as they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_after_end: Option<u64>,
+    /// Bytes that were read from an existing image of a cluster to compare it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_compared: Option<u64>,
+    /// The snapshot with the earlier content of an existing image of a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) safety_snapshot: Option<String>,
     /// The snapshots that a series has made, oldest first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snapshots: Option<Vec<String>>,
@@ -265,20 +271,6 @@ pub(crate) struct BackupDetail {
     pub(crate) bytes_new: Option<u64>,
     pub(crate) chunks_new: Option<u64>,
     pub(crate) tool: Option<String>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct AttachmentEntry {
-    pub(crate) name: String,
-    /// In bytes.
-    pub(crate) size: u64,
-}
-
-/// Files that are attached to a backup.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Attachments {
-    pub(crate) backup_id: String,
-    pub(crate) attachments: Vec<AttachmentEntry>,
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -4,6 +4,7 @@
 //! Nothing here depends on a command line or a terminal, and nothing here ends the process.
 
 mod attach;
+mod attachment_message;
 mod audit_message;
 mod backend;
 mod client_memory;
@@ -36,6 +37,7 @@ mod text;
 mod volume_status;
 
 pub(crate) use attach::read_attached;
+pub(crate) use attachment_message::{AttachmentEntry, Attachments};
 pub(crate) use audit_message::{AuditEntries, DrillEntry};
 pub(crate) use client_memory::{ClientMemory, Lost, history_lost};
 pub(crate) use cluster::ClusterOptions;
@@ -45,11 +47,11 @@ pub(crate) use failure::{Code, Failure};
 pub(crate) use human::{count, duration, printable, printable_lines, short_id, wrapped};
 pub(crate) use key_change::{KeyChange, RevokedVolume};
 pub(crate) use message::{
-    AttachmentEntry, Attachments, BackupDetail, BackupEntry, BackupSummary, CacheInfo,
-    CheckSummary, CompareSummary, DataRead, DiffEntry, DiffImage, DiffStream, ExportSummary,
-    Extent, ForgetSummary, ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry,
-    KeylessSummary, LabelSummary, ListEntry, MergeSummary, Message, MetDamageEntry, Metadata,
-    RemovedBackup, ReplicateSummary, RestoreSummary, Status,
+    BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary, CompareSummary, DataRead,
+    DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary, ForgetVolume,
+    HeadStatement, InitSummary, KeptBackup, KeyEntry, KeylessSummary, LabelSummary, ListEntry,
+    MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup, ReplicateSummary,
+    RestoreSummary, Status,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,

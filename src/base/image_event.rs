@@ -36,6 +36,27 @@ pub enum ImageEvent {
         /// Why.
         problem: String,
     },
+    /// An earlier restore to the image was interrupted, or is still running.
+    InterruptedRestore {
+        /// The id of the backup.
+        backup: String,
+        /// Its volume.
+        volume: String,
+        /// When it began to write, as in RFC 3339.
+        time: String,
+    },
+    /// A restore writes only what differs from a snapshot that the repository knows.
+    RestoresSince {
+        /// Its name.
+        snapshot: String,
+    },
+    /// A restore reads the whole image.
+    ComparesAll {
+        /// Why the backup of one of its snapshots cannot be read; none if there is no such backup.
+        problem: Option<String>,
+    },
+    /// The users of the image encrypt it.
+    Encrypted,
     /// Earlier backups of the image are in a volume of another name. The new backup joins them.
     Continues {
         /// The volume.

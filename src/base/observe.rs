@@ -15,6 +15,8 @@ pub enum Phase {
     Backup,
     /// Tests a list of extents: compares samples of the data outside it with the base.
     VerifySample,
+    /// Compares an existing target with a backup.
+    CompareTarget,
     /// Writes a backup to a target.
     Restore,
     /// Compares trees, index and names.

@@ -158,7 +158,11 @@ fn is_wrong(notice: &Notice) -> bool {
     match notice {
         Notice::Image { event, .. } => !matches!(
             event,
-            ImageEvent::ReadCompletely(_) | ImageEvent::Continues { .. }
+            ImageEvent::ReadCompletely(_)
+                | ImageEvent::Continues { .. }
+                | ImageEvent::Encrypted
+                | ImageEvent::RestoresSince { .. }
+                | ImageEvent::ComparesAll { problem: None }
         ),
         Notice::IndexRebuilt(reason) => matches!(reason, RebuildReason::Directory { .. }),
         Notice::CopyDamaged { .. }
@@ -299,10 +303,11 @@ struct Reports {
     begun: Mutex<Instant>,
 }
 
-const PHASES: [Phase; 12] = [
+const PHASES: [Phase; 13] = [
     Phase::Index,
     Phase::Backup,
     Phase::VerifySample,
+    Phase::CompareTarget,
     Phase::Restore,
     Phase::CheckStructure,
     Phase::CheckData,
@@ -399,6 +404,7 @@ const fn name(phase: Phase) -> &'static str {
         Phase::Index => "index",
         Phase::Backup => "backup",
         Phase::VerifySample => "verify_sample",
+        Phase::CompareTarget => "compare_target",
         Phase::Restore => "restore",
         Phase::CheckStructure => "check_structure",
         Phase::CheckData => "check_data",

@@ -25,8 +25,30 @@ pub enum OpsError {
     MirroredImage { name: String },
     #[error("without a lease in the repository, running backups are not recognized with certainty")]
     NoLease,
+    #[error("a backup runs that may need one of the snapshots")]
+    BackupRuns,
     #[error("{name} exists already, and an image keeps the parameters that it was made with")]
     ExistingParameters { name: String },
+    #[error("{name} is the copy of an image of another cluster, and cannot be written to")]
+    MirrorTarget { name: String },
+    #[error("{name} has {found} bytes, and the backup {expected}")]
+    OtherImageSize {
+        name: String,
+        found: u64,
+        expected: u64,
+    },
+    #[error("another program opened {name} while it was restored")]
+    ImageOpened { name: String },
+    #[error(
+        "{name} holds an interrupted restore of backup {backup} of volume “{volume}”, begun at \
+         {time}"
+    )]
+    MixedImage {
+        name: String,
+        backup: String,
+        volume: String,
+        time: String,
+    },
     #[error("the backups from {from} to {to} are no series: {why}")]
     NoSeries {
         from: String,

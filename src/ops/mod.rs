@@ -9,12 +9,15 @@ mod compare;
 mod context;
 mod coverage;
 mod diff;
+mod diff_error;
 mod drill;
 mod error;
 mod forget;
 mod head;
 mod history;
 mod ids;
+mod image_backups;
+mod image_mark;
 mod keyless;
 mod missing;
 mod parity;
@@ -24,6 +27,7 @@ mod replicate;
 mod restore;
 mod revoke;
 mod side_by_side;
+mod snapshot_names;
 mod space;
 mod statement;
 mod stats;
@@ -65,12 +69,14 @@ pub use parity::{
 pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
 pub use replicate::{ReplicateOptions, ReplicateReport, Side, replicate};
 pub use restore::{
-    ImageTarget, OnDamage, RestoreReport, restore, restore_despite, restore_image, restore_series,
-    series,
+    ImageTarget, InPlaceOptions, InPlaceReport, OnDamage, RestoreReport, restore, restore_despite,
+    restore_image, restore_image_in_place, restore_series, series,
 };
 pub use revoke::{backups_of_key, revoke_key, that_count};
 pub use space::{Space, space};
 pub use statement::{Statement, StatementError};
 pub use stats::{StatsReport, VolumeStats, stats, volume_stats};
-pub use survey::{SnapshotRemoval, Survey, SurveyScope, SurveyedImage, remove_unneeded, survey};
+pub use survey::{
+    RemovedSnapshots, SnapshotRemoval, Survey, SurveyScope, SurveyedImage, remove_snapshots, survey,
+};
 pub use volume_ages::{VolumeAge, volume_ages};

@@ -1,6 +1,7 @@
 //! The images of a cluster of which a project has backups, or whose snapshots it has made.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::backup::{Circumstances, NextBackup, SnapshotUse, snapshot_uses};
@@ -58,6 +59,8 @@ pub struct Survey {
     pub images: Vec<SurveyedImage>,
     /// Images and pools that could not be asked for, and why.
     pub problems: Vec<(String, RbdError)>,
+    /// A backup of the project may run now.
+    at_work: bool,
 }
 
 /// An image of which nothing but the place is known.
@@ -125,16 +128,32 @@ fn look(
     let mut problems = Vec::new();
     let known = Records::load(project).map_err(OpsError::from)?;
     let candidates = candidates(client, &cluster, &known, scope, &mut problems, context)?;
+    let unreachable = OnceLock::new();
     let found = side_by_side(&candidates, REQUESTS, |candidate| {
-        open(client, candidate, context)
+        // After one request without an answer, the others would only take time.
+        if unreachable.get().is_some() {
+            return None;
+        }
+        match open(client, candidate, context) {
+            Err(error) if error.kind == RbdErrorKind::Unreachable => {
+                // Only the first error counts.
+                let _ = unreachable.set(error);
+                None
+            }
+            found => Some(found),
+        }
     });
+    if let Some(error) = unreachable.into_inner() {
+        return Err(error.into());
+    }
     let mut images = Vec::new();
     for (candidate, found) in candidates.iter().zip(found) {
         match found {
-            Ok(found) => images.push(found),
+            Some(Ok(found)) => images.push(found),
+            None => {}
             // It was removed for good.
-            Err(error) if error.is_absent() => {}
-            Err(error) => problem(&mut problems, candidate.spec.to_string(), error)?,
+            Some(Err(error)) if error.is_absent() => {}
+            Some(Err(error)) => problem(&mut problems, candidate.spec.to_string(), error)?,
         }
     }
     // In this order: see `snapshot_uses`.
@@ -177,6 +196,7 @@ fn look(
         cluster,
         images,
         problems,
+        at_work,
     })
 }
 
@@ -317,6 +337,15 @@ fn live<'a>(client: &'a RbdClient, spec: &RbdSpec, id: Option<&str>) -> LiveImag
     }
 }
 
+/// Which snapshots to remove, of those that this program made for a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemovedSnapshots {
+    /// Those that nothing needs.
+    Unneeded,
+    /// All, so that the images can be removed. The next backup of an image reads all of its data.
+    All,
+}
+
 /// The outcome of the removal of one snapshot.
 #[derive(Debug)]
 pub enum SnapshotRemoval {
@@ -328,17 +357,19 @@ pub enum SnapshotRemoval {
     Failed(RbdError),
 }
 
-/// Looks at the images of a cluster like [`survey`], and removes the snapshots that this program
-/// made for this project and that nothing needs. Protected ones stay: somebody has protected them
-/// after they were made. Calls `each` for each of them. Pauses between removals, since each of them
-/// makes the cluster free data.
+/// Looks at the images of a cluster like [`survey`], and removes snapshots that this program made
+/// for this project. Protected ones stay: somebody has protected them after they were made. Calls
+/// `each` for each of them. Pauses between removals, since each of them makes the cluster free
+/// data.
 ///
 /// Fails without removing anything if no lease can be stored, since without the time of the store,
-/// running backups may not be recognized.
-pub fn remove_unneeded(
+/// running backups may not be recognized; and, if all snapshots are to be removed, while a backup
+/// runs that may use one of them.
+pub fn remove_snapshots(
     project: &Project,
     client: &RbdClient,
     scope: SurveyScope<'_>,
+    which: RemovedSnapshots,
     context: &Context<'_>,
     mut each: impl FnMut(&SurveyedImage, &SnapshotUse, &SnapshotRemoval),
 ) -> Result<Survey, OpsError> {
@@ -350,14 +381,21 @@ pub fn remove_unneeded(
     if let Some(error) = records.take_damaged().into_iter().next() {
         return Err(error.into());
     }
+    if which == RemovedSnapshots::All && survey.at_work {
+        return Err(OpsError::BackupRuns);
+    }
+    let is_chosen = |of: &&SnapshotUse| match which {
+        RemovedSnapshots::Unneeded => of.is_unneeded(),
+        RemovedSnapshots::All => of.is_own,
+    };
     let mut removed = 0;
     for image in &survey.images {
-        let unneeded: Vec<_> = image.snapshots.iter().filter(|s| s.is_unneeded()).collect();
-        if unneeded.is_empty() {
+        let chosen: Vec<_> = image.snapshots.iter().filter(is_chosen).collect();
+        if chosen.is_empty() {
             continue;
         }
         let live = live(client, &image.spec, Some(&image.identity.image_id));
-        for found in unneeded {
+        for found in chosen {
             if found.snapshot.protected {
                 each(image, found, &SnapshotRemoval::Protected);
                 continue;

@@ -26,9 +26,8 @@ pub struct DiffTarget<W> {
     state: Mutex<State<W>>,
     name: String,
     size: u64,
-    /// Whether the diff starts from a snapshot, which may have data outside the extents of the
-    /// diff.
-    on_snapshot: bool,
+    /// Whether the image may have data before the diff is applied.
+    over_data: bool,
 }
 
 /// The amounts that were written of a diff.
@@ -62,6 +61,26 @@ impl<W: Write + Send> DiffTarget<W> {
         name: impl Into<String>,
         header: &DiffHeader,
     ) -> Result<Self, VolumeError> {
+        Self::begin(writer, name, header, header.from.is_some())
+    }
+
+    /// Begins a diff without snapshots, of an image of `size` bytes that may have data everywhere.
+    pub fn over_data(writer: W, name: impl Into<String>, size: u64) -> Result<Self, VolumeError> {
+        let header = DiffHeader {
+            from: None,
+            to: None,
+            size,
+            protected: None,
+        };
+        Self::begin(writer, name, &header, true)
+    }
+
+    fn begin(
+        writer: W,
+        name: impl Into<String>,
+        header: &DiffHeader,
+        over_data: bool,
+    ) -> Result<Self, VolumeError> {
         let name = name.into();
         let writer = DiffWriter::new(writer, header)
             .map_err(|error| refused(VolumeOperation::Create, &name, error))?;
@@ -75,7 +94,7 @@ impl<W: Write + Send> DiffTarget<W> {
             state: Mutex::new(state),
             name,
             size: header.size,
-            on_snapshot: header.from.is_some(),
+            over_data,
         })
     }
 
@@ -108,7 +127,7 @@ impl<W: Write + Send> DiffTarget<W> {
     }
 
     fn zeros(&self, state: &mut State<W>, range: Range<u64>) -> Result<(), DiffError> {
-        if !self.on_snapshot || range.is_empty() {
+        if !self.over_data || range.is_empty() {
             return Ok(());
         }
         if state.zeros.end != range.start {

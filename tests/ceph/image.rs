@@ -64,6 +64,13 @@ impl<'a> Image<'a> {
         self.change(size, extents(size, random));
     }
 
+    /// Takes the content that the image has now as the one that it must have.
+    pub(super) fn read_again(&mut self) {
+        self.content = self
+            .cluster
+            .rbd(&["export", "--no-progress", self.name, "-"]);
+    }
+
     /// Makes a snapshot, and checks its content. Returns its digest.
     pub(super) fn snapshot(&self, name: &str) -> Hash {
         let digest = blake3::hash(&self.content);

@@ -488,14 +488,17 @@ fn an_invalid_object_map_is_reported_with_the_command_that_repairs_it() {
     // rebuilt.
     cluster.rbd(&["feature", "enable", name, "object-map", "fast-diff"]);
     let (first, notes) = live.backs_up(name, &[]);
-    let repair = "object map invalid, fast diff invalid”: reading it takes longer. Repair it with \
-        “rbd object-map rebuild live-flags/img”";
-    assert!(notes.contains(repair), "{notes}");
+    let rbd = format!("rbd --conf {}", cluster.conf().display());
+    let repair = format!(
+        "object map invalid, fast diff invalid”: reading it takes longer. Repair it with “{rbd} \
+         object-map rebuild live-flags/img”"
+    );
+    assert!(notes.contains(&repair), "{notes}");
     img.change(8 * MIB, vec![data(MIB, 3)]);
     let next = live.backs_up(name, &[]);
     read_changes(&next, &first);
-    let of_snapshot = "Repair it with “rbd object-map rebuild live-flags/img@cuttlebone-";
-    assert!(next.1.contains(of_snapshot), "{}", next.1);
+    let of_snapshot = format!("with “{rbd} object-map rebuild live-flags/img@cuttlebone-");
+    assert!(next.1.contains(&of_snapshot), "{}", next.1);
     cluster.rbd(&["object-map", "rebuild", "--no-progress", name]);
     let snapshot = format!("{name}@{}", live.tracking(name));
     cluster.rbd(&["object-map", "rebuild", "--no-progress", &snapshot]);
@@ -561,7 +564,7 @@ fn names_of_kubernetes_become_labels_unless_the_user_gives_others() {
     // All metadata is kept.
     let detail = live.world.json_one(&["show", name], "backup");
     assert_eq!(detail["metadata"].as_array().unwrap().len(), 3, "{detail}");
-    // The second backup of a snapshot is the first one. It has the labels that were given, and more.
+    // The second backup of a snapshot is the first one. It has the given labels, and more.
     live.cluster
         .rbd(&["snap", "create", "--no-progress", &format!("{name}@mine")]);
     let args = ["backup", &format!("rbd:{name}@mine"), "--label", "a=b"];

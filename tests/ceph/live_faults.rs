@@ -16,7 +16,7 @@ impl Live {
     /// Makes a program that the backup calls in place of `rbd`. In the script, `$count` is the
     /// number of the call, from 1, and `$*` are its arguments, the first of which names the
     /// cluster. The script runs before `rbd`.
-    fn rbd_script(&self, script: &str) -> String {
+    pub(super) fn rbd_script(&self, script: &str) -> String {
         let (path, count) = (self.world.at("rbd-script"), self.world.at("count"));
         fs::write(&count, "0").unwrap();
         let script = format!(
@@ -49,7 +49,7 @@ impl Live {
         path
     }
 
-    fn calls(&self) -> u32 {
+    pub(super) fn calls(&self) -> u32 {
         fs::read_to_string(self.world.path("count"))
             .unwrap()
             .trim()
@@ -60,11 +60,11 @@ impl Live {
 
 /// Waits until no `rbd` process is left that outlived its parent. It may still make or remove a
 /// snapshot.
-fn settle() {
+pub(super) fn settle(pool: &str) {
     let begun = Instant::now();
     let running = || {
         let ps = Command::new("pgrep")
-            .args(["-f", "rbd .*--pool=live-kill"])
+            .args(["-f", &format!("rbd .*--pool={pool}")])
             .output();
         ps.is_ok_and(|output| !output.stdout.is_empty())
     };
@@ -112,7 +112,7 @@ fn a_run_that_is_killed_at_any_step_is_followed_by_a_right_backup_and_one_snapsh
         let kill = format!("case \"$*\" in *'{call}'*) rbd \"$@\"; kill -9 $PPID; exit 1;; esac");
         let ran = live.run_with(&kill, name);
         assert_eq!(ran.code, None, "{call}: {ran:?}");
-        settle();
+        settle("live-kill");
         change(&mut img);
         live.backs_up(name, &[]);
     }
@@ -264,7 +264,7 @@ fn a_missing_image_or_permission_is_named_before_anything_is_done() {
         ),
         (
             [image, "--id", "right", "--keyring", "/nowhere"],
-            "could not ask the cluster",
+            "there is no keyring at /nowhere",
         ),
         (
             [image, "--id", "nobody", "--keyring", &right],
@@ -280,7 +280,7 @@ fn a_missing_image_or_permission_is_named_before_anything_is_done() {
         ),
         (
             [image, "--ceph-conf", "/nowhere", "--id", "right"],
-            "could not ask the cluster",
+            "there is no configuration file /nowhere",
         ),
         (
             [image, "--rbd-command", "/nowhere/rbd", "--id", "admin"],
@@ -356,4 +356,133 @@ fn a_write_key_backs_up_all_data_of_an_image_each_time() {
             .digest(&format!("{name}@{}", live.tracking(name)));
         assert_eq!(live.restored(name), exported);
     }
+}
+
+#[test]
+fn a_cluster_that_stops_in_the_middle_of_a_restore_is_an_error_within_the_time_limit() {
+    let Some(cluster) = Cluster::of_one_test() else {
+        return;
+    };
+    let osd = cluster.osd();
+    let mut live = Live::on(cluster, "live-stall");
+    let name = "live-stall/img";
+    let mut img = image(&live.cluster, name, &[]);
+    // More than a pipe holds.
+    img.change(8 * MIB, (0..32).map(|i| data(i * (128 << 10), i)).collect());
+    live.backs_up(name, &[]);
+    live.world.set("CUTTLEBONE_CEPH_TIMEOUT", "3");
+    let stop = format!(
+        "case \"$*\" in *import-diff*) kill -STOP {osd}; \
+         setsid sh -c 'sleep 8; kill -CONT {osd}' >/dev/null 2>&1 </dev/null & sleep 0.2;; esac"
+    );
+    let program = live.rbd_script(&stop);
+    let target = "rbd:live-stall/new";
+    let ran = live
+        .world
+        .run(&["restore", name, target, "--rbd-command", &program]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let expected = "no progress for 3 seconds";
+    assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    assert!(ran.took < Duration::from_mins(1), "{ran:?}");
+    // It answers again.
+    live.world.ok(&["restore", name, "rbd:live-stall/next"]);
+    assert_eq!(
+        live.cluster.digest("live-stall/next"),
+        live.cluster.digest(name)
+    );
+}
+
+#[test]
+fn after_one_request_without_an_answer_no_other_image_is_tried() {
+    let Some(live) = Live::with_pool("live-silent") else {
+        return;
+    };
+    let names: Vec<_> = (0..9).map(|i| format!("live-silent/{i}")).collect();
+    for name in &names {
+        live.cluster.rbd(&["create", name, "--size", "1M"]);
+    }
+    live.world.ok(&["backup", "rbd:live-silent/*", "--json"]);
+    // The exit code of `rbd` if the cluster does not answer.
+    let program = live.rbd_script("case \"$*\" in *info*) exit 110;; esac");
+    let args = ["backup", "rbd:live-silent/0", "rbd:live-silent/1"];
+    let args = [
+        &args[..],
+        &["rbd:live-silent/*"],
+        &["--rbd-command", &program],
+    ]
+    .concat();
+    let error = live.world.fails(&args, 1);
+    assert_eq!(live.calls(), 1, "{error}");
+    for name in ["rbd:live-silent/1", "rbd:live-silent/*"] {
+        let expected = format!("{name} was not tried, since the cluster does not answer");
+        assert!(error.contains(&expected), "{error}");
+    }
+    // The images of a pattern are found, but none can be opened.
+    let args = ["backup", "rbd:live-silent/*", "--rbd-command", &program];
+    let error = live.world.fails(&args, 1);
+    // The list of the images, and the first image.
+    assert!(error.contains("rbd:live-silent/8 was not tried"), "{error}");
+    let lines = live.world.json(&["status", "--rbd-command", &program]);
+    let summary = lines.last().unwrap();
+    let problem = summary["cluster_problem"].as_str().unwrap_or_default();
+    assert!(problem.contains("could not open the image"), "{summary}");
+    // The trash, and at most six images at the same time.
+    assert!(live.calls() <= 2 + 1 + 1 + 6, "{}", live.calls());
+}
+
+#[test]
+fn a_pool_that_is_forbidden_does_not_keep_those_of_other_pools_from_a_backup() {
+    let Some(live) = Live::with_pool("live-may") else {
+        return;
+    };
+    live.cluster.make_pool("live-may-not");
+    image(&live.cluster, "live-may/img", &[]);
+    image(&live.cluster, "live-may-not/img", &[]);
+    let caps = ["mon", "profile rbd", "osd", "profile rbd pool=live-may"];
+    let keyring = live.keyring("may", &caps);
+    let user = ["--id", "may", "--keyring", keyring.as_str()];
+    let args = [&["backup", "rbd:live-may*/*"][..], &user].concat();
+    let error = live.world.fails(&args, 3);
+    assert!(error.contains("rbd:live-may-not/*"), "{error}");
+    assert_eq!(live.backups(), 1);
+    live.tracking("live-may/img");
+    // Without a point in time that all images have in common, none is backed up.
+    let args = [&args[..], &["--together"]].concat();
+    let error = live.world.fails(&args, 1);
+    assert!(error.contains("not all images can be opened"), "{error}");
+    assert_eq!(live.backups(), 1);
+    // Named alone, the pool is an error.
+    let args = [&["backup", "rbd:live-may-not/*"][..], &user].concat();
+    live.world.fails(&args, 1);
+}
+
+#[test]
+fn an_image_in_the_trash_and_an_encrypted_one_are_named_as_such() {
+    let Some(live) = Live::with_pool("live-kinds") else {
+        return;
+    };
+    let name = "live-kinds/luks";
+    let mut img = image(&live.cluster, name, &[]);
+    let (first, notes) = live.backs_up(name, &[]);
+    assert!(!notes.contains("encrypted"), "{notes}");
+    let mut header = data(0, 1);
+    header.1[..8].copy_from_slice(b"LUKS\xba\xbe\0\x02");
+    img.change(8 * MIB, vec![header]);
+    let (next, notes) = live.backs_up(name, &["--full"]);
+    assert!(notes.contains("opens with the same passphrase"), "{notes}");
+    assert_ne!(first["backup_id"], next["backup_id"]);
+    // A backup of changes does not repeat it.
+    img.change(8 * MIB, vec![data(MIB, 4)]);
+    let (_, notes) = live.backs_up(name, &[]);
+    assert!(!notes.contains("encrypted"), "{notes}");
+    let csi = "live-kinds/csi";
+    image(&live.cluster, csi, &[]);
+    let key = "rbd.csi.ceph.com/encrypted";
+    live.cluster.rbd(&["image-meta", "set", csi, key, "true"]);
+    let (_, notes) = live.backs_up(csi, &[]);
+    assert!(notes.contains("opens with the same passphrase"), "{notes}");
+    live.cluster.rbd(&["trash", "mv", name]);
+    let error = live.world.fails(&["backup", "rbd:live-kinds/luks"], 1);
+    assert!(error.contains("in the trash, with the id "), "{error}");
+    assert!(error.contains("rbd trash restore"), "{error}");
 }

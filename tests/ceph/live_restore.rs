@@ -145,10 +145,6 @@ fn an_image_that_has_data_or_snapshots_is_not_touched() {
         assert!(error.contains(expected), "{target}: {error}");
     }
     world.fails(&["restore", "disk.img", "rbd:live-full/img", "--force"], 2);
-    world.fails(
-        &["restore", "disk.img", "rbd:live-full/img", "--in-place"],
-        2,
-    );
     assert_eq!(cluster.digest("live-full/img"), before);
     let images = cluster.rbd(&["ls", "live-full"]);
     assert_eq!(String::from_utf8(images).unwrap(), "img\nsnap\n");
@@ -187,4 +183,44 @@ fn a_restore_that_may_not_write_to_the_data_pool_fails() {
     let restore = ["restore", name, "rbd:live-caps/again"];
     let error = live.world.fails(&[&restore[..], &user].concat(), 1);
     assert!(error.contains("not permitted"), "{error}");
+}
+
+#[test]
+fn a_cache_that_would_hide_failed_writes_is_refused_or_not_used() {
+    let Some(live) = Live::with_pool("live-cache") else {
+        return;
+    };
+    let (cluster, data_pool) = (&live.cluster, "live-cache-data");
+    cluster.make_pool(data_pool);
+    let name = "live-cache/img";
+    image(cluster, name, &[]);
+    live.backs_up(name, &[]);
+    let osd = "profile rbd pool=live-cache, profile rbd-read-only pool=live-cache-data";
+    let caps = ["mon", "profile rbd", "osd", osd];
+    let keyring = live.keyring("caches", &caps);
+    let user = ["--id", "caches", "--keyring", keyring.as_str()];
+    let target = "live-cache/again";
+    let options = ["--size", "8M", "--data-pool", data_pool];
+    cluster.rbd(&[&["create", target][..], &options].concat());
+    let to = format!("rbd:{target}");
+    let set = |key: &str, value: &str| {
+        cluster.rbd(&["config", "image", "set", target, key, value]);
+    };
+    // The settings of the image are stronger than options. This user may not write its data.
+    set("rbd_cache", "true");
+    let restore = ["restore", name, &to];
+    let error = live.world.fails(&[&restore[..], &user].concat(), 1);
+    assert!(error.contains("not permitted"), "{error}");
+    set("rbd_cache_max_dirty", "1000000");
+    let error = live.world.fails(&[&restore[..], &user].concat(), 1);
+    assert!(error.contains("not permitted"), "{error}");
+    set("rbd_cache_policy", "writearound");
+    let error = live.world.fails(&[&restore[..], &user].concat(), 1);
+    assert!(error.contains("enable a cache that hides"), "{error}");
+    // A user who may write is refused, too: a write can fail for other reasons.
+    let error = live.world.fails(&restore, 1);
+    assert!(error.contains("enable a cache that hides"), "{error}");
+    cluster.rbd(&["config", "image", "remove", target, "rbd_cache"]);
+    live.world.ok(&restore);
+    live.same(target, name);
 }

@@ -256,3 +256,62 @@ fn only_snapshots_of_this_project_that_nothing_needs_are_removed() {
     assert!(next["base"].is_string(), "{next}");
     live.world.is_clean();
 }
+
+#[test]
+fn an_image_can_be_removed_once_all_snapshots_of_the_project_on_it_are() {
+    let Some(live) = Live::with_pool("stat-all") else {
+        return;
+    };
+    let (cluster, name) = (&live.cluster, "stat-all/img");
+    for name in [name, "stat-all/other"] {
+        image(cluster, name, &[]);
+        live.backs_up(name, &[]);
+    }
+    let ours = live.snapshots(name);
+    let mut other = World::new();
+    other.set("CUTTLEBONE_CEPH_CONF", cluster.conf());
+    other.ok(&["backup", "rbd:stat-all/img"]);
+    cluster.rbd(&["snap", "create", "--no-progress", "stat-all/img@mine"]);
+    let all = live.snapshots(name);
+    live.world.fails(&["snapshots", "--remove-all"], 2);
+    let both = ["--remove-all", "--remove-unneeded"];
+    live.world
+        .fails(&[&["snapshots", name][..], &both].concat(), 2);
+    let error = live.world.fails(&["snapshots", "stat-all/none*"], 1);
+    assert!(error.contains("no image matches"), "{error}");
+    live.world
+        .fails(&["snapshots", "stat-all/none", "--remove-all"], 1);
+    // A backup that runs may need one of the snapshots.
+    let (fifo, ready) = (live.world.at("fifo"), live.world.at("ready"));
+    let piped = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(piped.unwrap().success());
+    let command = format!("echo >{ready}; cat {fifo}");
+    let mut running = live
+        .world
+        .start(&["backup", "--command", &command, "--volume", "slow"]);
+    crate::support::program::until(&mut running, || fs::exists(&ready).unwrap());
+    let remove = ["snapshots", name, "--remove-all"];
+    let error = live.world.fails(&remove, 11);
+    assert!(error.contains("no snapshot was removed"), "{error}");
+    assert_eq!(live.snapshots(name), all);
+    fs::write(&fifo, b"the content").unwrap();
+    assert_eq!(crate::support::program::wait(&mut running), Some(0));
+    // Only those of this project, and only on this image.
+    let summary = live.world.json_one(&remove, "summary");
+    assert_eq!(summary["removed"], 1, "{summary}");
+    let mut expected = all.clone();
+    expected.retain(|snapshot| !ours.contains(snapshot));
+    assert_eq!(live.snapshots(name), expected);
+    live.tracking("stat-all/other");
+    // The next backup reads everything.
+    let (_, notes) = {
+        let args = ["backup", "rbd:stat-all/img", "--json"];
+        let ran = live.world.run(&args);
+        (super::live::summary(&ran, &args), ran.stderr)
+    };
+    assert!(notes.contains("no longer exists"), "{notes}");
+    live.world.ok(&remove);
+    other.ok(&remove);
+    cluster.rbd(&["snap", "rm", "--no-progress", "stat-all/img@mine"]);
+    cluster.rbd(&["rm", "--no-progress", name]);
+}

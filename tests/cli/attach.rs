@@ -60,7 +60,7 @@ fn attached_files_are_listed_and_restored_and_nothing_is_overwritten() {
 
 #[test]
 fn files_that_cannot_be_attached_are_refused_before_anything_is_stored() {
-    let world = World::new();
+    let world = World::empty();
     let disk = world.write("disk.img", &noise(2, 100_000));
     let half = world.write("half", &vec![1; 9 << 20]);
     let other = world.write("other", &vec![2; 9 << 20]);
@@ -86,7 +86,7 @@ fn files_that_cannot_be_attached_are_refused_before_anything_is_stored() {
         assert!(error.contains(why), "{error}");
     }
     world.fails(&["list"], 10);
-    world.backup(&[&disk]);
+    world.backup(&[&disk, "--init"]);
     for args in [
         vec!["restore", "disk.img"],
         vec!["restore", "disk.img", &disk, "--attachments", &disk],

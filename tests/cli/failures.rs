@@ -271,6 +271,23 @@ fn a_device_with_unreadable_sectors_fails_the_backup() {
 }
 
 #[test]
+fn a_source_that_could_be_the_name_of_an_image_gets_a_hint() {
+    let world = World::new();
+    for (source, expected) in [
+        ("vms/web1", Some("write rbd:vms/web1")),
+        ("vms/ns/web1", Some("write rbd:vms/ns/web1")),
+        ("./web1", None),
+        ("web1", None),
+        ("/vms/web1", None),
+    ] {
+        let error = world.fails(&["backup", source], 1);
+        assert!(error.contains("No such file"), "{error}");
+        assert_eq!(error.contains("rbd:"), expected.is_some(), "{error}");
+        assert!(error.contains(expected.unwrap_or_default()), "{error}");
+    }
+}
+
+#[test]
 fn an_unsuitable_target_is_refused_and_not_changed() {
     let world = World::new();
     let disk = world.write("disk.img", &noise(5, 2 * MIB));

@@ -41,7 +41,7 @@ fn a_synopsis_names_the_values_of_options() {
         "[--map FILE]",
         "[--in-place]",
         "[--format FORMAT]",
-        "[GLOBAL OPTIONS] BACKUP TARGET",
+        "[GLOBAL OPTIONS] BACKUP [TARGET]",
     ] {
         assert!(restore.contains(expected), "{expected}: {restore}");
     }

@@ -39,6 +39,7 @@ fn code(error: &OpsError) -> Code {
         | OpsError::LostToPrune { .. }
         | OpsError::PruneRuns { .. }
         | OpsError::AlwaysChanging { .. }
+        | OpsError::BackupRuns
         | OpsError::PausedTooLong => Code::Busy,
         OpsError::BaseKind { .. }
         | OpsError::NotFollowing { .. }
@@ -106,8 +107,24 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "no backup was created, and no snapshot stays. The command after the snapshot has run"
         }
         OpsError::NoLease => "no snapshot was removed; run it where the repository can be written",
+        OpsError::BackupRuns => {
+            "no snapshot was removed; run it again when no backup of the project runs"
+        }
         OpsError::ExistingParameters { .. } => {
             "leave out the options for a new image, or name a new image"
+        }
+        OpsError::MirrorTarget { .. } => {
+            "restore to the image in the cluster where it is primary, or to a new image"
+        }
+        OpsError::OtherImageSize { .. } => {
+            "add --resize to give the image the size of the backup, or restore to a new image"
+        }
+        OpsError::ImageOpened { .. } => {
+            "the image is a mixture; stop the program that uses it, and run this again"
+        }
+        OpsError::MixedImage { .. } => {
+            "complete the restore with --in-place, or add --allow-interrupted-restore to back up \
+             the mixture"
         }
         OpsError::NoSeries { .. } => {
             "with --from BACKUP, name an older backup of the same volume: “cuttlebone list VOLUME”"

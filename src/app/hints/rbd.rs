@@ -15,21 +15,23 @@ impl From<RbdError> for Failure {
                 "install Ceph's client programs (Debian: ceph-common), or name them with \
                  --rbd-command and --ceph-command",
             ),
-            RbdErrorKind::NotFound => {
-                Some("“rbd ls POOL” and “rbd snap ls POOL/IMAGE” show what there is")
-            }
+            RbdErrorKind::NotFound => Some(
+                "“rbd ls POOL” and “rbd snap ls POOL/IMAGE” show what there is; give them the \
+                     same --id, --keyring, --cluster and --conf",
+            ),
             RbdErrorKind::Denied => Some(
                 "check the user (--id), its key (--keyring), the configuration (--ceph-conf) and \
                  the capabilities of the user: “ceph auth get client.NAME”",
             ),
             RbdErrorKind::Busy => Some("wait until the image is no longer in use"),
-            RbdErrorKind::Unreachable => {
-                Some("check the cluster (“ceph -s”), and the configuration (--ceph-conf)")
-            }
-            RbdErrorKind::Replaced => Some("no backup was created; run it again"),
+            RbdErrorKind::Unreachable | RbdErrorKind::Stalled => Some(
+                "check the cluster (“ceph -s”, with the same --id, --keyring, --cluster and \
+                     --conf), and the configuration (--ceph-conf)",
+            ),
+            RbdErrorKind::Replaced => Some("nothing was changed; run it again"),
             RbdErrorKind::Exists => Some(
-                "choose another name: a restore to a cluster makes a new image, or fills an empty \
-                 one",
+                "choose another name for a new image, or give --in-place to write what differs to \
+                 this one",
             ),
             RbdErrorKind::BadArgument
             | RbdErrorKind::BadAnswer

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::ops::ImageTarget;
+use crate::ops::{ImageTarget, InPlaceOptions};
 use crate::volume::{Existing, RbdOptions, RbdSpec};
 
 use super::read_write::{ReadFrom, WriteTo};
@@ -33,6 +33,8 @@ pub(crate) struct RestoreImageRequest {
 pub(crate) enum ImageMode {
     /// To a new or empty image.
     New(ImageTarget),
+    /// Write what differs to an existing image.
+    InPlace(InPlaceOptions),
     /// To a new or empty image, with a snapshot for each backup from this one on, or from the
     /// volume's oldest one on.
     Series {

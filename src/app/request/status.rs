@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use super::backup::RbdPattern;
 use crate::app::failure::Failure;
-use crate::ops::Span;
+use crate::ops::{RemovedSnapshots, Span};
 use crate::volume::RbdOptions;
 
 /// Which volumes to show, and when a backup is overdue.
@@ -19,12 +19,13 @@ pub(crate) struct StatusRequest {
     pub(crate) cluster: RbdOptions,
 }
 
-/// Which snapshots to show, and whether to remove those that nothing needs.
+/// Which snapshots to show, and which of them to remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SnapshotsRequest {
     /// The images; `None` for all in the pools that have images with backups.
     pub(crate) images: Option<RbdPattern>,
-    pub(crate) remove_unneeded: bool,
+    /// Which of them to remove.
+    pub(crate) remove: Option<RemovedSnapshots>,
     pub(crate) cluster: RbdOptions,
 }
 

@@ -2,8 +2,9 @@
 
 use jiff::tz::TimeZone;
 
+use crate::app::attachment_message::AttachmentEntry;
 use crate::app::human::time;
-use crate::app::message::{AttachmentEntry, BackupDetail};
+use crate::app::message::BackupDetail;
 use crate::base::ByteSize;
 
 use super::common::{fields, labels, metadata, state};

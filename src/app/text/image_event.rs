@@ -1,5 +1,6 @@
 //! The text of events of the backup of an image in a cluster.
 
+use crate::app::human::{printable, short_id};
 use crate::base::{FullRead, ImageEvent};
 
 pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
@@ -24,6 +25,35 @@ pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
         ImageEvent::MetadataNotRestored { problem } => {
             format!("{image} is restored, but not all of its metadata: {problem}")
         }
+        ImageEvent::InterruptedRestore {
+            backup,
+            volume,
+            time,
+        } => {
+            let (id, volume, time) = (short_id(backup), printable(volume), printable(time));
+            format!(
+                "{image} holds an interrupted restore of backup {id} of volume “{volume}”, begun \
+                 at {time}"
+            )
+        }
+        ImageEvent::RestoresSince { snapshot } => {
+            format!("writing only what differs, by the changes of {image} since {snapshot}")
+        }
+        ImageEvent::ComparesAll { problem: None } => {
+            format!("reading all data of {image}: the repository has no backup of its snapshots")
+        }
+        ImageEvent::ComparesAll {
+            problem: Some(problem),
+        } => {
+            format!(
+                "reading all data of {image}, since the backup of its snapshot is damaged: \
+                 {problem}"
+            )
+        }
+        ImageEvent::Encrypted => format!(
+            "{image} is encrypted, and so is its data in the backup: after a restore, the image \
+             opens with the same passphrase or key, which is not in the backup"
+        ),
         ImageEvent::Continues { volume } => {
             format!("{image} has earlier backups in volume “{volume}”: the new backup joins them")
         }

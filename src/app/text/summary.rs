@@ -75,9 +75,12 @@ pub(super) fn restore(summary: &RestoreSummary) -> String {
         0 => String::new(),
         bytes => format!("all but {bytes} bytes of "),
     };
-    let snapshots = match &summary.snapshots {
-        Some(names) => format!("  made its snapshots {}\n", names.join(", ")),
-        None => String::new(),
+    let snapshots = match (&summary.snapshots, &summary.safety_snapshot) {
+        (Some(names), _) => format!("  made its snapshots {}\n", names.join(", ")),
+        (None, Some(name)) => {
+            format!("  its earlier content is in its snapshot {name}: remove it when done\n")
+        }
+        (None, None) => String::new(),
     };
     format!(
         "restored {missing}{} of {} to {}\n  {}, written {}, fetched {}, in {}\n{snapshots}",

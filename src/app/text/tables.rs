@@ -2,8 +2,9 @@
 
 use jiff::tz::TimeZone;
 
+use crate::app::attachment_message::AttachmentEntry;
 use crate::app::human::{short_id, time};
-use crate::app::message::{AttachmentEntry, BackupEntry, Extent, KeyEntry};
+use crate::app::message::{BackupEntry, Extent, KeyEntry};
 use crate::app::table::{Column, table};
 use crate::base::ByteSize;
 

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::app::attachment_message::AttachmentEntry;
 use crate::app::human::width;
 use crate::app::key_change::{KeyChange, RevokedVolume};
 use crate::app::message::{
-    AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, KeyEntry, Message, Metadata, Status,
+    BackupDetail, BackupEntry, BackupSummary, KeyEntry, Message, Metadata, Status,
 };
 use crate::format::ByteString;
 

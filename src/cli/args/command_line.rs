@@ -71,7 +71,8 @@ Environment:
   CUTTLEBONE_CEPH_KEYRING      see --keyring of “backup”
   CUTTLEBONE_RBD_COMMAND       see --rbd-command of “backup”
   CUTTLEBONE_CEPH_COMMAND      see --ceph-command of “backup”
-  CUTTLEBONE_CEPH_TIMEOUT      seconds without data until an export fails
+  CUTTLEBONE_CEPH_TIMEOUT      seconds without data until an export or import
+                               of an image fails
 
 ",
     exit_codes!()
@@ -352,7 +353,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   cuttlebone snapshots
-  cuttlebone snapshots 'vms/web-*' --remove-unneeded")]
+  cuttlebone snapshots 'vms/web-*' --remove-unneeded
+  cuttlebone snapshots vms/web1 --remove-all && rbd rm vms/web1")]
     Snapshots(SnapshotsArgs),
 
     /// Inspect, merge and export RBD diffs

@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 use crate::app::{Failure, ImageMode, backup_selector};
 use crate::base::ByteSize;
 use crate::format::{ByteString, RbdImage};
-use crate::ops::ImageTarget;
+use crate::ops::{ImageTarget, InPlaceOptions};
 use crate::volume::{CHOSEN_FEATURES, feature_bits};
 
 const HEADING: &str = "Options for rbd: images";
@@ -16,6 +16,12 @@ const OBJECT_SIZES: std::ops::RangeInclusive<u64> = 4 << 10..=32 << 20;
 
 #[derive(Debug, Args)]
 pub(super) struct ImageArgs {
+    /// With --in-place: make no snapshot of the image before it is changed
+    #[arg(long, requires = "in_place", help_heading = HEADING)]
+    no_safety_snapshot: bool,
+    /// With --in-place: give the image the size of the backup
+    #[arg(long, requires = "in_place", help_heading = HEADING)]
+    resize: bool,
     /// Restore all backups up to BACKUP to a new image, as snapshots of it
     #[arg(long, conflicts_with = "in_place", help_heading = HEADING)]
     series: bool,
@@ -49,7 +55,7 @@ pub(super) struct ImageArgs {
 impl ImageArgs {
     /// Fails if one of the options is given.
     pub(super) fn require_unused(&self) -> Result<(), Failure> {
-        if self.series || self.chooses() {
+        if self.no_safety_snapshot || self.resize || self.series || self.chooses() {
             return Err(
                 Failure::usage("options for rbd: images do not apply to this target")
                     .hint("leave them out, or name an image: rbd:POOL/IMAGE"),
@@ -68,7 +74,19 @@ impl ImageArgs {
             || self.no_image_meta
     }
 
-    pub(super) fn into_mode(self) -> Result<ImageMode, Failure> {
+    pub(super) fn into_mode(self, in_place: bool) -> Result<ImageMode, Failure> {
+        if in_place {
+            if self.chooses() {
+                return Err(Failure::usage(
+                    "an image that exists keeps its parameters and metadata",
+                )
+                .hint("leave --in-place out to make a new image"));
+            }
+            return Ok(ImageMode::InPlace(InPlaceOptions {
+                safety_snapshot: !self.no_safety_snapshot,
+                resize: self.resize,
+            }));
+        }
         let features = feature_bits(&self.image_feature);
         let text = |text: String| ByteString::from(text.as_bytes());
         let pairs = self.image_meta.into_iter();

@@ -24,7 +24,7 @@ const RBD: &[u8] = b"rbd:";
 pub(super) struct RestoreArgs {
     /// An id or its beginning, VOLUME, VOLUME@SNAPSHOT or VOLUME~N
     backup: String,
-    /// A file, a block device, “-” for standard output, or a new image of a Ceph cluster:
+    /// A file, a block device, “-” for standard output, or an image of a Ceph cluster:
     /// rbd:POOL/[NAMESPACE/]IMAGE
     #[arg(value_hint = ValueHint::FilePath, required_unless_present = "attachments")]
     target: Option<OsString>,
@@ -99,23 +99,17 @@ impl RestoreArgs {
             Failure::usage(format!("“{}” does not name an image", target.display()))
                 .hint("write rbd:POOL/IMAGE or rbd:POOL/NAMESPACE/IMAGE")
         })?;
-        let options = [
-            self.in_place,
-            self.force,
-            self.keep_going,
-            self.format != Format::Raw,
-        ];
+        let options = [self.force, self.keep_going, self.format != Format::Raw];
         if options.contains(&true) {
             return Err(Failure::usage(
-                "--in-place, --force, --keep-going and --format do not apply to an image of a \
-                 cluster",
+                "--force, --keep-going and --format do not apply to an image of a cluster",
             )
-            .hint("leave them out, and name a new image"));
+            .hint("leave them out, and name a new image, or give --in-place"));
         }
         Ok(RestoreImageRequest {
             backup: backup_selector(self.backup)?,
             image,
-            mode: self.image.into_mode()?,
+            mode: self.image.into_mode(self.in_place)?,
             cluster: self.ceph.into_options().into_settings(environment)?,
         })
     }

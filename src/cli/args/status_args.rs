@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::ceph_args::CephArgs;
 use crate::app::{Environment, Failure, SnapshotsRequest, StatusRequest};
-use crate::ops::Span;
+use crate::ops::{RemovedSnapshots, Span};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -43,6 +43,12 @@ pub(super) struct SnapshotsArgs {
     /// Snapshots stay if they are protected, and while a backup runs that may use them.
     #[arg(long)]
     remove_unneeded: bool,
+    /// Remove all snapshots that cuttlebone made for this project on IMAGE, so that “rbd rm” can
+    /// remove the image
+    ///
+    /// Protected ones stay. The next backup of the image reads all of its data.
+    #[arg(long, requires = "image", conflicts_with = "remove_unneeded")]
+    remove_all: bool,
     #[command(flatten)]
     ceph: CephArgs,
 }
@@ -55,7 +61,11 @@ impl SnapshotsArgs {
         let images = self.image.as_deref().map(SnapshotsRequest::images);
         Ok(SnapshotsRequest {
             images: images.transpose()?,
-            remove_unneeded: self.remove_unneeded,
+            remove: match (self.remove_all, self.remove_unneeded) {
+                (true, _) => Some(RemovedSnapshots::All),
+                (false, true) => Some(RemovedSnapshots::Unneeded),
+                (false, false) => None,
+            },
             cluster: self.ceph.into_options().into_settings(environment)?,
         })
     }

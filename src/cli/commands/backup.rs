@@ -29,7 +29,7 @@ pub(super) fn backup(
     request: BackupRequest,
 ) -> Result<(), Failure> {
     let mut started = Instant::now();
-    let images = Images::new(request.images);
+    let images = Images::new(request.images, request.allow_interrupted_restore);
     let attached = read_attached(&request.attached)?;
     let mut failed = Failed::new(request.sources.len() > 1);
     // Open the sources first: if one has a typing error, the program must neither ask for a
@@ -38,9 +38,14 @@ pub(super) fn backup(
     for requested in request.sources {
         let allow = request.allow_interrupted_restore;
         let name = requested.source.to_string();
-        match prepare(console, &images, requested, allow) {
+        let mut unlisted = Vec::new();
+        match prepare(console, &images, requested, allow, &mut unlisted) {
             Ok(prepared) => items.extend(prepared),
             Err(failure) => failed.add(console, name, failure)?,
+        }
+        for (pool, failure) in unlisted {
+            failed.several = true;
+            failed.add(console, pool, failure)?;
         }
     }
     failed.several |= items.len() > 1;
@@ -111,21 +116,24 @@ enum ItemSource {
 }
 
 /// Opens a source. Returns several items if the source is a pattern that matches several images.
+/// Adds pools whose images cannot be listed to `unlisted`.
 fn prepare(
     console: &Console,
     images: &Images,
     RequestedSource { source, volume }: RequestedSource,
     allow_interrupted_restore: bool,
+    unlisted: &mut Vec<(String, Failure)>,
 ) -> Result<Vec<Item>, Failure> {
     if let BackupSource::Rbd(pattern) = &source {
         let found = images.find(console, pattern)?;
+        unlisted.extend(found.failed);
         let item = |spec: RbdSpec| Item {
             name: format!("rbd:{spec}"),
             volume: volume.clone(),
             verify_sample: 0,
             source: ItemSource::Image(spec),
         };
-        return Ok(found.into_iter().map(item).collect());
+        return Ok(found.images.into_iter().map(item).collect());
     }
     if !allow_interrupted_restore {
         refuse_interrupted_restore(console, &source)?;
@@ -137,8 +145,26 @@ fn prepare(
             BackupSource::Listed { verify_sample, .. } => verify_sample,
             _ => 0,
         },
-        source: ItemSource::Opened(open_source(console, &source)?),
+        source: ItemSource::Opened(open_source(console, &source).map_err(|failure| {
+            match image_instead(&source) {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })?),
     }])
+}
+
+/// Returns a hint for a path that does not exist, if it could be the name of an image in a cluster.
+fn image_instead(source: &BackupSource) -> Option<String> {
+    let BackupSource::Whole(ReadFrom::Path(path)) = source else {
+        return None;
+    };
+    if path.symlink_metadata().is_ok() || !path.is_relative() {
+        return None;
+    }
+    let spec = RbdSpec::parse(path.to_str()?)?;
+    let is_step = |name: &str| matches!(name, "." | "..");
+    (!is_step(&spec.pool)).then(|| format!("for an image of a Ceph cluster, write rbd:{spec}"))
 }
 
 /// Sources that failed.

@@ -1,12 +1,17 @@
 //! Backups of images in a Ceph cluster, for the command `backup`.
 
+use std::cell::Cell;
+use std::fmt;
+
 use crate::app::{Code, Failure, ImageRequest, RbdPattern, VolumeName, volume_name};
 use crate::base::{ImageEvent, Notice};
 use crate::cli::console::Console;
 use crate::format::matches_pattern;
-use crate::ops::{self, BackupOptions, BackupReport, Context, ImageOfGroup, LiveOptions};
+use crate::ops::{self, BackupOptions, BackupReport, Context, ImageOfGroup, LiveOptions, OpsError};
 use crate::repo::Project;
-use crate::volume::{FreezeOptions, ImageState, LiveImage, RbdClient, RbdSpec};
+use crate::volume::{
+    FreezeOptions, ImageState, LiveImage, RbdClient, RbdError, RbdErrorKind, RbdOptions, RbdSpec,
+};
 
 /// Images in a cluster that is reached with one set of options.
 pub(super) struct Images {
@@ -14,15 +19,43 @@ pub(super) struct Images {
     keep_snapshots: usize,
     full: bool,
     together: Option<FreezeOptions>,
+    allow_mixture: bool,
+    /// A request got no answer. Each other one would take minutes, so none is made.
+    is_unreachable: Cell<bool>,
+}
+
+/// The images that a pattern matches.
+pub(super) struct FoundImages {
+    pub(super) images: Vec<RbdSpec>,
+    /// Pools whose images cannot be listed, and why.
+    pub(super) failed: Vec<(String, Failure)>,
 }
 
 impl Images {
-    pub(super) fn new(request: ImageRequest) -> Self {
+    pub(super) fn new(request: ImageRequest, allow_mixture: bool) -> Self {
         Self {
             client: RbdClient::new(request.cluster),
             keep_snapshots: request.keep_snapshots,
             full: request.full,
             together: request.together,
+            allow_mixture,
+            is_unreachable: Cell::new(false),
+        }
+    }
+
+    /// Fails if the cluster has not answered before.
+    fn require_reachable(&self, source: impl fmt::Display) -> Result<(), Failure> {
+        if !self.is_unreachable.get() {
+            return Ok(());
+        }
+        let message = format!("{source} was not tried, since the cluster does not answer");
+        Err(Failure::new(Code::Failed, message))
+    }
+
+    /// Keeps in mind whether the cluster answered.
+    fn note(&self, error: &RbdError) {
+        if error.kind == RbdErrorKind::Unreachable {
+            self.is_unreachable.set(true);
         }
     }
 
@@ -33,50 +66,65 @@ impl Images {
 
     /// Returns the images that a pattern matches. Fails if there is none, since the user then made
     /// a mistake. A name without `*` and `?` is the name of one image, which must exist.
+    ///
+    /// If the pattern matches several pools, one whose images cannot be listed does not keep the
+    /// others from being searched.
     pub(super) fn find(
         &self,
         console: &Console,
         pattern: &RbdPattern,
-    ) -> Result<Vec<RbdSpec>, Failure> {
+    ) -> Result<FoundImages, Failure> {
+        self.require_reachable(pattern)?;
         let cancel = &console.session.cancel;
         let RbdPattern(spec) = pattern;
+        let mut found = FoundImages {
+            images: Vec::new(),
+            failed: Vec::new(),
+        };
         if !pattern.matches_many() {
             self.state(console, spec)?;
-            return Ok(vec![spec.clone()]);
+            found.images.push(spec.clone());
+            return Ok(found);
         }
-        let pools = self.client.pool_names(cancel)?;
+        let pools = self.client.pool_names(cancel);
+        let pools = pools.inspect_err(|error| self.note(error))?;
         let pools = pools
             .iter()
             .filter(|pool| matches_pattern(&spec.pool, pool));
-        let mut found = Vec::new();
         for pool in pools {
             let names = self.client.images(pool, spec.namespace.as_deref(), cancel);
             let names = match names {
                 // A pool that the pattern matches may lack this namespace, or hold no images.
                 Err(error) if spec.pool != *pool && error.is_absent() => continue,
-                names => names?,
+                Err(error) if spec.pool != *pool && error.kind == RbdErrorKind::Denied => {
+                    let of = RbdSpec {
+                        pool: pool.clone(),
+                        ..spec.clone()
+                    };
+                    found.failed.push((format!("rbd:{of}"), error.into()));
+                    continue;
+                }
+                names => names.inspect_err(|error| self.note(error))?,
             };
             let names = names
                 .into_iter()
                 .filter(|name| matches_pattern(&spec.image, name));
-            found.extend(names.map(|image| RbdSpec {
+            found.images.extend(names.map(|image| RbdSpec {
                 pool: pool.clone(),
                 image,
                 ..spec.clone()
             }));
         }
-        if found.is_empty() {
-            return Err(
-                Failure::new(Code::Failed, format!("no image matches “{pattern}”"))
-                    .hint("“rbd ls POOL” shows the images of a pool"),
-            );
+        if found.images.is_empty() && found.failed.is_empty() {
+            return Err(no_match(pattern, self.client.options()));
         }
         Ok(found)
     }
 
     fn state(&self, console: &Console, spec: &RbdSpec) -> Result<ImageState, Failure> {
         let image = LiveImage::new(&self.client, spec);
-        Ok(image.state(&console.session.cancel)?)
+        let state = image.state(&console.session.cancel);
+        Ok(state.inspect_err(|error| self.note(error))?)
     }
 
     /// Backs up one image. Returns the name of its volume with the report.
@@ -89,11 +137,17 @@ impl Images {
         options: &BackupOptions,
         context: &Context<'_>,
     ) -> Result<(String, BackupReport), Failure> {
+        self.require_reachable(format!("rbd:{spec}"))?;
         let image = LiveImage::new(&self.client, spec);
         let state = self.state(console, spec)?;
         let options = options_of(project, &image, &state, volume, options, context)?;
         let live = self.live_options(spec);
-        let report = ops::backup_image(project, &image, &state, &live, &options, context)?;
+        let report = ops::backup_image(project, &image, &state, &live, &options, context);
+        let report = report.inspect_err(|error| {
+            if let OpsError::Rbd(error) = error {
+                self.note(error);
+            }
+        })?;
         Ok((options.volume, report))
     }
 
@@ -102,6 +156,7 @@ impl Images {
             snapshot: spec.snapshot.clone(),
             keep_snapshots: self.keep_snapshots,
             full: self.full,
+            allow_mixture: self.allow_mixture,
             point: None,
         }
     }
@@ -187,4 +242,12 @@ fn volume_of(
             .notice(Notice::Image { image: name, event });
     }
     Ok(volume)
+}
+
+/// The failure of a command if no image matches a pattern.
+pub(super) fn no_match(pattern: &RbdPattern, options: &RbdOptions) -> Failure {
+    Failure::new(Code::Failed, format!("no image matches “{pattern}”")).hint(format!(
+        "“{} ls POOL” shows the images of a pool",
+        options.shown()
+    ))
 }

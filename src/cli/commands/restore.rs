@@ -116,6 +116,8 @@ pub(super) fn restore(
         bytes_missing,
         bytes_cut: rest.filter(|rest| rest.cut).map(|rest| rest.bytes),
         bytes_after_end: rest.filter(|rest| !rest.cut).map(|rest| rest.bytes),
+        bytes_compared: None,
+        safety_snapshot: None,
         snapshots: None,
         duration: started.elapsed().as_secs_f64(),
     }))?;

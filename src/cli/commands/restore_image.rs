@@ -7,7 +7,7 @@ use crate::app::{
     load_records, notice_several_newest, notice_state, open_project, refuse_if_lost,
 };
 use crate::cli::console::Console;
-use crate::ops;
+use crate::ops::{self, RestoreReport};
 use crate::volume::{LiveImage, RbdClient};
 
 pub(super) fn restore_image(
@@ -28,10 +28,19 @@ pub(super) fn restore_image(
     let client = RbdClient::new(request.cluster);
     let image = LiveImage::new(&client, &request.image);
     let context = session.context(Some(&settings.cache_dir));
-    let (restored, snapshots) = match request.mode {
+    let done = match request.mode {
         ImageMode::New(target) => {
             let restored = ops::restore_image(&project, backup, &image, &target, &context)?;
-            (restored, None)
+            Done::of(restored)
+        }
+        ImageMode::InPlace(options) => {
+            let report =
+                ops::restore_image_in_place(&project, &records, backup, &image, options, &context)?;
+            Done {
+                compared: Some(report.compared),
+                safety_snapshot: report.safety_snapshot,
+                ..Done::of(report.restored)
+            }
         }
         ImageMode::Series { from, target } => {
             let from = from.map(|from| records.select_surely(&from)).transpose()?;
@@ -42,7 +51,10 @@ pub(super) fn restore_image(
             }
             let (restored, snapshots) =
                 ops::restore_series(&project, &backups, &image, &target, &context)?;
-            (restored, Some(snapshots))
+            Done {
+                snapshots: Some(snapshots),
+                ..Done::of(restored)
+            }
         }
     };
     console.meter.finish();
@@ -51,12 +63,33 @@ pub(super) fn restore_image(
         volume: backup.record.volume.name.clone(),
         target: format!("rbd:{}", request.image),
         size: backup.record.content.size,
-        bytes_written: restored.written,
-        bytes_fetched: restored.fetched,
+        bytes_written: done.restored.written,
+        bytes_fetched: done.restored.fetched,
         bytes_missing: 0,
         bytes_cut: None,
         bytes_after_end: None,
-        snapshots,
+        bytes_compared: done.compared,
+        safety_snapshot: done.safety_snapshot,
+        snapshots: done.snapshots,
         duration: started.elapsed().as_secs_f64(),
     }))
+}
+
+/// The result of a restore to an image.
+struct Done {
+    restored: RestoreReport,
+    compared: Option<u64>,
+    safety_snapshot: Option<String>,
+    snapshots: Option<Vec<String>>,
+}
+
+impl Done {
+    fn of(restored: RestoreReport) -> Self {
+        Self {
+            restored,
+            compared: None,
+            safety_snapshot: None,
+            snapshots: None,
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! The command `snapshots`.
 
+use super::backup_image::no_match;
 use crate::app::{
     Attempt, Code, Failure, Message, RepositorySettings, SnapshotEntry, SnapshotsRequest,
     SnapshotsSummary, count, open_project, printable,
 };
 use crate::cli::console::Console;
 use crate::ops::{
-    SnapshotNeed, SnapshotRemoval, SnapshotUse, SurveyScope, SurveyedImage, remove_unneeded, survey,
+    SnapshotNeed, SnapshotRemoval, SnapshotUse, SurveyScope, SurveyedImage, remove_snapshots,
+    survey,
 };
 use crate::volume::RbdClient;
 
@@ -15,10 +17,9 @@ pub(super) fn snapshots(
     settings: &RepositorySettings,
     request: &SnapshotsRequest,
 ) -> Result<(), Failure> {
-    let attempt = if request.remove_unneeded {
-        Attempt::RemoveSnapshots
-    } else {
-        Attempt::Status
+    let attempt = match request.remove {
+        Some(_) => Attempt::RemoveSnapshots,
+        None => Attempt::Status,
     };
     let (_, project) = open_project(&console.session, settings, attempt)?;
     let context = console.session.context(Some(&settings.cache_dir));
@@ -28,7 +29,7 @@ pub(super) fn snapshots(
         None => SurveyScope::OfPools,
     };
     let mut outcomes = Vec::new();
-    let found = if request.remove_unneeded {
+    let found = if let Some(which) = request.remove {
         let mut each = |image: &SurveyedImage, of: &SnapshotUse, removal: &SnapshotRemoval| {
             let problem = match removal {
                 SnapshotRemoval::Removed => None,
@@ -41,10 +42,16 @@ pub(super) fn snapshots(
             let key = (image.identity.image_id.clone(), of.snapshot.id);
             outcomes.push((key, problem, is_failure));
         };
-        remove_unneeded(&project, &client, scope, &context, &mut each)?
+        remove_snapshots(&project, &client, scope, which, &context, &mut each)?
     } else {
         survey(&project, &client, scope, &context)?
     };
+    if let Some(pattern) = &request.images
+        && found.images.is_empty()
+        && found.problems.is_empty()
+    {
+        return Err(no_match(pattern, client.options()));
+    }
     let mut entries = Vec::new();
     for image in &found.images {
         for of in &image.snapshots {
@@ -61,11 +68,14 @@ pub(super) fn snapshots(
     console.meter.finish();
     console.output.snapshots(&entries)?;
     let removed = entries.iter().filter(|entry| entry.removed).count();
-    let unneeded = entries.iter().filter(|entry| entry.unneeded).count();
+    let unneeded = entries
+        .iter()
+        .filter(|entry| entry.unneeded && !entry.removed)
+        .count();
     console.output.show(&Message::Snapshots(SnapshotsSummary {
         images: found.images.len(),
         snapshots: entries.len(),
-        unneeded: unneeded - removed,
+        unneeded,
         removed,
     }))?;
     for (of, error) in &found.problems {

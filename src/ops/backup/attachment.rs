@@ -1,6 +1,6 @@
 //! Stores attachments of a backup: small contents that are cut like streams.
 
-use super::record::content;
+use super::content::content;
 use super::task::{BackupTask, Stored};
 use crate::base::{ByteSize, is_zero};
 use crate::chunk::StreamCutter;

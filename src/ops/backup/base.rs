@@ -4,6 +4,7 @@ use super::options::BackupOptions;
 use crate::base::ObjectHash;
 use crate::format::{ByteString, ContentKind, DiffHeader, SourceInfo};
 use crate::ops::error::{Described, OpsError, describe};
+use crate::ops::image_backups::trusted;
 use crate::repo::{Backup, History, Project, Records, Top};
 use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 
@@ -40,13 +41,6 @@ pub(super) fn list_base<'a>(
         (None, None) if stated.from_nothing => Ok(None),
         (None, None) => Err(OpsError::ListWithoutStart),
     }
-}
-
-/// Whether the packs of this backup can be trusted to hold the blobs that its tree names.
-pub(super) fn trusted(project: &Project, backup: &Backup) -> bool {
-    project.settings.trusts_all()
-        || backup.is_full
-        || backup.signer == project.keys.signing().public()
 }
 
 /// Returns the backup that the user named, which must have a content of this kind.

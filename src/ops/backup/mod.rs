@@ -6,6 +6,7 @@ mod assembler;
 mod attached_file;
 mod attachment;
 mod base;
+mod content;
 mod coverage;
 mod diff;
 mod extent_list;
@@ -30,7 +31,7 @@ mod task;
 
 pub use attached_file::AttachedFile;
 pub use extent_list::read_extents;
-pub(super) use live::{Circumstances, snapshot_uses, tracking_time};
+pub(super) use live::{Circumstances, snapshot_uses};
 pub use live::{
     ImageOfGroup, LiveOptions, NextBackup, Point, SnapshotNeed, SnapshotUse, backup_image,
     backup_together, volume_of_image,

@@ -2,14 +2,12 @@
 
 use jiff::Timestamp;
 
+use super::content::content;
 use super::options::BackupOptions;
 use super::pack::Packed;
-use super::task::Stored;
 use crate::base::{Notice, ObjectHash, VolumeId};
 use crate::crypto::random;
-use crate::format::{
-    BackupRecord, ByteString, Content, ContentKind, SourceInfo, VolumeInfo, root_description,
-};
+use crate::format::{BackupRecord, ByteString, SourceInfo, VolumeInfo};
 use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
 use crate::repo::{CommitPermit, Project, Records, RepoError};
@@ -79,22 +77,6 @@ impl Entry {
             &self.packed.receipt,
             cleared,
         )?)
-    }
-}
-
-/// Returns the description of a content for its record, with its root.
-pub(super) fn content(project: &Project, stored: &Stored) -> Content {
-    let chunk_size = match stored.kind {
-        ContentKind::Image => project.chunk_size.bytes(),
-        ContentKind::Stream => 0,
-    };
-    let described = root_description(stored.kind, stored.size, chunk_size, stored.top.as_ref());
-    Content {
-        kind: stored.kind,
-        size: stored.size,
-        chunk_size,
-        top: stored.top,
-        root: project.keys.root(&described),
     }
 }
 

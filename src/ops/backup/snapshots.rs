@@ -1,11 +1,11 @@
 //! Existing backups of the snapshot that a source shows.
 
-use super::base::trusted;
 use super::options::BackupOptions;
 use crate::base::{Notice, Root};
 use crate::format::ByteString;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
+use crate::ops::image_backups::trusted;
 use crate::repo::{Backup, Project, Records};
 
 /// The backups of one snapshot that a volume has already. A snapshot never changes, so a new backup

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::base::{
     choose_base, list_base, not_of_cluster, same_source, same_stated, unwritten_since,
 };
+use super::content::content;
 use super::diff::backup_diffs;
 use super::image::store_image;
 use super::listed::{check_list, store_listed};
@@ -12,7 +13,7 @@ use super::options::{BackupOptions, BackupReport, not_a_diff, not_empty};
 use super::pack::pack;
 use super::present::Present;
 use super::protect::Protection;
-use super::record::{Entry, content, load, source_info, volume_id};
+use super::record::{Entry, load, source_info, volume_id};
 use super::snapshots::{Taken, notice_labels};
 use super::stream::store_stream;
 use super::task::{BackupTask, Stored};

@@ -1,9 +1,9 @@
 //! Reads through a diff before anything is stored.
 
-use super::error::reading;
 use crate::base::{Phase, Progress};
 use crate::format::DiffReader;
 use crate::ops::context::Context;
+use crate::ops::diff_error::reading;
 use crate::ops::error::OpsError;
 use crate::volume::InputStream;
 

@@ -2,13 +2,13 @@
 
 use std::io::Read;
 
-use super::error::reading;
 use crate::base::{CHUNK_SIZE_DEFAULT, LEAF_SIZE, Phase, Progress, is_zero};
 use crate::format::{
     DiffError, DiffHeader, DiffReader, DiffVersion, Extent, ExtentKind, ImageDescription,
 };
 use crate::ops::cancellable_reader::CancellableReader;
 use crate::ops::context::Context;
+use crate::ops::diff_error::reading;
 use crate::ops::error::OpsError;
 use crate::volume::InputStream;
 

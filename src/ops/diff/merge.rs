@@ -6,7 +6,6 @@
 
 use std::io::{Read, Write};
 
-use super::error::reading;
 use crate::base::{Phase, Progress, to_usize};
 use crate::format::{
     DiffBase, DiffError, DiffErrorKind, DiffHeader, DiffReader, DiffVersion, DiffWriter, Extent,
@@ -14,6 +13,7 @@ use crate::format::{
 };
 use crate::ops::cancellable_reader::CancellableReader;
 use crate::ops::context::Context;
+use crate::ops::diff_error::reading;
 use crate::ops::error::OpsError;
 use crate::volume::{InputStream, OutputStream, VolumeError};
 

@@ -1,13 +1,11 @@
 //! Operations on RBD diff streams: inspect one, merge several, export the changes between two
 //! backups.
 
-mod error;
 mod examine;
 mod export;
 mod inspect;
 mod merge;
 
-pub(crate) use error::reading;
 pub use examine::examine_diff;
 pub use export::{ExportReport, SnapshotNames, export_diff};
 pub use inspect::{DiffPart, DiffReport, DiffSummary, inspect_diff};

@@ -1,8 +1,10 @@
 //! Restore: record → tree → units of the target → ranged reads of packs → open → verify → write.
 
+mod different;
 mod examine;
 mod fill;
 mod holes;
+mod in_place;
 mod live;
 mod samples;
 mod series;
@@ -11,6 +13,7 @@ mod write;
 mod write_units;
 
 pub use holes::OnDamage;
+pub use in_place::{InPlaceOptions, InPlaceReport, restore_image_in_place};
 pub use live::{ImageTarget, restore_image};
 pub use series::{restore_series, series};
 pub use task::RestoreReport;

@@ -6,9 +6,9 @@ use super::task::{RestoreReport, RestoreTask};
 use super::write::{write_all, write_changes};
 use crate::base::Phase;
 use crate::format::{ContentKind, DiffHeader};
-use crate::ops::backup::tracking_time;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
+use crate::ops::snapshot_names::tracking_time;
 use crate::repo::{Backup, Project, Records};
 use crate::volume::{DiffTarget, LiveImage};
 

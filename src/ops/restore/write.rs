@@ -9,6 +9,7 @@ use super::samples::Samples;
 use super::task::{RestoreReport, RestoreTask};
 use super::write_units::{UnitProducer, WriteUnit};
 use crate::base::{Buffer, Phase, Progress};
+use crate::format::ExtentList;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::ops::pipeline::{Failed, Pipeline, StageError, Stages};
@@ -82,6 +83,20 @@ pub(crate) fn write_changes(
     target: &dyn Target,
 ) -> Result<(), OpsError> {
     let source = |units: &mut UnitProducer<'_, '_>| units.differences(base, task.image, chunk_size);
+    let fill = |tools: &mut Tools<'_>, unit: &mut WriteUnit| tools.change(unit);
+    run(task, target, source, fill)?;
+    Ok(target.finish()?)
+}
+
+/// Writes these parts of the backup, in ascending order, to a target that holds `present` bytes of
+/// other content. The parts begin and end at chunks.
+pub(super) fn write_ranges(
+    task: &RestoreTask<'_>,
+    ranges: &ExtentList,
+    present: u64,
+    target: &dyn Target,
+) -> Result<(), OpsError> {
+    let source = |units: &mut UnitProducer<'_, '_>| units.ranges(task.image, ranges, present);
     let fill = |tools: &mut Tools<'_>, unit: &mut WriteUnit| tools.change(unit);
     run(task, target, source, fill)?;
     Ok(target.finish()?)

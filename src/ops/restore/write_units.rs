@@ -6,6 +6,7 @@ use super::holes::OnDamage;
 use super::samples::Samples;
 use super::task::RestoreTask;
 use crate::base::{Buffer, LEAF_SIZE, to_usize};
+use crate::format::ExtentList;
 use crate::ops::pipeline::{Producer, StageError};
 use crate::repo::{Backup, ChunkRef, ContentPart, ImageReader, RepoError, compare_trees};
 use crate::volume::ExtentIter;
@@ -93,6 +94,26 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
         })
     }
 
+    /// Sends every chunk in these parts of the image, and zeros between the chunks, up to
+    /// `zero_until`. The parts begin and end at chunks.
+    pub(super) fn ranges(
+        &mut self,
+        image: &ImageReader,
+        parts: &ExtentList,
+        zero_until: u64,
+    ) -> Result<(), StageError> {
+        for part in parts.ranges() {
+            let mut at = part.start;
+            image.each_chunk_in(part.clone(), |chunk| -> Result<(), StageError> {
+                self.zero(at..chunk.offset.min(zero_until).max(at))?;
+                at = chunk.range().end;
+                self.chunk(chunk)
+            })?;
+            self.zero(at..part.end.min(zero_until).max(at))?;
+        }
+        Ok(())
+    }
+
     /// Sends every chunk of the backup that can be found, and the ranges without a chunk in which
     /// the target may have data. `present` lists the extents of the target that may have data,
     /// ascending. Takes samples of the chunks.
@@ -149,6 +170,9 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
     }
 
     fn zero(&mut self, range: Range<u64>) -> Result<(), StageError> {
+        if range.is_empty() {
+            return Ok(());
+        }
         self.extend(range.clone())?;
         collect(&mut self.zeros, range);
         Ok(())

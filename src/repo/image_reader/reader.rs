@@ -117,6 +117,18 @@ impl ImageReader {
         self.tree.parts(self.blobs(), 0..u64::MAX, |_| true, each)
     }
 
+    /// Calls `each` with every chunk of a range that is not zero, in ascending order. The first and
+    /// the last one may reach beyond the range. Reads only the nodes of the range.
+    pub fn each_chunk_in<E: From<RepoError>>(
+        &self,
+        range: Range<u64>,
+        mut each: impl FnMut(ChunkRef) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let each = |chunk| each(chunk).map(ControlFlow::Continue);
+        let tree = self.tree.naming_offsets(unreadable);
+        tree.chunks(&self.nodes, range, |_| true, each)
+    }
+
     /// Fails if an image's tree has nodes or chunks after the end of the image. Reads only the
     /// nodes at the end.
     pub fn check_end(&self) -> Result<(), RepoError> {

@@ -1,7 +1,8 @@
 //! Requests to a cluster: the programs, their options, and the cluster's own properties.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -11,14 +12,15 @@ use serde::de::DeserializeOwned;
 
 use super::error::{RbdError, RbdErrorKind};
 use super::json::{NamespaceItem, Pool};
-use super::run::answer;
+use super::run::{ANSWER_MAX, answer};
 use super::spec::RbdSpec;
 use crate::base::{Cancel, child_command};
 
 /// The time that a request may take. A cluster that is healthy answers within seconds.
 pub(super) const LIMIT: Duration = Duration::from_mins(2);
 
-/// The time in which an export must give some data, unless the options set another one.
+/// The time in which an export must give, and an import take, some data, unless the options set
+/// another one.
 const STALL: Duration = Duration::from_mins(15);
 
 /// How to reach a cluster. For options that are not set, Ceph uses its files below `/etc/ceph` and
@@ -37,9 +39,40 @@ pub struct RbdOptions {
     pub rbd: Vec<OsString>,
     /// The program `ceph` with its first arguments; empty for `ceph`.
     pub ceph: Vec<OsString>,
-    /// The time in which an export must give some data, or else fails; none for 15 minutes. A large
-    /// image without fast-diff may take minutes to find its first change.
+    /// The time in which an export must give some data, and an import take some, or else fails;
+    /// none for 15 minutes. A large image without fast-diff may take minutes to find its first
+    /// change.
     pub stall: Option<Duration>,
+}
+
+impl RbdOptions {
+    /// Returns the names and values of the options of Ceph that find the cluster and the user.
+    fn reach(&self) -> impl Iterator<Item = (&'static str, &OsStr)> {
+        let all = [
+            ("conf", self.conf.as_ref().map(|file| file.as_os_str())),
+            ("cluster", self.cluster.as_ref().map(OsStr::new)),
+            ("id", self.id.as_ref().map(OsStr::new)),
+            (
+                "keyring",
+                self.keyring.as_ref().map(|file| file.as_os_str()),
+            ),
+        ];
+        all.into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+    }
+
+    /// Returns the beginning of a command that a user can copy: `rbd` with these options.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let mut words = vec!["rbd".to_owned()];
+        for (name, value) in self.reach() {
+            let value = value.to_string_lossy();
+            // Ceph cannot take a value with a zero byte, which is what cannot be quoted.
+            let quoted = shlex::try_quote(&value).unwrap_or_default();
+            words.extend([format!("--{name}"), quoted.into_owned()]);
+        }
+        words.join(" ")
+    }
 }
 
 /// An image in the trash of a pool.
@@ -70,6 +103,12 @@ impl RbdClient {
         }
     }
 
+    /// Returns how to reach the cluster.
+    #[must_use]
+    pub fn options(&self) -> &RbdOptions {
+        &self.options
+    }
+
     /// Returns the cluster's id, which never changes. Asks the cluster, but only once. Does not use
     /// the id in the configuration file, which may differ.
     pub fn fsid(&self, cancel: &Cancel) -> Result<String, RbdError> {
@@ -82,13 +121,28 @@ impl RbdClient {
             return Ok(fsid.clone());
         }
         let request = "ask the cluster for its id";
-        let printed = answer(self.ceph(&["fsid"]), request.to_owned(), limit, cancel)?;
+        let fsid = self.ceph(&["fsid"]);
+        let printed = answer(fsid, request.to_owned(), ANSWER_MAX, limit, cancel);
+        let printed = printed.map_err(|error| match self.missing_configuration() {
+            Some(why) if error.kind != RbdErrorKind::Cancelled => error.because(&why),
+            _ => error,
+        })?;
         let fsid = String::from_utf8_lossy(&printed).trim().to_owned();
         if fsid.is_empty() || !fsid.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
             let why = format!("“{fsid}” is not an id");
             return Err(RbdError::new(RbdErrorKind::BadAnswer, request, why));
         }
         Ok(self.fsid.get_or_init(|| fsid).clone())
+    }
+
+    /// Returns a sentence that names the configuration files of the options, if none of them exists
+    /// on this host.
+    fn missing_configuration(&self) -> Option<String> {
+        let conf = self.options.conf.as_ref()?;
+        // Ceph takes a list of files.
+        let mut files = conf.as_os_str().as_bytes().split(|byte| *byte == b',');
+        let exists = files.any(|file| Path::new(OsStr::from_bytes(file.trim_ascii())).exists());
+        (!exists).then(|| format!("there is no configuration file {}", conf.display()))
     }
 
     /// Returns the number of a pool.
@@ -163,7 +217,7 @@ impl RbdClient {
         Ok(found.into_iter().map(|found| found.name).collect())
     }
 
-    /// Returns the time in which an export must give some data.
+    /// Returns the time in which an export must give, and an import take, some data.
     pub(super) fn stall(&self) -> Duration {
         self.options.stall.unwrap_or(STALL)
     }
@@ -202,11 +256,8 @@ impl RbdClient {
         let words = if words.is_empty() { &default } else { words };
         let mut command = child_command(&words[0]);
         command.args(&words[1..]);
-        let options = &self.options;
-        command.args(options.conf.iter().map(|file| option("conf", file)));
-        command.args(options.cluster.iter().map(|name| option("cluster", name)));
-        command.args(options.id.iter().map(|id| option("id", id)));
-        command.args(options.keyring.iter().map(|file| option("keyring", file)));
+        let options = self.options.reach();
+        command.args(options.map(|(name, value)| option(name, value)));
         command
     }
 
@@ -216,7 +267,7 @@ impl RbdClient {
         request: impl Into<String>,
         cancel: &Cancel,
     ) -> Result<Vec<u8>, RbdError> {
-        answer(command, request.into(), LIMIT, cancel)
+        answer(command, request.into(), ANSWER_MAX, LIMIT, cancel)
     }
 
     /// Like [`ask`](Self::ask), for an answer in JSON. In names, bytes that are not UTF-8 are

@@ -21,6 +21,8 @@ pub enum RbdErrorKind {
     BadArgument,
     /// The cluster did not answer in time.
     Unreachable,
+    /// An export gave no data, or an import took none, for too long.
+    Stalled,
     /// The answer of the program is not what was expected.
     BadAnswer,
     /// An image or snapshot is another one than before, although it has the same name.
@@ -75,6 +77,15 @@ impl RbdError {
         }
     }
 
+    /// Adds a reason.
+    pub(super) fn because(mut self, why: &str) -> Self {
+        if !self.detail.is_empty() {
+            self.detail.push_str("; ");
+        }
+        self.detail.push_str(why);
+        self
+    }
+
     /// Whether the pool, namespace, image or snapshot does not exist.
     #[must_use]
     pub fn is_absent(&self) -> bool {
@@ -100,6 +111,9 @@ impl RbdError {
     }
 }
 
+/// The beginning of a part of the log that names missing files.
+const NO_KEYRING: &str = "unable to find a keyring on ";
+
 /// Returns the lines that state what failed: all lines that begin with `rbd: `, or the last line if
 /// there are none. Lines of the debug log begin with a date. Each report of the progress ends with
 /// a carriage return.
@@ -109,11 +123,15 @@ fn summary(printed: &str) -> String {
         lines.filter(|line| !line.is_empty())
     };
     let own = lines().filter_map(|line| line.strip_prefix("rbd: "));
-    let own: Vec<_> = own.collect();
-    if own.is_empty() {
-        return lines().next_back().unwrap_or_default().to_owned();
+    let mut told: Vec<_> = own.map(str::to_owned).collect();
+    if told.is_empty() {
+        told.extend(lines().next_back().map(str::to_owned));
     }
-    own.join("; ")
+    // Only the log says which file is missing.
+    if let Some(paths) = lines().find_map(|line| line.split_once(NO_KEYRING)) {
+        told.push(format!("there is no keyring at {}", paths.1));
+    }
+    told.join("; ")
 }
 
 #[cfg(test)]
@@ -147,6 +165,11 @@ mod tests {
                 )
             );
         }
+        let keyring = "2026-11-29T05:06:09.812+0000 7f8bbe31b6c0 -1 auth: unable to find a keyring \
+            on /nowhere: (2) No such file or directory\n[errno 13] RADOS permission denied\n";
+        let denied = RbdError::exited("list", ExitStatus::from_raw(13 << 8), keyring).to_string();
+        let expected = "RADOS permission denied; there is no keyring at /nowhere: (2) No such file";
+        assert!(denied.contains(expected), "{denied}");
         let killed = RbdError::exited("list", ExitStatus::from_raw(9), "\n");
         assert_eq!(killed.kind, RbdErrorKind::Failed);
         assert!(killed.to_string().contains("signal: 9"), "{killed}");

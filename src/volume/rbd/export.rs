@@ -56,7 +56,7 @@ impl<'a> RbdExport<'a> {
         if matches!(&read, Err(error) if error.kind() == ErrorKind::WouldBlock) {
             if self.waits.get_or_insert_with(Instant::now).elapsed() > self.stall {
                 let why = format!("no data for {} seconds", self.stall.as_secs());
-                let kind = RbdErrorKind::Unreachable;
+                let kind = RbdErrorKind::Stalled;
                 return Err(RbdError::new(kind, self.run.request(), why));
             }
         } else {

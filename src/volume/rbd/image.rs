@@ -1,26 +1,22 @@
 //! One image of a cluster: its state, its snapshots, and its changes.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::process::Command;
 
-use super::client::{RbdClient, option};
+use super::client::{RbdClient, TrashedImage, option};
 use super::error::{RbdError, RbdErrorKind};
 use super::export::RbdExport;
-use super::import::RbdImport;
-use super::json::{Ignored, Info, SnapshotItem, Status, feature_bits, feature_names};
+use super::json::{Ignored, Info, SnapshotItem, feature_bits, feature_names};
 use super::spec::RbdSpec;
 use crate::base::Cancel;
-use crate::format::{ByteString, ImageMetadata, RbdIdentity, RbdImage};
+use crate::format::{ByteString, RbdIdentity, RbdImage};
 
 /// An image of a cluster. Nothing about it is cached: each method that needs it asks the
 /// cluster.
 #[derive(Debug, Clone)]
 pub struct LiveImage<'a> {
-    client: &'a RbdClient,
+    pub(super) client: &'a RbdClient,
     /// Without a snapshot.
-    spec: RbdSpec,
+    pub(super) spec: RbdSpec,
     /// If set, Ceph finds the image by this id, also in the trash. The name in `spec` is then only
     /// for messages.
     id: Option<String>,
@@ -88,7 +84,7 @@ impl<'a> LiveImage<'a> {
     }
 
     /// Returns a command that runs `rbd` for this image.
-    fn rbd(&self, verb: &[&str]) -> Command {
+    pub(super) fn rbd(&self, verb: &[&str]) -> Command {
         match &self.id {
             Some(id) => self.client.rbd_on_id(verb, &self.spec, id),
             None => self.client.rbd_on(verb, &self.spec),
@@ -107,12 +103,20 @@ impl<'a> LiveImage<'a> {
         &self.spec.image
     }
 
+    /// Returns the beginning of a command that a user can copy: `rbd` with the options that find
+    /// the cluster and the user.
+    #[must_use]
+    pub fn shown_rbd(&self) -> String {
+        self.client.options().shown()
+    }
+
     /// Returns the state of the image.
     pub fn state(&self, cancel: &Cancel) -> Result<ImageState, RbdError> {
         let client = self.client;
         let cluster = client.fsid(cancel)?;
         let pool_id = client.pool_id(&self.spec.pool, cancel)?;
-        let info = self.info(None, cancel)?;
+        let info = self.info(None, cancel);
+        let info = info.map_err(|error| self.find_in_trash(error, cancel))?;
         let Some(image_id) = info.id else {
             let request = format!("use the image {}", self.name());
             let why = "it has the old format 1, without an id";
@@ -143,6 +147,25 @@ impl<'a> LiveImage<'a> {
             flags: info.flags,
             is_mirror: info.mirroring.and_then(|m| m.primary) == Some(false),
         })
+    }
+
+    /// If the image was not found, adds to the error whether it is in the trash.
+    fn find_in_trash(&self, error: RbdError, cancel: &Cancel) -> RbdError {
+        if !error.is_absent() || self.id.is_some() {
+            return error;
+        }
+        let spec = &self.spec;
+        let trash = self
+            .client
+            .trash(&spec.pool, spec.namespace.as_deref(), cancel);
+        let trash = trash.unwrap_or_default();
+        match trash.iter().find(|image| image.name == spec.image) {
+            Some(TrashedImage { id, .. }) => error.because(&format!(
+                "an image of this name is in the trash, with the id {id}: “rbd trash restore” \
+                 brings it back"
+            )),
+            None => error,
+        }
     }
 
     /// Returns the flags of a snapshot, like [`ImageState::flags`].
@@ -212,26 +235,6 @@ impl<'a> LiveImage<'a> {
         RbdClient::ask(rbd, request, cancel).map(drop)
     }
 
-    /// Returns the metadata of the image; none if it has none.
-    pub fn metadata(&self, cancel: &Cancel) -> Result<Option<ImageMetadata>, RbdError> {
-        let mut rbd = self.client.rbd_on(&["image-meta", "list"], &self.spec);
-        rbd.arg("--format=json");
-        let request = format!("read the metadata of {}", self.name());
-        let printed = RbdClient::ask(rbd, &request[..], cancel)?;
-        // Without metadata, `rbd` prints nothing, not even JSON.
-        if printed.trim_ascii().is_empty() {
-            return Ok(None);
-        }
-        let bad = |error| RbdError::new(RbdErrorKind::BadAnswer, &request, error);
-        let found: BTreeMap<String, String> = serde_json::from_slice(&printed).map_err(bad)?;
-        let bytes = |text: String| ByteString::from(text.as_bytes());
-        let entries: Vec<_> = found
-            .into_iter()
-            .map(|(k, v)| (bytes(k), bytes(v)))
-            .collect();
-        Ok((!entries.is_empty()).then_some(ImageMetadata(entries)))
-    }
-
     /// Makes the image with this size in bytes. For parameters that are not set, Ceph uses its
     /// defaults.
     pub fn create(
@@ -281,11 +284,7 @@ impl<'a> LiveImage<'a> {
         if !found.is_empty() {
             return refuse("it exists and has snapshots");
         }
-        let request = format!("see whether {} is in use", self.name());
-        let mut rbd = self.client.rbd_on(&["status"], &self.spec);
-        rbd.arg("--format=json");
-        let status: Status = RbdClient::ask_json(rbd, &request, cancel)?;
-        if !status.watchers.is_empty() {
+        if self.is_in_use(cancel)? {
             return refuse("it exists and is in use");
         }
         let request = format!("find the data of {}", self.name());
@@ -297,32 +296,6 @@ impl<'a> LiveImage<'a> {
         } else {
             refuse("it exists and has data")
         }
-    }
-
-    /// Starts to write a diff into the image.
-    pub fn import(&self, cancel: &Cancel) -> Result<RbdImport, RbdError> {
-        let mut rbd = self.client.rbd_on(&["import-diff"], &self.spec);
-        // With its cache, `rbd` reports success even if a write is refused or fails later.
-        rbd.args(["--no-progress", "--path=-", "--rbd_cache=false"]);
-        let request = format!("write to the image {}", self.name());
-        RbdImport::start(rbd, request, cancel)
-    }
-
-    /// Sets one value of the metadata of the image.
-    pub fn set_metadata(
-        &self,
-        key: &ByteString,
-        value: &ByteString,
-        cancel: &Cancel,
-    ) -> Result<(), RbdError> {
-        let mut rbd = self.client.rbd_on(&["image-meta", "set"], &self.spec);
-        // The key and the value may have any bytes, so they may look like options.
-        rbd.arg("--");
-        for text in [key, value] {
-            rbd.arg(OsString::from_vec(text.bytes().unwrap_or_default()));
-        }
-        let request = format!("set the metadata “{key}” of {}", self.name());
-        RbdClient::ask(rbd, request, cancel).map(drop)
     }
 
     /// Starts to export the changes from one snapshot, or from nothing, to another one.
@@ -343,24 +316,28 @@ impl<'a> LiveImage<'a> {
         let request = format!("export the changes of {}", self.name());
         let expected: Vec<_> = from.into_iter().chain([to]).cloned().collect();
         let (image, id, cancel) = (self.clone(), identity.image_id.clone(), cancel.clone());
-        let verify = move || image.require(&id, &expected, &cancel);
+        let asked = request.clone();
+        let verify = move || image.require(&id, &expected, &asked, &cancel);
         RbdExport::start(rbd, self.name(), request, self.client.stall(), verify)
     }
 
     /// Fails unless the image has this id, and snapshots with these names and numbers.
-    fn require(
+    pub(super) fn require(
         &self,
         id: &str,
         expected: &[ExportedSnapshot],
+        request: &str,
         cancel: &Cancel,
     ) -> Result<(), RbdError> {
         let replaced = |what: String| {
-            let request = format!("export the changes of {}", self.name());
             let why = format!("{what} was removed or made again meanwhile");
             RbdError::new(RbdErrorKind::Replaced, request, why)
         };
         if self.info(None, cancel)?.id.as_deref() != Some(id) {
             return Err(replaced("the image".to_owned()));
+        }
+        if expected.is_empty() {
+            return Ok(());
         }
         let found = self.snapshots(cancel)?;
         let is = |wanted: &ExportedSnapshot, found: &Snapshot| {

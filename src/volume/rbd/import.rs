@@ -3,11 +3,15 @@
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::process::{ChildStdin, Command};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
+use super::client::RbdClient;
 use super::error::{RbdError, RbdErrorKind};
+use super::image::LiveImage;
+use super::json::ConfigItem;
 use super::run::Run;
 use crate::base::Cancel;
 
@@ -17,12 +21,53 @@ const WAIT: Timespec = Timespec {
     tv_nsec: 200_000_000,
 };
 
+/// Options that make `rbd` wait until the cluster has accepted each write. With a cache, `rbd`
+/// reports success even if a write is refused or fails later. Settings of an image or of its pool
+/// are stronger than these options.
+const NO_CACHE: [&str; 3] = [
+    "--rbd_cache=false",
+    "--rbd_cache_policy=writethrough",
+    "--rbd_cache_max_dirty=0",
+];
+
+impl LiveImage<'_> {
+    /// Starts to write a diff into the image. Fails if settings of the image or of its pool enable
+    /// a cache that may lose writes without an error.
+    pub fn import(&self, cancel: &Cancel) -> Result<RbdImport, RbdError> {
+        let request = format!("write to the image {}", self.name());
+        let mut rbd = self.client.rbd_on(&["config", "image", "list"], &self.spec);
+        rbd.args(NO_CACHE).arg("--format=json");
+        let settings: Vec<ConfigItem> = RbdClient::ask_json(rbd, &request, cancel)?;
+        let is = |name: &str, value: &str| {
+            let found = settings.iter().find(|setting| setting.name == name);
+            found.is_some_and(|setting| setting.value == value)
+        };
+        let waits = is("rbd_cache_policy", "writethrough") || is("rbd_cache_max_dirty", "0");
+        if !is("rbd_cache", "false") && !waits {
+            let image = self.name();
+            let why = format!(
+                "the settings of the image or of its pool enable a cache that hides failed writes: \
+                 “rbd config image list {image}” shows them. Remove rbd_cache with “rbd config \
+                 image remove {image} rbd_cache” or “rbd config pool remove POOL rbd_cache”"
+            );
+            return Err(RbdError::new(RbdErrorKind::Failed, request, why));
+        }
+        let mut rbd = self.client.rbd_on(&["import-diff"], &self.spec);
+        rbd.args(["--no-progress", "--path=-"]).args(NO_CACHE);
+        RbdImport::start(rbd, request, self.client.stall(), cancel)
+    }
+}
+
 /// A running `rbd import-diff`, which reads what is written to this. If it is dropped before it is
 /// [finished](Self::finish), the program is killed, and the image is incomplete.
 pub struct RbdImport {
     run: Run,
     /// None once all is written.
     input: Option<ChildStdin>,
+    /// The maximum time in which the program takes no data, and in which it ends after the last.
+    stall: Duration,
+    /// Why a write failed. The writer has only the text of this error.
+    failure: Option<RbdError>,
     cancel: Cancel,
 }
 
@@ -30,6 +75,7 @@ impl RbdImport {
     pub(super) fn start(
         command: Command,
         request: String,
+        stall: Duration,
         cancel: &Cancel,
     ) -> Result<Self, RbdError> {
         let failed = |request: &str, error: io::Error| {
@@ -46,6 +92,8 @@ impl RbdImport {
         Ok(Self {
             run,
             input,
+            stall,
+            failure: None,
             cancel: cancel.clone(),
         })
     }
@@ -59,6 +107,9 @@ impl RbdImport {
     /// Returns why the program ended before it has read everything.
     #[must_use]
     pub fn failure(mut self) -> Option<RbdError> {
+        if self.failure.is_some() {
+            return self.failure;
+        }
         self.input = None;
         self.wait().err()
     }
@@ -66,6 +117,7 @@ impl RbdImport {
     /// Waits for the end of the program, which must succeed.
     fn wait(&mut self) -> Result<(), RbdError> {
         let mut ignored = [0; 4 << 10];
+        let begun = Instant::now();
         loop {
             if self.cancel.check().is_err() {
                 let why = "interrupted";
@@ -78,7 +130,9 @@ impl RbdImport {
             match self.run.read(&mut ignored)? {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.require_progress(begun)?;
+                }
                 Err(error) => {
                     return Err(RbdError::io(
                         RbdErrorKind::Failed,
@@ -91,18 +145,36 @@ impl RbdImport {
     }
 }
 
+impl RbdImport {
+    /// Fails if the program has taken too long since `begun`.
+    fn require_progress(&self, begun: Instant) -> Result<(), RbdError> {
+        if begun.elapsed() <= self.stall {
+            return Ok(());
+        }
+        let why = format!("no progress for {} seconds", self.stall.as_secs());
+        let kind = RbdErrorKind::Stalled;
+        Err(RbdError::new(kind, self.run.request(), why))
+    }
+}
+
 impl Write for RbdImport {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(input) = &mut self.input else {
-            return Err(ErrorKind::BrokenPipe.into());
-        };
+        let begun = Instant::now();
         loop {
             self.cancel.check().map_err(io::Error::other)?;
+            let Some(input) = &mut self.input else {
+                return Err(ErrorKind::BrokenPipe.into());
+            };
             match input.write(bytes) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let mut asked = [PollFd::from_borrowed_fd(input.as_fd(), PollFlags::OUT)];
                     // After an error, the next write returns it.
                     let _ = poll(&mut asked, Some(&WAIT));
+                    if let Err(failure) = self.require_progress(begun) {
+                        let error = io::Error::other(failure.to_string());
+                        self.failure = Some(failure);
+                        return Err(error);
+                    }
                 }
                 other => return other,
             }

@@ -88,6 +88,13 @@ fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::
     })
 }
 
+/// One setting of an image, from its own settings, those of its pool, or the defaults.
+#[derive(Debug, Deserialize)]
+pub(super) struct ConfigItem {
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
 /// The bits of features by their names.
 const FEATURES: [(&str, u64); 12] = [
     ("layering", 1),

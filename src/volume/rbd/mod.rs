@@ -6,10 +6,12 @@
 
 mod client;
 mod error;
+mod existing;
 mod export;
 mod image;
 mod import;
 mod json;
+mod metadata;
 mod run;
 mod spec;
 

@@ -10,7 +10,7 @@ use crate::base::Cancel;
 use crate::volume::child_output::ChildOutput;
 
 /// The maximum length of an answer: more than 100,000 images or snapshots.
-const ANSWER_MAX: u64 = 64 << 20;
+pub(super) const ANSWER_MAX: u64 = 64 << 20;
 /// The number of bytes that are kept for an error, from the end of standard error.
 const ERRORS_KEPT: usize = 8 << 10;
 
@@ -93,11 +93,12 @@ fn last_of(mut pipe: ChildStderr) -> Vec<u8> {
     kept
 }
 
-/// Runs a program to its end and returns its output. It is killed after `limit`, or if the work is
-/// cancelled.
+/// Runs a program to its end and returns its output of at most `max` bytes. It is killed after
+/// `limit`, or if the work is cancelled.
 pub(super) fn answer(
     command: Command,
     request: String,
+    max: u64,
     limit: Duration,
     cancel: &Cancel,
 ) -> Result<Vec<u8>, RbdError> {
@@ -121,7 +122,7 @@ pub(super) fn answer(
                 return Err(RbdError::io(RbdErrorKind::Failed, run.request(), error));
             }
         }
-        if answer.len() as u64 > ANSWER_MAX {
+        if answer.len() as u64 > max {
             let why = "the answer is too long";
             return Err(RbdError::new(RbdErrorKind::BadAnswer, run.request(), why));
         }
@@ -140,7 +141,13 @@ mod tests {
     }
 
     fn run(script: &str, limit: Duration) -> Result<Vec<u8>, RbdError> {
-        answer(shell(script), "try".to_owned(), limit, &Cancel::default())
+        answer(
+            shell(script),
+            "try".to_owned(),
+            ANSWER_MAX,
+            limit,
+            &Cancel::default(),
+        )
     }
 
     const LONG: Duration = Duration::from_mins(1);
@@ -152,7 +159,14 @@ mod tests {
         assert_eq!(error.kind, RbdErrorKind::NotFound);
         assert_eq!(error.to_string(), "could not try: no pool (exit status: 2)");
         let missing = child_command("/nowhere/rbd");
-        let error = answer(missing, "try".to_owned(), LONG, &Cancel::default()).unwrap_err();
+        let error = answer(
+            missing,
+            "try".to_owned(),
+            ANSWER_MAX,
+            LONG,
+            &Cancel::default(),
+        )
+        .unwrap_err();
         assert_eq!(error.kind, RbdErrorKind::NotStarted);
     }
 
@@ -185,7 +199,14 @@ mod tests {
     fn a_cancelled_request_ends_at_once() {
         let cancel = Cancel::default();
         cancel.cancel();
-        let error = answer(shell("sleep 100"), "try".to_owned(), LONG, &cancel).unwrap_err();
+        let error = answer(
+            shell("sleep 100"),
+            "try".to_owned(),
+            ANSWER_MAX,
+            LONG,
+            &cancel,
+        )
+        .unwrap_err();
         assert_eq!(error.kind, RbdErrorKind::Cancelled);
     }
 

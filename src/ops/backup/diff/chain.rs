@@ -15,21 +15,20 @@ use crate::format::{
     Attachment, ByteString, Content, ContentKind, DiffHeader, DiffReader, ImageMetadata, RbdImage,
 };
 use crate::ops::backup::attachment::store_attachment;
-use crate::ops::backup::base::{
-    Ancestor, AncestorId, choose_base, find_base, same_image_id, trusted,
-};
+use crate::ops::backup::base::{Ancestor, AncestorId, choose_base, find_base, same_image_id};
+use crate::ops::backup::content::content;
 use crate::ops::backup::image_spec::ImageSpec;
 use crate::ops::backup::leaves::{QUEUE, store_leaves};
 use crate::ops::backup::options::{BackupOptions, not_empty};
 use crate::ops::backup::pack::{Packed, pack};
 use crate::ops::backup::protect::Protection;
-use crate::ops::backup::record::content;
 use crate::ops::backup::shared::shares_data;
 use crate::ops::backup::snapshots::Taken;
 use crate::ops::backup::task::{BackupTask, Stored};
 use crate::ops::context::Context;
-use crate::ops::diff::reading;
+use crate::ops::diff_error::reading;
 use crate::ops::error::OpsError;
+use crate::ops::image_backups::trusted;
 use crate::ops::pipeline::Failed;
 use crate::repo::{Backup, Index, Project, Records, RunLen, Top};
 use crate::volume::Gaps;
@@ -169,7 +168,8 @@ impl<'a> DiffChain<'a> {
             });
         }
         not_empty(self.options, self.info.name, header.size)?;
-        let started = Timestamp::now();
+        let made = self.export.as_ref().and_then(|export| export.time);
+        let started = made.unwrap_or_else(Timestamp::now);
         let to = header.to.as_ref().map(|to| ByteString::from(&to[..]));
         let taken = Taken::find(self.project, self.records, self.options, to);
         taken.check_size(header.size)?;

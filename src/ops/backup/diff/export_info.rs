@@ -1,5 +1,7 @@
 //! The source of a diff that this program has exported from a cluster.
 
+use jiff::Timestamp;
+
 use crate::format::{ByteString, DiffHeader, ImageMetadata, RbdIdentity, RbdImage, SourceInfo};
 use crate::ops::error::OpsError;
 
@@ -24,6 +26,8 @@ pub(crate) struct ExportInfo {
     pub(crate) size: u64,
     /// Whether this snapshot is protected.
     pub(crate) protected: bool,
+    /// When the program began to make this snapshot; none if it was there before.
+    pub(crate) time: Option<Timestamp>,
     /// The same in all backups of the same point in time.
     pub(crate) group: Option<String>,
     /// Whether the users of the image had written everything when the snapshot was made.
@@ -88,6 +92,7 @@ mod tests {
             to: "b".to_owned(),
             size: 5,
             protected: false,
+            time: None,
             group: None,
             is_quiesced: false,
         };

@@ -1,5 +1,5 @@
-//! Labels that programs which manage images give to them: Kubernetes (`ceph-csi`) in the metadata of
-//! an image, `OpenStack` in its name.
+//! Labels that come from programs which manage images: Kubernetes (`ceph-csi`) writes them to the
+//! metadata of an image, `OpenStack` to its name.
 
 use std::collections::BTreeMap;
 

@@ -7,6 +7,7 @@
 //! is killed leaves a snapshot that the next run removes.
 
 mod labels;
+mod luks;
 mod needs;
 mod plan;
 mod run;
@@ -18,4 +19,3 @@ pub use needs::{SnapshotNeed, SnapshotUse};
 pub use plan::{NextBackup, volume_of_image};
 pub use run::{LiveOptions, Point, backup_image};
 pub use together::{ImageOfGroup, backup_together};
-pub(crate) use tracking::tracking_time;

@@ -1,9 +1,10 @@
 //! The snapshots of an image, and the backups that need them.
 
-use super::plan::{NextBackup, identity_of, next_backup};
-use super::tracking::{is_own, is_tracking};
+use super::plan::{NextBackup, next_backup};
 use crate::base::ObjectHash;
 use crate::format::RbdIdentity;
+use crate::ops::image_backups::identity_of;
+use crate::ops::snapshot_names::{is_own, is_tracking};
 use crate::repo::{Backup, Project, Records};
 use crate::volume::Snapshot;
 

@@ -1,12 +1,12 @@
 //! Chooses the base of a backup of an image in a cluster.
 
 use crate::base::{FullRead, ObjectHash, Role};
-use crate::format::{ContentKind, RbdIdentity, SourceInfo};
-use crate::ops::backup::base::trusted;
+use crate::format::{RbdIdentity, SourceInfo};
 use crate::ops::backup::options::BackupOptions;
 use crate::ops::backup::record::load;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
+use crate::ops::image_backups::{backups_of_image, identity_of};
 use crate::repo::{Backup, Project, Records};
 use crate::volume::{ExportedSnapshot, Snapshot};
 
@@ -127,10 +127,6 @@ fn source_of(backup: &Backup) -> Option<&SourceInfo> {
     backup.record.source.as_ref()
 }
 
-pub(super) fn identity_of(backup: &Backup) -> Option<&RbdIdentity> {
-    source_of(backup)?.rbd.as_ref()
-}
-
 /// Returns the next backup of an image with these snapshots, as far as it can be foreseen.
 pub(super) fn next_backup(
     project: &Project,
@@ -158,22 +154,6 @@ pub(super) fn next_backup(
             snapshot: from,
         },
     }
-}
-
-/// Returns the backups of this very image that can be relied on, in all volumes, and the numbers of
-/// their snapshots. Those of each volume are in order, oldest first.
-fn backups_of_image<'a>(
-    project: &Project,
-    records: &'a Records,
-    identity: &RbdIdentity,
-) -> impl Iterator<Item = (&'a Backup, Option<u64>)> {
-    let all = records.volumes().flat_map(|name| records.of_volume(name));
-    all.filter_map(move |backup| {
-        let of = identity_of(backup)?;
-        let is_image = backup.record.content.kind == ContentKind::Image;
-        (of.same_image(identity) && is_image && trusted(project, backup))
-            .then_some((backup, of.snapshot_id))
-    })
 }
 
 /// Returns the volume with the newest backup of this image, whatever name the image has now; none

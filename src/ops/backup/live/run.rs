@@ -1,6 +1,9 @@
 //! The steps of the backup of an image in a cluster.
 
+use jiff::Timestamp;
+
 use super::labels::labels_of;
+use super::luks::{Beginning, says_encrypted};
 use super::plan::{Plan, Wishes, require_same_image};
 use super::tracking::{TrackingSnapshot, remove_older};
 use crate::base::{FullRead, ImageEvent, Notice};
@@ -12,6 +15,7 @@ use crate::ops::backup::record::load;
 use crate::ops::backup::snapshots::notice_labels;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
+use crate::ops::image_mark::ImageMark;
 use crate::repo::{Backup, Project, Records};
 use crate::volume::{ExportedSnapshot, ImageState, LiveImage, RbdError, RbdErrorKind, Snapshot};
 
@@ -26,6 +30,8 @@ pub struct LiveOptions {
     pub keep_snapshots: usize,
     /// Read everything, even if the cluster knows what changed.
     pub full: bool,
+    /// Back up the image although a restore to it was interrupted.
+    pub allow_mixture: bool,
     /// The point in time that the snapshot has in common with those of other images.
     pub point: Option<Point>,
 }
@@ -187,9 +193,9 @@ fn back_up_snapshot(
         protection,
         records,
         image,
-        (state, live.point.as_ref()),
+        (state, live),
         (base, from),
-        target,
+        (target, tracking.as_ref().map(TrackingSnapshot::time)),
         options,
         context,
     )?;
@@ -214,9 +220,9 @@ fn export(
     protection: &mut Protection<'_>,
     records: &Records,
     image: &LiveImage<'_>,
-    (state, point): (&ImageState, Option<&Point>),
+    (state, live): (&ImageState, &LiveOptions),
     (base, from): (Option<&Backup>, Option<ExportedSnapshot>),
-    target: &Snapshot,
+    (target, time): (&Snapshot, Option<Timestamp>),
     options: &BackupOptions,
     context: &Context<'_>,
 ) -> Result<BackupReport, OpsError> {
@@ -226,13 +232,14 @@ fn export(
             ..state.identity.clone()
         },
         image: state.image.clone(),
-        metadata: metadata(image, context)?,
+        metadata: metadata(image, live, context)?,
         from: from.as_ref().map(|from| from.name.clone()),
         to: target.name.clone(),
         size: target.size,
         protected: target.protected,
-        group: point.map(|point| point.group.clone()),
-        is_quiesced: point.is_some_and(|point| point.is_quiesced),
+        time,
+        group: live.point.as_ref().map(|point| point.group.clone()),
+        is_quiesced: live.point.as_ref().is_some_and(|point| point.is_quiesced),
     };
     let mut labels = labels_of(image.image_name(), info.metadata.as_ref());
     labels.extend(options.labels.clone());
@@ -247,7 +254,9 @@ fn export(
         id: target.id,
         name: target.name.clone(),
     };
-    let mut stream = image.export(&state.identity, from.as_ref(), &to, context.cancel)?;
+    let says_encrypted = says_encrypted(info.metadata.as_ref());
+    let mut export = image.export(&state.identity, from.as_ref(), &to, context.cancel)?;
+    let mut stream = Beginning::of(&mut export);
     let stored = backup_export(
         project,
         protection,
@@ -257,7 +266,11 @@ fn export(
         &options,
         context,
     );
-    match (stored, stream.take_failure()) {
+    // Once is enough: later backups read only changes.
+    if from.is_none() && (says_encrypted || stream.is_luks()) {
+        notice(image, ImageEvent::Encrypted, context);
+    }
+    match (stored, export.take_failure()) {
         // The error of the `rbd` program explains why the stream is not complete.
         (
             Err(
@@ -273,17 +286,31 @@ fn export(
 
 /// Reads the metadata of the image. Leaves it out, with a notice, if it is not text. Does the same
 /// if the user may only read the image: Ceph opens an image for writing to list its metadata.
+///
+/// Fails if the metadata marks the image as a mixture, unless that is allowed. The mark is not part
+/// of the result.
 fn metadata(
     image: &LiveImage<'_>,
+    live: &LiveOptions,
     context: &Context<'_>,
 ) -> Result<Option<ImageMetadata>, OpsError> {
-    match image.metadata(context.cancel) {
+    let mut metadata = match image.metadata(context.cancel) {
         Err(error) if matches!(error.kind, RbdErrorKind::BadAnswer | RbdErrorKind::Denied) => {
             let problem = error.to_string();
             notice(image, ImageEvent::NoMetadata { problem }, context);
-            Ok(None)
+            return Ok(None);
         }
-        other => Ok(other?),
+        other => other?.unwrap_or_default(),
+    };
+    match ImageMark::take_from(&mut metadata) {
+        // A given snapshot may be older than the restore.
+        Some(mark) if live.snapshot.is_none() && !live.allow_mixture => Err(OpsError::MixedImage {
+            name: image.name(),
+            backup: mark.backup_id,
+            volume: mark.volume,
+            time: mark.time,
+        }),
+        _ => Ok((!metadata.0.is_empty()).then_some(metadata)),
     }
 }
 
@@ -334,7 +361,7 @@ fn notice_flags(
     let of = format!("{}{snapshot}", image.name());
     let event = ImageEvent::InvalidFlags {
         flags: flags.to_vec(),
-        command: format!("rbd object-map rebuild {of}"),
+        command: format!("{} object-map rebuild {of}", image.shown_rbd()),
         of,
     };
     notice(image, event, context);
