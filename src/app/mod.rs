@@ -66,9 +66,9 @@ pub(crate) use request::{
     AcceptedBackups, BackupRequest, BackupSource, CacheRequest, CheckRequest, DrillRequest,
     ExportRequest, ForgetRequest, ForgetSelection, ImageMode, ImageRequest, KeyRequest,
     LabelRequest, ListRequest, MergeRequest, NewKeyAccess, NewKeyRequest, PruneRequest, RbdPattern,
-    ReadFrom, ReplicateRequest, RequestedSource, RestoreImageRequest, RestoreRequest, Since,
-    SnapshotsRequest, StatusRequest, VolumeName, WriteTo, backup_selector, check_name, is_stdin,
-    volume_name,
+    ReadFrom, RepairRequest, ReplicateRequest, RequestedSource, RestoreImageRequest,
+    RestoreRequest, Since, SnapshotsRequest, StatusRequest, VolumeName, WriteTo, backup_selector,
+    check_name, is_stdin, volume_name,
 };
 pub(crate) use rescue_map::rescue_map;
 pub(crate) use restore_mark::{MarkPlaces, RestoreMark};

@@ -63,8 +63,8 @@ pub use history::{AcceptedLoss, LostName, ParseLostNameError, require_history};
 pub use keyless::{KeylessReport, check_keyless};
 pub use missing::{DamagedHistory, MissingCertificate, MissingHistory, MissingRecord};
 pub use parity::{
-    AddedParity, ParityAction, ParityRepair, ParityState, ParityStep, ProtectedObject, add_parity,
-    has_parity, parity_state, plan_parity_repair,
+    AddedParity, ParityAction, ParityRepair, ParityState, ParityStep, ProtectedObject,
+    RepairSources, add_parity, has_parity, parity_state, plan_repair,
 };
 pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
 pub use replicate::{ReplicateOptions, ReplicateReport, Side, replicate};

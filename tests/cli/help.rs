@@ -306,6 +306,7 @@ fn every_command_has_a_manual_page() {
         "-repair",
         "-repair-parity",
         "-replicate",
+        "-repair-copies",
         "-repo",
         "-restore",
         "-show",

@@ -37,6 +37,7 @@ mod private;
 mod prune;
 mod quiet;
 mod real_image;
+mod repair_from;
 mod replicate;
 mod replicate_damage;
 mod rescue;

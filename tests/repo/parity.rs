@@ -6,11 +6,17 @@ use std::time::Duration;
 
 use cuttlebone::base::{ObjectHash, ParityRate};
 use cuttlebone::crypto::object_hash;
-use cuttlebone::ops::{self, MaxUnused, ParityAction, ParityStep, PruneOptions};
+use cuttlebone::ops::{self, MaxUnused, ParityAction, ParityStep, PruneOptions, RepairSources};
 use cuttlebone::repo::{ObjectKind, ObjectRef, Objects, parity_of};
 use cuttlebone::storage::{Backend, Fault, FaultBackend, MemoryBackend, Moment, Name, Plan};
 
 use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, key, noise};
+
+/// A repair with parity and second copies.
+const WITH_PARITY: RepairSources<'static> = RepairSources {
+    parity: true,
+    replica: None,
+};
 
 pub(super) fn rate() -> Option<ParityRate> {
     ParityRate::new(5)
@@ -51,7 +57,7 @@ pub(super) fn repair(store: &(impl Backend + Clone + 'static)) -> Vec<(ParitySte
     let objects = Objects::new(Arc::new(store.clone()));
     let host = Host::without_cache();
     let context = host.context();
-    let planned = ops::plan_parity_repair(&objects, &context).unwrap();
+    let planned = ops::plan_repair(&objects, WITH_PARITY, &context).unwrap();
     let mut steps = Vec::new();
     planned
         .run(&mut |step, whole| steps.push((step.clone(), whole)))
@@ -235,7 +241,7 @@ fn a_repair_that_is_killed_at_any_call_makes_nothing_worse_and_the_next_one_ends
         let objects = Objects::new(Arc::new(store.clone()));
         let host = Host::without_cache();
         let context = host.context();
-        let planned = ops::plan_parity_repair(&objects, &context).unwrap();
+        let planned = ops::plan_repair(&objects, WITH_PARITY, &context).unwrap();
         let result = planned.run(&mut |_, _| {});
         let is_planned = store.is_planned();
         assert_eq!(result.is_ok(), is_planned, "write {n}");

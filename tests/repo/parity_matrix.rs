@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cuttlebone::base::{ObjectHash, Role, Silent};
-use cuttlebone::ops::{self, Finding, ParityAction};
+use cuttlebone::ops::{self, Finding, ParityAction, RepairSources};
 use cuttlebone::repo::{
     BlobReader, Grant, ImageReader, Index, Log, ObjectKind, ObjectRef, Objects, RepoError,
     Repository, Voids, is_protected, read_damaged,
@@ -17,6 +17,12 @@ use cuttlebone::storage::{Backend, MemoryBackend, Name, StorageErrorKind, Storag
 use super::intercepted::Intercepted;
 use super::parity::{files, is_restored, rate, repair};
 use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, key, noise};
+
+/// A repair with parity and second copies.
+const WITH_PARITY: RepairSources<'static> = RepairSources {
+    parity: true,
+    replica: None,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -285,7 +291,7 @@ fn a_file_that_cannot_be_read_is_restored_and_one_that_the_user_may_not_read_is_
             let objects = Objects::new(Arc::new(unreadable));
             let host = Host::without_cache();
             let context = host.context();
-            let planned = ops::plan_parity_repair(&objects, &context).unwrap();
+            let planned = ops::plan_repair(&objects, WITH_PARITY, &context).unwrap();
             let mut steps = Vec::new();
             planned
                 .run(&mut |step, whole| steps.push((step.clone(), whole)))

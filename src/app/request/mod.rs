@@ -10,6 +10,7 @@ mod label;
 mod list;
 mod names;
 mod read_write;
+mod repair;
 mod replicate;
 mod restore;
 mod status;
@@ -25,6 +26,7 @@ pub(crate) use label::LabelRequest;
 pub(crate) use list::{ListRequest, Since};
 pub(crate) use names::{backup_selector, check_name, volume_name};
 pub(crate) use read_write::{ReadFrom, WriteTo, is_stdin};
+pub(crate) use repair::RepairRequest;
 pub(crate) use replicate::ReplicateRequest;
 pub(crate) use restore::{
     ExportRequest, ImageMode, MergeRequest, RestoreImageRequest, RestoreRequest,

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use crate::app::{
     BackupRequest, CacheRequest, CheckRequest, DrillRequest, ExportRequest, ForgetRequest,
-    KeyRequest, LabelRequest, ListRequest, MergeRequest, PruneRequest, ReadFrom, ReplicateRequest,
-    RepositorySettings, RestoreImageRequest, RestoreRequest, SnapshotsRequest, StatusRequest,
-    WriteTo,
+    KeyRequest, LabelRequest, ListRequest, MergeRequest, PruneRequest, ReadFrom, RepairRequest,
+    ReplicateRequest, RepositorySettings, RestoreImageRequest, RestoreRequest, SnapshotsRequest,
+    StatusRequest, WriteTo,
 };
 use crate::base::{ChunkSize, ParityRate};
 use crate::repo::KdfParams;
@@ -61,10 +61,7 @@ pub(crate) enum RepositoryAction {
     /// Show the ledger.
     ListAudits,
     Drill(DrillRequest),
-    RepairParity {
-        /// Whether to do it. Otherwise, the plan is shown.
-        yes: bool,
-    },
+    Repair(RepairRequest),
     SetParity {
         rate: Option<ParityRate>,
     },

@@ -93,8 +93,11 @@ fn action(
         Command::Audit { command } => command.into_action(),
         Command::Drill(args) => RepositoryAction::Drill(args.into_request()),
         Command::Repair {
-            command: RepairCommand::Parity { yes },
-        } => RepositoryAction::RepairParity { yes },
+            command: RepairCommand::Parity(args),
+        } => RepositoryAction::Repair(args.into_request(true)),
+        Command::Repair {
+            command: RepairCommand::Copies(args),
+        } => RepositoryAction::Repair(args.into_request(false)),
         Command::Parity {
             command: ParityCommand::Set { rate },
         } => RepositoryAction::SetParity { rate: rate.0 },

@@ -1,7 +1,10 @@
 //! The subcommands of `parity` and `repair`, and their arguments.
 
-use clap::Subcommand;
+use std::ffi::OsString;
 
+use clap::{Args, Subcommand, ValueHint};
+
+use crate::app::RepairRequest;
 use crate::base::{ParityRate, ParityRateError};
 
 /// Repairs of several kinds of objects.
@@ -15,11 +18,38 @@ pub(super) enum RepairCommand {
 Examples:
   cuttlebone repair parity
   cuttlebone repair parity --yes")]
-    Parity {
-        /// Do it, instead of only showing what would be done
-        #[arg(long)]
-        yes: bool,
-    },
+    Parity(RepairArgs),
+    /// Restore damaged objects from their second copies
+    ///
+    /// Key slots, settings, certificates and a few other small objects are stored twice. With
+    /// --from, all damaged objects can be repaired. Needs no key and no password.
+    #[command(after_help = "\
+Examples:
+  cuttlebone repair copies
+  cuttlebone repair copies --from /mnt/vault/backup --yes")]
+    Copies(RepairArgs),
+}
+
+/// The arguments of a repair.
+#[derive(Debug, Args)]
+pub(super) struct RepairArgs {
+    /// Take undamaged objects also from another copy of the repository: a directory, or
+    /// sftp:[USER@]HOST:PATH
+    #[arg(long, value_name = "REPO", value_hint = ValueHint::DirPath)]
+    from: Option<OsString>,
+    /// Do it, instead of only showing what would be done
+    #[arg(long)]
+    yes: bool,
+}
+
+impl RepairArgs {
+    pub(super) fn into_request(self, parity: bool) -> RepairRequest {
+        RepairRequest {
+            parity,
+            from: self.from,
+            yes: self.yes,
+        }
+    }
 }
 
 /// The subcommands of `parity`.

@@ -19,8 +19,9 @@ use super::init::init;
 use super::key::key;
 use super::label::label;
 use super::list::list;
-use super::parity::{repair_parity, set_parity};
+use super::parity::set_parity;
 use super::prune::prune;
+use super::repair::repair;
 use super::replicate::replicate;
 use super::restore::restore;
 use super::restore_image::restore_image;
@@ -65,7 +66,7 @@ pub(crate) fn run_in_repository(
         RepositoryAction::CheckKeyless { statement } => {
             check_keyless(console, settings, statement.as_deref())
         }
-        RepositoryAction::RepairParity { yes } => repair_parity(console, settings, yes),
+        RepositoryAction::Repair(request) => repair(console, settings, &request),
         RepositoryAction::SetParity { rate } => set_parity(console, settings, rate),
         RepositoryAction::Head { qr } => head(console, settings, qr),
         RepositoryAction::Replicate(request) => replicate(console, settings, request),

@@ -22,6 +22,7 @@ mod label;
 mod list;
 mod parity;
 mod prune;
+mod repair;
 mod replicate;
 mod restore;
 mod restore_image;

@@ -8,4 +8,4 @@ mod repair;
 pub use add::{AddedParity, add_parity};
 pub use damaged::has_parity;
 pub use missing::{ParityState, ProtectedObject, parity_state};
-pub use repair::{ParityAction, ParityRepair, ParityStep, plan_parity_repair};
+pub use repair::{ParityAction, ParityRepair, ParityStep, RepairSources, plan_repair};

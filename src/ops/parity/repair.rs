@@ -1,4 +1,5 @@
-//! Repairs damaged objects with parity, and damaged parity with undamaged objects. Needs no key.
+//! Repairs damaged objects with their second copies, with parity, or from another copy of the
+//! repository; and damaged parity with undamaged objects. Needs no key.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
@@ -36,12 +37,16 @@ pub enum ParityAction {
     },
     /// Replaces a damaged or missing file by the other copy of the object, which is whole.
     Copy,
+    /// Stores the object again, which the other repository has undamaged.
+    Fetch,
     /// Makes a damaged parity object again from the object that it protects.
     Rebuild,
     /// Nothing: too much of the object or of its parity is damaged.
     BeyondRepair,
     /// Nothing: the object has no parity.
     NoParity,
+    /// Nothing: neither the repository nor the other one has an undamaged copy.
+    NoCopy,
     /// Nothing: this process may not read a file of the object, so it is not known to be damaged.
     Denied,
 }
@@ -61,14 +66,34 @@ impl ParityStep {
     pub const fn repairs(&self) -> bool {
         matches!(
             self.action,
-            ParityAction::Restore { .. } | ParityAction::Copy | ParityAction::Rebuild
+            ParityAction::Restore { .. }
+                | ParityAction::Copy
+                | ParityAction::Fetch
+                | ParityAction::Rebuild
         )
+    }
+}
+
+/// Where a repair takes undamaged objects from, in addition to their second copies.
+#[derive(Clone, Copy)]
+pub struct RepairSources<'a> {
+    /// Whether parity is used.
+    pub parity: bool,
+    /// Another copy of the repository.
+    pub replica: Option<&'a Objects>,
+}
+
+impl RepairSources<'_> {
+    /// Whether objects that are kept once can be repaired.
+    fn repairs_all(self) -> bool {
+        self.parity || self.replica.is_some()
     }
 }
 
 /// A planned repair.
 pub struct ParityRepair<'a> {
     objects: &'a Objects,
+    sources: RepairSources<'a>,
     context: &'a Context<'a>,
     steps: Vec<ParityStep>,
     /// Bytes that were read.
@@ -78,15 +103,22 @@ pub struct ParityRepair<'a> {
 /// The files of the store: objects, with the names and sizes of their files.
 type Files = BTreeMap<Name, (ObjectRef, u64)>;
 
-/// Reads all objects of a repository and plans how to repair the damaged ones. Changes nothing.
-pub fn plan_parity_repair<'a>(
+/// Reads all objects of a repository that `sources` can repair, and plans how to repair the damaged
+/// ones. Changes nothing.
+pub fn plan_repair<'a>(
     objects: &'a Objects,
+    sources: RepairSources<'a>,
     context: &'a Context<'a>,
 ) -> Result<ParityRepair<'a>, OpsError> {
     let projects = repo::projects(objects)?;
+    if let Some(replica) = sources.replica {
+        same_repository(objects, replica, &projects)?;
+    }
     let mut files = Files::new();
     for (object, _, info) in objects.list("")? {
-        if is_protected(object.kind()) || matches!(object, ObjectRef::Parity(..)) {
+        let is_parity = matches!(object, ObjectRef::Parity(..)) && sources.parity;
+        let is_wanted = sources.repairs_all() || object.kind().info().kept_twice;
+        if is_parity || is_protected(object.kind()) && is_wanted {
             files.insert(info.name, (object, info.size));
         }
     }
@@ -97,6 +129,7 @@ pub fn plan_parity_repair<'a>(
     let (unusable, bytes_read) = find_unusable(objects, &files, context)?;
     let mut planner = Planner {
         objects,
+        sources,
         parity: HashMap::new(),
         whole: HashSet::new(),
         damaged: BTreeMap::new(),
@@ -107,6 +140,11 @@ pub fn plan_parity_repair<'a>(
     planner.sort(&files, &unusable);
     for project in projects {
         planner.expect(ObjectRef::Project(project));
+        // An object in a batch needs no file of its own.
+        let (batched, _) = objects.verify_batches(project)?;
+        let batched = batched.into_iter();
+        let batched = batched.filter(|object| !planner.damaged.contains_key(&object.name()));
+        planner.whole.extend(batched.collect::<Vec<_>>());
         planner.expect_required(project, context)?;
     }
     planner.expect(ObjectRef::Repository);
@@ -127,10 +165,28 @@ pub fn plan_parity_repair<'a>(
     }
     Ok(ParityRepair {
         objects,
+        sources,
         context,
         steps: planner.steps,
         bytes_read,
     })
+}
+
+/// Fails if another repository is not a copy of this one: they have no project in common, or the
+/// ids in their repository files differ.
+fn same_repository(
+    objects: &Objects,
+    replica: &Objects,
+    projects: &[ProjectId],
+) -> Result<(), OpsError> {
+    let there = repo::projects(replica)?;
+    let id = repo::repository_id(replica)?;
+    let is_other = repo::repository_id(objects).is_ok_and(|own| own != id);
+    if is_other || !projects.iter().any(|project| there.contains(project)) {
+        let location = replica.location().to_owned();
+        return Err(OpsError::OtherRepository { location });
+    }
+    Ok(())
 }
 
 /// The reason why a file cannot be used.
@@ -193,6 +249,7 @@ fn is_denied(damage: &Damage) -> bool {
 
 struct Planner<'a> {
     objects: &'a Objects,
+    sources: RepairSources<'a>,
     /// The parity objects of each object, by the project and the hash of the object.
     parity: HashMap<(Option<ProjectId>, ObjectHash), Vec<ObjectRef>>,
     /// Objects with an undamaged file.
@@ -247,10 +304,16 @@ impl Planner<'_> {
             Err(error) => return Err(error.into()),
         };
         let log = PublicLog::load(self.objects, project, &authority)?;
+        let repairs_all = self.sources.repairs_all();
         for item in log.required(None) {
-            if let Some(object) = ObjectRef::of_log(project, item) {
+            if let Some(object) = ObjectRef::of_log(project, item)
+                && (repairs_all || object.kind().info().kept_twice)
+            {
                 self.expect(object);
             }
+        }
+        if !repairs_all {
+            return Ok(());
         }
         for entry in log.missing() {
             self.expect(ObjectRef::Log(project, entry));
@@ -271,11 +334,15 @@ impl Planner<'_> {
             self.step(object, ParityAction::Copy);
             return Ok(());
         }
-        let parity = self.parity_of(object)?;
-        let mut action = if parity.is_empty() {
-            ParityAction::NoParity
+        let parity = if self.sources.parity {
+            self.parity_of(object)?
         } else {
-            ParityAction::BeyondRepair
+            Vec::new()
+        };
+        let mut action = match (self.sources.parity, parity.is_empty()) {
+            (false, _) => ParityAction::NoCopy,
+            (true, true) => ParityAction::NoParity,
+            (true, false) => ParityAction::BeyondRepair,
         };
         for parity in parity {
             if let Some(restored) = restore(self.objects, object, parity)? {
@@ -288,8 +355,16 @@ impl Planner<'_> {
                 break;
             }
         }
+        if !self.restored.contains(&object) && self.fetch(object)?.is_some() {
+            self.restored.insert(object);
+            action = ParityAction::Fetch;
+        }
         self.step(object, action);
         Ok(())
+    }
+
+    fn fetch(&self, object: ObjectRef) -> Result<Option<Vec<u8>>, OpsError> {
+        fetch(self.sources.replica, object)
     }
 
     /// Returns the parity objects of an object. The undamaged ones are first.
@@ -335,6 +410,7 @@ impl Planner<'_> {
             }
             // It can be made again once the object is restored.
             _ if self.restored.iter().any(|o| o.hash() == Some(of)) => ParityAction::Rebuild,
+            _ if self.fetch(object)?.is_some() => ParityAction::Fetch,
             _ => ParityAction::BeyondRepair,
         };
         self.step(object, action);
@@ -402,6 +478,18 @@ fn rebuild(
     Ok(repo::rebuild(protected.kind(), of, &bytes, &damaged, name)?)
 }
 
+/// Returns the bytes of an object, if the other repository has it undamaged.
+fn fetch(replica: Option<&Objects>, object: ObjectRef) -> Result<Option<Vec<u8>>, OpsError> {
+    let Some(replica) = replica else {
+        return Ok(None);
+    };
+    match repo::read_verified(replica, object, PACK_SIZE_MAX) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(RepoError::Damaged { .. } | RepoError::Unsupported { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Returns the names of the files of an object.
 fn names(object: ObjectRef) -> Vec<Name> {
     if object.kind().info().kept_twice {
@@ -440,6 +528,7 @@ impl ParityRepair<'_> {
                         Err(error) => return Err(error.into()),
                     }
                 }
+                (ParityAction::Fetch, object) => fetch(self.sources.replica, object)?,
                 (ParityAction::Rebuild, ObjectRef::Parity(project, of, _)) => {
                     self.rebuild(step.object, project, of)?
                 }

@@ -1,0 +1,112 @@
+//! The commands `repair parity` and `repair copies`.
+
+use std::time::Instant;
+
+use crate::app::{
+    Code, Failure, Message, RepairRequest, RepairStepEntry, RepairSummary, RepositorySettings,
+    count, open_objects,
+};
+use crate::cli::console::Console;
+use crate::ops::{self, ParityAction, ParityStep, RepairSources};
+
+pub(super) fn repair(
+    console: &Console,
+    settings: &RepositorySettings,
+    request: &RepairRequest,
+) -> Result<(), Failure> {
+    let started = Instant::now();
+    let yes = request.yes;
+    let objects = open_objects(&console.session, settings)?;
+    let replica = match &request.from {
+        Some(from) => {
+            let there = settings.at(from)?;
+            if settings.location.overlaps(&there.location) {
+                let text = "the two locations are the same, or one is in the other";
+                return Err(Failure::usage(text).hint("give another copy of the repository"));
+            }
+            Some(open_objects(&console.session, &there)?)
+        }
+        None => None,
+    };
+    let sources = RepairSources {
+        parity: request.parity,
+        replica: replica.as_ref(),
+    };
+    let context = console.session.context(None);
+    let repair = ops::plan_repair(&objects, sources, &context)?;
+    console.meter.finish();
+    let mut entries = Vec::new();
+    let result = if yes {
+        repair.run(&mut |step, done| entries.push(entry(step, done, false)))
+    } else {
+        let steps = repair.steps().iter();
+        entries.extend(steps.map(|step| entry(step, false, true)));
+        Ok(())
+    };
+    let is_repaired =
+        |entry: &&RepairStepEntry| entry.done || entry.dry_run && entry.action != "none";
+    let repaired = entries.iter().filter(is_repaired).count() as u64;
+    let damaged = entries.len() as u64;
+    for entry in entries {
+        console.output.show(&Message::RepairStep(entry))?;
+    }
+    // What was repaired before a failure is shown, too.
+    result?;
+    let what = if request.parity { "parity" } else { "copies" };
+    console.output.show(&Message::Repair(RepairSummary {
+        what,
+        dry_run: !yes,
+        repaired,
+        unrepaired: damaged - repaired,
+        bytes_read: repair.bytes_read(),
+        duration: started.elapsed().as_secs_f64(),
+    }))?;
+    if damaged == 0 || yes && repaired == damaged {
+        return Ok(());
+    }
+    let text = format!("damage found in {}", settings.location);
+    let hint = match (repaired == damaged, &request.from, request.parity) {
+        (true, ..) => "the same command with --yes repairs it",
+        (_, Some(_), _) => {
+            "not everything can be repaired: try another copy of the repository. “cuttlebone \
+             check” says which backups are affected"
+        }
+        (_, None, true) => {
+            "parity cannot repair everything: give another copy of the repository with --from. \
+             “cuttlebone check” says which backups are affected"
+        }
+        (_, None, false) => {
+            "second copies cannot repair everything: give another copy of the repository with \
+             --from, or run “cuttlebone repair parity”"
+        }
+    };
+    Err(Failure::new(Code::Damage, text).hint(hint))
+}
+
+fn entry(step: &ParityStep, done: bool, dry_run: bool) -> RepairStepEntry {
+    let (action, message) = match &step.action {
+        ParityAction::Restore { lost, parts, .. } => {
+            let lost = format!("{lost} of {} lost; parity has them", count(*parts, "part"));
+            ("restore", lost)
+        }
+        ParityAction::Copy => ("restore", "its other copy is whole".to_owned()),
+        ParityAction::Fetch => ("restore", "the other repository has it".to_owned()),
+        ParityAction::Rebuild => ("rebuild", "made again from the object".to_owned()),
+        ParityAction::BeyondRepair => ("none", "too much of it is damaged".to_owned()),
+        ParityAction::NoParity => ("none", "it has no parity".to_owned()),
+        ParityAction::NoCopy => ("none", "no other copy of it is whole".to_owned()),
+        ParityAction::Denied => ("none", "this user may not read it".to_owned()),
+    };
+    let message = if step.repairs() && !done && !dry_run {
+        format!("{message}, but it could not be replaced")
+    } else {
+        message
+    };
+    RepairStepEntry {
+        item: step.object.to_string(),
+        action,
+        message,
+        done,
+        dry_run,
+    }
+}
