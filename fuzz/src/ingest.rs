@@ -52,6 +52,7 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
         base: None,
         force_base: false,
         labels: BTreeMap::new(),
+        attached: Vec::new(),
         dry_run: false,
         compression: Compression::default(),
         pack_sizes: PackSizes::new(1 << 20, 1, 1),
