@@ -23,7 +23,13 @@ import time
 
 from programs import MIB, Cuttlebone, run, size, table, warm
 
-KEYS = (("CPU", "cpu"), ("wall", "wall"), ("peak memory", "rss"), ("repository", "repository"))
+# The title, the key, and the number that it is divided by.
+KEYS = (
+    ("CPU s", "cpu", 1),
+    ("wall s", "wall", 1),
+    ("peak MiB", "rss", MIB),
+    ("repository MiB", "repository", MIB),
+)
 
 
 class WithParity(Cuttlebone):
@@ -109,8 +115,8 @@ def main():
             first, second = (results[-1][program.name]["cpu"] for program in programs)
             print(f"  {first:.2f} s without, {second:.2f} s with parity", file=sys.stderr)
         rows = [["", "without", "with", "ratio", "lowest", "highest"]]
-        for title, key in KEYS:
-            pairs = [(r["cuttlebone"][key], r["parity"][key]) for r in results]
+        for title, key, unit in KEYS:
+            pairs = [(r["cuttlebone"][key] / unit, r["parity"][key] / unit) for r in results]
             ratios = [after / before for before, after in pairs]
             rows.append(
                 [
