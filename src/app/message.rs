@@ -343,6 +343,8 @@ pub(crate) struct DataRead {
     /// The seed of the random order.
     pub(crate) seed: String,
     /// Packs that had to be read.
+    /// Packs that a check of all data would read.
+    pub(crate) packs_total: u64,
     pub(crate) packs_chosen: u64,
     /// Packs that were read and are undamaged.
     pub(crate) packs_verified: u64,
@@ -355,6 +357,7 @@ impl DataRead {
         Self {
             level: read.level.name(),
             seed: read.seed.to_string(),
+            packs_total: read.packs,
             packs_chosen: read.packs_chosen,
             packs_verified: read.packs_verified,
             complete: read.complete,

@@ -53,8 +53,8 @@ fn runs(runs: &[RunEntry], zone: &TimeZone, columns: Option<usize>) -> String {
     ];
     let row = |run: &RunEntry| {
         let result = match (run.packs_damaged, run.complete) {
-            (0, true) => "complete".to_owned(),
-            (0, false) => "partial".to_owned(),
+            (0, true) => "no damage".to_owned(),
+            (0, false) => "stopped early".to_owned(),
             (damaged, _) => format!("{} damaged", count(damaged, "pack")),
         };
         vec![

@@ -143,6 +143,15 @@ fn data_read(data: &DataRead) -> String {
     if data.level != "opened" {
         text += "data was compared with its hashes; only a full key can decrypt it\n";
     }
+    if data.complete && data.packs_chosen < data.packs_total {
+        let _ = writeln!(
+            text,
+            "this was a part of the data: {} of {}; “cuttlebone audit list” shows when the rest was \
+             verified",
+            data.packs_chosen,
+            count(data.packs_total, "pack")
+        );
+    }
     if !data.complete {
         let _ = writeln!(
             text,

@@ -55,6 +55,7 @@ pub fn check(
         marked: HashSet::new(),
         read: read.is_some_and(ReadData::is_all).then(HashSet::new),
         ledger_run: None,
+        candidates: 0,
         chosen: 0,
         verified: HashSet::new(),
         proven: Vec::new(),

@@ -122,6 +122,7 @@ impl CheckTask<'_> {
         packs: Vec<(ObjectRef, u64)>,
     ) -> Result<(), OpsError> {
         let ledger_run = LedgerRun::new(self.project, &*self.context.observer, read)?;
+        self.candidates = packs.len() as u64;
         let chosen = ledger_run.choose(index, read, packs)?;
         self.chosen = chosen.len() as u64;
         self.ledger_run = Some(ledger_run);
@@ -137,7 +138,7 @@ impl CheckTask<'_> {
                 let known = packs.as_ref();
                 known.is_none_or(|packs: &HashSet<_>| packs.contains(pack))
             };
-            self.report.data = Some(ledger_run.end(self.chosen, exists));
+            self.report.data = Some(ledger_run.end(self.candidates, self.chosen, exists));
         }
     }
 

@@ -73,6 +73,8 @@ pub struct ReadReport {
     pub level: VerifiedLevel,
     /// The seed of the random order.
     pub seed: ObjectHash,
+    /// Packs that a check of all data would read.
+    pub packs: u64,
     /// Packs that this run had to read.
     pub packs_chosen: u64,
     /// Packs that it read and found undamaged.
@@ -222,8 +224,14 @@ impl<'a> LedgerRun<'a> {
         }
     }
 
-    /// Ends the run. `exists` returns whether a pack still exists.
-    pub(super) fn end(&self, chosen: u64, exists: impl Fn(&ObjectHash) -> bool) -> ReadReport {
+    /// Ends the run, which has chosen this many packs out of `packs`. `exists` returns whether a
+    /// pack still exists.
+    pub(super) fn end(
+        &self,
+        packs: u64,
+        chosen: u64,
+        exists: impl Fn(&ObjectHash) -> bool,
+    ) -> ReadReport {
         let mut state = lock(&self.state);
         state.run.complete = state.read >= chosen;
         if state.read > 0 {
@@ -235,6 +243,7 @@ impl<'a> LedgerRun<'a> {
         ReadReport {
             level: self.level,
             seed: self.seed,
+            packs,
             packs_chosen: chosen,
             packs_verified: state.run.packs,
             complete: state.run.complete,

@@ -75,6 +75,8 @@ pub(super) struct CheckTask<'a> {
     pub(super) read: Option<HashSet<ObjectHash>>,
     /// The run in the ledger, if packs are read.
     pub(super) ledger_run: Option<LedgerRun<'a>>,
+    /// The number of packs from which the run chose.
+    pub(super) candidates: u64,
     /// The number of packs that the run chose.
     pub(super) chosen: u64,
     /// Packs that were read.
