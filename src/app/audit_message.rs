@@ -73,6 +73,22 @@ pub(crate) struct DrillEntry {
     pub(crate) problem: Option<String>,
 }
 
+/// The public key of the reports of one key.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ReportKeyText {
+    pub(crate) public_key: String,
+    /// The role of the key.
+    pub(crate) role: &'static str,
+}
+
+/// A report whose signature holds.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ReportVerified {
+    pub(crate) report: String,
+    /// The comment that is signed with the report.
+    pub(crate) comment: String,
+}
+
 impl AuditEntries {
     pub(crate) fn of(list: &AuditList) -> Self {
         Self {

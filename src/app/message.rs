@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::attachment_message::{AttachmentEntry, Attachments};
-use super::audit_message::{CoverageEntry, DrillEntry, RunEntry};
+use super::audit_message::{CoverageEntry, DrillEntry, ReportKeyText, ReportVerified, RunEntry};
 use super::damage_message::Consequences;
 use super::json_time::{optional_rfc3339, rfc3339};
 use super::key_change::KeyChange;
@@ -79,6 +79,10 @@ pub(crate) enum Message {
     RepairStep(RepairStepEntry),
     Repair(RepairSummary),
     Parity(ParitySummary),
+    /// The result of `audit public-key`.
+    ReportKey(ReportKeyText),
+    /// The result of `audit verify-report`.
+    ReportVerified(ReportVerified),
 }
 
 /// The result of `head`: a statement of the current state of a project's log.

@@ -25,6 +25,8 @@ mod permission;
 mod prompt;
 mod prune_message;
 mod repair_message;
+mod report;
+mod report_html;
 mod request;
 mod rescue_map;
 mod restore_mark;
@@ -38,7 +40,7 @@ mod volume_status;
 
 pub(crate) use attach::read_attached;
 pub(crate) use attachment_message::{AttachmentEntry, Attachments};
-pub(crate) use audit_message::{AuditEntries, DrillEntry};
+pub(crate) use audit_message::{AuditEntries, DrillEntry, ReportKeyText, ReportVerified};
 pub(crate) use client_memory::{ClientMemory, Lost, history_lost};
 pub(crate) use cluster::ClusterOptions;
 pub(crate) use consequences::{consequences, findings};
@@ -48,9 +50,9 @@ pub(crate) use human::{count, duration, printable, printable_lines, short_id, wr
 pub(crate) use key_change::{KeyChange, RevokedVolume};
 pub(crate) use message::{
     BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary, CompareSummary, DataRead,
-    DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary, ForgetVolume,
-    HeadStatement, InitSummary, KeptBackup, KeyEntry, KeylessSummary, LabelSummary, ListEntry,
-    MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup, ReplicateSummary,
+    DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, FindingText, ForgetSummary,
+    ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry, KeylessSummary, LabelSummary,
+    ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup, ReplicateSummary,
     RestoreSummary, Status,
 };
 pub(crate) use opening::{
@@ -62,6 +64,8 @@ pub(crate) use permission::Attempt;
 pub(crate) use prompt::{Prompt, TerminalLoan};
 pub(crate) use prune_message::{PackAmount, PrunePlan, PruneSummary};
 pub(crate) use repair_message::{ParitySummary, RepairStepEntry, RepairSummary};
+pub(crate) use report::{Report, WholeBackup};
+pub(crate) use report_html::report_html;
 pub(crate) use request::{
     AcceptedBackups, BackupRequest, BackupSource, CacheRequest, CheckRequest, DrillRequest,
     ExportRequest, ForgetRequest, ForgetSelection, ImageMode, ImageRequest, KeyRequest,

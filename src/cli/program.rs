@@ -79,6 +79,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let attempt = format!("could not write manual pages to {}", directory.display());
             Failure::new(Code::Failed, attempt).caused_by(Some(&error))
         }),
+        Action::VerifyReport(report, key) => commands::verify_report(&output, &report, &key),
         Action::InspectDiff(source) => {
             console()?.run(again, |console| commands::inspect_diff(console, &source))
         }

@@ -4,6 +4,7 @@
 use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
 
 use super::hash::hash;
+use super::report_key::ReportKey;
 use super::secret::Secret;
 use crate::base::{ProjectId, SignerId};
 
@@ -27,6 +28,12 @@ impl SigningKey {
     #[must_use]
     pub fn from_seed(seed: &Secret) -> Self {
         Self(ed25519_dalek::SigningKey::from_bytes(seed.expose()))
+    }
+
+    /// Returns the key with which the holder of this key signs reports.
+    #[must_use]
+    pub fn reports(&self) -> ReportKey {
+        ReportKey::from_seed(&Secret::new(self.0.to_bytes()))
     }
 
     /// Returns the public key.

@@ -47,6 +47,8 @@ mod writers;
 
 /// The parameters of the key derivation. Front ends do not import `crypto`.
 pub use crate::crypto::{KdfParams, KdfParamsError};
+/// The signatures of reports. Front ends do not import `crypto`.
+pub use crate::crypto::{ReportError, ReportKey, verify_report};
 
 pub use audits::Audits;
 pub use backup::Backup;

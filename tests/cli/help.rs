@@ -273,6 +273,8 @@ fn every_command_has_a_manual_page() {
         "",
         "-audit",
         "-audit-list",
+        "-audit-public-key",
+        "-audit-verify-report",
         "-backup",
         "-cache",
         "-cache-clear",

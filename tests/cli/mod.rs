@@ -40,6 +40,7 @@ mod real_image;
 mod repair_from;
 mod replicate;
 mod replicate_damage;
+mod report;
 mod rescue;
 mod roles;
 mod sftp;

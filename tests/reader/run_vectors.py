@@ -76,6 +76,7 @@ def check_keys(secret=None, password=None, salt=None, memory_kib=None, passes=No
             "stream_cuts": format.derive("stream cuts", keys.chunks)[:8],
             "data": keys.data, "data_private": keys.x_wing_seed, "data_public": keys.data_public,
             "signing": keys.signing, "signing_public": keys.signing_public,
+            "report_public": format.report_public(keys.signing),
         },
     }  # fmt: skip
 

@@ -118,6 +118,10 @@ fn project_keys(keys: &ProjectKeys, expected: &Value) -> Value {
             "signing_public",
             is("signing_public", keys.authority().as_bytes()),
         ),
+        (
+            "report_public",
+            is("report_public", &keys.signing().reports().public_bytes()),
+        ),
     ];
     shown(expected, &found)
 }

@@ -1,5 +1,7 @@
 //! Requests to check a repository.
 
+use std::path::PathBuf;
+
 use crate::ops::ReadData;
 
 /// What to check.
@@ -9,4 +11,6 @@ pub(crate) struct CheckRequest {
     pub(crate) read: Option<ReadData>,
     /// Whether to accept the current state of the repository.
     pub(crate) accept_history: bool,
+    /// A new file for the report: HTML if its name ends with `.html`, JSON otherwise.
+    pub(crate) report: Option<PathBuf>,
 }

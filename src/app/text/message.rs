@@ -68,6 +68,10 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
         }
         Message::Check(summary) => summary::check(summary, zone),
         Message::Keyless(summary) => summary::keyless(summary),
+        Message::ReportKey(key) => format!("{}\n", key.public_key),
+        Message::ReportVerified(verified) => {
+            format!("{} is genuine ({})\n", verified.report, verified.comment)
+        }
         Message::Stats(stats) => summary::stats(stats),
         Message::VolumeStats(stats) => summary::volume_stats(stats),
         Message::KeyChange(change) => summary::key_change(change),

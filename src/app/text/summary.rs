@@ -146,8 +146,8 @@ fn data_read(data: &DataRead) -> String {
     if data.complete && data.packs_chosen < data.packs_total {
         let _ = writeln!(
             text,
-            "this was a part of the data: {} of {}; “cuttlebone audit list” shows when the rest was \
-             verified",
+            "this was a part of the data: {} of {}; “cuttlebone audit list” shows when the rest \
+             was verified",
             data.packs_chosen,
             count(data.packs_total, "pack")
         );

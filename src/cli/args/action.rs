@@ -18,6 +18,8 @@ pub(crate) enum Action {
     Man(PathBuf),
     InspectDiff(ReadFrom),
     MergeDiffs(MergeRequest),
+    /// Verify the signature of this report with this public key.
+    VerifyReport(PathBuf, String),
     Repository(Box<RepositorySettings>, RepositoryAction),
 }
 
@@ -60,6 +62,8 @@ pub(crate) enum RepositoryAction {
     },
     /// Show the ledger.
     ListAudits,
+    /// Print the public key that verifies reports.
+    ReportKey,
     Drill(DrillRequest),
     Repair(RepairRequest),
     SetParity {
@@ -87,7 +91,9 @@ impl Action {
         match self {
             Self::Repository(_, action) => action.fills_stdout(),
             Self::MergeDiffs(request) => request.target == WriteTo::Stdout,
-            Self::InspectDiff(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::InspectDiff(_) | Self::VerifyReport(..) | Self::Completions(_) | Self::Man(_) => {
+                false
+            }
         }
     }
 
@@ -97,7 +103,7 @@ impl Action {
             Self::Repository(_, action) => action.reads_stdin(),
             Self::InspectDiff(source) => *source == ReadFrom::Stdin,
             Self::MergeDiffs(request) => request.sources.contains(&ReadFrom::Stdin),
-            Self::Completions(_) | Self::Man(_) => false,
+            Self::VerifyReport(..) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The arguments of `check`.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::action::RepositoryAction;
 use super::duration::duration;
@@ -34,6 +35,12 @@ pub(super) struct CheckArgs {
     /// option after the repository was replaced by an older state on purpose.
     #[arg(long)]
     accept_history: bool,
+    /// Write a report to this new file: a page if its name ends with .html, JSON otherwise
+    ///
+    /// Writes the signature of the report to FILE.minisig, which “minisign -V” and “cuttlebone
+    /// audit verify-report” verify with the key that “cuttlebone audit public-key” prints.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    report: Option<PathBuf>,
     /// Check without a key and without a password
     ///
     /// Reads every file of the repository, compares it with the hash in its name, and verifies
@@ -41,6 +48,7 @@ pub(super) struct CheckArgs {
     /// decrypted.
     #[arg(long, conflicts_with_all = [
         "read_data", "read_data_subset", "unverified_for", "time_limit", "accept_history",
+        "report",
     ])]
     keyless: bool,
     /// Compare the repository with this statement of “cuttlebone head”
@@ -68,6 +76,7 @@ impl CheckArgs {
                 host: None,
             }),
             accept_history: self.accept_history,
+            report: self.report,
         })
     }
 }

@@ -10,6 +10,7 @@ use crate::app::{
 use crate::cli::display::DisplaySettings;
 
 use super::action::{Action, RepositoryAction};
+use super::audit_args::AuditAction;
 use super::cache_args::CacheCommand;
 use super::command_line::{Cli, Command, Top};
 use super::diff_args::DiffCommand;
@@ -90,7 +91,12 @@ fn action(
             dry_run,
         },
         Command::Check(args) => args.into_action(),
-        Command::Audit { command } => command.into_action(),
+        Command::Audit { command } => match command.into_action() {
+            AuditAction::InRepository(action) => action,
+            AuditAction::VerifyReport(report, key) => {
+                return Ok(Action::VerifyReport(report, key));
+            }
+        },
         Command::Drill(args) => RepositoryAction::Drill(args.into_request()),
         Command::Repair {
             command: RepairCommand::Parity(args),

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use super::check_report::{CheckResult, ReportFiles};
 use crate::app::{
-    Attempt, CheckRequest, CheckSummary, ClientMemory, Code, DataRead, Failure, Message,
+    Attempt, CheckRequest, CheckSummary, ClientMemory, Code, DataRead, Failure, Lost, Message,
     RepositorySettings, consequences, count, findings, history_lost, host_name, lost_history,
     open_project,
 };
@@ -22,7 +23,10 @@ pub(super) fn check(
     let CheckRequest {
         mut read,
         accept_history,
+        report: report_file,
     } = request;
+    // Fail before hours of work if the file cannot be made.
+    let files = report_file.map(ReportFiles::new).transpose()?;
     if let Some(read) = &mut read {
         read.host = Some(host_name());
     }
@@ -63,9 +67,10 @@ pub(super) fn check(
     } else {
         memory.remember(&project, &report.ends);
     }
-    let texts = findings(&found).into_iter();
-    for finding in texts.chain(lost.iter().map(lost_history)) {
-        console.output.show(&Message::Error(finding))?;
+    let mut findings = findings(&found);
+    findings.extend(lost.iter().map(lost_history));
+    for finding in &findings {
+        console.output.show(&Message::Error(finding.clone()))?;
     }
     let is_damaged = report.errors > report.foreign + vanished(&report);
     let has_parity = ops::has_parity(&project.objects, &damaged)?;
@@ -75,7 +80,7 @@ pub(super) fn check(
         .chain(&report.vanished);
     let affected: Vec<_> = affected.map(ToString::to_string).collect();
     let number = affected.len() as u64;
-    console.output.show(&Message::Check(CheckSummary {
+    let summary = CheckSummary {
         errors: report.errors + lost.len() as u64,
         foreign: report.foreign,
         packs_damaged: report.packs_damaged,
@@ -86,18 +91,38 @@ pub(super) fn check(
         data: report.data.as_ref().map(DataRead::of),
         damage: is_damaged.then(|| consequences(&report, has_parity || seen.copies)),
         duration: started.elapsed().as_secs_f64(),
-    }))?;
+    };
+    console.output.show(&Message::Check(summary.clone()))?;
+    let hint = if has_parity { TRY_PARITY } else { seen.hint() };
+    let failure = failure(&report, &lost, number, hint, settings);
+    if let Some(files) = files {
+        let found = CheckResult {
+            summary,
+            findings,
+            failure: failure.as_ref(),
+            read: read.as_ref(),
+        };
+        files.write(console, settings, &project, found)?;
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// Returns the failure of a check that found something.
+fn failure(
+    report: &CheckReport,
+    lost: &[Lost],
+    affected: u64,
+    hint: &'static str,
+    settings: &RepositorySettings,
+) -> Option<Failure> {
     if report.errors == 0 {
-        if lost.is_empty() {
-            return Ok(());
-        }
-        return Err(history_lost(&settings.location, &lost));
+        return (!lost.is_empty()).then(|| history_lost(&settings.location, lost));
     }
     if report.errors == report.foreign {
-        return Err(only_foreign(&report, settings));
+        return Some(only_foreign(report, settings));
     }
-    let only_history = report.errors == vanished(&report);
-    Err(if only_history {
+    let only_history = report.errors == vanished(report);
+    Some(if only_history {
         Failure::new(
             Code::HistoryLost,
             "backups have vanished from the repository",
@@ -111,9 +136,8 @@ pub(super) fn check(
         let text = format!(
             "damage found in {}; {} affected",
             settings.location,
-            count(number, "backup")
+            count(affected, "backup")
         );
-        let hint = if has_parity { TRY_PARITY } else { seen.hint() };
         Failure::new(Code::Damage, text).hint(hint)
     })
 }

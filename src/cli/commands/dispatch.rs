@@ -5,7 +5,7 @@ use crate::cli::args::RepositoryAction;
 use crate::cli::console::Console;
 
 use super::attachments::{restore_attachments, show_attachments};
-use super::audit::list_audits;
+use super::audit::{list_audits, report_key};
 use super::backup::backup;
 use super::cache::cache;
 use super::check::check;
@@ -62,6 +62,7 @@ pub(crate) fn run_in_repository(
         RepositoryAction::Prune { request, dry_run } => prune(console, settings, request, dry_run),
         RepositoryAction::Check(request) => check(console, settings, request),
         RepositoryAction::ListAudits => list_audits(console, settings),
+        RepositoryAction::ReportKey => report_key(console, settings),
         RepositoryAction::Drill(request) => drill(console, settings, &request),
         RepositoryAction::CheckKeyless { statement } => {
             check_keyless(console, settings, statement.as_deref())

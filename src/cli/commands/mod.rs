@@ -7,6 +7,7 @@ mod backup_image;
 mod cache;
 mod check;
 mod check_keyless;
+mod check_report;
 mod compare;
 mod diff_export;
 mod diff_files;
@@ -31,6 +32,7 @@ mod snapshots;
 mod stats;
 mod status;
 
+pub(super) use audit::verify_report;
 pub(super) use diff_inspect::inspect_diff;
 pub(super) use diff_merge::merge_diffs;
 pub(super) use dispatch::run_in_repository;

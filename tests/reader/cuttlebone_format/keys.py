@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 
 from . import ed25519
-from .crypto import MAC, derive, session_key, x_wing_decapsulate, x_wing_public
+from .crypto import H, MAC, derive, session_key, x_wing_decapsulate, x_wing_public
 from .fields import FormatError, require
 
 FULL, WRITE, VERIFY = "full", "write", "verify"
@@ -67,6 +67,12 @@ class ProjectKeys:
     def session_key(self, encapsulation: bytes) -> bytes:
         shared = x_wing_decapsulate(self.x_wing_seed, encapsulation)
         return session_key(shared, encapsulation, self.data_public, self.id)
+
+
+def report_public(seed: bytes) -> bytes:
+    """Returns the public key of reports, in minisign's form, of the holder of a signing seed."""
+    key = ed25519.public_key(derive("reports", seed))
+    return b"Ed" + H(key)[:8] + key
 
 
 def derive_repository(secret: bytes) -> dict[str, bytes]:

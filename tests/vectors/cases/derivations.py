@@ -2,7 +2,7 @@
 
 from cuttlebone_format import (
     CHUNK, MIB, NODE, Content, RunKeys, argon2id, derive, derive_repository, ed25519, full_keys,
-    root_of, seal, seal_run,
+    report_public, root_of, seal, seal_run,
     session_key, sign, signed, x_wing_encapsulate, x_wing_public,
 )  # fmt: skip
 from write_repo import Random, Session, describe, header, u
@@ -34,7 +34,7 @@ def keys() -> Cases:
             "stream_cuts": derive("stream cuts", own.chunks)[:8], "data": own.data,
             "data_private": own.x_wing_seed,
             "data_public": own.data_public, "signing": own.signing,
-            "signing_public": own.signing_public,
+            "signing_public": own.signing_public, "report_public": report_public(own.signing),
         }  # fmt: skip
         cases.add(name, "every key, as if the secret were R and P", None,
                   {"repository": repository, "project": project}, secret=secret)  # fmt: skip

@@ -1,0 +1,50 @@
+//! The report of a check: all that an auditor wants to know, as JSON or as a page of HTML.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::audit_message::AuditEntries;
+use super::json_time::rfc3339;
+use super::message::{CheckSummary, FindingText};
+
+/// The report of a check.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// `cuttlebone audit report`
+    pub(crate) kind: &'static str,
+    pub(crate) version: u32,
+    /// Program and version.
+    pub(crate) tool: &'static str,
+    pub(crate) host: String,
+    /// When the check ended.
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) time: Timestamp,
+    pub(crate) repository: String,
+    pub(crate) repository_id: String,
+    pub(crate) project: String,
+    pub(crate) project_id: String,
+    /// The role of the key that was used.
+    pub(crate) role: &'static str,
+    /// The part of the data that was to be read: `none`, `all`, or the options.
+    pub(crate) scope: String,
+    pub(crate) exit_code: u8,
+    /// What was found, in a sentence, and what to do next.
+    pub(crate) result: String,
+    pub(crate) next: Option<String>,
+    pub(crate) check: CheckSummary,
+    pub(crate) findings: Vec<FindingText>,
+    /// Backups that can be restored completely, as far as was checked.
+    pub(crate) whole: Vec<WholeBackup>,
+    /// The state of the log, as `head` prints it. `None` if the log has no entry.
+    pub(crate) statement: Option<String>,
+    pub(crate) audits: AuditEntries,
+}
+
+/// A backup without damage.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct WholeBackup {
+    pub(crate) backup_id: String,
+    pub(crate) volume: String,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) time: Timestamp,
+}
