@@ -89,7 +89,7 @@ pub enum Notice {
     /// The mark of a running restore could not be stored. If the restore is interrupted, no later
     /// command will report this.
     NoRestoreMark {
-        /// Why.
+        /// Why the mark could not be stored.
         problem: String,
     },
     /// A key slot cannot be read and is ignored.
@@ -148,13 +148,13 @@ pub enum Notice {
     /// The index names packs that are missing or damaged. No backup needs the lost data from these
     /// packs: it is unused, or other packs also hold it.
     PacksNotNeeded {
-        /// How many.
+        /// How many packs.
         packs: u64,
     },
     /// The index names packs that are missing or too short. A backup does not rely on these packs,
     /// and stores all data that it needs from them again.
     PacksMissing {
-        /// How many.
+        /// How many packs.
         packs: u64,
     },
     /// No backup was made by the host that the user named.
@@ -207,7 +207,7 @@ pub enum Notice {
     },
     /// The ledger could not be written, so later runs do not know what this one verified.
     LedgerNotStored {
-        /// Why.
+        /// Why the ledger could not be written.
         problem: String,
     },
     /// A pack seemed damaged, and was good when it was read again.
@@ -246,7 +246,7 @@ pub enum Notice {
     /// Records that write keys signed name other records, which do not exist. Either the other
     /// records vanished before a full key added them to the log, or someone invented their names.
     NamedByWriteKeysOnly {
-        /// How many do not exist.
+        /// How many of these other records do not exist.
         records: u64,
         /// The first of them.
         first: ObjectHash,
@@ -267,7 +267,7 @@ pub enum Notice {
     MemoryUnusable {
         /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be used.
         problem: String,
     },
     /// The file in which this host noted what it saw of the repository cannot be read. A new file

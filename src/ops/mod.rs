@@ -26,7 +26,6 @@ mod prune;
 mod replicate;
 mod restore;
 mod revoke;
-mod side_by_side;
 mod snapshot_names;
 mod space;
 mod statement;

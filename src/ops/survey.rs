@@ -1,14 +1,13 @@
-//! The images of a cluster of which a project has backups, or whose snapshots it has made.
+//! Finds the images of a cluster of which a project has backups or has made snapshots.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::backup::{Circumstances, NextBackup, SnapshotUse, snapshot_uses};
 use super::context::{Context, READER};
 use super::error::OpsError;
 use super::history::{AcceptedLoss, require_history};
-use super::side_by_side::side_by_side;
+use crate::base::map_in_threads;
 use crate::format::{ByteString, RbdIdentity, matches_pattern};
 use crate::repo::{Backup, Lease, Leases, Project, Records, Work, lease_for_reading};
 use crate::volume::{LiveImage, RbdClient, RbdError, RbdErrorKind, RbdSpec, Snapshot};
@@ -66,7 +65,7 @@ pub struct Survey {
 /// An image of which nothing but the place is known.
 struct Candidate {
     spec: RbdSpec,
-    /// Without it, the name finds the image.
+    /// The id of the image. If it is not known, the name finds the image.
     id: Option<String>,
     in_trash: bool,
 }
@@ -128,32 +127,23 @@ fn look(
     let mut problems = Vec::new();
     let known = Records::load(project).map_err(OpsError::from)?;
     let candidates = candidates(client, &cluster, &known, scope, &mut problems, context)?;
-    let unreachable = OnceLock::new();
-    let found = side_by_side(&candidates, REQUESTS, |candidate| {
-        // After one request without an answer, the others would only take time.
-        if unreachable.get().is_some() {
-            return None;
-        }
-        match open(client, candidate, context) {
-            Err(error) if error.kind == RbdErrorKind::Unreachable => {
-                // Only the first error counts.
-                let _ = unreachable.set(error);
-                None
-            }
-            found => Some(found),
-        }
-    });
-    if let Some(error) = unreachable.into_inner() {
-        return Err(error.into());
+    let look = |candidate: &_| open(client, candidate, context);
+    let is_unreachable = |found: &Result<_, RbdError>| {
+        let error = found.as_ref().err();
+        error.is_some_and(|error| error.kind == RbdErrorKind::Unreachable)
+    };
+    // After one request without an answer, the others would only take time.
+    let mut found = map_in_threads(&candidates, REQUESTS, look, is_unreachable);
+    if let Some(unreachable) = found.iter().position(is_unreachable) {
+        found.swap_remove(unreachable)?;
     }
     let mut images = Vec::new();
     for (candidate, found) in candidates.iter().zip(found) {
         match found {
-            Some(Ok(found)) => images.push(found),
-            None => {}
+            Ok(found) => images.push(found),
             // It was removed for good.
-            Some(Err(error)) if error.is_absent() => {}
-            Some(Err(error)) => problem(&mut problems, candidate.spec.to_string(), error)?,
+            Err(error) if error.is_absent() => {}
+            Err(error) => problem(&mut problems, candidate.spec.to_string(), error)?,
         }
     }
     // In this order: see `snapshot_uses`.
@@ -200,7 +190,7 @@ fn look(
     })
 }
 
-/// Keeps a problem of one image or pool. Fails if no other request can succeed.
+/// Adds the error of one image or pool to `problems`. Fails if no other request can succeed.
 fn problem(
     problems: &mut Vec<(String, RbdError)>,
     of: String,

@@ -1,10 +1,10 @@
 //! Runs calls to the store that do not depend on each other in parallel.
 
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::error::RepoError;
+use crate::base::map_in_threads;
 
 /// Maximum number of concurrent calls. Each call waits most of its time for an answer.
 const CALLS_MAX: usize = 8;
@@ -16,42 +16,8 @@ pub(super) fn parallel_map<T: Sync, R: Send>(
     items: &[T],
     each: impl Fn(&T) -> Result<R, RepoError> + Sync,
 ) -> Result<Vec<R>, RepoError> {
-    let threads = items.len().min(CALLS_MAX);
-    if threads <= 1 {
-        return items.iter().map(each).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(number) else {
-                return done;
-            };
-            let result = each(item);
-            if result.is_err() {
-                next.store(items.len(), Ordering::Relaxed);
-            }
-            done.push((number, result));
-        }
-    };
-    let mut done = thread::scope(|scope| {
-        let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
-        let threads: Vec<_> = (0..threads).filter_map(start).collect();
-        // If no thread could be started, this thread makes the calls.
-        let here = if threads.is_empty() {
-            work()
-        } else {
-            Vec::new()
-        };
-        let done = threads.into_iter().flat_map(|thread| {
-            let joined = thread.join();
-            joined.unwrap_or_else(|panic| resume_unwind(panic))
-        });
-        done.chain(here).collect::<Vec<_>>()
-    });
-    done.sort_unstable_by_key(|(number, _)| *number);
-    done.into_iter().map(|(_, result)| result).collect()
+    let results = map_in_threads(items, CALLS_MAX, each, Result::is_err);
+    results.into_iter().collect()
 }
 
 /// Runs both closures at the same time and returns both results. Fails if no thread can be started.
@@ -70,6 +36,7 @@ pub(super) fn join<A, B: Send>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Condvar, Mutex};
     use std::time::Duration;
 

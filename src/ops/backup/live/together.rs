@@ -6,18 +6,17 @@ use std::time::Duration;
 
 use super::run::{LiveOptions, Point, PreparedBackup};
 use super::tracking::TrackingSnapshot;
-use crate::base::Cancel;
+use crate::base::{Cancel, map_in_threads};
 use crate::crypto::random;
 use crate::ops::backup::options::{BackupOptions, BackupReport};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::ops::side_by_side::side_by_side;
 use crate::repo::{Project, RepoError};
 use crate::volume::{Freeze, FreezeOptions, ImageState, LiveImage};
 
 /// The number of snapshots that are made at the same time.
 const SNAPSHOTS: usize = 16;
-/// The time between two tests whether the snapshots have to stop.
+/// The time between two tests whether the making of snapshots has to stop.
 const STEP: Duration = Duration::from_millis(50);
 
 /// One of several images that are backed up as of one point in time.
@@ -27,9 +26,9 @@ pub struct ImageOfGroup<'a> {
     pub image: &'a LiveImage<'a>,
     /// Its state.
     pub state: &'a ImageState,
-    /// How to back it up.
+    /// The options that only images in a cluster have.
     pub live: LiveOptions,
-    /// How to back it up.
+    /// The options that all backups have.
     pub options: BackupOptions,
 }
 
@@ -90,13 +89,13 @@ fn snapshots<'a>(
             }
         };
         let watching = thread::Builder::new().spawn_scoped(scope, watch);
-        let made = side_by_side(images, SNAPSHOTS, |of| {
-            TrackingSnapshot::create(of.image, project, context, &stop)
-        });
+        let snapshot =
+            |of: &ImageOfGroup<'a>| TrackingSnapshot::create(of.image, project, context, &stop);
+        let made = map_in_threads(images, SNAPSHOTS, snapshot, |_| false);
         done.store(true, Ordering::Relaxed);
         watching.map(|_| made).map_err(OpsError::Thread)
     });
-    // Thaw first: to remove snapshots takes time.
+    // Thaw before snapshots are removed, since that takes time.
     let thawed = frozen.thaw();
     let made = made?;
     thawed?;

@@ -1,0 +1,77 @@
+//! Calls that do not depend on each other, on several threads.
+
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// Calls `each` for all items, up to `threads` at a time, and returns the results in the order of
+/// the items. After a result for which `is_last` returns true, no further call starts. All calls
+/// for earlier items are made. If threads cannot be started, fewer calls run at the same time.
+pub(crate) fn map_in_threads<T: Sync, R: Send>(
+    items: &[T],
+    threads: usize,
+    each: impl Fn(&T) -> R + Sync,
+    is_last: impl Fn(&R) -> bool + Sync,
+) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(number) else {
+                return done;
+            };
+            let result = each(item);
+            if is_last(&result) {
+                next.store(items.len(), Ordering::Relaxed);
+            }
+            done.push((number, result));
+        }
+    };
+    let others = threads.min(items.len()).saturating_sub(1);
+    let mut done = thread::scope(|scope| {
+        let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let threads: Vec<_> = (0..others).filter_map(start).collect();
+        let mut done = work();
+        for thread in threads {
+            let joined = thread.join();
+            done.extend(joined.unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    #[test]
+    fn results_are_in_the_order_of_the_items_and_calls_run_at_the_same_time() {
+        let barrier = Barrier::new(3);
+        let double = |number: &u32| {
+            barrier.wait();
+            number * 2
+        };
+        assert_eq!(map_in_threads(&[1, 2, 3], 3, double, |_| false), [2, 4, 6]);
+        let next = |number: &u32| number + 1;
+        assert_eq!(map_in_threads(&[1, 2, 3], 0, next, |_| false), [2, 3, 4]);
+        let items: Vec<u32> = (0..100).collect();
+        assert_eq!(
+            map_in_threads(&items, 8, |number| *number, |_| false),
+            items
+        );
+        assert!(map_in_threads(&[(); 0], 8, |()| (), |()| false).is_empty());
+    }
+
+    #[test]
+    fn no_further_call_starts_after_the_last_one() {
+        let items: Vec<usize> = (0..100).collect();
+        let done = map_in_threads(&items, 8, |number| *number, |number| *number == 10);
+        // Another thread may take one more item before it sees that.
+        assert!((11..=11 + 8).contains(&done.len()), "{done:?}");
+        assert_eq!(done, items[..done.len()]);
+    }
+}
