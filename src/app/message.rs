@@ -505,7 +505,7 @@ pub(crate) struct DiffEntry {
     pub(crate) extents_data: u64,
     pub(crate) extents_zero: u64,
     pub(crate) bytes_data: u64,
-    /// Zero bytes within the data, in blocks of 4 KiB.
+    /// The bytes of the blocks in the data that contain only zeros. A block has 4 KiB.
     pub(crate) bytes_zero_in_data: u64,
     pub(crate) bytes_zero: u64,
     /// The number of 4 MiB leaves that the diff touches.

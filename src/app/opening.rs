@@ -20,7 +20,7 @@ use super::session::Session;
 use super::settings::RepositorySettings;
 
 /// Opens the repository. Asks for a password only if there is a repository. Fails if the role of
-/// the key does not include the attempt.
+/// the key does not permit the attempt.
 pub(crate) fn open(
     session: &Session,
     settings: &RepositorySettings,
@@ -161,7 +161,7 @@ fn wrong_password(settings: &RepositorySettings, origin: &Origin) -> Failure {
 }
 
 /// Opens the repository and the project that the settings name. Fails if the role of the key does
-/// not include the attempt.
+/// not permit the attempt.
 pub(crate) fn open_project(
     session: &Session,
     settings: &RepositorySettings,
@@ -261,7 +261,7 @@ fn create_where_none_is(
 }
 
 /// Opens the repository; if there is none and `create` is set, creates one with default options.
-/// Returns it, and whether it is new. Fails if the role of the key does not include the attempt.
+/// Returns it, and whether it is new. Fails if the role of the key does not permit the attempt.
 pub(crate) fn open_or_create(
     session: &Session,
     settings: &RepositorySettings,

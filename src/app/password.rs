@@ -30,10 +30,10 @@ pub(crate) type Password = Zeroizing<Vec<u8>>;
 const PASSWORD: &str = "CUTTLEBONE_PASSWORD";
 /// Longer input is probably the wrong file, not a password.
 const LENGTH_MAX: usize = 64 << 10;
-/// The longest wait for output of the password command before the next check whether the user
-/// interrupted the program. The check whether the command has ended is ten times as frequent.
+/// The time between two tests whether the user interrupted the program, while the password command
+/// prints nothing. After its output was read, tests are ten times as frequent.
 const STEP: Duration = Duration::from_millis(50);
-/// Editors of some systems write these bytes at the start of a text file, and show nothing of them.
+/// Editors of some systems write these bytes at the start of a text file, and do not show them.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A password that should open a repository, and where it came from.
@@ -384,8 +384,8 @@ fn checked(bytes: Password, origin: Origin) -> Result<GivenPassword, PasswordErr
     Ok(GivenPassword { bytes, origin })
 }
 
-/// Returns the composed form (Unicode NFC) of a password that is text in another form: keyboards
-/// and systems differ in how they encode the letter ü.
+/// Returns the composed form (Unicode NFC) of a password; `None` if the password is not text, or
+/// has this form already. Keyboards and systems differ in how they encode the letter ü.
 pub(crate) fn composed_form(password: &[u8]) -> Option<Password> {
     let text = std::str::from_utf8(password).ok()?;
     if unicode_normalization::is_nfc(text) {

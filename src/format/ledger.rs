@@ -9,7 +9,8 @@ use super::time::{RecordTime, check_time};
 use super::wire::{Reader, len_u32};
 use crate::base::ObjectHash;
 
-/// An entry of the ledger. It decides nothing: a run that continues others skips the packs in it.
+/// An entry of the ledger. It has only one effect: a run that continues earlier runs skips the
+/// packs that their entries name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerBody {
     /// The runs and drills.
@@ -127,7 +128,7 @@ pub struct DrillRun {
     pub command: Option<String>,
     /// Whether it was restored completely, and the command succeeded.
     pub success: bool,
-    /// Why not.
+    /// Why the restore or the command failed.
     #[serde(default)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

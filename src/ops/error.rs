@@ -77,7 +77,7 @@ pub enum OpsError {
     DiffAsContent { name: String },
     #[error("{path} changed while it was read: the backup would not be a consistent point in time")]
     SourceChanged { path: String },
-    #[error("backup “{base}” is {found}, the source is {needed}")]
+    #[error("backup “{base}” is {found}, but the source is {needed}")]
     BaseKind {
         base: String,
         found: &'static str,

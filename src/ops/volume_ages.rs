@@ -22,7 +22,8 @@ pub struct VolumeAge<'a> {
     /// Newer backups that do not count, since their times are in the future. Their real times are
     /// not known, and they would never be overdue.
     pub from_future: usize,
-    /// The image in a cluster of which the volume has its newest backup of an image in a cluster.
+    /// The image of the volume's newest backup of an image in a cluster; `None` if there is no such
+    /// backup.
     pub image: Option<&'a RbdIdentity>,
 }
 

@@ -124,7 +124,7 @@ impl Batches {
             if stored.iter().all(|stored| *stored) {
                 write_lock(&self.found).remove(&batch);
                 match backend.delete(&batch.name()) {
-                    // A store that forbids to delete may keep the batch: it changes nothing.
+                    // If the store forbids deletions, the batch may stay: it changes nothing.
                     Err(error) if !is_harmless(error.kind) => return Err(error.into()),
                     _ => {}
                 }
@@ -134,7 +134,7 @@ impl Batches {
     }
 }
 
-/// Whether a batch that could not be deleted with this error needs no further attempt.
+/// Whether this error can be ignored when a batch is deleted: no further attempt is needed.
 fn is_harmless(error: StorageErrorKind) -> bool {
     matches!(error, StorageErrorKind::NotFound | StorageErrorKind::Denied)
 }

@@ -130,7 +130,7 @@ pub enum Damage {
     DoesNotDecompress,
     #[error("a blob in it does not have its id {0}")]
     WrongId(Box<BlobId>),
-    #[error("its size is {found} bytes, {expected} were expected")]
+    #[error("its size is {found} bytes, but {expected} were expected")]
     WrongSize { expected: u64, found: u64 },
     #[error("it is missing")]
     Missing,

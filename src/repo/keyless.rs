@@ -76,8 +76,8 @@ pub fn verify_stored(
     }
 }
 
-/// Reads an object of `size` bytes, or the copy of one with this name, and verifies it like
-/// [`verify_stored`]. Returns its bytes.
+/// Reads a file of `size` bytes with this name, which is `object` or its second copy. Verifies it
+/// like [`verify_stored`], and returns its bytes.
 pub fn read_stored(
     objects: &Objects,
     object: ObjectRef,

@@ -1,5 +1,5 @@
 //! The ledger, which states which packs were read, when, and how: section 22 (Ledger) of
-//! `docs/format.md`. It decides nothing but which packs a later run may skip.
+//! `docs/format.md`. It only decides which packs a later run may skip.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::SystemTime;
@@ -92,7 +92,7 @@ impl LastReads {
         }
     }
 
-    /// Returns the results that say more than later ones of the same pack.
+    /// Returns the results without those to which a later result of the same pack adds nothing.
     fn needed(self) -> impl Iterator<Item = (ReadResult, u64)> {
         let damaged = self.damaged.filter(|_| self.damaged >= self.opened);
         let hashed = self.hashed.filter(|_| self.hashed > self.opened);
@@ -128,7 +128,8 @@ impl Ledger {
                     ledger.add(project, name, stored, entry, now, &exists);
                 }
                 Err(error) if error.is_missing() => {}
-                // The ledger decides nothing. So an entry that cannot be read stops nothing.
+                // The ledger only decides what may be skipped, so ignore an entry that cannot be
+                // read.
                 Err(
                     RepoError::Damaged { .. }
                     | RepoError::Foreign { .. }
@@ -258,7 +259,7 @@ impl Ledger {
         new.store_replacing(project, replaced, worker)?;
         for name in outdated {
             match project.objects.delete(ObjectRef::Ledger(project.id, name)) {
-                // A store may forbid it to delete. Then the entries stay.
+                // If the store forbids deletions, the entries stay.
                 Err(RepoError::Storage(error)) if is_forbidden(error.kind) => {}
                 deleted => deleted?,
             }

@@ -29,7 +29,7 @@ pub enum ObjectKind {
     Mark,
     /// A statement that packs were read and found undamaged.
     Audit,
-    /// A statement that packs were read, which decides nothing.
+    /// A statement that packs were read. It only decides which packs later checks may skip.
     Ledger,
     /// A file with records, voids and log entries that begin to exist at the same moment.
     Batch,

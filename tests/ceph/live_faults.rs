@@ -58,8 +58,8 @@ impl Live {
     }
 }
 
-/// Waits until no `rbd` process is left that outlived its parent. It may still make or remove a
-/// snapshot.
+/// Waits until no `rbd` process is left that outlived its parent. Such a process may still make or
+/// remove a snapshot.
 pub(super) fn settle(pool: &str) {
     let begun = Instant::now();
     let running = || {
@@ -187,8 +187,8 @@ fn a_cluster_that_stops_in_the_middle_of_an_export_is_an_error_within_the_time_l
     let (first, _) = live.backs_up(name, &[]);
     img.change(8 * MIB, vec![data(MIB, 5), data(3 * MIB, 6)]);
     live.world.set("CUTTLEBONE_CEPH_TIMEOUT", "3");
-    // It answers again later, so that the snapshot can be removed.
-    // The process that lets it go on is in a session of its own: it is not killed with `rbd`.
+    // The cluster answers again later, so that the snapshot can be removed. The process that
+    // continues the cluster is in a session of its own, so it is not killed with `rbd`.
     let stop = format!(
         "case \"$*\" in *export-diff*) kill -STOP {osd}; \
          setsid sh -c 'sleep 8; kill -CONT {osd}' >/dev/null 2>&1 </dev/null & sleep 0.2;; esac"
@@ -203,7 +203,7 @@ fn a_cluster_that_stops_in_the_middle_of_an_export_is_an_error_within_the_time_l
     assert!(ran.took < Duration::from_mins(2), "{ran:?}");
     assert_eq!(live.backups(), 1);
     assert_eq!(live.snapshots(name), [live.tracking(name)]);
-    // The next run is right.
+    // The next run makes a correct backup.
     let (next, _) = live.backs_up(name, &[]);
     assert_eq!(next["base"], first["backup_id"]);
     live.world.is_clean();

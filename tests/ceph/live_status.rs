@@ -183,12 +183,12 @@ fn only_snapshots_of_this_project_that_nothing_needs_are_removed() {
     let unneeded = summary["unneeded_snapshots"].as_array().unwrap();
     let trashed = format!("stat-snap/gone@{in_trash} (in the trash)");
     assert!(unneeded.contains(&trashed.into()), "{summary}");
-    // A pattern limits it.
+    // A pattern limits the images that are shown.
     let ran = live
         .world
         .run(&["snapshots", "rbd:stat-snap/ne*", "--json"]);
     assert_eq!(needs(&ran), expected[5..]);
-    // While a backup runs, a snapshot without a backup may be its own.
+    // While a backup runs, a snapshot without a backup may belong to this run.
     let (fifo, ready) = (live.world.at("fifo"), live.world.at("ready"));
     let piped = std::process::Command::new("mkfifo").arg(&fifo).status();
     assert!(piped.unwrap().success());
@@ -219,7 +219,7 @@ fn only_snapshots_of_this_project_that_nothing_needs_are_removed() {
     live.world.fails(&["snapshots", "--remove-unneeded"], 21);
     assert_eq!(live.snapshots("stat-snap/never").len(), 2);
     fs::write(&record, bytes).unwrap();
-    // Now they are removed.
+    // Now the unneeded snapshots are removed.
     let ran = live
         .world
         .run(&["snapshots", "--remove-unneeded", "--json"]);

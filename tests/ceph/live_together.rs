@@ -46,7 +46,8 @@ impl Group {
             "--rbd-command",
             &rbd,
         ];
-        // Ends only once the guard has ended, too, since it has the same standard error.
+        // This returns only once the guard has ended, too, since the guard has the same standard
+        // error.
         self.live.world.run(&[&args[..], &freeze].concat())
     }
 
@@ -60,7 +61,8 @@ impl Group {
         IMAGES.map(of).iter().sum()
     }
 
-    /// Asserts that a run has left nothing, and that a plain run succeeds.
+    /// Asserts that a run failed, said that no backup was created, and left no snapshots and no
+    /// backups.
     #[track_caller]
     fn is_clean(&self, ran: &Ran) {
         assert_eq!(ran.code, Some(1), "{ran:?}");
@@ -153,7 +155,7 @@ fn a_freeze_that_fails_or_hangs_is_thawed_and_nothing_is_backed_up() {
     group.is_clean(&ran);
     assert!(ran.stderr.contains("exit status: 4"), "{}", ran.stderr);
     assert_eq!(group.log(), ["freeze", "thaw"]);
-    // It hangs. It is killed with all that it started.
+    // The command hangs. It is killed with all that it started.
     let begun = Instant::now();
     let hang = format!("{FREEZE}; sleep 5; echo late >>$log");
     let ran = group.run("", &hang, THAW, "1s");
@@ -192,7 +194,7 @@ fn a_freeze_that_fails_or_hangs_is_thawed_and_nothing_is_backed_up() {
     let ran = group.run(kill, FREEZE, THAW, "1m");
     group.is_clean(&ran);
     assert_eq!(group.log(), ["freeze", "thaw"]);
-    // The next run is a usual one.
+    // The next run succeeds as usual.
     assert_eq!(group.run("", FREEZE, THAW, "1m").code, Some(0));
     assert_eq!((group.snapshots(), group.live.backups()), (2, 2));
     group.live.world.is_clean();

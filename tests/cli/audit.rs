@@ -137,7 +137,7 @@ fn damage_in_the_part_that_is_read_is_found_and_the_pack_stays_unverified() {
     let name = pack.file_name().unwrap().to_str().unwrap().to_owned();
     let stored = fs::metadata(&pack).unwrap().modified().unwrap();
     damage(&pack);
-    // A disk damages a file without a new time.
+    // If a disk damages a file, the file keeps its time.
     let file = fs::File::options().write(true).open(&pack).unwrap();
     file.set_modified(stored).unwrap();
     assert_eq!(
@@ -190,7 +190,7 @@ fn nothing_counts_as_verified_in_a_copy_of_a_repository() {
 }
 
 #[test]
-fn a_verify_key_compares_hashes_and_its_word_counts_only_for_itself() {
+fn a_verify_key_compares_hashes_and_its_entries_count_only_for_itself() {
     let world = three_backups();
     let fresh = ["--unverified-for", "30d"];
     let mut keys = Vec::new();

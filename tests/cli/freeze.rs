@@ -64,9 +64,11 @@ fn a_thaw_that_prints_succeeds_although_nobody_reads_its_output() {
     let after = format!("echo thawing; touch '{}'", thawed.display());
     let (unread, output) = io::pipe().unwrap();
     drop(unread);
-    let status = Command::new(env!("CARGO_BIN_EXE_cuttlebone"))
-        .args(["__guard-freeze", "10000", "true", &after])
-        .stdin(Stdio::null())
+    // The end of its input would end it while another test freezes.
+    let (input, _open) = io::pipe().unwrap();
+    let status = Command::new(PROGRAM)
+        .args(["__guard-freeze", "300", "true", &after])
+        .stdin(input)
         .stdout(Stdio::null())
         .stderr(output)
         .status()

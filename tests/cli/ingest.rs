@@ -135,7 +135,7 @@ fn a_truncated_diff_exits_with_21_and_commits_nothing() {
     assert_eq!(ran.code, Some(21), "{ran:?}");
     for expected in [
         "it is empty",
-        "whether the program that should write it failed",
+        "whether the program that should write the diff failed",
     ] {
         assert!(ran.stderr.contains(expected), "{}", ran.stderr);
     }

@@ -123,8 +123,8 @@ fn both_lines_of_backups_are_shown_after_two_copies_of_a_repository_were_merged(
     let [first, second] = ids.each_ref().map(|id| &id[..8]);
     let ran = world.run(&["list"]);
     let expected = format!(
-        "volume “v” has 2 lines of backups that do not follow each other; the first of these \
-         counts as the newest: {second}, {first}"
+        "volume “v” has 2 lines of backups that do not follow each other. Their newest \
+         backups are {second}, {first}; the first of these counts as the newest of the volume"
     );
     assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
     world.restores("v", &images[1]);

@@ -78,7 +78,8 @@ pub(super) fn with_backups() -> World {
     world
 }
 
-/// Returns the files of a repository, relative to it, but not the ledger: it is of one store only.
+/// Returns the paths of a repository's files, relative to its directory. Leaves out the ledger,
+/// which belongs to one store only.
 pub(super) fn names(repository: &Path) -> Vec<PathBuf> {
     let of = |path: PathBuf| path.strip_prefix(repository).unwrap().to_owned();
     let mut names: Vec<_> = files(repository).into_iter().map(of).collect();
@@ -231,7 +232,7 @@ fn a_theft_from_the_original_and_a_rollback_are_noticed_and_the_copy_keeps_every
     rolled_back.set("CUTTLEBONE_REPOSITORY", &old);
     for args in [&[&target[..]][..], &[&target, "--mirror"]] {
         let copied = replicate(&rolled_back, args);
-        // The record and the entry of the log have vanished, and the data of the backup.
+        // The record, the entry of the log and the data of the backup have vanished.
         assert_eq!(copied.code, 21, "{:?}", copied.items);
         let about = |kind: &str| copied.items.iter().any(|item| item.starts_with(kind));
         assert!(about("log entry") && about("backup record") && about("pack"));
@@ -461,7 +462,8 @@ fn a_copy_that_is_killed_at_any_moment_beside_prunes_of_the_original_is_whole() 
         let files = files.map(|name| Path::new(&target).join(name).exists());
         let exists = files.contains(&true);
         if exists && files.contains(&false) {
-            // Two files cannot be stored at the same moment: the check would name the other one.
+            // The two copies of the repository file cannot be stored at the same moment. Store the
+            // missing one now, since the check would report it.
             copied(&world, &[&target]);
         }
         let check = on_copy(&target, &cache, &["check", "--read-data", "-q"]);

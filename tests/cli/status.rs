@@ -83,11 +83,11 @@ fn a_backup_from_the_future_does_not_hide_that_a_volume_is_overdue() {
     let age = volumes[0]["age"].as_u64().unwrap();
     assert!((3 * 86400..4 * 86400).contains(&age), "{age}");
     assert!(ran.stderr.contains("times in the future"), "{}", ran.stderr);
-    // The clock of this host is behind by an hour: all backups are from the future then.
+    // If the clock of this host is ten days behind, all backups are from the future.
     let ran = run_at(&world, Some("-10d"), &args);
     assert_eq!(ran.code, Some(25), "{ran:?}");
     assert_eq!(status(&ran).0[0]["age"], Value::Null);
-    // A few seconds are no future.
+    // A backup that is only a minute ahead does not count as from the future.
     back_up("+60s", b"almost right");
     let ran = world.run(&args);
     assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -123,7 +123,7 @@ fn a_missing_record_is_reported_even_if_no_other_record_names_it() {
         world.backup(&[&web]);
         let summary = world.backup(&[&db]);
         world.ok(&["status", "--max-age", "1h"]);
-        // If this host does not know it, the log does.
+        // If this host does not remember the missing backup, the log must name it.
         if !is_known {
             world.ok(&["head"]);
             world.set("XDG_STATE_HOME", world.at("another host"));

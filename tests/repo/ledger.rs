@@ -45,7 +45,7 @@ fn load(project: &Project, now: u64) -> Ledger {
     Ledger::load(project, now, |_| true).unwrap()
 }
 
-/// Stores an entry that no program would write, like the holder of the key.
+/// Stores an entry that no program would write, but that the holder of the key could.
 fn state(project: &Project, group: ReadPacks) {
     let body = LedgerBody {
         about: LedgerInfo {
@@ -86,7 +86,7 @@ fn with_key(owner: &TestRepo, store: &MemoryBackend, role: Role, password: &[u8]
 }
 
 #[test]
-fn the_word_of_a_key_that_is_not_full_counts_only_for_itself_and_only_for_hashes() {
+fn entries_of_a_key_that_is_not_full_count_only_for_itself_and_only_for_hashes() {
     use VerifiedLevel::{Hashed, Opened};
     let store = MemoryBackend::new();
     let owner = TestRepo::init(store.clone(), CHUNK).unwrap();
@@ -126,7 +126,8 @@ fn a_time_in_the_future_never_counts_and_a_merge_leaves_it_out() {
     state(&owner.project, group(now() - hour, level, &[2]));
     let later = now() + 2000 * hour;
     let verified = load(&owner.project, later).verified(level);
-    // The store's clock was right: the entry cannot be of a later time than that.
+    // The store's clock was right: the packs count as verified when the entry was stored, not
+    // later.
     assert!(verified[&pack(1)] <= now());
     for _ in 0..10 {
         let new = NewLedgerEntry::default();
@@ -225,7 +226,7 @@ fn a_pack_that_was_found_damaged_does_not_count_as_verified_until_it_is_verified
         assert_eq!(packs(level, &owner, now()), [pack(2), pack(3)]);
         assert_eq!(packs(level, &verify, now()), [pack(3)]);
     }
-    // With other clocks, too. The store's clock may be ahead.
+    // The same is true if the store's clock is ahead of this host's clock.
     assert_eq!(packs(Opened, &owner, past - 500), [pack(2), pack(3)]);
     for _ in 0..10 {
         let new = NewLedgerEntry::default();

@@ -1,5 +1,5 @@
-//! Copies of a repository to another store, which fail at any call, while the source changes, and
-//! from sources that lie.
+//! Copies of a repository to another store. They fail at any call, or the source changes during the
+//! copy, or the source lists objects that it does not return.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -186,7 +186,7 @@ fn a_copy_is_a_whole_repository_at_each_moment_wherever_it_is_interrupted() {
             }
         }
     }
-    // Both states of both targets were seen.
+    // Both targets were seen in both states: as before the copy, and as after it.
     assert!(seen.len() >= 4, "{seen:?}");
 }
 
@@ -232,7 +232,7 @@ fn without_its_batch_an_interrupted_copy_lacks_history() {
             .count(),
         ids(&source.test_repo).len()
     );
-    // Either the log or the records are stored first: both need the other.
+    // Without a batch, either the log or the records would be stored first. Each needs the other.
     for kind in [ObjectKind::Log, ObjectKind::Backup] {
         let store = interrupted_at(&source, &target, "log", 1);
         let project = test_repo.project.id;
@@ -294,7 +294,7 @@ fn a_batch_adds_only_undamaged_objects_of_its_own_project() {
         source.store.put(&name, &[bytes]).unwrap();
         name
     };
-    // It cannot hide or replace anything.
+    // The hostile batch cannot hide or replace anything.
     let mut wrong = bytes.clone();
     wrong[80] ^= 1;
     let hostile = put(&batch(project, hash, &wrong));

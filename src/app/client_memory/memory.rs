@@ -114,8 +114,9 @@ impl<'a> ClientMemory<'a> {
         self.change(project, |seen| {
             // Keep what was not read: a damaged record, or one that was made meanwhile.
             seen.backups.retain(|seen| !ends.read.contains(&seen.id));
-            // A thief of a write key can make many such backups, but only backups by write keys.
-            // So all backups by full keys are remembered, and others while there is space.
+            // Someone who stole a write key can add many backups to this list, but no backups by
+            // full keys. So all backups by full keys are remembered, and others only while there is
+            // space.
             let (full, others): (Vec<_>, Vec<_>) = ends.backups.iter().partition(|b| b.is_full);
             let left = BACKUPS_MAX.saturating_sub(seen.backups.len() + full.len());
             let others = others.into_iter().take(left);

@@ -85,7 +85,7 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         }
         OpsError::EmptySource { .. } => {
             "no backup was created; check whether the device has a medium, and whether the program \
-             that feeds a pipe failed. If this is right, use --allow-empty"
+             that feeds a pipe failed. If the source is really empty, use --allow-empty"
         }
         OpsError::DiffAsContent { .. } => {
             "no backup was created; to back up the image, pipe the diff into “cuttlebone backup \
@@ -104,7 +104,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "thaw them by hand. No backup was created, and no snapshot stays"
         }
         OpsError::Freeze(_) => {
-            "no backup was created, and no snapshot stays. The command after the snapshot has run"
+            "no backup was created, and no snapshot stays. If the command before the snapshot ran, \
+             the command after the snapshot has run, too"
         }
         OpsError::NoLease => "no snapshot was removed; run it where the repository can be written",
         OpsError::BackupRuns => {
@@ -177,7 +178,7 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "check the disk, or whether the program that feeds the pipe failed"
         }
         OpsError::NotADiff { source, .. } if source.kind == DiffErrorKind::Empty => {
-            "nothing was applied; check whether the program that should write it failed"
+            "nothing was applied; check whether the program that should write the diff failed"
         }
         OpsError::NotADiff { .. } => {
             "give the output of “rbd export-diff” or “rbd export --export-format 2”"
@@ -398,6 +399,6 @@ fn newest_names(known: &[String]) -> String {
     let shown = shown.join(", ");
     match left_out.len() {
         0 => shown,
-        more => format!("{shown} and {more} older ones"),
+        more => format!("{shown} and {more} older"),
     }
 }

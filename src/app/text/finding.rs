@@ -50,7 +50,7 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
             found,
         } => damage(
             pack,
-            format!("its size is {found} bytes, {expected} were expected"),
+            format!("its size is {found} bytes, but {expected} were expected"),
         ),
         Finding::PackUnindexed { pack } => damage(
             pack,

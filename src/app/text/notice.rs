@@ -171,8 +171,8 @@ fn several_newest(volume: &str, newest: &[ObjectHash]) -> String {
     let ids: Vec<_> = newest.iter().map(ToString::to_string).collect();
     let ids: Vec<_> = ids.iter().map(|id| short_id(id)).collect();
     format!(
-        "volume “{volume}” has {} lines of backups that do not follow each other; the \
-         first of these counts as the newest: {}",
+        "volume “{volume}” has {} lines of backups that do not follow each other. Their newest \
+         backups are {}; the first of these counts as the newest of the volume",
         ids.len(),
         ids.join(", ")
     )
@@ -180,8 +180,8 @@ fn several_newest(volume: &str, newest: &[ObjectHash]) -> String {
 
 fn named_by_write_keys(records: u64, first: &ObjectHash) -> String {
     format!(
-        "only backups of write keys name {} that cannot be found ({first}): deleted soon after \
-         creation, or names that someone with a stolen key invented",
+        "only backups of write keys name {} that cannot be found ({first}): they were deleted soon \
+         after creation, or someone with a stolen key invented their names",
         count(records, "backup")
     )
 }

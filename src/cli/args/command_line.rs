@@ -243,9 +243,10 @@ Examples:
 
     /// Restore random backups, to find out whether that works
     ///
-    /// Restores to nowhere, or with --command to a temporary file for a command, which must exit
-    /// with 0. Notes the outcome and the time in the repository: see “cuttlebone audit list”. The
-    /// exit code is 21 if a backup is damaged, and 1 if a command failed.
+    /// Discards the restored data. With --command, restores each backup to a temporary file
+    /// instead, and runs the command on it, which must exit with 0. Notes the outcome and the time
+    /// in the repository: see “cuttlebone audit list”. The exit code is 21 if a backup is damaged,
+    /// and 1 if a command failed.
     #[command(after_help = "\
 Examples:
   cuttlebone drill --sample 5 --max-bytes 50G
@@ -349,7 +350,8 @@ Examples:
 
     /// Show the snapshots that cuttlebone made on images, and which backup needs each
     ///
-    /// Shows the images in all pools of which the project has backups, also images in the trash.
+    /// Without IMAGE, looks at all images in each pool that has an image with a backup in the
+    /// project. Looks at images in the trash, too.
     #[command(after_help = "\
 Examples:
   cuttlebone snapshots

@@ -26,7 +26,7 @@ pub(super) struct ReplicateArgs {
     /// Without the older ones, the copy is not complete.
     #[arg(long, value_name = "WHEN", conflicts_with = "mirror")]
     newer_than: Option<Since>,
-    /// Copy only the project with this id, or with an id that begins so
+    /// Copy only the project whose id begins with these digits
     #[arg(long, value_name = "ID", value_parser = project_id)]
     project_id: Option<String>,
     /// Begin a new copy, even if this host saw one at this location that is no longer there

@@ -49,7 +49,7 @@ pub(super) fn drill(
         damaged += u64::from(kind == Outcome::Damaged);
         console.meter.finish();
         console.output.drill(&DrillEntry::of(&run))?;
-        // Note each one at once: the next may take hours.
+        // Note each outcome at once: the next restore may take hours.
         if let Err(error) = ops::note_drills(&project, vec![run], Some(&host)) {
             let problem = error.to_string();
             console

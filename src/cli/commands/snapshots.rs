@@ -34,7 +34,7 @@ pub(super) fn snapshots(
             let problem = match removal {
                 SnapshotRemoval::Removed => None,
                 SnapshotRemoval::Protected => {
-                    Some("it is protected: “rbd snap unprotect” allows to remove it".to_owned())
+                    Some("it is protected: “rbd snap unprotect” removes the protection".to_owned())
                 }
                 SnapshotRemoval::Failed(error) => Some(error.to_string()),
             };
@@ -99,7 +99,7 @@ pub(super) fn snapshots(
         let names: Vec<_> = found.problems.iter().map(|(of, _)| printable(of)).collect();
         parts.push(format!("could not look at {}", names.join(", ")));
     }
-    let hint = "the reasons are above; run it again when they are gone";
+    let hint = "the problems are shown above; solve them, then run the command again";
     Err(Failure::new(Code::Partly, parts.join("; ")).hint(hint))
 }
 

@@ -130,8 +130,8 @@ impl Surveyed {
     }
 }
 
-/// Asks the cluster. If it cannot be asked, this is no failure: the ages of backups do not depend
-/// on it.
+/// Asks the cluster. Succeeds even if the cluster cannot be asked, since the ages of backups do not
+/// depend on it.
 fn look(
     console: &Console,
     settings: &RepositorySettings,
@@ -197,7 +197,7 @@ fn image(identity: &RbdIdentity, surveyed: &Surveyed) -> ImageStatusEntry {
         .iter()
         .find(|i| i.identity.same_image(identity));
     let Some(found) = found else {
-        // A problem of one image may be that of this one.
+        // If there were problems, this image may be one that could not be asked for.
         let is_known = survey.problems.is_empty();
         return without(if is_known {
             ImageStateName::Missing

@@ -22,7 +22,7 @@ use crate::repo::{
 /// memory.
 const READERS_MAX: usize = 3;
 
-/// Packs whose content every key can open.
+/// The kind of packs whose content every key can open.
 const NODES: Option<BlobKind> = Some(BlobKind::Node);
 
 /// The packs of the index, compared with those that exist.
@@ -33,7 +33,7 @@ struct Compared {
     /// All other packs, with their size and the size that the index states; `None` for a missing
     /// pack.
     wrong: Vec<(ObjectRef, Option<(u64, u64)>)>,
-    /// Missing packs that only superseded segments name. They are no damage.
+    /// Missing packs that only superseded segments name. They do not count as damage.
     deleted: Vec<ObjectHash>,
 }
 
@@ -89,8 +89,8 @@ impl CheckTask<'_> {
             .into_iter()
             .map(|pack| (pack.object(project), pack.info.size))
             .collect();
-        // A check of all data reads packs that only superseded segments name later, if a backup
-        // needs them.
+        // Packs that only superseded segments name: a check of all data reads them later, and only
+        // if a backup needs them.
         let retired: HashSet<_> = index.retired()?.into_iter().collect();
         let mut compared = Compared::default();
         index.each_pack(|listing| {
@@ -168,9 +168,7 @@ impl CheckTask<'_> {
                 let opens = ledger_run.level == VerifiedLevel::Opened || pack.blob_kind() == NODES;
                 let (verdict, outcome) =
                     read_twice(index, *pack, hash, *size, opens, &*context.observer)?;
-                if let Some(outcome) = outcome {
-                    ledger_run.note(hash, *size, outcome);
-                }
+                ledger_run.note(hash, *size, outcome);
                 lock(&seen).insert(hash);
                 match verdict {
                     PackVerdict::Whole(listing) => {
@@ -317,7 +315,7 @@ enum PackVerdict {
 }
 
 /// Reads a pack, and if it seems damaged, once more: the memory or the connection may have been
-/// bad. Returns no outcome for a missing pack.
+/// bad.
 fn read_twice(
     index: &Index,
     object: ObjectRef,
@@ -325,7 +323,7 @@ fn read_twice(
     size: u64,
     opens: bool,
     observer: &dyn Observer,
-) -> Result<(PackVerdict, Option<ReadOutcome>), RepoError> {
+) -> Result<(PackVerdict, ReadOutcome), RepoError> {
     let read = || {
         if opens {
             read_pack(index, object, pack, size)
@@ -335,8 +333,8 @@ fn read_twice(
     };
     let first = match read()? {
         PackVerdict::Damaged(error, _) if !error.is_missing() => error,
-        verdict @ PackVerdict::Damaged(..) => return Ok((verdict, None)),
-        verdict @ PackVerdict::Whole(_) => return Ok((verdict, Some(ReadOutcome::Whole))),
+        verdict @ PackVerdict::Damaged(..) => return Ok((verdict, ReadOutcome::Missing)),
+        verdict @ PackVerdict::Whole(_) => return Ok((verdict, ReadOutcome::Whole)),
     };
     let second = read()?;
     let outcome = match &second {
@@ -344,10 +342,10 @@ fn read_twice(
             observer.notice(Notice::GoodWhenReadAgain {
                 problem: first.to_string(),
             });
-            Some(ReadOutcome::WholeWhenReadAgain)
+            ReadOutcome::WholeWhenReadAgain
         }
-        PackVerdict::Damaged(error, _) if error.is_missing() => None,
-        PackVerdict::Damaged(..) => Some(ReadOutcome::Damaged),
+        PackVerdict::Damaged(error, _) if error.is_missing() => ReadOutcome::Missing,
+        PackVerdict::Damaged(..) => ReadOutcome::Damaged,
     };
     Ok((second, outcome))
 }

@@ -206,14 +206,16 @@ impl<'a> LedgerRun<'a> {
     pub(super) fn note(&self, pack: ObjectHash, size: u64, outcome: ReadOutcome) {
         let mut state = lock(&self.state);
         state.read += 1;
-        state.run.bytes += size;
+        if outcome != ReadOutcome::Missing {
+            state.run.bytes += size;
+        }
         match outcome {
             ReadOutcome::Whole => {
                 state.run.packs += 1;
                 state.verified.push(pack);
             }
-            // What was read first was wrong. So the next run should read the pack again.
-            ReadOutcome::WholeWhenReadAgain => {}
+            // If what was read first was wrong, the next run should read the pack again.
+            ReadOutcome::WholeWhenReadAgain | ReadOutcome::Missing => {}
             ReadOutcome::Damaged => {
                 state.run.damaged += 1;
                 state.damaged.push(pack);
@@ -250,7 +252,8 @@ impl<'a> LedgerRun<'a> {
         }
     }
 
-    /// Stores an entry with `put`. If that fails, only the ledger lacks it: the data was verified.
+    /// Stores an entry with `put`. If that fails, sends a notice: the data was verified, although
+    /// the ledger does not say so.
     fn store(
         &self,
         state: &mut State,
@@ -305,6 +308,8 @@ pub(super) enum ReadOutcome {
     WholeWhenReadAgain,
     /// It is damaged.
     Damaged,
+    /// It is missing.
+    Missing,
 }
 
 /// Returns this percentage of a number of bytes.

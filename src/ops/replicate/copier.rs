@@ -20,7 +20,7 @@ const BUDGET: u64 = 160 << 20;
 /// the server, others are hashed.
 const JOBS_MAX: usize = 8;
 
-/// An object to copy: its size in bytes, as the source lists it.
+/// An object to copy, with its size in bytes as the source lists it.
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     pub(super) object: ObjectRef,
@@ -187,7 +187,7 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Waits until so many bytes are free, and takes them.
+    /// Waits until this many bytes are free, and takes them.
     fn take(&self, bytes: u64) {
         let free = lock(&self.free);
         let mut free = recover(self.changed.wait_while(free, |free| *free < bytes));

@@ -12,7 +12,8 @@ use crate::ops::error::OpsError;
 use crate::repo::{Damage, ObjectKind, ObjectRef, PublicLog, RepoError, authority};
 use crate::storage::ObjectInfo;
 
-/// The number of attempts to read a source that does not change meanwhile.
+/// The maximum number of attempts to copy a project. An attempt fails if the source or the target
+/// changes meanwhile.
 const ROUNDS_MAX: u32 = 1000;
 
 /// The time after which a lease that was not stored again has expired.
@@ -38,7 +39,7 @@ const LASTING: [ObjectKind; 5] = [
 /// The objects of a project in the source, as of one moment.
 pub(super) struct Listed {
     pub(super) log: PublicLog,
-    /// With the exception of objects that the log removes.
+    /// All listed objects, except those that the log removes.
     pub(super) objects: HashMap<ObjectRef, ObjectInfo>,
     /// Objects that exist although the log removes them.
     removed: HashSet<ObjectRef>,

@@ -148,7 +148,8 @@ impl<'a> Task<'a> {
         self.report.old_keys += self.present.keys().filter(is_old).count() as u64;
     }
 
-    /// Copies both copies of an object that is kept twice, from either of them that is whole.
+    /// Stores both copies of an object that is kept twice in the target. Takes the bytes from
+    /// `whole`, or else from a whole copy in the source.
     fn twice(&mut self, object: ObjectRef, whole: Option<Vec<u8>>) -> Result<(), OpsError> {
         self.context.cancel.check()?;
         if !self.settled.insert(object) {

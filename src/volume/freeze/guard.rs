@@ -26,7 +26,7 @@ use crate::base::child_command;
 const STEP: Duration = Duration::from_millis(20);
 /// The time that one attempt to thaw may take.
 const THAW_LIMIT: Duration = Duration::from_mins(1);
-/// How often the thaw is attempted.
+/// The maximum number of attempts to thaw.
 const THAW_ATTEMPTS: u32 = 3;
 /// The time between two attempts to thaw.
 const THAW_PAUSE: Duration = Duration::from_secs(1);
@@ -35,9 +35,9 @@ const TURN_LIMIT: Duration = Duration::from_mins(5);
 /// The time that a killed command has to end. A process that waits for a device cannot be killed.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
 
-/// Freezes with the command `before`, waits until standard input has a byte or ends or the time
-/// limit passes, and thaws with the command `after`. Prints each step on standard output. Returns
-/// whether it has thawed.
+/// Freezes with the command `before`, and later thaws with the command `after`. In between, waits
+/// until standard input has a byte or has ended, or until the time limit has passed. Prints each
+/// step on standard output. Returns whether it has thawed.
 ///
 /// Only one freeze on a machine takes place at a time, since the thaw of one could end the other.
 /// The time limit begins when this one begins. A command that still freezes is killed before the
@@ -98,18 +98,22 @@ impl Turn {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Self(Some(file))),
                 Err(Errno::WOULDBLOCK) if begun.elapsed() < TURN_LIMIT => {}
-                Err(Errno::WOULDBLOCK) => return Err("another freeze does not end".to_owned()),
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(
+                        "it did not run: another freeze on this host does not end".to_owned()
+                    );
+                }
                 // Some file systems have no locks.
                 Err(_) => return Ok(Self(None)),
             }
             if asked.recv_timeout(STEP) != Err(RecvTimeoutError::Timeout) {
-                return Err("it was interrupted".to_owned());
+                return Err("it did not run: it was interrupted".to_owned());
             }
         }
     }
 }
 
-/// Prints a line. Fails if the other process has ended, which is no reason to stop.
+/// Prints a line. Ignores errors: if the reader has ended, this process still has to go on.
 fn print(line: &str) {
     let mut stdout = io::stdout();
     let _ = writeln!(stdout, "{}", line.replace('\n', " "));
@@ -157,7 +161,7 @@ fn kill(child: &mut Child) {
     let begun = Instant::now();
     while begun.elapsed() < KILL_LIMIT {
         let has_ended = !matches!(child.try_wait(), Ok(None));
-        // Those that have left the group are children of this process once their parents ended.
+        // Processes that left the group are children of this process once their parents have ended.
         let others = children(child.id());
         if has_ended && others.is_empty() {
             return;

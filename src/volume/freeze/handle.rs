@@ -32,9 +32,9 @@ pub struct FreezeOptions {
     pub after: Option<OsString>,
     /// The maximum time from the start of `before` to the start of `after`.
     pub limit: Duration,
-    /// The program that runs [`guard_freeze`](super::guard_freeze), and its first arguments. It
-    /// gets the limit in milliseconds and both commands as further arguments, an empty one for
-    /// none.
+    /// The program that runs [`guard_freeze`](super::guard_freeze), and its first arguments. Its
+    /// further arguments are the limit in milliseconds and both commands. An empty argument stands
+    /// for a missing command.
     pub guard: (PathBuf, Vec<OsString>),
 }
 
@@ -48,7 +48,9 @@ pub enum FreezeError {
     NotFrozen(String),
     #[error("the snapshots were not complete within the time limit of the freeze")]
     Late,
-    #[error("the command after the snapshot failed, so that its users may still be frozen: {0}")]
+    #[error(
+        "the command after the snapshot failed, so users of the images may still be frozen: {0}"
+    )]
     NotThawed(String),
     #[error("the process that freezes and thaws was killed")]
     GuardLost,
@@ -56,7 +58,7 @@ pub enum FreezeError {
     Interrupted,
 }
 
-/// How a freeze ended.
+/// Proves that the thaw succeeded within the time limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thaw;
 
@@ -75,7 +77,7 @@ pub struct Freeze {
 }
 
 impl Freeze {
-    /// Freezes. If this fails, the command `after` has run.
+    /// Freezes. If this fails after the command `before` was started, the command `after` has run.
     pub fn begin(options: &FreezeOptions, cancel: &Cancel) -> Result<Self, FreezeError> {
         let failed = |error: std::io::Error| FreezeError::NotStarted(error.to_string());
         let (program, words) = &options.guard;
@@ -85,7 +87,7 @@ impl Freeze {
         for part in [&options.before, &options.after] {
             command.arg(part.clone().unwrap_or_default());
         }
-        // A signal to the group of this process must not reach it.
+        // A signal to the group of this process must not reach the guard.
         command.process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut guard = command.spawn().map_err(failed)?;
@@ -119,7 +121,8 @@ impl Freeze {
                     freeze.freezing = None;
                     let reason = line.strip_prefix(NOT_FROZEN).unwrap_or(&line).to_owned();
                     let outcome = freeze.end();
-                    // A user that may still be frozen is worse than a failed command.
+                    // Report first that users may still be frozen: that is worse than a failed
+                    // command.
                     outcome?;
                     return Err(FreezeError::NotFrozen(reason));
                 }
@@ -151,7 +154,7 @@ impl Freeze {
 
     /// Asks for the thaw, and waits for its result.
     fn end(&mut self) -> Result<(), FreezeError> {
-        // Somebody may have stopped it.
+        // Somebody may have stopped the guard.
         self.signal(Signal::CONT);
         if let Some(mut input) = self.input.take() {
             // Fails if the guard was killed.

@@ -1,5 +1,5 @@
 //! A time in which the users of volumes write nothing: a command freezes them, and another one
-//! thaws them. A process of its own runs both, so that the thaw happens even if this one is killed.
+//! thaws them. A separate process runs both, so that the thaw happens even if this one is killed.
 
 mod guard;
 mod handle;

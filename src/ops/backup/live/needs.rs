@@ -13,11 +13,11 @@ use crate::volume::Snapshot;
 pub enum SnapshotNeed {
     /// The next backup of the image reads only the changes since this snapshot.
     NextBackup,
-    /// A backup is of it, but the next one will build on a newer snapshot.
+    /// There is a backup of it, but the next backup will build on a newer snapshot.
     OlderBackup,
-    /// No backup is of it yet. A backup that runs now may have made it.
+    /// There is no backup of it yet. A backup that runs now may have made it.
     MaybeAtWork,
-    /// No backup is of it: the run that made it was killed, or its backup was forgotten.
+    /// There is no backup of it: the run that made it was killed, or its backup was forgotten.
     NoBackup,
     /// The image is in the trash, so that there will be no next backup.
     InTrash,

@@ -34,7 +34,7 @@ pub enum NextBackup {
     Everything(FullRead),
 }
 
-/// The wishes of the user that decide on the plan.
+/// What the user asked for, as far as the plan depends on it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wishes<'a> {
     /// The volume to back up to.
@@ -139,7 +139,7 @@ pub(super) fn next_backup(
         volume,
         full: false,
     };
-    // The snapshot that it will make.
+    // The snapshot that the next backup will make.
     let target = Snapshot {
         id: u64::MAX,
         name: String::new(),
@@ -168,8 +168,9 @@ pub fn volume_of_image(
     Ok(newest.map(|(backup, _)| backup.record.volume.name.clone()))
 }
 
-/// Fails if the volume's last backup that names its image is of another image, unless both images
-/// have the same name: then the new image has taken the place of the old one.
+/// Looks at the last backup of the volume that names its image. Fails if that backup is of another
+/// image. Succeeds if both images have the same name: then the new image has taken the place of the
+/// old one.
 pub(super) fn require_same_image(
     records: &Records,
     options: &BackupOptions,

@@ -67,7 +67,7 @@ pub fn backup_image(
     prepared.back_up(tracking)
 }
 
-/// A backup of an image that needs only its snapshot.
+/// A backup of an image for which everything is done that comes before its snapshot is made.
 pub(super) struct PreparedBackup<'a> {
     project: &'a Project,
     image: &'a LiveImage<'a>,
@@ -113,7 +113,7 @@ impl<'a> PreparedBackup<'a> {
         })
     }
 
-    /// Backs up a new snapshot, or else the one that the options name.
+    /// Backs up the new snapshot `tracking`, or without one, the snapshot that the options name.
     pub(super) fn back_up(
         self,
         tracking: Option<TrackingSnapshot<'_>>,
