@@ -16,6 +16,7 @@ use super::json_time::{optional_rfc3339, rfc3339};
 use super::key_change::KeyChange;
 use super::prune_message::PruneSummary;
 use super::repair_message::{ParitySummary, RepairStepEntry, RepairSummary};
+use super::replicate_message::ReplicateSummary;
 use super::stats::{Stats, VolumeStats};
 use super::volume_status::{SnapshotEntry, SnapshotsSummary, StatusSummary, VolumeStatusEntry};
 use crate::format::ByteString;
@@ -381,26 +382,6 @@ pub(crate) struct KeylessSummary {
     pub(crate) objects_required: u64,
     /// Whether the repository has all that the statement covers. `None` without a statement.
     pub(crate) statement_holds: Option<bool>,
-    pub(crate) duration: f64,
-}
-
-/// The result of `replicate`. Files are objects, and their second copies.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct ReplicateSummary {
-    pub(crate) source: String,
-    pub(crate) target: String,
-    pub(crate) repository_id: String,
-    pub(crate) projects: u64,
-    pub(crate) errors: u64,
-    pub(crate) files_copied: u64,
-    pub(crate) bytes_copied: u64,
-    /// Files that the target had before.
-    pub(crate) files_present: u64,
-    pub(crate) files_removed: u64,
-    pub(crate) bytes_removed: u64,
-    /// `None` unless the copy was read at the end.
-    pub(crate) files_verified: Option<u64>,
-    pub(crate) bytes_verified: Option<u64>,
     pub(crate) duration: f64,
 }
 

@@ -25,6 +25,7 @@ mod permission;
 mod prompt;
 mod prune_message;
 mod repair_message;
+mod replicate_message;
 mod report;
 mod report_html;
 mod request;
@@ -52,7 +53,7 @@ pub(crate) use message::{
     BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary, CompareSummary, DataRead,
     DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, FindingText, ForgetSummary,
     ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry, KeylessSummary, LabelSummary,
-    ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup, ReplicateSummary,
+    ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup,
     RestoreSummary, Status,
 };
 pub(crate) use opening::{
@@ -64,6 +65,7 @@ pub(crate) use permission::Attempt;
 pub(crate) use prompt::{Prompt, TerminalLoan};
 pub(crate) use prune_message::{PackAmount, PrunePlan, PruneSummary};
 pub(crate) use repair_message::{ParitySummary, RepairStepEntry, RepairSummary};
+pub(crate) use replicate_message::ReplicateSummary;
 pub(crate) use report::{Report, WholeBackup};
 pub(crate) use report_html::report_html;
 pub(crate) use request::{

@@ -179,6 +179,28 @@ fn findings(page: &mut String, report: &Report, at: &dyn Fn(Timestamp) -> String
         ]
     });
     table(page, &["Object or backup", "Finding"], rows);
+    if let Some(damage) = &report.check.damage {
+        *page += "<h2>What to do</h2>\n";
+        let next = damage.next.iter();
+        let rows = next.map(|step| [step.command.clone(), step.purpose.to_owned()]);
+        table(page, &["Command", "Purpose"], rows);
+        *page += "<h2>Volumes with damage</h2>\n";
+        let volumes = damage.volumes.iter();
+        let rows = volumes.map(|of| {
+            let newest = of.newest_whole_time.map(at);
+            [
+                of.volume.clone(),
+                of.affected.to_string(),
+                of.whole.to_string(),
+                newest.unwrap_or_else(|| "none".to_owned()),
+            ]
+        });
+        table(
+            page,
+            &["Volume", "Damaged", "Whole", "Newest whole backup"],
+            rows,
+        );
+    }
     *page += "<h2>Backups without damage</h2>\n";
     let whole = report.whole.iter();
     let rows = whole.map(|backup| {

@@ -57,6 +57,7 @@ fn a_report_says_what_was_checked_and_found() {
     for outside in ["http:", "https:", "<script", "<link", "url("] {
         assert!(!html.contains(outside), "the page needs {outside}");
     }
+    assert!(html.contains("Newest whole backup"), "{html}");
     let whole = html.split("Backups without damage").nth(1).unwrap();
     let whole = whole.trim_start_matches("</h2>").trim_start();
     assert!(whole.starts_with("<p>None.</p>"), "{whole}");

@@ -8,8 +8,9 @@ use crate::app::human::{count, printable, short_id};
 use crate::app::key_change::{KeyChange, RevokedVolume};
 use crate::app::message::{
     BackupSummary, CacheInfo, CheckSummary, CompareSummary, DataRead, InitSummary, KeylessSummary,
-    LabelSummary, ReplicateSummary, RestoreSummary,
+    LabelSummary, RestoreSummary,
 };
+use crate::app::replicate_message::ReplicateSummary;
 use crate::app::stats::{Stats, VolumeStats};
 use crate::base::ByteSize;
 
