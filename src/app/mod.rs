@@ -53,8 +53,8 @@ pub(crate) use message::{
     BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary, CompareSummary, DataRead,
     DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, FindingText, ForgetSummary,
     ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry, KeylessSummary, LabelSummary,
-    ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup,
-    RestoreSummary, Status,
+    ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup, RestoreSummary,
+    Status,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,
