@@ -57,9 +57,10 @@ def decode_batch(data: bytes, name: bytes | None, project_id: bytes) -> list[Bat
     header = take_magic(fields, b"CTLBbtch")
     check_header(header)
     require(fields.take(16) == project_id, "does-not-open", "the batch of another project")
+    count = fields.number(4)
+    rows = Fields(fields.take(count * 37))
     table = [
-        (fields.one_of(1, BATCHED, "kind"), fields.take(32), fields.number(4))
-        for _ in range(fields.number(4))
+        (rows.one_of(1, BATCHED, "kind"), rows.take(32), rows.number(4)) for _ in range(count)
     ]
     names = [item[:2] for item in table]
     require(names == sorted(set(names)), "not-canonical", "the order of the objects")
