@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use super::replicate::{copied, is_clean, names, replicate, with_backups};
 use crate::support::noise;
@@ -164,4 +165,33 @@ fn parity_is_copied_and_repairs_the_copy_and_mirror_deletes_the_parity_of_remove
     left.retain(|name| !name.to_str().unwrap().contains("/quarantine/"));
     assert!(left.is_empty(), "{left:?}");
     is_clean(&world, &target);
+}
+
+#[test]
+fn a_process_that_works_in_the_copy_is_reported_and_its_lease_is_not_touched() {
+    let world = with_backups();
+    let target = world.at("copy");
+    copied(&world, &[&target]);
+    let project = world.project().join("leases");
+    let leases = Path::new(&target).join(project.strip_prefix(world.repository()).unwrap());
+    fs::create_dir_all(&leases).unwrap();
+    let lease = leases.join("07".repeat(16));
+    fs::write(&lease, b"of a prune").unwrap();
+    let text = |seed| {
+        for seed in [seed, seed + 1] {
+            let disk = world.write("disk.img", &noise(seed, 1 << 20));
+            world.backup(&[&disk]);
+        }
+        let done = replicate(&world, &[&target]);
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        done.stderr
+    };
+    let busy = text(5);
+    assert!(busy.contains("another process works in"), "{busy}");
+    assert_eq!(fs::read(&lease).unwrap(), b"of a prune");
+    let old = SystemTime::now() - Duration::from_hours(1);
+    let file = fs::File::options().write(true).open(&lease).unwrap();
+    file.set_modified(old).unwrap();
+    let idle = text(7);
+    assert!(!idle.contains("another process"), "{idle}");
 }

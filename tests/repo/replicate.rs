@@ -495,3 +495,57 @@ fn an_error_that_is_no_damage_ends_the_copy_and_the_next_one_continues() {
         Host::without_cache().check_clean(&open(&target).unwrap(), "again");
     }
 }
+
+#[test]
+fn two_copies_to_the_same_target_at_the_same_time_do_not_disturb_each_other() {
+    // A second copy runs from beginning to end before the n-th write of the first.
+    for n in 0.. {
+        let source = Source::new();
+        let target = MemoryBackend::new();
+        copied(&source.store, &target);
+        source.change(2);
+        source.change(3);
+        let left = Arc::new(Mutex::new(Some(n)));
+        let waiting = left.clone();
+        let (from, store) = (source.store.clone(), target.clone());
+        let busy = Intercepted::new(&target, move |operation, _| {
+            if !matches!(operation, StorageOperation::Put | StorageOperation::Delete) {
+                return Ok(());
+            }
+            let mut left = waiting.lock().unwrap();
+            match left.take() {
+                Some(0) => {
+                    drop(left);
+                    copied(&from, &store);
+                }
+                Some(more) => *left = Some(more - 1),
+                None => {}
+            }
+            Ok(())
+        });
+        let host = Host::without_cache();
+        let into = Objects::new(Arc::new(busy));
+        let from = Objects::new(Arc::new(source.store.clone()));
+        let options = ReplicateOptions::default();
+        let report = ops::replicate(
+            &from,
+            &into,
+            &options,
+            &host.context(),
+            &mut |_, finding| unreachable!("{n}: {finding:?}"),
+        );
+        assert_eq!(report.unwrap().errors, 0);
+        let when = format!("a second copy before write {n}");
+        let test_repo = open(&target).unwrap();
+        Host::without_cache().check_clean(&test_repo, &when);
+        assert!(
+            ids(&test_repo).is_superset(&ids(&source.test_repo)),
+            "{when}"
+        );
+        assert!(batches(&target, test_repo.project.id).is_empty(), "{when}");
+        if left.lock().unwrap().is_some() {
+            assert!(n > 5, "{n}");
+            return;
+        }
+    }
+}
