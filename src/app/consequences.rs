@@ -10,9 +10,17 @@ use crate::base::ObjectHash;
 use crate::format::{ByteString, SourceInfo};
 use crate::ops::{AffectedBackup, AffectedVolume, CheckReport, Finding};
 
-/// Describes the result of a check that found damage. `is_repairable`: a damaged object has parity,
-/// or another copy of it is whole.
-pub(crate) fn consequences(report: &CheckReport, is_repairable: bool) -> Consequences {
+/// What a repair could do about the damage that a check found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Repairable {
+    /// A damaged object has parity, or a second copy that is whole.
+    pub(crate) here: bool,
+    /// Another copy of the repository may have objects that are damaged here.
+    pub(crate) elsewhere: bool,
+}
+
+/// Describes the result of a check that found damage.
+pub(crate) fn consequences(report: &CheckReport, repairable: Repairable) -> Consequences {
     let volumes = report.volumes_affected.iter();
     Consequences {
         backups_whole: report
@@ -23,7 +31,7 @@ pub(crate) fn consequences(report: &CheckReport, is_repairable: bool) -> Consequ
         volumes: volumes.map(volume_damage).collect(),
         next: next_steps(
             &report.volumes_affected,
-            is_repairable,
+            repairable,
             report.packs_damaged > 0,
         ),
     }
@@ -41,16 +49,22 @@ fn volume_damage(volume: &AffectedVolume) -> VolumeDamage {
 
 fn next_steps(
     volumes: &[AffectedVolume],
-    is_repairable: bool,
+    repairable: Repairable,
     has_damaged_packs: bool,
 ) -> Vec<NextStep> {
     let step = |command: String, purpose| NextStep { command, purpose };
     let mut steps = Vec::new();
-    if is_repairable {
+    if repairable.here {
         let command = "cuttlebone repair parity --yes".to_owned();
         steps.push(step(
             command,
             "restores damaged files from their parity or second copy",
+        ));
+    }
+    if repairable.elsewhere {
+        steps.push(step(
+            "cuttlebone repair parity --from REPO --yes".to_owned(),
+            "takes undamaged files from another copy of the repository, if there is one",
         ));
     }
     for volume in volumes {
@@ -142,8 +156,12 @@ mod tests {
         }
     }
 
-    fn commands(volumes: &[AffectedVolume], is_repairable: bool, packs: bool) -> Vec<String> {
-        let steps = next_steps(volumes, is_repairable, packs).into_iter();
+    fn commands(volumes: &[AffectedVolume], here: bool, packs: bool) -> Vec<String> {
+        let repairable = Repairable {
+            here,
+            elsewhere: packs,
+        };
+        let steps = next_steps(volumes, repairable, packs).into_iter();
         steps.map(|step| step.command).collect()
     }
 
@@ -162,6 +180,7 @@ mod tests {
             commands(&volumes, true, true),
             [
                 "cuttlebone repair parity --yes",
+                "cuttlebone repair parity --from REPO --yes",
                 r"cuttlebone backup '/srv/it'\''s a disk' --volume 'web 1' --reread",
                 "cuttlebone backup SOURCE --volume db --reread",
                 "cuttlebone restore abababab TARGET --keep-going",
@@ -169,7 +188,13 @@ mod tests {
                 "cuttlebone prune",
             ]
         );
-        assert_eq!(commands(&[], false, true), ["cuttlebone prune"]);
+        assert_eq!(
+            commands(&[], false, true),
+            [
+                "cuttlebone repair parity --from REPO --yes",
+                "cuttlebone prune"
+            ]
+        );
         assert_eq!(
             commands(&[], true, false),
             ["cuttlebone repair parity --yes"]

@@ -44,7 +44,7 @@ pub(crate) use attachment_message::{AttachmentEntry, Attachments};
 pub(crate) use audit_message::{AuditEntries, DrillEntry, ReportKeyText, ReportVerified};
 pub(crate) use client_memory::{ClientMemory, Lost, history_lost};
 pub(crate) use cluster::ClusterOptions;
-pub(crate) use consequences::{consequences, findings};
+pub(crate) use consequences::{Repairable, consequences, findings};
 pub(crate) use environment::Environment;
 pub(crate) use failure::{Code, Failure};
 pub(crate) use human::{count, duration, printable, printable_lines, short_id, wrapped};

@@ -5,8 +5,8 @@ use std::time::Instant;
 use super::check_report::{CheckResult, ReportFiles};
 use crate::app::{
     Attempt, CheckRequest, CheckSummary, ClientMemory, Code, DataRead, Failure, Lost, Message,
-    RepositorySettings, consequences, count, findings, history_lost, host_name, lost_history,
-    open_project,
+    Repairable, RepositorySettings, consequences, count, findings, history_lost, host_name,
+    lost_history, open_project,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, CheckReport, Finding};
@@ -74,6 +74,12 @@ pub(super) fn check(
     }
     let is_damaged = report.errors > report.foreign + vanished(&report);
     let has_parity = ops::has_parity(&project.objects, &damaged)?;
+    let is_copy = |finding: &Finding| matches!(finding, Finding::CopyDamaged { .. });
+    let is_lost = |finding: &Finding| finding.damaged_object().is_some() && !is_copy(finding);
+    let repairable = Repairable {
+        here: has_parity || seen.copies,
+        elsewhere: found.iter().any(is_lost),
+    };
     let affected = report.backups_affected.iter();
     let affected = affected
         .chain(&report.records_damaged)
@@ -89,7 +95,7 @@ pub(super) fn check(
         packs: report.packs,
         bytes_read: report.bytes_read,
         data: report.data.as_ref().map(DataRead::of),
-        damage: is_damaged.then(|| consequences(&report, has_parity || seen.copies)),
+        damage: is_damaged.then(|| consequences(&report, repairable)),
         duration: started.elapsed().as_secs_f64(),
     };
     console.output.show(&Message::Check(summary.clone()))?;
