@@ -16,7 +16,7 @@ use cuttlebone::repo::{Lease, Repository, Voids, Work, Worker};
 use cuttlebone::storage::LocalBackend;
 
 use crate::support::program::{CHEAP_KEY, PASSWORD, World, files, same};
-use crate::support::{modes_apply, noise};
+use crate::support::{bad_sectors, modes_apply, noise};
 
 const MIB: usize = 1 << 20;
 
@@ -36,6 +36,8 @@ pub(super) enum Way {
     Swapped,
     /// The file is larger than any object can be.
     Huge,
+    /// The disk cannot read the file.
+    BadSectors,
 }
 
 pub(super) const WAYS: [Way; 10] = [
@@ -183,6 +185,10 @@ pub(super) fn damage(path: &Path, way: Way) -> bool {
         fs::set_permissions(path, Permissions::from_mode(0o000)).unwrap();
         return true;
     }
+    // The environment of the program makes the file unreadable.
+    if way == Way::BadSectors {
+        return true;
+    }
     let other = || {
         let directory = path.parent().unwrap();
         let directory = match directory.file_name().unwrap().len() {
@@ -207,7 +213,7 @@ pub(super) fn damage(path: &Path, way: Way) -> bool {
     };
     fs::remove_file(path).unwrap();
     match way {
-        Way::Denied => {}
+        Way::Denied | Way::BadSectors => {}
         Way::Fifo => {
             let made = Command::new("mkfifo").arg(path).status().unwrap();
             assert!(made.success());
@@ -285,11 +291,16 @@ fn restore_all(when: &str, world: &World, backups: &[(String, String)]) -> Vec<S
 /// Damages an object and runs all commands.
 fn runs_all(whole: &Whole, object: &Path, way: Way) {
     let when = format!("{way:?} {}", object.display());
-    let world = whole.copy();
+    let mut world = whole.copy();
     let path = world.repository().join(object);
     let bytes = fs::read(&path).unwrap();
     if !damage(&path, way) {
         return;
+    }
+    if way == Way::BadSectors {
+        for (name, value) in bad_sectors(&path) {
+            world.set(name, value);
+        }
     }
     let is_in = |directory: &str| object.components().any(|c| c.as_os_str() == directory);
     exits(&when, &world, &["list"], &[0]);
@@ -333,6 +344,7 @@ fn runs_all(whole: &Whole, object: &Path, way: Way) {
 
     // Nothing was deleted because of the damage.
     heal(&path, &bytes);
+    world.set("BAD_SECTORS", "none");
     let failed = restore_all(&when, &world, &whole.backups);
     assert_eq!(failed, [""; 0], "{when}: after it was healed");
 }
@@ -346,7 +358,7 @@ fn no_damage_to_an_object_of_any_kind_stops_commands_that_do_not_need_it() {
     }
     let whole = Whole::new();
     let objects = whole.objects();
-    let ways = WAYS.into_iter();
+    let ways = WAYS.into_iter().chain([Way::BadSectors]);
     let cases: Vec<_> = ways
         .flat_map(|way| objects.iter().map(move |o| (o, way)))
         .collect();

@@ -1,6 +1,7 @@
 //! Helpers for all tests: running the program in a scratch directory, servers and disks, and the
 //! function that skips a test.
 
+mod bad_sectors;
 mod loop_device;
 pub(crate) mod program;
 mod random;
@@ -9,6 +10,7 @@ mod small_disk;
 mod sshd;
 mod unprivileged;
 
+pub(crate) use bad_sectors::bad_sectors;
 pub(crate) use loop_device::LoopDevice;
 pub(crate) use random::{Random, noise};
 pub(crate) use skip::{skip, skip_for_kernel};
