@@ -180,8 +180,9 @@ impl Objects {
     }
 }
 
-/// Decodes a project object, and verifies its signature with the public key in it.
-fn authority_of(project: ProjectId, bytes: &[u8]) -> Result<SignerId, RepoError> {
+/// Decodes a project object, and verifies its signature with the public key in it. Returns this
+/// key.
+pub fn authority_of(project: ProjectId, bytes: &[u8]) -> Result<SignerId, RepoError> {
     let object = ObjectRef::Project(project);
     let stored = ProjectObject::decode(bytes).map_err(|e| RepoError::format(object, e))?;
     verify_signature_of(project, &stored, &stored.authority)?;

@@ -85,6 +85,16 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
             &format!("log entry {entry}"),
             "it existed when later entries were made, but does not exist now",
         ),
+        Finding::ProjectVanished {
+            project: Some(project),
+        } => damage(
+            &format!("project {project}"),
+            "the copy has it, but it does not exist now",
+        ),
+        Finding::ProjectVanished { project: None } => damage(
+            &"the repository",
+            "it has no project, although each repository is made with one",
+        ),
         Finding::StatementBroken { fault } => damage(&"the statement", statement_fault(*fault)),
     }
 }

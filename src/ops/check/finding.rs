@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::{BlobId, ObjectHash};
+use crate::base::{BlobId, ObjectHash, ProjectId};
 use crate::ops::affected::AffectedBackup;
 use crate::repo::{ObjectRef, RepoError};
 
@@ -86,6 +86,11 @@ pub enum Finding {
         /// The entry.
         entry: ObjectHash,
     },
+    /// A project is missing. A copy of the repository has it, and projects are never removed.
+    ProjectVanished {
+        /// The project. `None` if the repository has no project at all.
+        project: Option<ProjectId>,
+    },
     /// The repository does not fit a statement: it was rolled back or replaced.
     StatementBroken {
         /// The fault.
@@ -115,6 +120,7 @@ impl Finding {
             Self::RecordVanished { .. }
                 | Self::CertificateVanished { .. }
                 | Self::EntryVanished { .. }
+                | Self::ProjectVanished { .. }
                 | Self::StatementBroken { .. }
         )
     }

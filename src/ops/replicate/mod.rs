@@ -18,7 +18,8 @@ use super::check::Finding;
 use super::context::Context;
 use super::error::OpsError;
 use super::keyless::check_keyless;
-use crate::repo::{self, Objects};
+use crate::base::ProjectId;
+use crate::repo::{self, ObjectRef, Objects};
 
 use self::task::Task;
 
@@ -33,9 +34,11 @@ pub fn replicate(
     each: &mut dyn FnMut(Side, &Finding),
 ) -> Result<ReplicateReport, OpsError> {
     let mut projects = repo::projects(source)?;
+    let mut vanished = vanished(target, &projects)?;
     if let Some(wanted) = &options.project {
         projects.retain(|id| id.to_string().starts_with(wanted));
-        if projects.is_empty() {
+        vanished.retain(|id| id.to_string().starts_with(wanted));
+        if projects.is_empty() && vanished.is_empty() {
             return Err(OpsError::NoProjectId {
                 location: source.location().to_owned(),
                 project: wanted.clone(),
@@ -44,6 +47,7 @@ pub fn replicate(
     }
     let mut task = Task::new(source, target, options, context, each)?;
     task.repository(&projects)?;
+    task.vanished_projects(&vanished, &projects);
     for project in &projects {
         task.project(*project)?;
     }
@@ -58,4 +62,17 @@ pub fn replicate(
         report.of_history += verified.of_history;
     }
     Ok(report)
+}
+
+/// Returns the projects of which the target has the project object, and which are not among those
+/// of the source.
+fn vanished(target: &Objects, of_source: &[ProjectId]) -> Result<Vec<ProjectId>, OpsError> {
+    let mut vanished = repo::projects(target)?;
+    let exists = |project: &ProjectId| {
+        let object = ObjectRef::Project(*project);
+        let names = [object.name(), object.copy_name()];
+        names.iter().any(|name| target.backend().size(name).is_ok())
+    };
+    vanished.retain(|project| !of_source.contains(project) && exists(project));
+    Ok(vanished)
 }

@@ -9,7 +9,7 @@ use super::task::Task;
 use crate::base::{Notice, ObjectHash, ProjectId, SignerId};
 use crate::ops::check::Finding;
 use crate::ops::error::OpsError;
-use crate::repo::{Damage, ObjectKind, ObjectRef, PublicLog, RepoError, authority};
+use crate::repo::{Damage, ObjectKind, ObjectRef, PublicLog, RepoError};
 use crate::storage::ObjectInfo;
 
 /// The maximum number of attempts to copy a project. An attempt fails if the source or the target
@@ -58,14 +58,9 @@ impl Task<'_> {
     /// Copies a project.
     pub(super) fn project(&mut self, project: ProjectId) -> Result<(), OpsError> {
         self.report.projects += 1;
-        let errors = self.report.errors;
-        let authority = match authority(self.source, project, &*self.context.observer) {
-            Ok(authority) => authority,
-            Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
-                self.damaged(ObjectRef::Project(project), error);
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
+        // Otherwise the project object is damaged, and was reported.
+        let Some(authority) = self.authorities.get(&project).copied() else {
+            return Ok(());
         };
         for _ in 0..ROUNDS_MAX {
             self.context.cancel.check()?;
@@ -77,7 +72,7 @@ impl Task<'_> {
             let mut gone = self.copy_kinds(&listed, &DATA)?;
             gone.extend(self.copy_kinds(&listed, &NAMES)?);
             if gone.is_empty() && self.history(project, &listed)? {
-                return self.end(project, &authority, &listed, errors);
+                return self.end(project, &authority, &listed);
             }
         }
         let location = self.source.location().to_owned();
@@ -238,13 +233,12 @@ impl Task<'_> {
     }
 
     /// Reports what the source lacks. Then deletes from the target what the log removes, if asked
-    /// for and if the source lacks nothing.
+    /// for, if nothing was reported, and if the source has all entries of the target.
     fn end(
         &mut self,
         project: ProjectId,
         authority: &SignerId,
         listed: &Listed,
-        errors_before: u64,
     ) -> Result<(), OpsError> {
         let directory = ObjectKind::Project.directory(project) + "/";
         let names = self.present.keys();
@@ -261,7 +255,8 @@ impl Task<'_> {
         self.report.files_present += present;
         // Entries that only the target has can remove objects, too.
         let is_entry = |object: &ObjectRef| object.kind() == ObjectKind::Log;
-        let other = if only_there.iter().any(is_entry) {
+        let has_other_entries = only_there.iter().any(is_entry);
+        let other = if has_other_entries {
             PublicLog::load(self.target, project, authority)?
         } else {
             PublicLog::default()
@@ -282,7 +277,9 @@ impl Task<'_> {
         if !lacking.is_empty() {
             self.report_lacking(project, &lacking)?;
         }
-        if self.options.mirror && self.report.errors == errors_before {
+        // A source that hides entries of the log, even if it lists them again later, may not decide
+        // what is deleted. Neither may one that is damaged anywhere.
+        if self.options.mirror && self.report.errors == 0 && !has_other_entries {
             self.mirror(project, &logs, listed)?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::base::ProjectId;
 use crate::format::{ProjectObject, RepositoryFile};
 use crate::ops::error::OpsError;
-use crate::repo::{ObjectRef, Objects, RepoError, projects, read_stored};
+use crate::repo::{Damage, ObjectRef, Objects, RepoError, projects, read_stored};
 use crate::storage::Name;
 
 /// The longest object that is kept twice, in bytes: certificates and settings.
@@ -14,12 +14,17 @@ const TWICE_MAX: u64 = 80 << 20;
 /// A copy that cannot be used: whether it is the second one, and the error.
 pub(super) type Fault = (bool, RepoError);
 
-/// Reads an object that is kept twice. Returns the bytes of a copy that is whole, and the fault of
-/// the other copy, or of one if both have faults.
+/// The bytes of the first and the second copy of an object. They are equal, unless both copies are
+/// whole and differ.
+pub(super) type Pair = [Vec<u8>; 2];
+
+/// Reads an object that is kept twice. Returns the bytes of its copies, and the fault of one of
+/// them. The bytes of a copy that is whole stand for one that is not. Two copies that differ are a
+/// fault of the second one.
 pub(super) fn read_either(
     objects: &Objects,
     object: ObjectRef,
-) -> Result<(Option<Vec<u8>>, Option<Fault>), OpsError> {
+) -> Result<(Option<Pair>, Option<Fault>), OpsError> {
     let read = |name: Name| {
         let size = match objects.backend().size(&name) {
             Ok(size) => size.min(TWICE_MAX),
@@ -34,9 +39,14 @@ pub(super) fn read_either(
         }
     };
     Ok(match (read(object.name())?, read(object.copy_name())?) {
-        (Ok(bytes), Ok(_)) => (Some(bytes), None),
-        (Ok(bytes), Err(error)) => (Some(bytes), Some((true, error))),
-        (Err(error), Ok(bytes)) => (Some(bytes), Some((false, error))),
+        (Ok(first), Ok(second)) if first != second => {
+            let source = Damage::Impossible("it differs from the first copy, and both seem whole");
+            let problem = RepoError::Damaged { object, source };
+            (Some([first, second]), Some((true, problem)))
+        }
+        (Ok(bytes), Ok(second)) => (Some([bytes, second]), None),
+        (Ok(bytes), Err(error)) => (Some([bytes.clone(), bytes]), Some((true, error))),
+        (Err(error), Ok(bytes)) => (Some([bytes.clone(), bytes]), Some((false, error))),
         (Err(error), Err(second)) if error.is_missing() => (None, Some((true, second))),
         (Err(error), Err(_)) => (None, Some((false, error))),
     })
@@ -48,13 +58,26 @@ pub(super) fn has(objects: &Objects, name: &Name, bytes: &[u8]) -> bool {
     found.is_ok_and(|found| found == bytes)
 }
 
+/// Returns the bytes of which a store has a copy, if they differ: then both copies become the same.
+pub(super) fn prefer_known(objects: &Objects, object: ObjectRef, pair: Pair) -> Pair {
+    if pair[0] == pair[1] {
+        return pair;
+    }
+    let names = [object.name(), object.copy_name()];
+    let is_known = |bytes: &[u8]| names.iter().any(|name| has(objects, name, bytes));
+    match pair.iter().position(|bytes| is_known(bytes)) {
+        Some(known) if !is_known(&pair[1 - known]) => [pair[known].clone(), pair[known].clone()],
+        _ => pair,
+    }
+}
+
 /// Returns the repository file of the source, and the fault of one of its copies. Fails if the
 /// target has the file of another repository, or projects that differ from those of the source.
 pub(super) fn require(
     source: &Objects,
     target: &Objects,
     present: &HashMap<Name, u64>,
-) -> Result<(Vec<u8>, Option<Fault>), OpsError> {
+) -> Result<(Pair, Option<Fault>), OpsError> {
     let other = || OpsError::OtherRepository {
         location: target.location().to_owned(),
     };
@@ -71,7 +94,7 @@ pub(super) fn require(
     };
     // Damaged copies of these objects are reported later.
     let found = copies(target, present, ObjectRef::Repository, RepositoryFile::LEN);
-    if found.iter().any(|found| *found != file) {
+    if found.iter().any(|found| !file.contains(found)) {
         return Err(other());
     }
     let known: Vec<ProjectId> = projects(source)?;
@@ -90,7 +113,7 @@ pub(super) fn require(
             return Err(other());
         }
         let (of_source, _) = read_either(source, object)?;
-        if of_source.is_some_and(|bytes| found.iter().any(|found| *found != bytes)) {
+        if of_source.is_some_and(|pair| found.iter().any(|found| !pair.contains(found))) {
             return Err(other());
         }
     }

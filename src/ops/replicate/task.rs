@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::copier::{Copied, Copier, Fetched, Job};
 use super::report::{ReplicateOptions, ReplicateReport, Side};
 use super::same;
-use crate::base::ProjectId;
+use crate::base::{ProjectId, SignerId};
 use crate::format::Batch;
 use crate::ops::check::Finding;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::repo::{Damage, ObjectKind, ObjectRef, Objects, RepoError, read_stored};
+use crate::repo::{Damage, ObjectKind, ObjectRef, Objects, RepoError, authority_of, read_stored};
 use crate::storage::{Name, ObjectInfo, StorageErrorKind};
 
 /// Interrupted uploads are removed from the target after this time.
@@ -30,6 +30,8 @@ pub(super) struct Task<'a> {
     pub(super) copied: HashSet<ObjectRef>,
     /// Objects kept twice that this run has copied or compared.
     settled: HashSet<ObjectRef>,
+    /// The public keys that sign the logs of the projects.
+    pub(super) authorities: HashMap<ProjectId, SignerId>,
     /// Files of the target that were read and found whole.
     verified: HashSet<ObjectRef>,
     /// Objects that the source listed and then did not have.
@@ -58,6 +60,7 @@ impl<'a> Task<'a> {
             report: ReplicateReport::default(),
             copied: HashSet::new(),
             settled: HashSet::new(),
+            authorities: HashMap::new(),
             verified: HashSet::new(),
             vanished: HashSet::new(),
             copier: Copier::new(source, target, context)?,
@@ -108,13 +111,33 @@ impl<'a> Task<'a> {
             self.twice(object, None)?;
         }
         for project in projects {
-            self.twice(ObjectRef::Project(*project), None)?;
+            let object = ObjectRef::Project(*project);
+            if let Some(bytes) = self.twice(object, None)? {
+                // The bytes that were compared with those of the target: if the object were read
+                // again, the source could deliver another one.
+                let authority = authority_of(*project, &bytes).map_err(OpsError::from)?;
+                self.authorities.insert(*project, authority);
+            }
             let keys = self.small(*project)?;
             self.count_old(&ObjectKind::Key.directory(*project), &keys);
         }
         self.parity_of_repository()?;
         // With this file, the directory becomes a repository.
-        self.twice(ObjectRef::Repository, Some(file))
+        self.twice(ObjectRef::Repository, Some(file)).map(drop)
+    }
+
+    /// Reports the projects that the target has and the source no longer has. Projects are never
+    /// removed, so a source without any project lost one, too.
+    pub(super) fn vanished_projects(&mut self, vanished: &[ProjectId], copied: &[ProjectId]) {
+        if vanished.is_empty() && copied.is_empty() {
+            let finding = Finding::ProjectVanished { project: None };
+            self.found(Side::Source, ObjectRef::Repository, &finding);
+        }
+        for project in vanished {
+            let object = ObjectRef::Project(*project);
+            let project = Some(*project);
+            self.found(Side::Source, object, &Finding::ProjectVanished { project });
+        }
     }
 
     /// Copies the settings, certificates and key slots of a project. Returns its key slots.
@@ -149,41 +172,48 @@ impl<'a> Task<'a> {
     }
 
     /// Stores both copies of an object that is kept twice in the target. Takes the bytes from
-    /// `whole`, or else from a whole copy in the source.
-    fn twice(&mut self, object: ObjectRef, whole: Option<Vec<u8>>) -> Result<(), OpsError> {
+    /// `whole`, or else from the source. Returns those of the first copy, unless both copies in the
+    /// source are damaged or this run has settled the object before.
+    fn twice(
+        &mut self,
+        object: ObjectRef,
+        whole: Option<same::Pair>,
+    ) -> Result<Option<Vec<u8>>, OpsError> {
         self.context.cancel.check()?;
         if !self.settled.insert(object) {
-            return Ok(());
+            return Ok(None);
         }
         let names = [object.name(), object.copy_name()];
-        let bytes = match whole {
-            Some(bytes) => bytes,
+        let pair = match whole {
+            Some(pair) => pair,
             None => match same::read_either(self.source, object)? {
-                (Some(bytes), fault) => {
+                (Some(pair), fault) => {
                     self.copy_damaged(object, fault);
-                    bytes
+                    pair
                 }
                 (None, Some((_, problem))) => {
                     self.damaged(object, problem);
-                    return Ok(());
+                    return Ok(None);
                 }
-                (None, None) => return Ok(()),
+                (None, None) => return Ok(None),
             },
         };
+        let pair = same::prefer_known(self.target, object, pair);
         // As when a repository is made, the second copy is stored first.
-        for name in names.into_iter().rev() {
+        for (name, bytes) in names.into_iter().zip(&pair).rev() {
             match self.present.get(&name) {
-                Some(_) if same::has(self.target, &name, &bytes) => self.report.files_present += 1,
+                Some(_) if same::has(self.target, &name, bytes) => self.report.files_present += 1,
                 Some(_) => self.differs(object),
                 None => {
-                    self.copier.put(&name, &bytes)?;
+                    self.copier.put(&name, bytes)?;
                     self.report.files_copied += 1;
                     self.report.bytes_copied += bytes.len() as u64;
                     self.present.insert(name, bytes.len() as u64);
                 }
             }
         }
-        Ok(())
+        let [first, _] = pair;
+        Ok(Some(first))
     }
 
     /// Copies the parity of the objects that belong to no project.
