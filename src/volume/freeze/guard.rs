@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,11 +12,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, set_child_subreaper,
-    waitpid,
+    Pid, Signal, WaitOptions, geteuid, getpid, kill_process, kill_process_group,
+    set_child_subreaper, waitpid,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -25,7 +26,7 @@ use crate::base::child_command;
 /// The time between two tests whether a command has ended.
 const STEP: Duration = Duration::from_millis(20);
 /// The time that one attempt to thaw may take.
-const THAW_LIMIT: Duration = Duration::from_mins(1);
+pub(super) const THAW_LIMIT: Duration = Duration::from_mins(1);
 /// The maximum number of attempts to thaw.
 const THAW_ATTEMPTS: u32 = 3;
 /// The time between two attempts to thaw.
@@ -86,13 +87,13 @@ pub fn guard_freeze(before: Option<&OsStr>, after: Option<&OsStr>, limit: Durati
     thawed.is_ok()
 }
 
-/// The right to freeze, which one process on this machine has at a time: a lock on the program's
-/// own file. The system gives it back when the process ends.
+/// The right to freeze, which one process of a user on this machine has at a time: a lock on a
+/// file. The system gives it back when the process ends.
 struct Turn(#[expect(dead_code, reason = "holds the lock")] Option<File>);
 
 impl Turn {
     fn wait_for(asked: &Receiver<()>) -> Result<Self, String> {
-        let file = File::open("/proc/self/exe").map_err(|error| error.to_string())?;
+        let file = lock_file().map_err(|error| error.to_string())?;
         let begun = Instant::now();
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -110,6 +111,25 @@ impl Turn {
                 return Err("it did not run: it was interrupted".to_owned());
             }
         }
+    }
+}
+
+/// Opens the file of the lock. No other user can open it, except if the user has no directory for
+/// such files: then it is the program itself.
+fn lock_file() -> io::Result<File> {
+    let directory = if geteuid().is_root() {
+        Some("/run".into())
+    } else {
+        std::env::var_os("XDG_RUNTIME_DIR")
+    };
+    let private = directory.and_then(|directory| {
+        let path = Path::new(&directory).join("cuttlebone-freeze.lock");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).ok()
+    });
+    match private {
+        Some(file) => Ok(file.into()),
+        None => File::open("/proc/self/exe"),
     }
 }
 
@@ -228,7 +248,7 @@ fn thaw(after: &OsStr) -> Result<(), String> {
     outcome
 }
 
-fn run_within(command: &OsStr, is_shown: bool, limit: Duration) -> Result<(), String> {
+pub(super) fn run_within(command: &OsStr, is_shown: bool, limit: Duration) -> Result<(), String> {
     let begun = Instant::now();
     let mut child = start(command, is_shown).map_err(|error| error.to_string())?;
     loop {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use super::guard::{THAW_LIMIT, run_within};
 use super::words::{FREEZING, FROZEN, LATE, NOT_FROZEN, NOT_THAWED, THAWED};
 use crate::base::{Cancel, child_command};
 
@@ -196,16 +197,10 @@ impl Freeze {
         if let Some(group) = self.freezing.take() {
             let _ = kill_process_group(group, Signal::KILL);
         }
-        if let Some(after) = self.after.take() {
-            let mut shell = child_command("sh");
-            shell.arg("-c").arg(after).stdin(Stdio::null());
-            match shell.stdout(std::io::stderr()).status() {
-                Ok(status) if !status.success() => {
-                    return FreezeError::NotThawed(status.to_string());
-                }
-                Err(error) => return FreezeError::NotThawed(error.to_string()),
-                Ok(_) => {}
-            }
+        if let Some(after) = self.after.take()
+            && let Err(reason) = run_within(&after, true, THAW_LIMIT)
+        {
+            return FreezeError::NotThawed(reason);
         }
         FreezeError::GuardLost
     }
