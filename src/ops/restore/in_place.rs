@@ -1,11 +1,13 @@
 //! Brings an existing image of a cluster back to the content of a backup, and writes only the parts
 //! that differ.
 //!
-//! The order of the steps makes every interruption harmless: refuse what does not fit, make the
-//! safety snapshot, find the parts that differ, mark the image, write, and remove the mark. A run
-//! that is killed leaves the mark. The next run finds the parts that differ again, and keeps the
-//! first safety snapshot, since the image holds a mixture now.
+//! The order of the steps makes every interruption harmless: refuse what does not fit, find the
+//! parts that differ, make the safety snapshot, mark the image, write, and remove the mark. If the
+//! whole image is compared, the safety snapshot is made first, to find what changes meanwhile. A
+//! run that is killed after it has marked the image leaves the mark. The next run finds the parts
+//! that differ again, and keeps the first safety snapshot, since the image holds a mixture now.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,7 +17,7 @@ use super::holes::OnDamage;
 use super::live::write_diff;
 use super::task::{RestoreReport, RestoreTask};
 use super::write::write_ranges;
-use crate::base::{ImageEvent, Notice, Phase};
+use crate::base::{Cancel, ImageEvent, Notice, Phase};
 use crate::format::{ContentKind, ExtentList};
 use crate::ops::cancellable_reader::CancellableReader;
 use crate::ops::context::Context;
@@ -29,7 +31,8 @@ use crate::volume::{DiffTarget, ExportedSnapshot, ImageState, LiveImage, RbdErro
 /// cluster forgets a client that was killed after half a minute.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// How many more names to try for the safety snapshot if one exists. A name has whole seconds.
+/// How many more times to try if a snapshot with the name of the safety snapshot exists. Each
+/// attempt waits for the next second, since the name contains the time in whole seconds.
 const ATTEMPTS: usize = 5;
 
 /// How to restore to an existing image.
@@ -48,16 +51,17 @@ pub struct InPlaceReport {
     pub restored: RestoreReport,
     /// Bytes of data that were read from the image to compare it.
     pub compared: u64,
-    /// The snapshot with the content of the image before.
+    /// The snapshot with the content that the image had before the restore.
     pub safety_snapshot: Option<String>,
 }
 
-/// Restores a backup to an existing image. If a snapshot of the image still exists, and there is a
-/// backup of it, only the changes since then are written, and the differences between that backup
-/// and this one. Otherwise, the whole image is read and compared.
+/// Restores a backup to an existing image. If there is a backup of a snapshot that the image still
+/// has, finds the changes of the image since this snapshot, and the differences between that backup
+/// and `backup`. Otherwise, reads and compares the whole image. Writes only what differs.
 ///
-/// Refuses an image that is in use, that mirrors an image of another cluster, or that has another
-/// size, before anything is done. If it fails after that, the image is marked as incomplete.
+/// Before anything is changed, refuses an image that is in use, that mirrors an image of another
+/// cluster, or that has another size. If the restore fails after it has marked the image as
+/// incomplete, the mark stays.
 pub fn restore_image_in_place(
     project: &Project,
     records: &Records,
@@ -66,42 +70,24 @@ pub fn restore_image_in_place(
     options: InPlaceOptions,
     context: &Context<'_>,
 ) -> Result<InPlaceReport, OpsError> {
-    if backup.record.content.kind != ContentKind::Image {
-        return Err(OpsError::NotAnImage {
-            backup: backup.id.to_string(),
-        });
-    }
     let cancel = context.cancel;
     let state = image.state(cancel)?;
+    require_image(backup, image, &state)?;
     let notice = |event| {
         let image = image.name();
         context.observer.notice(Notice::Image { image, event });
     };
-    if state.is_mirror {
-        let name = image.name();
-        return Err(OpsError::MirrorTarget { name });
-    }
     let mut metadata = image.metadata(cancel)?.unwrap_or_default();
     let interrupted = ImageMark::take_from(&mut metadata);
-    let patience = match &interrupted {
-        Some(mark) => {
-            notice(interrupted_event(mark));
-            PATIENCE
-        }
-        None => Duration::ZERO,
-    };
-    image.require_unused(patience, cancel)?;
-    let size = backup.record.content.size;
-    if state.size != size && !options.resize {
-        return Err(OpsError::OtherImageSize {
-            name: image.name(),
-            found: state.size,
-            expected: size,
-        });
+    if let Some(mark) = &interrupted {
+        notice(interrupted_event(mark));
     }
+    let patience = interrupted.as_ref().map_or(Duration::ZERO, |_| PATIENCE);
+    image.require_unused(patience, cancel)?;
+    let size = require_size(image, &state, backup, options)?;
     let snapshots = image.snapshots(cancel)?;
     let common = common_snapshot(project, records, backup, &state, &snapshots);
-    // A mixture is worth no snapshot.
+    // Keep the safety snapshot of the interrupted restore: the image holds only a mixture now.
     let earlier = interrupted.and_then(|mark| mark.safety_snapshot);
     let earlier = earlier.filter(|name| snapshots.iter().any(|found| found.name == *name));
     let mut report = InPlaceReport {
@@ -109,7 +95,12 @@ pub fn restore_image_in_place(
         compared: 0,
         safety_snapshot: earlier,
     };
-    let phase = Phase::Restore;
+    // A safety snapshot that is not needed unless something is written.
+    let mut early = None;
+    let (phase, request) = (
+        Phase::Restore,
+        format!("restore to the image {}", image.name()),
+    );
     let restored = RestoreTask::with(project, backup, context, phase, OnDamage::Stop, |task| {
         let known = common.as_ref().map(|(base, snapshot)| {
             notice(ImageEvent::RestoresSince {
@@ -125,6 +116,11 @@ pub fn restore_image_in_place(
             none => {
                 let problem = none.and_then(Result::err).map(|error| error.to_string());
                 notice(ImageEvent::ComparesAll { problem });
+                if report.safety_snapshot.is_none() && options.safety_snapshot {
+                    let name = make_safety_snapshot(image, context)?;
+                    early = Some(name.clone());
+                    report.safety_snapshot = Some(name);
+                }
                 let (ranges, compared) = compare(task, image, &state, context)?;
                 report.compared = compared;
                 ranges
@@ -137,9 +133,15 @@ pub fn restore_image_in_place(
         if report.safety_snapshot.is_none() && options.safety_snapshot {
             report.safety_snapshot = Some(make_safety_snapshot(image, context)?);
         }
-        // Look again: finding the differences can take long.
+        // Look again: finding the differences can take long. A program may also have used the image
+        // in between.
         image.require_unused(Duration::ZERO, cancel)?;
-        let request = format!("restore to the image {}", image.name());
+        let used_since = common.as_ref().map(|(_, snapshot)| &snapshot.name);
+        let ranges = match early.as_ref().or(used_since) {
+            Some(snapshot) => joined(&ranges, &image.diverged(snapshot, cancel)?, backup),
+            None => ranges,
+        };
+        early = None;
         let used = common.as_ref().map(|(_, used)| exported(used));
         image.require_same(&state.identity, used.as_slice(), &request, cancel)?;
         let mark = ImageMark {
@@ -161,9 +163,58 @@ pub fn restore_image_in_place(
             other => Ok(other?),
         }
     });
+    if let Some(unneeded) = early {
+        image.remove_snapshot(&unneeded, &Cancel::default())?;
+        report.safety_snapshot = None;
+    }
     report.restored = restored?;
     ImageMark::remove(image, cancel)?;
     Ok(report)
+}
+
+/// Fails if the backup is not one of an image, or if the image mirrors one of another cluster.
+fn require_image(
+    backup: &Backup,
+    image: &LiveImage<'_>,
+    state: &ImageState,
+) -> Result<(), OpsError> {
+    if backup.record.content.kind != ContentKind::Image {
+        return Err(OpsError::NotAnImage {
+            backup: backup.id.to_string(),
+        });
+    }
+    if state.is_mirror {
+        let name = image.name();
+        return Err(OpsError::MirrorTarget { name });
+    }
+    Ok(())
+}
+
+/// Returns the size of the backup. Fails if the image has another size and may not be resized.
+fn require_size(
+    image: &LiveImage<'_>,
+    state: &ImageState,
+    backup: &Backup,
+    options: InPlaceOptions,
+) -> Result<u64, OpsError> {
+    let size = backup.record.content.size;
+    if state.size != size && !options.resize {
+        return Err(OpsError::OtherImageSize {
+            name: image.name(),
+            found: state.size,
+            expected: size,
+        });
+    }
+    Ok(size)
+}
+
+/// Returns ranges joined with the parts that `diverged` names, widened to whole chunks.
+fn joined(ranges: &ExtentList, diverged: &ExtentList, backup: &Backup) -> ExtentList {
+    let content = &backup.record.content;
+    let diverged = diverged.widened(content.chunk_size.into());
+    let within = |range: &Range<u64>| range.start.min(content.size)..range.end.min(content.size);
+    let all = ranges.ranges().iter().chain(diverged.ranges());
+    all.map(within).collect()
 }
 
 /// Returns the event that reports an interrupted restore.
@@ -207,8 +258,8 @@ fn exported(snapshot: &Snapshot) -> ExportedSnapshot {
     }
 }
 
-/// Returns the backup of a snapshot that still exists, with this snapshot: that of `backup`, or
-/// else the newest one, which is likely to differ least from the image.
+/// Returns a backup of a snapshot that still exists, together with this snapshot. Prefers `backup`
+/// itself. Otherwise, takes the newest snapshot, which is likely to differ least from the image.
 fn common_snapshot<'a>(
     project: &Project,
     records: &'a Records,
@@ -248,7 +299,7 @@ fn compare(
     }
 }
 
-/// Fails if chunks to write are known to be lost. So nothing is written then.
+/// Fails if chunks to write are known to be lost. So this is found before anything is written.
 fn examine_ranges(task: &RestoreTask<'_>, ranges: &ExtentList) -> Result<(), OpsError> {
     let lost = LostChunks::new(task.image.blobs().index())?;
     for range in ranges.ranges() {
