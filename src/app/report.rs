@@ -25,7 +25,8 @@ pub(crate) struct Report {
     pub(crate) project_id: String,
     /// The role of the key that was used.
     pub(crate) role: &'static str,
-    /// The part of the data that was to be read: `none`, `all`, or the options.
+    /// The part of the data that the check had to read: `none`, `all`, or the options that select
+    /// a part.
     pub(crate) scope: String,
     pub(crate) exit_code: u8,
     /// What was found, in a sentence, and what to do next.
@@ -33,7 +34,10 @@ pub(crate) struct Report {
     pub(crate) next: Option<String>,
     pub(crate) check: CheckSummary,
     pub(crate) findings: Vec<FindingText>,
-    /// Backups that can be restored completely, as far as was checked.
+    /// Whether this check read and decrypted all data. Otherwise, backups in `whole` may be damaged
+    /// in a part that was not read.
+    pub(crate) all_data_read: bool,
+    /// Backups in which this check found no damage.
     pub(crate) whole: Vec<WholeBackup>,
     /// The state of the log, as `head` prints it. `None` if the log has no entry.
     pub(crate) statement: Option<String>,

@@ -202,6 +202,10 @@ fn findings(page: &mut String, report: &Report, at: &dyn Fn(Timestamp) -> String
         );
     }
     *page += "<h2>Backups without damage</h2>\n";
+    if !report.all_data_read {
+        *page +=
+            "<p>This check did not decrypt all data, so there may be damage in the rest.</p>\n";
+    }
     let whole = report.whole.iter();
     let rows = whole.map(|backup| {
         [

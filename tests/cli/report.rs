@@ -35,6 +35,11 @@ fn a_report_says_what_was_checked_and_found() {
         (&"all".into(), &"full".into())
     );
     assert_eq!(report["whole"][0]["volume"], "<b>web</b>");
+    assert_eq!(report["all_data_read"], true);
+    let part = world.at("part.json");
+    world.ok(&["check", "--report", &part]);
+    let part: Value = serde_json::from_slice(&fs::read(&part).unwrap()).unwrap();
+    assert_eq!(part["all_data_read"], false);
     assert_eq!(report["audits"]["coverage"][0]["bytes_never"], 0);
     assert_eq!(report["audits"]["drills"][0]["success"], true);
     assert_eq!(report["check"]["seed"].as_str().unwrap().len(), 64);

@@ -105,6 +105,10 @@ fn report(
         .filter(|backup| !damaged.contains(&backup.backup_id))
         .collect();
     console.meter.finish();
+    let data = result.summary.data.as_ref();
+    let all_data_read = data.is_some_and(|data| {
+        data.complete && data.packs_chosen == data.packs_total && data.level == "opened"
+    });
     let found = "no damage was found in what was checked".to_owned();
     Ok(Report {
         kind: "cuttlebone audit report",
@@ -125,6 +129,7 @@ fn report(
         next: result.failure.and_then(|failure| failure.hint.clone()),
         check: result.summary,
         findings: result.findings,
+        all_data_read,
         whole,
         statement: statement.map(|statement| statement.to_string()),
         audits: AuditEntries::of(&audits),
