@@ -121,13 +121,17 @@ fn failure(
     hint: &'static str,
     settings: &RepositorySettings,
 ) -> Option<Failure> {
-    if report.errors == 0 {
-        return (!lost.is_empty()).then(|| history_lost(&settings.location, lost));
-    }
     if report.errors == report.foreign {
-        return Some(only_foreign(report, settings));
+        // Foreign objects do no harm. A loss that this host noticed may.
+        return if !lost.is_empty() {
+            Some(history_lost(&settings.location, lost))
+        } else if report.foreign > 0 {
+            Some(only_foreign(report, settings))
+        } else {
+            None
+        };
     }
-    let only_history = report.errors == vanished(report);
+    let only_history = report.errors == report.foreign + vanished(report);
     Some(if only_history {
         Failure::new(
             Code::HistoryLost,
