@@ -7,7 +7,8 @@ use std::path::Path;
 use super::failure::{Code, Failure};
 use crate::ops::AttachedFile;
 
-/// More than all attachments of a backup may have together, in bytes.
+/// The maximum number of bytes to read of a file. It is one more than all attachments of a backup
+/// may have together, so that a file that is too large is noticed.
 const READ_MAX: u64 = (16 << 20) + 1;
 
 /// Reads these files. Their names become the names of the attachments.

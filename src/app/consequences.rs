@@ -1,4 +1,4 @@
-//! What damage costs: which volumes and backups it hits, and the next steps.
+//! The consequences of damage: the volumes and backups that it affects, and the next steps.
 
 use std::collections::HashMap;
 
@@ -114,7 +114,7 @@ fn source_argument(source: &SourceInfo) -> Option<String> {
     Some(shell_word(&text(path)?))
 }
 
-/// Describes findings. For each damaged pack, adds the backups that it costs something.
+/// Describes findings. For each damaged pack, adds the backups of which the damage destroys a part.
 pub(crate) fn findings(found: &[Finding]) -> Vec<FindingText> {
     let mut costs: HashMap<ObjectHash, Vec<AffectedEntry>> = HashMap::new();
     for found in found {

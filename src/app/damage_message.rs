@@ -1,11 +1,11 @@
-//! The message about what damage costs.
+//! The message about the consequences of damage.
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::json_time::optional_rfc3339;
 
-/// What the damage that a check found costs.
+/// The consequences of the damage that a check found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Consequences {
     /// The ids of the backups in which the check found no damage.
@@ -24,9 +24,9 @@ pub(crate) struct VolumeDamage {
     pub(crate) affected: u64,
     /// The number of its other backups.
     pub(crate) whole: u64,
-    /// The newest of these.
+    /// The id of the newest of these other backups.
     pub(crate) newest_whole: Option<String>,
-    /// When it began.
+    /// When that backup began.
     #[serde(serialize_with = "optional_rfc3339")]
     pub(crate) newest_whole_time: Option<Timestamp>,
 }

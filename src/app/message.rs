@@ -334,7 +334,7 @@ pub(crate) struct CheckSummary {
     /// What was read of the data, if any.
     #[serde(flatten)]
     pub(crate) data: Option<DataRead>,
-    /// What the damage costs, if there is any.
+    /// The consequences of the damage, if there is any.
     #[serde(flatten)]
     pub(crate) damage: Option<Consequences>,
     pub(crate) duration: f64,
@@ -347,13 +347,13 @@ pub(crate) struct DataRead {
     pub(crate) level: &'static str,
     /// The seed of the random order.
     pub(crate) seed: String,
-    /// Packs that had to be read.
     /// Packs that a check of all data would read.
     pub(crate) packs_total: u64,
+    /// Packs that this check had to read.
     pub(crate) packs_chosen: u64,
     /// Packs that were read and are undamaged.
     pub(crate) packs_verified: u64,
-    /// Whether all of them were read. Otherwise the time was over.
+    /// Whether all chosen packs were read. If not, the time limit was reached.
     pub(crate) complete: bool,
 }
 
@@ -423,7 +423,7 @@ pub(crate) struct RemovedBackup {
 pub(crate) struct ForgetSummary {
     pub(crate) backups_removed: u64,
     pub(crate) dry_run: bool,
-    /// In a dry run: about how much a prune could free then.
+    /// In a dry run: about how many bytes a prune could free after the backups are removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_freed: Option<u64>,
     /// A prune follows in the same command.

@@ -8,9 +8,9 @@ pub(crate) struct RepairStepEntry {
     pub(crate) item: String,
     /// `restore`, `rebuild` or `none`.
     pub(crate) action: &'static str,
-    /// What is known about it, in words.
+    /// What is known about the damage, in words.
     pub(crate) message: String,
-    /// Whether it was done, and the object is whole now.
+    /// Whether the repair was done, and the object is whole now.
     pub(crate) done: bool,
     pub(crate) dry_run: bool,
 }
@@ -18,11 +18,11 @@ pub(crate) struct RepairStepEntry {
 /// The result of a repair.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct RepairSummary {
-    /// What was repaired: `parity`.
+    /// The command: `parity` or `copies`.
     pub(crate) what: &'static str,
     /// Only the plan was made.
     pub(crate) dry_run: bool,
-    /// Objects that were repaired; in a dry run, those that would be.
+    /// Objects that were repaired; in a dry run, objects that would be repaired.
     pub(crate) repaired: u64,
     /// Damaged objects that this repair does not make whole.
     pub(crate) unrepaired: u64,

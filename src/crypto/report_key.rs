@@ -17,7 +17,7 @@ const TRUSTED: &str = "trusted comment: ";
 /// A key that signs reports and nothing else.
 pub struct ReportKey(SigningKey);
 
-/// A signature of a report does not hold.
+/// The reason why the signature of a report is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReportError {
     /// The text is not a public key of minisign.
@@ -29,7 +29,7 @@ pub enum ReportError {
     /// Another key made the signature.
     #[error("another key made the signature")]
     OtherKey,
-    /// The report was changed, or the comment in the signature.
+    /// The report or the comment in the signature was changed.
     #[error("the signature does not hold: the report was changed")]
     Changed,
 }

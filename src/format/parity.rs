@@ -46,8 +46,8 @@ impl ParityHeader {
         to_usize(self.len.div_ceil(u64::from(self.shard_len)))
     }
 
-    /// Returns the number of parity shards. Parity shard `i` is number `i` / groups of group `i`
-    /// modulo the number of groups.
+    /// Returns the number of parity shards. Parity shard `i` is in group `i` modulo the number of
+    /// groups. In this group, its number is `i` divided by the number of groups, rounded down.
     #[must_use]
     pub fn parity_shards(&self) -> usize {
         self.groups as usize * self.per_group as usize
@@ -158,22 +158,22 @@ impl<'a> ParityObject<'a> {
                 let last = bytes.last_chunk::<{ ParityHeader::LEN }>();
                 let last = last.ok_or(FormatError::Truncated)?;
                 let header = ParityHeader::decode(last, &hash).map_err(|_| error.clone())?;
-                // Otherwise, bytes are missing, and nothing is in its place.
+                // If the length is wrong, the other parts are not in their places.
                 if header.object_len() != bytes.len() {
                     return Err(error);
                 }
                 header
             }
         };
-        // So a small file cannot make a reader allocate much memory.
+        // Without this test, a small file could make a reader allocate much memory.
         if bytes.len() < ParityHeader::LEN + header.sums_len() {
             return Err(FormatError::Truncated);
         }
         Ok(Self { header, bytes })
     }
 
-    /// Reads a whole object. Fails if any byte of it is not as a writer makes it, except in the
-    /// shards and their hashes.
+    /// Reads a whole object. Fails unless all bytes, except the shards and their hashes, are
+    /// exactly as a writer makes them.
     pub fn decode(bytes: &'a [u8], hash: impl Fn(&[u8]) -> [u8; 32]) -> Result<Self, FormatError> {
         let object = Self::read(bytes, hash)?;
         let (found, expected) = (bytes.len(), object.header.object_len());
@@ -195,8 +195,8 @@ impl<'a> ParityObject<'a> {
         Ok(object)
     }
 
-    /// Returns the hashes of a shard that the two lists state, of those that exist. Shards are
-    /// numbered from 0; the parity shards follow the data shards.
+    /// Returns the hashes that the two lists state for a shard. If the object was cut, a hash may
+    /// be missing. Shards are numbered from 0; the parity shards follow the data shards.
     pub fn sums(&self, shard: usize) -> impl Iterator<Item = ShardSum> + use<'a> {
         let header = &self.header;
         let second = header.object_len() - ParityHeader::LEN - header.sums_len();
@@ -209,7 +209,7 @@ impl<'a> ParityObject<'a> {
             })
     }
 
-    /// Returns a parity shard, or `None` if the object ends before.
+    /// Returns a parity shard, or `None` if the object ends before the end of this shard.
     #[must_use]
     pub fn parity_shard(&self, number: usize) -> Option<&'a [u8]> {
         let len = self.header.shard_len as usize;

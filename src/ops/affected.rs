@@ -28,24 +28,24 @@ pub struct AffectedBackup {
     pub holes: Vec<Range<u64>>,
     /// The names of the attachments that cannot be read completely.
     pub attachments: Vec<String>,
-    /// What each damaged pack costs it. Only a check finds that.
+    /// The losses that each damaged pack causes in this backup. Only a check finds them.
     pub causes: Vec<LossCause>,
 }
 
-/// What the damage of one pack costs one backup. If another pack with the same data is damaged,
-/// too, both have these losses.
+/// The losses that the damage of one pack causes in one backup. If another pack with the same data
+/// is damaged, too, both packs have these losses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LossCause {
     /// The hash of the pack, which is damaged or missing.
     pub pack: ObjectHash,
-    /// The parts of the content that the pack has, and that cannot be restored, ascending.
+    /// The parts of the content that are in the pack and cannot be restored, ascending.
     pub holes: Vec<Range<u64>>,
-    /// The names of the attachments of which this pack has a part that cannot be read.
+    /// The names of the attachments that have an unreadable part in this pack.
     pub attachments: Vec<String>,
 }
 
-/// Describes a backup. `parts` returns the lost parts of a content, which is that of the attachment
-/// of this name, or that of the backup itself.
+/// Describes a backup. `parts` returns the lost parts of a content. It gets the name of an
+/// attachment with its content, or `None` with the content of the backup itself.
 pub(super) fn affected(
     backup: &Backup,
     mut parts: impl FnMut(Option<&str>, &Content) -> Result<Vec<Range<u64>>, RepoError>,

@@ -10,7 +10,7 @@ pub(super) fn trusted(project: &Project, backup: &Backup) -> bool {
         || backup.signer == project.keys.signing().public()
 }
 
-/// Returns the image that a backup is of, if it was read from a cluster.
+/// Returns the image from which a backup was made, if this image is in a cluster.
 pub(super) fn identity_of(backup: &Backup) -> Option<&RbdIdentity> {
     backup.record.source.as_ref()?.rbd.as_ref()
 }

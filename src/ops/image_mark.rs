@@ -11,7 +11,7 @@ use crate::volume::{LiveImage, RbdError};
 /// The key in the metadata of the image.
 const KEY: &str = "cuttlebone.restore";
 
-/// The content of a mark. What a mark does not say is empty.
+/// The content of a mark. A field that is missing in the mark is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct ImageMark {
@@ -28,7 +28,7 @@ pub(super) struct ImageMark {
 
 impl ImageMark {
     /// Takes the mark out of the metadata of an image, if there is one. A mark that cannot be
-    /// decoded counts, too.
+    /// decoded is returned as a mark with empty fields.
     pub(super) fn take_from(metadata: &mut ImageMetadata) -> Option<Self> {
         let key = key();
         let place = metadata.0.iter().position(|(found, _)| *found == key)?;

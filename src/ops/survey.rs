@@ -32,7 +32,7 @@ pub enum SurveyScope<'a> {
     Matching(&'a RbdSpec),
 }
 
-/// An image, and its snapshots that matter.
+/// An image, and the snapshots of it that matter for the project.
 #[derive(Debug, Clone)]
 pub struct SurveyedImage {
     /// Its name now; in the trash, the name that it had.
@@ -58,7 +58,7 @@ pub struct Survey {
     pub images: Vec<SurveyedImage>,
     /// Images and pools that could not be asked for, and why.
     pub problems: Vec<(String, RbdError)>,
-    /// A backup of the project may run now.
+    /// Whether a backup of the project may be running now.
     at_work: bool,
 }
 
@@ -114,7 +114,7 @@ pub fn survey(
     look(project, client, scope, None, context)
 }
 
-/// Looks at the images of a cluster with a lease, or else without one.
+/// Looks at the images of a cluster. `lease` is the lease of this process, if it holds one.
 fn look(
     project: &Project,
     client: &RbdClient,
@@ -132,7 +132,7 @@ fn look(
         let error = found.as_ref().err();
         error.is_some_and(|error| error.kind == RbdErrorKind::Unreachable)
     };
-    // After one request without an answer, the others would only take time.
+    // After one request without an answer, make no others: each would only take time.
     let mut found = map_in_threads(&candidates, REQUESTS, look, is_unreachable);
     if let Some(unreachable) = found.iter().position(is_unreachable) {
         found.swap_remove(unreachable)?;
@@ -146,7 +146,7 @@ fn look(
             Err(error) => problem(&mut problems, candidate.spec.to_string(), error)?,
         }
     }
-    // In this order: see `snapshot_uses`.
+    // Load the leases before the records: see `snapshot_uses`.
     let leases = Leases::load(project, lease).map_err(OpsError::from)?;
     let at_work = leases.others.iter().any(|l| l.is_held_for(Work::Backup));
     let records = Records::load(project).map_err(OpsError::from)?;
@@ -348,13 +348,13 @@ pub enum SnapshotRemoval {
 }
 
 /// Looks at the images of a cluster like [`survey`], and removes snapshots that this program made
-/// for this project. Protected ones stay: somebody has protected them after they were made. Calls
-/// `each` for each of them. Pauses between removals, since each of them makes the cluster free
-/// data.
+/// for this project. Protected snapshots stay, since somebody has protected them after they were
+/// made. Calls `each` for each snapshot that was to be removed, with the outcome. Pauses between
+/// removals, since each of them makes the cluster free data.
 ///
-/// Fails without removing anything if no lease can be stored, since without the time of the store,
-/// running backups may not be recognized; and, if all snapshots are to be removed, while a backup
-/// runs that may use one of them.
+/// Fails without removing anything if no lease can be stored: without the time of the store,
+/// running backups may not be recognized. Also fails if records are missing or damaged, or if all
+/// snapshots are to be removed while a backup is running that may use one of them.
 pub fn remove_snapshots(
     project: &Project,
     client: &RbdClient,
@@ -366,7 +366,8 @@ pub fn remove_snapshots(
     let lease = lease_for_reading(project, &[], READER, &*context.observer)?;
     let lease = lease.ok_or(OpsError::NoLease)?;
     let survey = look(project, client, scope, Some(&lease), context)?;
-    // A lost record may name a snapshot that seems unneeded, and its data may exist only there.
+    // If a record is lost, a snapshot may only seem to be unneeded, and its data may exist only
+    // there.
     let (mut records, _) = require_history(project, &AcceptedLoss::default(), None, true)?;
     if let Some(error) = records.take_damaged().into_iter().next() {
         return Err(error.into());

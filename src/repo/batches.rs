@@ -147,8 +147,8 @@ impl Batched {
         Ok(bytes)
     }
 
-    /// Stores the object under its own name, unless there is a file of its length. Returns whether
-    /// there is one now.
+    /// Stores the object under its own name, unless a file with this name exists. Returns whether
+    /// there is a file of the object's length now.
     fn store(&self, backend: &dyn Backend) -> Result<bool, RepoError> {
         let name = self.object.name();
         // Whether the object has a file that seems to be whole. `None` if it has no file.

@@ -15,7 +15,8 @@ impl Project {
         }
         let settings = ProjectSettings {
             revision: self.settings.revision + 1,
-            // A prune then still deletes the parity of objects that it deletes.
+            // Store 0 instead of no value: so a prune still deletes the parity of the objects that
+            // it deletes.
             parity: Some(rate.map_or(0, |rate| rate.percent().into())),
             ..(*self.settings).clone()
         };

@@ -13,8 +13,8 @@ use crate::storage::{Name, StorageError, StorageErrorClass, StorageErrorKind};
 /// The number of bytes that are read at once.
 const PIECE: usize = 1 << 20;
 
-/// Verifies the bytes of an object, restored from parity, that is not named by a hash. Fails if
-/// they are not such an object.
+/// Verifies the bytes of an object that is not named by a hash, after they were restored from
+/// parity. Fails if they are not such an object.
 pub fn verify_unnamed(object: ObjectRef, bytes: &[u8]) -> Result<(), RepoError> {
     match object {
         ObjectRef::Repository => decode_file(bytes).map(|_| ()),
@@ -142,8 +142,8 @@ fn unreadable(object: ObjectRef, error: StorageError) -> RepoError {
     }
 }
 
-/// Returns the public key that signs for the full keys of a project, as the project's object states
-/// it.
+/// Returns the public key of a project, as the project's object states it. Full keys sign with its
+/// private key.
 pub fn authority(
     objects: &Objects,
     project: ProjectId,

@@ -298,7 +298,7 @@ impl Objects {
         };
         match error.kind.class() {
             StorageErrorClass::Absent | StorageErrorClass::Damaged => Ok(None),
-            // If the user may read neither copy, that is no damage.
+            // If the other copy cannot be read, either, fail: a missing permission is no damage.
             StorageErrorClass::Denied if self.has_other_copy(name, limit) => Ok(None),
             _ => Err(error.into()),
         }

@@ -6,11 +6,13 @@ use crate::storage::{Backend, Name, StorageErrorClass, StorageErrorKind};
 
 /// The directory of the store that keeps them. Readers ignore it.
 const DIRECTORY: &str = "quarantine";
-/// A damaged object may have been stored there before, with other damage.
+/// The maximum number of damaged versions that are kept of one file. A file may have been stored
+/// there before, with other damage.
 const VERSIONS_MAX: usize = 100;
 
-/// The number of bytes that are read at once, and those if a part cannot be read.
+/// The number of bytes that are read at once.
 const PIECE: u64 = 1 << 20;
+/// The number of bytes that are read at once after a piece could not be read.
 const BLOCK: u64 = 4096;
 
 /// Reads as much of an object as the store returns, at most `limit` bytes. Blocks that cannot be
@@ -55,7 +57,7 @@ pub fn read_damaged(
 }
 
 /// Stores the bytes of a damaged object in the directory for damaged objects. They are durable when
-/// this returns. The caller then replaces the object. Returns the name that it has there.
+/// this returns. The caller then replaces the object. Returns the name of the stored file.
 pub fn quarantine(backend: &dyn Backend, name: &Name, bytes: &[u8]) -> Result<Name, RepoError> {
     let flat = name.as_str().replace('/', ".");
     for version in 0..VERSIONS_MAX {

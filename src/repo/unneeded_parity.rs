@@ -11,11 +11,11 @@ use crate::repo::log::{Log, PublicLog};
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::project::Project;
 
-/// Returns the parity objects of a project that protect no object, if they were stored longer than
-/// `life` before `now`, or if the log removes the object. A writer stores the parity of an object
-/// before the object, so other parity may be of an object that is being stored. `now` is the time
-/// of the store. Parity of an object that is missing, but that the log requires or that is one of
-/// the packs `named`, is needed: the object can be restored from it.
+/// Returns the parity objects of a project that protect no existing object, if they were stored
+/// more than `life` before `now`, or if the log removes the object that they protect. A writer
+/// stores the parity of an object before the object, so newer parity may be of an object that is
+/// being stored. `now` is the time of the store. Parity of a missing object is needed if the log
+/// requires this object, or if it is one of the packs `named`: the object can be restored from it.
 pub fn unneeded_parity(
     project: &Project,
     named: &[ObjectHash],

@@ -341,7 +341,7 @@ fn write(cluster: &Cluster, image: &str, offset: u64, seed: u64) {
 }
 
 #[test]
-fn snapshots_of_others_stay_and_the_own_ones_stay_as_long_as_they_are_wanted() {
+fn snapshots_of_others_are_kept_and_own_snapshots_are_kept_as_long_as_they_are_wanted() {
     let Some(live) = Live::with_pool("live-snaps") else {
         return;
     };

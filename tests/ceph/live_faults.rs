@@ -103,7 +103,7 @@ fn a_run_that_is_killed_at_any_step_is_followed_by_a_right_backup_and_one_snapsh
         change(&mut img);
         live.backs_up(name, &[]);
     }
-    // The last run was complete, and made one call less than `step`.
+    // The last run was complete. It made one call fewer than `step`.
     assert_eq!(live.calls() + 1, step);
     assert!(step > 8, "only {step} calls");
     // Kill the backup after each call that changes something, and after the export.
@@ -384,7 +384,7 @@ fn a_cluster_that_stops_in_the_middle_of_a_restore_is_an_error_within_the_time_l
     let expected = "no progress for 3 seconds";
     assert!(ran.stderr.contains(expected), "{}", ran.stderr);
     assert!(ran.took < Duration::from_mins(1), "{ran:?}");
-    // It answers again.
+    // The cluster answers again.
     live.world.ok(&["restore", name, "rbd:live-stall/next"]);
     assert_eq!(
         live.cluster.digest("live-stall/next"),
@@ -420,18 +420,19 @@ fn after_one_request_without_an_answer_no_other_image_is_tried() {
     // The images of a pattern are found, but none can be opened.
     let args = ["backup", "rbd:live-silent/*", "--rbd-command", &program];
     let error = live.world.fails(&args, 1);
-    // The list of the images, and the first image.
+    // The program listed the images and tried one of them. It tried no others.
     assert!(error.contains("rbd:live-silent/8 was not tried"), "{error}");
     let lines = live.world.json(&["status", "--rbd-command", &program]);
     let summary = lines.last().unwrap();
     let problem = summary["cluster_problem"].as_str().unwrap_or_default();
     assert!(problem.contains("could not open the image"), "{summary}");
-    // The trash, and at most six images at the same time.
+    // One call of `rbd` from the first backup, two from the second, and these of `status`: the list
+    // of the trash, and at most six images at the same time.
     assert!(live.calls() <= 2 + 1 + 1 + 6, "{}", live.calls());
 }
 
 #[test]
-fn a_pool_that_is_forbidden_does_not_keep_those_of_other_pools_from_a_backup() {
+fn images_of_other_pools_are_backed_up_if_one_pool_is_forbidden() {
     let Some(live) = Live::with_pool("live-may") else {
         return;
     };
@@ -451,7 +452,7 @@ fn a_pool_that_is_forbidden_does_not_keep_those_of_other_pools_from_a_backup() {
     let error = live.world.fails(&args, 1);
     assert!(error.contains("not all images can be opened"), "{error}");
     assert_eq!(live.backups(), 1);
-    // Named alone, the pool is an error.
+    // If the command names only the forbidden pool, it fails.
     let args = [&["backup", "rbd:live-may-not/*"][..], &user].concat();
     live.world.fails(&args, 1);
 }
@@ -471,7 +472,7 @@ fn an_image_in_the_trash_and_an_encrypted_one_are_named_as_such() {
     let (next, notes) = live.backs_up(name, &["--full"]);
     assert!(notes.contains("opens with the same passphrase"), "{notes}");
     assert_ne!(first["backup_id"], next["backup_id"]);
-    // A backup of changes does not repeat it.
+    // A backup of changes does not repeat the note.
     img.change(8 * MIB, vec![data(MIB, 4)]);
     let (_, notes) = live.backs_up(name, &[]);
     assert!(!notes.contains("encrypted"), "{notes}");

@@ -67,7 +67,7 @@ fn an_image_is_brought_back_through_random_writes_and_resizes() {
         img.change_at_random(&mut random);
         img.change_at_random(&mut random);
         let before = live.cluster.digest(name);
-        // To the newest backup, whose snapshot exists, or to an older one.
+        // Go back to the newest backup, whose snapshot exists, or to an older backup.
         let place = round - usize::try_from(random.below(round as u64 + 1)).unwrap();
         let (summary, notes) = live.brings_back(&backups[place], name, &["--resize"]);
         assert!(notes.contains("writing only what differs"), "{notes}");
@@ -131,7 +131,7 @@ fn only_what_differs_is_read_and_written() {
     let mut img = Image::create(&live.cluster, name, &[]);
     img.change(size, (0..512).map(|i| data(i * (128 << 10), i)).collect());
     live.backs_up(name, &[]);
-    // Four chunks with data, and one that had no data.
+    // Change four chunks that have data, and write to one chunk that had no data.
     let changed = [0, 9, 99, 300].map(|i| data(i * (128 << 10), 7000 + i));
     img.change(size, changed.to_vec());
     img.change(size, vec![data(64 << 10, 5)]);
@@ -286,7 +286,7 @@ fn a_restore_in_place_that_is_killed_at_any_step_is_reported_and_ends_right_the_
     }
     assert!(step > 9, "only {step} calls");
     assert!(marked >= 3, "the mark was found only {marked} times");
-    // It is killed after a part was written, and right after the last call that writes.
+    // Kill the restore after a part was written, and right after calls that change the image.
     for (call, script) in [
         ("import-diff", "head -c 70000 | rbd \"$@\""),
         ("import-diff", "rbd \"$@\""),
@@ -307,8 +307,9 @@ fn a_restore_in_place_that_is_killed_at_any_step_is_reported_and_ends_right_the_
 }
 
 impl Live {
-    /// Restores after an interrupted restore. Returns whether the mark of that was there. Then a
-    /// backup is refused before, and the safety snapshot is the one of the first restore.
+    /// Restores again after an interrupted restore. Returns 1 if the image had the mark of that
+    /// restore, and 0 otherwise. If it had the mark, a backup must be refused before the second
+    /// restore. The oldest safety snapshot must have the content from before the first restore.
     #[track_caller]
     fn ends_right(&self, name: &str, backup: &str, before: blake3::Hash, step: u64) -> u64 {
         let metadata = self.cluster.rbd(&["image-meta", "ls", name]);

@@ -45,15 +45,15 @@ fn a_series_gives_a_new_image_the_snapshots_of_all_backups() {
     live.same(target, &format!("{target}@mine"));
     let metadata = cluster.rbd(&["image-meta", "get", target, "owner"]);
     assert_eq!(metadata.trim_ascii(), b"me");
-    // Only the differences are written: of the first backup 18 chunks, of which 15 are the zeros
-    // between two chunks of one unit, and one chunk of each other backup.
+    // Only the differences are written. The first backup writes 18 chunks: 15 of them are the zeros
+    // between two chunks of one unit. Each of the three other backups writes one chunk.
     assert_eq!(summary["bytes_written"], 21 * (64 << 10), "{summary}");
     // The restored image can be backed up, and keeps its snapshots.
     live.backs_up(target, &[]);
     for snapshot in &made {
         assert!(live.snapshots(target).contains(snapshot), "{snapshot}");
     }
-    // From a given backup on.
+    // Restore a series that begins at a given backup.
     let part = [
         "restore",
         &format!("{name}~1"),
@@ -257,13 +257,14 @@ fn an_image_is_restored_to_a_second_cluster_that_knows_nothing_of_the_first() {
         let metadata = second.rbd(&["image-meta", "get", image, "owner"]);
         assert_eq!(metadata.trim_ascii(), b"me");
     }
-    // An image with the same pool, name and perhaps numbers is another one: it is compared.
+    // This image has the same pool, name and perhaps numbers as that of the first cluster, but it
+    // is another image. So all of its data is compared.
     let restore = ["restore", name, "rbd:two/img", "--in-place", "--json"];
     let ran = live.world.run(&restore);
     let summary = super::live::summary(&ran, &restore);
     assert!(ran.stderr.contains("reading all data"), "{}", ran.stderr);
     assert_eq!(summary["bytes_written"], 0, "{summary}");
-    // Its backups are of another image than those of the first cluster.
+    // Its backups cannot join the volume of the image in the first cluster.
     let error = live
         .world
         .fails(&["backup", "rbd:elsewhere/img", "--volume", name], 20);

@@ -238,7 +238,7 @@ fn only_snapshots_of_this_project_that_nothing_needs_are_removed() {
     let mut all = vec![older, newest, of_other, "mine".to_owned()];
     all.sort();
     assert_eq!(stay, all);
-    // Without our snapshots, the trash can be emptied.
+    // Once the snapshots of this project are removed, the trash can be emptied.
     let trash = cluster.rbd(&["trash", "ls", "--format", "json", "stat-snap"]);
     let trash: Value = serde_json::from_slice(&trash).unwrap();
     let id = trash[0]["id"].as_str().unwrap();
@@ -296,7 +296,7 @@ fn an_image_can_be_removed_once_all_snapshots_of_the_project_on_it_are() {
     assert_eq!(live.snapshots(name), all);
     fs::write(&fifo, b"the content").unwrap();
     assert_eq!(crate::support::program::wait(&mut running), Some(0));
-    // Only those of this project, and only on this image.
+    // Only the snapshots of this project are removed, and only on this image.
     let summary = live.world.json_one(&remove, "summary");
     assert_eq!(summary["removed"], 1, "{summary}");
     let mut expected = all.clone();

@@ -1,5 +1,5 @@
 //! A year with a vault: a custodian without keys fills it each month and audits it each quarter.
-//! Meanwhile disks fail, and thieves delete backups and put older states in place.
+//! Meanwhile disks fail, thieves delete backups, and someone replaces the vault by an older state.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,8 +66,8 @@ impl Year {
         (ran.code.unwrap(), errors.map(item).collect())
     }
 
-    /// A file of the vault below a directory of the project, which the original has, too: only such
-    /// a file can be replaced from there.
+    /// Returns a file of the vault in a directory of the project. The original has this file, too,
+    /// so it can be replaced from there.
     fn in_vault(&self, kind: &str) -> PathBuf {
         let project = self.world.project();
         let project = project.file_name().unwrap();
@@ -164,7 +164,8 @@ fn a_custodian_without_keys_keeps_a_vault_for_a_year_and_notices_each_fault_and_
     for month in 1..=12 {
         year.work(month);
         match month {
-            // A disk of the vault changes a bit. The audit names the file; the original heals it.
+            // A disk of the vault changes a bit. The audit names the file, and a copy of the
+            // original replaces it.
             3 => {
                 year.fill();
                 let pack = year.in_vault("packs");
@@ -176,7 +177,8 @@ fn a_custodian_without_keys_keeps_a_vault_for_a_year_and_notices_each_fault_and_
                 let summary = copied(&year.world, &[&year.vault]);
                 assert_eq!(summary["files_copied"], 1);
             }
-            // A new record of the original is damaged. It does not reach the vault.
+            // A new record of the original is damaged. The damaged record is not copied to the
+            // vault.
             5 => {
                 let known = files(&Path::new(&year.vault).join("projects"));
                 let known: Vec<_> = known.iter().map(|path| name(path)).collect();
@@ -194,7 +196,7 @@ fn a_custodian_without_keys_keeps_a_vault_for_a_year_and_notices_each_fault_and_
                 replace(&records[0], &whole);
                 year.fill();
             }
-            // A sector of the vault cannot be read: something else is in the place of a segment.
+            // A segment of the vault cannot be read: a directory is in its place.
             6 => {
                 year.fill();
                 let segment = year.in_vault("index");

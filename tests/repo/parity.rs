@@ -211,7 +211,7 @@ fn damage_beyond_the_parity_changes_nothing_and_is_reported() {
         assert!(!whole);
     }
     assert!(files(&store) == before);
-    // Without parity, that is said.
+    // If the object has no parity, the repair says so.
     for info in store.list(&directory).unwrap() {
         store.delete(&info.name).unwrap();
     }
@@ -329,7 +329,7 @@ fn a_new_key_slot_has_parity_and_nothing_of_a_removed_one_stays() {
             .filter(|name| name.contains(&hash))
             .collect::<Vec<_>>()
     };
-    // Both copies, the parity, and two damaged files.
+    // These are both copies, the parity, and two damaged files.
     assert_eq!(of_slot(&store).len(), 5);
     for n in 1..=5 {
         let store = FaultBackend::holding(&store);
@@ -460,7 +460,7 @@ fn a_prune_deletes_the_parity_of_deleted_objects_and_keeps_the_rest() {
         let state = ops::parity_state(&objects, Some(test_repo.project.id)).unwrap();
         state.unneeded.len()
     };
-    // This may be of an object that is being stored.
+    // This parity may be of an object that is being stored.
     let young = parity_of(
         ObjectKind::Pack,
         object_hash(&[b"being stored"]),
@@ -476,7 +476,7 @@ fn a_prune_deletes_the_parity_of_deleted_objects_and_keeps_the_rest() {
     let context = host.context();
     let planned = ops::plan_prune(&test_repo.project, &options, false, &context);
     let report = planned.unwrap().run().unwrap();
-    assert!(report.merged.packs > 0 && report.deleted.packs + report.merged.packs > 0);
+    assert!(report.merged.packs > 0, "{report:?}");
     assert_eq!(
         unneeded(),
         1,

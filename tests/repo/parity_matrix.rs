@@ -183,10 +183,11 @@ fn damage_of_each_kind_is_found_and_blamed_and_a_repair_makes_it_whole() {
 
             // With the data, the check finds it, and names the backups that need a damaged pack.
             let (report, findings) = host.check(&test_repo, true);
-            // Packs list their content, too, and packs without an audit are read again. So only the
-            // check without a key finds that such an object is missing.
+            // A check with a key does not need these objects: packs list their content, too, and
+            // packs without an audit are read again. So only the check without a key finds that one
+            // of them is missing.
             let is_replaced = matches!(object, ObjectRef::Index(..) | ObjectRef::Audit(..));
-            // Nothing names these.
+            // No other object names a void or the newest log entry.
             let is_unnamed = matches!(object, ObjectRef::Void(..)) || *object == newest;
             let is_harmless = way == Way::Delete && (is_replaced || is_unnamed);
             assert!(report.errors > 0 || is_harmless, "{when}: not found");
@@ -245,7 +246,7 @@ fn damage_of_each_kind_is_found_and_blamed_and_a_repair_makes_it_whole() {
 }
 
 #[test]
-fn of_a_file_with_a_bad_sector_all_other_blocks_are_read() {
+fn all_other_blocks_of_a_file_with_a_bad_sector_are_read() {
     let store = MemoryBackend::new();
     let name = Name::new("keys/a").unwrap();
     let bytes = noise(1, 20_000);

@@ -186,7 +186,7 @@ fn a_copy_is_a_whole_repository_at_each_moment_wherever_it_is_interrupted() {
             }
         }
     }
-    // Both targets were seen in both states: as before the copy, and as after it.
+    // Each of the two targets was seen in the state before the copy and in the state after it.
     assert!(seen.len() >= 4, "{seen:?}");
 }
 

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-/// Replaces the functions of the C library that read files.
+/// The source of a library that replaces the functions of the C library that read files.
 const SOURCE: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>

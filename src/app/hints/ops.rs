@@ -121,16 +121,19 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "add --resize to give the image the size of the backup, or restore to a new image"
         }
         OpsError::ImageOpened { .. } => {
-            "the image is a mixture; stop the program that uses it, and run this again"
+            "the image is a mixture of old and restored data; stop the program that uses it, and \
+             run this again"
         }
         OpsError::MixedImage { .. } => {
             "complete the restore with --in-place, or add --allow-interrupted-restore to back up \
-             the mixture"
+             the image as it is"
         }
         OpsError::NoSeries { .. } => {
             "with --from BACKUP, name an older backup of the same volume: “cuttlebone list VOLUME”"
         }
-        OpsError::SeriesNameTwice { .. } => "with --from BACKUP, begin after the first one of them",
+        OpsError::SeriesNameTwice { .. } => {
+            "with --from BACKUP, name a backup after the first of the two"
+        }
         OpsError::AttachmentName { .. } => "rename the file, or leave it out",
         OpsError::AttachmentsTooLarge { .. } => {
             "back up large files as a volume of their own, for example with --command 'tar c …'"
@@ -142,8 +145,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         }
         OpsError::BaseKind { .. } => "leave --base out, or name a backup of the same kind",
         OpsError::OtherSource { .. } => {
-            "if both hold the same volume, use --volume with its name; otherwise use --volume with \
-             another name"
+            "if both sources hold the same volume, use --volume with its name; otherwise use \
+             --volume with another name"
         }
         OpsError::PartOfChunk { .. } => {
             "only a key with the role “full” can use this diff. With the role “write”, back up the \
@@ -338,8 +341,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              with --keep-going, or try an older backup. “cuttlebone check” shows all damage"
         }
         OpsError::TargetChanged { .. } => {
-            "the target is a mixture; stop the program that writes to it, and run this again with \
-             --in-place"
+            "the target is a mixture of old and restored data; stop the program that writes to it, \
+             and run this again with --in-place"
         }
         OpsError::NoSnapshot { .. } => {
             "with --from-snapshot NAME, name the snapshot of the image that has this content"

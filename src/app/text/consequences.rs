@@ -1,4 +1,4 @@
-//! The text of what damage costs.
+//! The text about the consequences of damage.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::app::message::AffectedEntry;
 
 use super::finding::lost_parts_of;
 
-/// The maximum number of backups, volumes or steps that are shown of each list.
+/// The maximum number of entries to show of each list of backups, volumes or steps.
 const SHOWN: usize = 8;
 
 /// Returns the name of an affected backup.
@@ -19,7 +19,7 @@ pub(super) fn backup_name(backup: &AffectedEntry, zone: &TimeZone) -> String {
     format!("{volume} of {time} ({})", short_id(&backup.backup_id))
 }
 
-/// Describes what the damage of one pack costs each backup.
+/// Describes which parts of each backup are lost by the damage of one pack.
 pub(super) fn affects(backups: &[AffectedEntry], zone: &TimeZone) -> String {
     if backups.is_empty() {
         return "  no backup is affected: other files have all of its data that backups need\n"

@@ -36,9 +36,9 @@ pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
                  at {time}"
             )
         }
-        ImageEvent::RestoresSince { snapshot } => {
-            format!("writing only what differs, by the changes of {image} since {snapshot}")
-        }
+        ImageEvent::RestoresSince { snapshot } => format!(
+            "writing only what differs: the cluster lists the changes of {image} since {snapshot}"
+        ),
         ImageEvent::ComparesAll { problem: None } => {
             format!("reading all data of {image}: the repository has no backup of its snapshots")
         }

@@ -263,7 +263,7 @@ Examples:
 
     /// Repair damaged objects
     ///
-    /// Shows what it would do. Does it with --yes. A damaged file is stored in the directory
+    /// Without --yes, only shows what it would do. A damaged file is stored in the directory
     /// “quarantine” of the repository before it is replaced.
     #[command(arg_required_else_help = true)]
     #[command(after_help = "Example:\n  cuttlebone repair parity --yes")]
@@ -300,11 +300,12 @@ Examples:
 
     /// Copy the repository to another place, without a key
     ///
-    /// Verifies each object by the hash in its name. Copies only what the target lacks, and never
-    /// replaces or deletes a file there. Safe while backups, “forget” and “prune” run on the
-    /// original. If it is interrupted, the copy stays as it was before, and the next run continues.
-    /// The exit code is 21 if anything is damaged, and 23 if history has vanished from the
-    /// original; everything else is copied then.
+    /// Verifies each object by the hash in its name. Copies only what the target lacks, never
+    /// replaces a file there, and deletes objects there only with --mirror. Safe while backups,
+    /// “forget” and “prune” run on the original. If it is interrupted, the copy is still a complete
+    /// repository, with its earlier backups, and the next run continues. The exit code is 21 if
+    /// anything is damaged, and 23 if history has vanished from the original; everything else is
+    /// copied then.
     #[command(after_help = "\
 Examples:
   cuttlebone replicate /mnt/vault/backup
@@ -335,7 +336,7 @@ Examples:
         volume: Option<String>,
     },
 
-    /// Show the newest backup of each volume, its age, and the next backup
+    /// Show the newest backup of each volume, its age, and what the next backup will read
     ///
     /// Backups with times in the future do not count, since they would never be overdue. For images
     /// of a Ceph cluster, asks the cluster what the next backup will read and why. If no cluster

@@ -1,5 +1,5 @@
-//! The options of `restore` for an image of a Ceph cluster. They have the names that they have in
-//! `rbd create`.
+//! The options of `restore` for an image of a Ceph cluster. The options for the parameters of a new
+//! image have the same names as in `rbd create`.
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -41,7 +41,7 @@ pub(super) struct ImageArgs {
     /// Stripe count of the new image
     #[arg(long, value_name = "N", requires = "stripe_unit", help_heading = HEADING)]
     stripe_count: Option<u64>,
-    /// Pool for the data of the new image; name the image's own pool to have no other one
+    /// Pool for the data of the new image; give the image's own pool for no separate data pool
     #[arg(long, value_name = "POOL", help_heading = HEADING)]
     data_pool: Option<String>,
     /// Metadata of the new image, in place of that in the backup; can be repeated

@@ -12,8 +12,8 @@ use crate::base::{ParityRate, ParityRateError};
 pub(super) enum RepairCommand {
     /// Restore damaged objects with their parity
     ///
-    /// Reads the whole repository. Needs no key and no password. Also makes damaged parity again,
-    /// from the objects that it protects. An object is restored exactly or not at all.
+    /// Reads the whole repository. Needs no key and no password. Also rebuilds damaged parity from
+    /// the objects that it protects. An object is restored exactly or not at all.
     #[command(after_help = "\
 Examples:
   cuttlebone repair parity
@@ -37,7 +37,7 @@ pub(super) struct RepairArgs {
     /// sftp:[USER@]HOST:PATH
     #[arg(long, value_name = "REPO", value_hint = ValueHint::DirPath)]
     from: Option<OsString>,
-    /// Do it, instead of only showing what would be done
+    /// Repair the objects, instead of only showing what would be repaired
     #[arg(long)]
     yes: bool,
 }

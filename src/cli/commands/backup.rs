@@ -103,7 +103,7 @@ pub(super) fn backup(
 
 /// A source that is ready to be backed up.
 struct Item {
-    /// Names it in messages.
+    /// The name of the source in messages.
     name: String,
     volume: VolumeName,
     verify_sample: u64,
@@ -360,8 +360,9 @@ fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
     let base = damage.base.as_ref()?;
     let lost = lost_parts(&base.holes, base.size, &base.attachments);
     let base = short_id(&base.id.to_string()).to_owned();
-    let message =
-        format!("{backup} is complete, but {missing}; of its base, backup {base}, {lost}");
+    let message = format!(
+        "{backup} is complete, but its base, backup {base}, is damaged: {lost}, since {missing}"
+    );
     let again = if report.id.is_some() {
         "the data that the source still has was stored again. “cuttlebone check” shows which data \
          is still missing, and which other backups are damaged. Find out why files are missing"

@@ -20,7 +20,7 @@ pub(super) struct Images {
     full: bool,
     together: Option<FreezeOptions>,
     allow_mixture: bool,
-    /// A request got no answer. Each other one would take minutes, so none is made.
+    /// A request got no answer. Every further request would take minutes, so none is made.
     is_unreachable: Cell<bool>,
 }
 
@@ -52,7 +52,7 @@ impl Images {
         Err(Failure::new(Code::Failed, message))
     }
 
-    /// Keeps in mind whether the cluster answered.
+    /// Remembers it if the error shows that the cluster does not answer.
     fn note(&self, error: &RbdError) {
         if error.kind == RbdErrorKind::Unreachable {
             self.is_unreachable.set(true);
@@ -67,8 +67,8 @@ impl Images {
     /// Returns the images that a pattern matches. Fails if there is none, since the user then made
     /// a mistake. A name without `*` and `?` is the name of one image, which must exist.
     ///
-    /// If the pattern matches several pools, one whose images cannot be listed does not keep the
-    /// others from being searched.
+    /// If the pattern matches several pools, and this user may not list the images of one of them,
+    /// the others are still searched.
     pub(super) fn find(
         &self,
         console: &Console,
@@ -162,7 +162,8 @@ impl Images {
     }
 
     /// Backs up images as of one point in time. Calls `each` for every image with its volume and
-    /// the result. Fails if no snapshot stays, and no image was backed up.
+    /// the result. If the images cannot be opened, or their snapshots cannot all be made, fails:
+    /// then no snapshot stays, and no image is backed up.
     pub(super) fn back_up_together(
         &self,
         console: &Console,

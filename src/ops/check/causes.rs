@@ -15,7 +15,7 @@ pub(super) struct Causes(BTreeMap<ObjectHash, LossCause>);
 impl Causes {
     /// Adds a part of the content, or of the attachment of this name, that cannot be restored.
     /// `places` are the damaged places of its data. If several packs have the data, and all of them
-    /// are damaged, each of them is a cause: to repair one is enough.
+    /// are damaged, each of them is a cause. It is enough to repair one of them.
     pub(super) fn add(
         &mut self,
         places: &[BlobLocation],
@@ -36,7 +36,7 @@ impl Causes {
         }
     }
 
-    /// Returns all of them. Adjacent parts are joined.
+    /// Returns all causes. Adjacent parts of the content are joined.
     pub(super) fn all(self) -> Vec<LossCause> {
         let causes = self.0.into_values();
         let joined = causes.map(|cause| LossCause {

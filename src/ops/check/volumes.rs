@@ -17,7 +17,7 @@ pub struct AffectedVolume {
     pub affected: Vec<ObjectHash>,
     /// The number of its other backups.
     pub whole: u64,
-    /// The newest of these, and when it began.
+    /// The newest backup of these other ones, and when it began.
     pub newest_whole: Option<(ObjectHash, Timestamp)>,
     /// The source of its newest backup.
     pub source: Option<SourceInfo>,

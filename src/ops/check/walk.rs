@@ -55,7 +55,7 @@ struct Open {
     stated: Vec<u64>,
 }
 
-/// A walk over all trees that enters each node once for each place that it has.
+/// A walk over all trees. It enters each node once for each of the node's places.
 struct Walk<'a, 'r> {
     run: &'a CheckTask<'r>,
     index: &'a Index,
@@ -110,7 +110,7 @@ enum Found {
     OtherLength(u64),
     /// All packs that hold it are damaged or missing.
     Damaged,
-    /// The index does not know it.
+    /// The index does not contain it.
     Unknown,
 }
 
@@ -236,7 +236,7 @@ impl Visitor for Walk<'_, '_> {
 }
 
 impl Open {
-    /// A node below which no other nodes are walked.
+    /// A node of which no child nodes are to be walked.
     fn leaf(verdict: Verdict) -> Self {
         Self {
             verdict,
@@ -458,7 +458,7 @@ impl Walk<'_, '_> {
                 Ok(false)
             };
             holes(nodes, content, enter, is_whole, |node, range, error| {
-                // Otherwise, a faulty writer made the node.
+                // With any other error, no pack is damaged: a faulty writer made the node.
                 if matches!(error, RepoError::Damaged { .. }) {
                     let places = self.index.find_anywhere(node)?;
                     causes.borrow_mut().add(&places, attachment, range);

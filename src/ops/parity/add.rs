@@ -10,19 +10,19 @@ use super::missing::parity_state;
 /// What [`add_parity`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AddedParity {
-    /// Objects that have parity now, and had none, or less.
+    /// The number of objects that had no parity or too little, and have enough now.
     pub added: u64,
     /// The bytes of the parity that was stored.
     pub bytes: u64,
-    /// Objects that had parity.
+    /// The number of objects that already had enough parity.
     pub kept: u64,
-    /// Objects that are damaged, so that no parity could be made.
+    /// The number of objects that are damaged, so that no parity could be made.
     pub damaged: u64,
 }
 
-/// Sets the parity of a project, and adds parity to all objects that have none, or less than that.
-/// Also adds it to the objects of the repository that belong to no project. Needs a full key. If it
-/// is interrupted, the next run continues: parity that exists is not made again. With `None`, new
+/// Sets the parity of a project, and adds parity to all objects that have none or too little. Also
+/// adds it to the objects of the repository that belong to no project. Needs a full key. If it is
+/// interrupted, the next run continues and does not make existing parity again. With `None`, new
 /// objects have no parity, and the existing parity stays.
 pub fn add_parity(
     project: &Project,

@@ -19,8 +19,8 @@ use crate::storage::{Name, StorageErrorClass, StorageErrorKind};
 
 /// Maximum number of objects that are read at the same time.
 const READERS_MAX: usize = 4;
-/// An object of the repository or a project has at most so many parity objects that are tried. A
-/// thief can store any number.
+/// The maximum number of parity objects that a repair tries for an object of the repository or a
+/// project. A thief can store any number of them.
 const TRIES_MAX: usize = 16;
 
 /// What a repair does with one object.
@@ -30,14 +30,14 @@ pub enum ParityAction {
     Restore {
         /// The parity object.
         parity: ObjectRef,
-        /// Lost parts of the object.
+        /// The number of lost parts of the object.
         lost: u64,
-        /// All parts of the object.
+        /// The number of all parts of the object.
         parts: u64,
     },
     /// Replaces a damaged or missing file by the other copy of the object, which is whole.
     Copy,
-    /// Stores the object again, which the other repository has undamaged.
+    /// Stores the object again. The other repository has an undamaged copy of it.
     Fetch,
     /// Makes a damaged parity object again from the object that it protects.
     Rebuild,
@@ -203,7 +203,7 @@ fn find_unusable(
     files: &Files,
     context: &Context<'_>,
 ) -> Result<(HashMap<Name, Unusable>, u64), OpsError> {
-    // Of a file that is longer than any object, nothing is read.
+    // Nothing is read of a file that is longer than any object can be.
     let len = |size: u64| if size > PACK_SIZE_MAX { 0 } else { size };
     let total = files.values().map(|(_, size)| len(*size)).sum();
     let done = AtomicU64::new(0);
@@ -213,8 +213,8 @@ fn find_unusable(
         files.par_iter().try_for_each(|(name, (object, size))| {
             context.cancel.check()?;
             match repo::verify_stored(objects, *object, name, *size, context.cancel) {
-                // A later version made an object that is not supported, and can say whether it is
-                // whole.
+                // A later version of the program made this object. Only that version can tell
+                // whether the object is whole.
                 Ok(()) | Err(RepoError::Unsupported { .. }) => {}
                 // It was deleted since it was listed.
                 Err(error) if error.is_missing() => {}
@@ -256,7 +256,7 @@ struct Planner<'a> {
     whole: HashSet<ObjectRef>,
     /// Objects with a damaged or missing file.
     damaged: BTreeMap<Name, ObjectRef>,
-    /// Those with a file that this process may not read.
+    /// Damaged objects with a file that this process may not read.
     denied: HashSet<ObjectRef>,
     /// Objects that the repair restores.
     restored: HashSet<ObjectRef>,
@@ -291,8 +291,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Adds the objects that are missing, but that the log requires, and missing log entries.
-    /// Others may have been deleted on purpose.
+    /// Adds the missing objects that the log requires, and missing log entries. Other missing
+    /// objects may have been deleted on purpose.
     fn expect_required(
         &mut self,
         project: ProjectId,
@@ -373,8 +373,8 @@ impl Planner<'_> {
             let all = self.parity.get(&(object.project(), hash));
             all.cloned().unwrap_or_default()
         } else {
-            // The name does not say which bytes it had. If several parity objects differ about
-            // that, none of them decides.
+            // The name does not determine the bytes of the object. If several parity objects state
+            // different hashes for them, none of these is used.
             let project = object.project();
             let all = self.parity.iter().filter(|((of, _), _)| *of == project);
             let mut found: Vec<(ObjectHash, ObjectRef)> = Vec::new();
@@ -580,7 +580,7 @@ impl ParityRepair<'_> {
             if let Err(error) = backend.put(&name, &[bytes]) {
                 let found = backend.get(&name, PACK_SIZE_MAX);
                 return match found {
-                    // A directory has its name, for example.
+                    // For example, a directory has the name of the file.
                     Err(found) if found.kind == StorageErrorKind::NotAFile => Ok(false),
                     _ => Err(RepoError::from(error).into()),
                 };

@@ -11,9 +11,10 @@ use crate::ops::diff_error::reading;
 use crate::ops::error::OpsError;
 use crate::repo::{Backup, ContentPart, different_ranges};
 
-/// Returns the parts in which a backup of a snapshot and the task's backup differ, joined with the
-/// parts in which the image differs from this snapshot. They are whole chunks, but for the end of
-/// the backup. `present` is the size of the image in bytes.
+/// Returns the parts in which the task's backup differs from `base`, the backup of a snapshot,
+/// joined with `diverged`, the parts in which the image differs from this snapshot. Each part
+/// consists of whole chunks, except at the end of the backup. `present` is the size of the image in
+/// bytes.
 pub(super) fn changed_since(
     task: &RestoreTask<'_>,
     base: &Backup,
@@ -40,9 +41,9 @@ pub(super) fn changed_since(
     Ok(ranges.into_iter().map(within).collect())
 }
 
-/// Reads a whole image as a diff from nothing, and returns the parts in which it differs from the
-/// backup, and the number of bytes that were read. The parts are whole chunks, but for the end of
-/// the backup.
+/// Reads a whole image as a diff from nothing. Returns the parts in which it differs from the
+/// backup, and the number of bytes that were read. Each part consists of whole chunks, except at
+/// the end of the backup.
 pub(super) fn compare_image(
     task: &RestoreTask<'_>,
     stream: impl Read,

@@ -10,7 +10,7 @@ use crate::ops::error::OpsError;
 use crate::repo::{Backup, Project};
 use crate::volume::{DiffTarget, LiveImage, NamedOutput, OutputStream, RbdErrorKind, RbdImport};
 
-/// How to make an image, where it must differ from the one that was backed up.
+/// The properties of a new image that are to differ from those of the image that was backed up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageTarget {
     /// Parameters in place of those in the record.
@@ -48,8 +48,8 @@ pub fn restore_image(
     Ok(report)
 }
 
-/// Makes the image, unless there is an empty one. Returns the metadata for it. `snapshots` are the
-/// names of snapshots that it must not have.
+/// Makes the image, unless there is an empty one. Returns the metadata for it. If an existing image
+/// has a snapshot with a name in `snapshots`, the error names it.
 pub(super) fn prepare(
     project: &Project,
     backup: &Backup,
@@ -91,7 +91,7 @@ pub(super) fn prepare(
     Ok(metadata)
 }
 
-/// Returns parameters, with those that `chosen` has in place of the recorded ones.
+/// Returns the recorded parameters. Those that `chosen` sets replace the recorded ones.
 fn overridden(recorded: RbdImage, chosen: &RbdImage) -> RbdImage {
     RbdImage {
         order: chosen.order.or(recorded.order),

@@ -12,8 +12,9 @@ use crate::ops::snapshot_names::tracking_time;
 use crate::repo::{Backup, Project, Records};
 use crate::volume::{DiffTarget, LiveImage};
 
-/// Returns the backups of the volume of `to` from `from` on, or from the oldest one on, up to `to`,
-/// oldest first. Leaves out those that their writer withdrew.
+/// Returns consecutive backups of a volume, oldest first. The last one is `to`. The first one is
+/// `from`, or without it, the oldest backup of the volume. Leaves out backups that their writer
+/// withdrew.
 pub fn series<'a>(
     records: &'a Records,
     from: Option<&'a Backup>,
@@ -64,8 +65,8 @@ fn no_series(from: Option<&Backup>, to: &Backup, why: &'static str) -> OpsError 
 /// Restores backups, oldest first, to a new or empty image, and makes a snapshot of the image after
 /// each. Only the differences between them are written. Returns the names of the snapshots.
 ///
-/// Refuses an existing image that has data, snapshots or users, with nothing done. If this fails
-/// later, the image is incomplete, and stays.
+/// Refuses an existing image that has data, snapshots or users, before anything is changed. If this
+/// fails later, the image is incomplete, and stays.
 pub fn restore_series(
     project: &Project,
     backups: &[&Backup],
@@ -124,8 +125,9 @@ pub fn restore_series(
     Ok((report, names.collect()))
 }
 
-/// Returns the name of the snapshot for a backup: that of the snapshot of which it is, unless a
-/// backup made that one. Backups would remove snapshots with such names.
+/// Returns the name of the snapshot for a backup. This is the name of the snapshot that was backed
+/// up, unless this program had made that snapshot: backups would remove snapshots with such names.
+/// In that case, and without a snapshot, the name is `backup-TIME`.
 fn snapshot_name(backup: &Backup) -> Vec<u8> {
     let source = backup.record.source.as_ref();
     let recorded = source.and_then(|source| source.snapshot.as_ref()?.bytes());

@@ -14,11 +14,12 @@ use crate::repo::object_kind::ObjectKind;
 
 /// The length of a shard of a large object: a block of most file systems.
 const SHARD_LEN: usize = 4096;
-/// A small object has at most so many shards.
+/// The maximum number of data shards of a small object.
 const SHARDS_OF_SMALL: u64 = 16;
-/// A group has at most so many data shards. Larger groups take more time.
+/// The maximum number of data shards of a group. Larger groups take more time.
 const GROUP: usize = 512;
-/// An object has at least so many parity shards, or twice as many as data shards.
+/// The minimum number of parity shards of an object that has at least half as many data shards. A
+/// smaller object has twice as many parity shards as data shards.
 const PARITY_MIN: usize = 32;
 
 /// Returns the geometry of the parity for an object of `len` bytes.
@@ -75,7 +76,8 @@ pub fn parity_of(
 }
 
 /// Makes a damaged parity object again, from the undamaged object that it protects. `damaged` is
-/// what is left of it. Returns `None` if no bytes with the hash `name` are found.
+/// what is left of the parity object. Returns `None` if the bytes with the hash `name` cannot be
+/// made.
 pub fn rebuild(
     kind: ObjectKind,
     of: ObjectHash,
@@ -104,7 +106,8 @@ fn encode(header: &ParityHeader, parts: &[&[u8]]) -> Result<Vec<u8>, RepoError> 
     let (groups, per_group) = (header.groups as usize, header.per_group as usize);
     let data = shards(parts, shard_len);
     let mut parity = vec![0; header.parity_shards() * shard_len];
-    // The number of data shards does not change the parity, so all groups can have the same one.
+    // A group with fewer data shards is padded with zeros. This does not change its parity, so one
+    // encoder serves all groups.
     let zeros = vec![0; shard_len];
     let engine = DefaultEngine::new();
     let mut encoder = HighRateEncoder::new(header.group_len(), per_group, shard_len, engine, None)?;

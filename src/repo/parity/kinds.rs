@@ -4,8 +4,8 @@ use crate::crypto::hash;
 use crate::format::ParityObject;
 use crate::repo::object_kind::ObjectKind;
 
-/// Returns the number of a kind in parity objects: for objects that the log can name, the number
-/// that the log has for them. `None` for kinds that are not protected.
+/// Returns the number of a kind in parity objects. If the log can name objects of this kind, the
+/// log has the same number for them. Returns `None` for kinds that are not protected.
 pub(super) const fn number(kind: ObjectKind) -> Option<u8> {
     Some(match kind {
         ObjectKind::Backup => 1,
@@ -20,8 +20,8 @@ pub(super) const fn number(kind: ObjectKind) -> Option<u8> {
         ObjectKind::Key => 17,
         ObjectKind::Project => 18,
         ObjectKind::Repository => 19,
-        // Leases, marks and batches exist only for a short time, the ledger decides nothing, and
-        // parity can be made again.
+        // Leases, marks and batches exist only for a short time. No decision depends on the ledger.
+        // Parity can be made again.
         ObjectKind::Lease
         | ObjectKind::Mark
         | ObjectKind::Ledger

@@ -23,9 +23,9 @@ pub struct Restored {
 }
 
 /// Restores the object with the hash `of` from what is left of it and its parity, which may be
-/// damaged, too. `copies` are the bytes of the object as they are in the store: of none, of one or
-/// of both copies. Bytes that could not be read may be anything. Returns `None` if too much is
-/// damaged: the result is either exactly the object, or nothing.
+/// damaged, too. `copies` are the bytes that the store has for the object: no copy, one copy or
+/// two. Bytes that could not be read may have any value. Returns `None` if too much is damaged: the
+/// result is either exactly the object, or nothing.
 pub fn restore(
     copies: &[&[u8]],
     parity: &[u8],
@@ -80,7 +80,7 @@ pub fn restore(
     }))
 }
 
-/// Finds lost shards in other places of the object, where blocks of a file were exchanged.
+/// Finds lost shards in other places of the object, in case blocks of a file were exchanged.
 fn find_moved(copies: &[&[u8]], parity: &ParityObject<'_>, data: &mut [Option<Vec<u8>>]) {
     let shard_len = parity.header.shard_len as usize;
     let mut blocks = HashMap::new();

@@ -76,7 +76,7 @@ pub struct ContentTree {
 /// A subtree in its place.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// Unknown at the top of a stream.
+    /// The level of the top node. It is not known at the top of a stream.
     level: Option<u8>,
     /// The offset in the content, in bytes.
     offset: u64,

@@ -19,8 +19,8 @@ use crate::base::{Cancel, child_command};
 /// The time that a request may take. A cluster that is healthy answers within seconds.
 pub(super) const LIMIT: Duration = Duration::from_mins(2);
 
-/// The time in which an export must give, and an import take, some data, unless the options set
-/// another one.
+/// The time in which an export must give some data, and an import must take some, unless the
+/// options set another time.
 const STALL: Duration = Duration::from_mins(15);
 
 /// How to reach a cluster. For options that are not set, Ceph uses its files below `/etc/ceph` and
@@ -39,9 +39,9 @@ pub struct RbdOptions {
     pub rbd: Vec<OsString>,
     /// The program `ceph` with its first arguments; empty for `ceph`.
     pub ceph: Vec<OsString>,
-    /// The time in which an export must give some data, and an import take some, or else fails;
-    /// none for 15 minutes. A large image without fast-diff may take minutes to find its first
-    /// change.
+    /// The time in which an export must give some data, and an import must take some. Otherwise,
+    /// they fail. `None` means 15 minutes. A large image without fast-diff may take minutes to find
+    /// its first change.
     pub stall: Option<Duration>,
 }
 
@@ -158,7 +158,7 @@ impl RbdClient {
         Ok(found.ok_or_else(missing)?.poolnum)
     }
 
-    /// Returns the name that the pool with this number has now; none if there is no such pool.
+    /// Returns the name that the pool with this number has now; `None` if there is no such pool.
     pub fn pool_name(&self, number: u64, cancel: &Cancel) -> Result<Option<String>, RbdError> {
         let found = self.pools(cancel)?.iter();
         let mut found = found.filter(|pool| pool.poolnum == number);
@@ -217,7 +217,7 @@ impl RbdClient {
         Ok(found.into_iter().map(|found| found.name).collect())
     }
 
-    /// Returns the time in which an export must give, and an import take, some data.
+    /// Returns the time in which an export must give some data, and an import must take some.
     pub(super) fn stall(&self) -> Duration {
         self.options.stall.unwrap_or(STALL)
     }

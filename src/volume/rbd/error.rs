@@ -111,7 +111,7 @@ impl RbdError {
     }
 }
 
-/// The beginning of a part of the log that names missing files.
+/// The words of the log after which it names missing files.
 const NO_KEYRING: &str = "unable to find a keyring on ";
 
 /// Returns the lines that state what failed: all lines that begin with `rbd: `, or the last line if

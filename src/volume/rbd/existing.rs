@@ -14,7 +14,7 @@ use crate::format::{ExtentList, RbdIdentity};
 
 /// The time that `rbd diff` may take: for an exact list, Ceph looks at every object.
 const DIFF_LIMIT: Duration = Duration::from_hours(6);
-/// The time between two questions whether an image is still in use.
+/// The time between two requests that ask whether an image is still in use.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl<'a> LiveImage<'a> {

@@ -15,7 +15,7 @@ use crate::format::{ByteString, RbdIdentity, RbdImage};
 #[derive(Debug, Clone)]
 pub struct LiveImage<'a> {
     pub(super) client: &'a RbdClient,
-    /// Without a snapshot.
+    /// The name of the image, without a snapshot.
     pub(super) spec: RbdSpec,
     /// If set, Ceph finds the image by this id, also in the trash. The name in `spec` is then only
     /// for messages.
@@ -47,7 +47,7 @@ pub struct ExportedSnapshot {
     pub name: String,
 }
 
-/// A snapshot that a user made.
+/// A snapshot that a user or a program made, and not one that Ceph made for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     /// Its number. A later snapshot of the image has a larger one.
@@ -181,7 +181,8 @@ impl<'a> LiveImage<'a> {
         RbdClient::ask_json(rbd, &request, cancel)
     }
 
-    /// Returns the snapshots that users made, oldest first.
+    /// Returns the snapshots that users and programs made, oldest first. Leaves out those that Ceph
+    /// made for itself.
     pub fn snapshots(&self, cancel: &Cancel) -> Result<Vec<Snapshot>, RbdError> {
         let mut rbd = self.rbd(&["snap", "ls"]);
         rbd.arg("--format=json");

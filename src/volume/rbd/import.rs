@@ -23,7 +23,7 @@ const WAIT: Timespec = Timespec {
 
 /// Options that make `rbd` wait until the cluster has accepted each write. With a cache, `rbd`
 /// reports success even if a write is refused or fails later. Settings of an image or of its pool
-/// are stronger than these options.
+/// override these options.
 const NO_CACHE: [&str; 3] = [
     "--rbd_cache=false",
     "--rbd_cache_policy=writethrough",
@@ -64,7 +64,8 @@ pub struct RbdImport {
     run: Run,
     /// None once all is written.
     input: Option<ChildStdin>,
-    /// The maximum time in which the program takes no data, and in which it ends after the last.
+    /// The maximum time in which the program may take no data. It is also the maximum time until
+    /// the program ends after it was given all data.
     stall: Duration,
     /// Why a write failed. The writer has only the text of this error.
     failure: Option<RbdError>,
@@ -104,7 +105,7 @@ impl RbdImport {
         self.wait()
     }
 
-    /// Returns why the program ended before it has read everything.
+    /// Returns why the program ended before it had read everything.
     #[must_use]
     pub fn failure(mut self) -> Option<RbdError> {
         if self.failure.is_some() {

@@ -11,7 +11,7 @@ use crate::base::Cancel;
 use crate::format::{ByteString, ImageMetadata};
 
 impl LiveImage<'_> {
-    /// Returns the metadata of the image; none if it has none.
+    /// Returns the metadata of the image; `None` if it has no metadata.
     pub fn metadata(&self, cancel: &Cancel) -> Result<Option<ImageMetadata>, RbdError> {
         let mut rbd = self.client.rbd_on(&["image-meta", "list"], &self.spec);
         rbd.arg("--format=json");

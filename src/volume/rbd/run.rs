@@ -52,7 +52,7 @@ impl Run {
         })
     }
 
-    /// Returns the pipe to the program; none the second time.
+    /// Returns the pipe to the program; `None` if it was returned before.
     pub(super) fn take_input(&mut self) -> Option<ChildStdin> {
         self.output.take_stdin()
     }

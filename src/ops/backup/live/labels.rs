@@ -30,7 +30,7 @@ pub(super) fn labels_of(image: &str, metadata: Option<&ImageMetadata>) -> BTreeM
     if image.strip_prefix("csi-vol-").is_some_and(is_uuid) {
         add("csi-volume", image);
     }
-    // Cinder, and disks of servers by Nova.
+    // The names of volumes of Cinder, and of the disks of servers of Nova.
     if let Some(id) = image.strip_prefix("volume-").filter(|id| is_uuid(id)) {
         add("cinder-volume", id);
     }
@@ -43,7 +43,7 @@ pub(super) fn labels_of(image: &str, metadata: Option<&ImageMetadata>) -> BTreeM
     labels
 }
 
-/// Whether it has the form 01234567-89ab-cdef-0123-456789abcdef.
+/// Whether a text has the form 01234567-89ab-cdef-0123-456789abcdef.
 fn is_uuid(text: &str) -> bool {
     let parts: Vec<_> = text.split('-').collect();
     let is_hex = |part: &&str| part.bytes().all(|byte| byte.is_ascii_hexdigit());

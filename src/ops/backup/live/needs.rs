@@ -52,7 +52,7 @@ impl SnapshotUse {
 pub(crate) struct Circumstances {
     /// It is in the trash.
     pub(crate) in_trash: bool,
-    /// A backup may run now.
+    /// A backup may be running now.
     pub(crate) at_work: bool,
 }
 

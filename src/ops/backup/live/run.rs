@@ -39,9 +39,9 @@ pub struct LiveOptions {
 /// A point in time that the snapshots of several images have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Point {
-    /// The same for all of these images.
+    /// The id of the group. It is the same for all of these images.
     pub group: String,
-    /// Whether the users of the images had written everything and were frozen.
+    /// Whether the users of the images had written all their data and were frozen at that time.
     pub is_quiesced: bool,
 }
 
@@ -67,7 +67,7 @@ pub fn backup_image(
     prepared.back_up(tracking)
 }
 
-/// A backup of an image for which everything is done that comes before its snapshot is made.
+/// A backup of an image that is ready for its snapshot: all earlier steps are done.
 pub(super) struct PreparedBackup<'a> {
     project: &'a Project,
     image: &'a LiveImage<'a>,
@@ -113,7 +113,8 @@ impl<'a> PreparedBackup<'a> {
         })
     }
 
-    /// Backs up the new snapshot `tracking`, or without one, the snapshot that the options name.
+    /// Backs up the new snapshot `tracking`. If it is `None`, backs up the snapshot that the
+    /// options name.
     pub(super) fn back_up(
         self,
         tracking: Option<TrackingSnapshot<'_>>,
@@ -266,7 +267,7 @@ fn export(
         &options,
         context,
     );
-    // Once is enough: later backups read only changes.
+    // A backup of changes does not repeat this notice.
     if from.is_none() && (says_encrypted || stream.is_luks()) {
         notice(image, ImageEvent::Encrypted, context);
     }
@@ -284,11 +285,12 @@ fn export(
     }
 }
 
-/// Reads the metadata of the image. Leaves it out, with a notice, if it is not text. Does the same
-/// if the user may only read the image: Ceph opens an image for writing to list its metadata.
+/// Reads the metadata of the image. If it is not text, sends a notice and returns no metadata. Does
+/// the same if the user may only read the image, since Ceph opens an image for writing to list its
+/// metadata.
 ///
-/// Fails if the metadata marks the image as a mixture, unless that is allowed. The mark is not part
-/// of the result.
+/// Fails if the metadata contains the mark of a restore, unless the options allow it. The mark is
+/// not part of the result.
 fn metadata(
     image: &LiveImage<'_>,
     live: &LiveOptions,
