@@ -53,6 +53,21 @@ pub fn repository_id(objects: &Objects) -> Result<RepositoryId, RepoError> {
     }
 }
 
+/// Returns the ids that the undamaged copies of the repository file state. They may differ.
+pub fn repository_ids(objects: &Objects) -> Result<Vec<RepositoryId>, RepoError> {
+    let limit = RepositoryFile::LEN as u64;
+    let mut ids = Vec::new();
+    for name in [
+        ObjectRef::Repository.name(),
+        ObjectRef::Repository.copy_name(),
+    ] {
+        let bytes = objects.get_copy(&name, limit)?;
+        let decoded = bytes.and_then(|bytes| decode_file(&bytes).ok());
+        ids.extend(decoded.map(|(file, _)| file.id));
+    }
+    Ok(ids)
+}
+
 /// Reads the file with this name and size, which is `object` or its second copy. Verifies all that
 /// can be verified without a key. Fails with [`RepoError::Damaged`] if the file is not whole.
 pub fn verify_stored(

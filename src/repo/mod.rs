@@ -69,8 +69,8 @@ pub use index::{
 pub use init::InitOptions;
 pub use key_admin::Grant;
 pub use keyless::{
-    authority, authority_of, projects, read_stored, read_verified, repository_id, verify_stored,
-    verify_unnamed,
+    authority, authority_of, projects, read_stored, read_verified, repository_id, repository_ids,
+    verify_stored, verify_unnamed,
 };
 pub use keys::{KeyScope, KeySummary, LastKey, NewKey};
 pub use leases::{Lease, Leases, Mark, Marks, OtherLease, Work, Worker};

@@ -39,6 +39,7 @@ mod model;
 mod object_cache;
 mod panics;
 mod parity;
+mod parity_foreign;
 mod parity_matrix;
 mod progress;
 mod provenance;

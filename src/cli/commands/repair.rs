@@ -95,6 +95,10 @@ fn entry(step: &ParityStep, done: bool, dry_run: bool) -> RepairStepEntry {
         ParityAction::BeyondRepair => ("none", "too much of it is damaged".to_owned()),
         ParityAction::NoParity => ("none", "it has no parity".to_owned()),
         ParityAction::NoCopy => ("none", "no other copy of it is whole".to_owned()),
+        ParityAction::Undecided => {
+            let text = "its copies differ, and it is not known which one is genuine";
+            ("none", text.to_owned())
+        }
         ParityAction::Denied => ("none", "this user may not read it".to_owned()),
     };
     let message = if step.repairs() && !done && !dry_run {

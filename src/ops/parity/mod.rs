@@ -4,6 +4,8 @@ mod add;
 mod damaged;
 mod missing;
 mod repair;
+mod undamaged;
+mod unnamed;
 
 pub use add::{AddedParity, add_parity};
 pub use damaged::has_parity;

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
+use super::undamaged::{fetch, names, read_copy, rebuild, restore};
+use super::unnamed;
 use crate::base::{ObjectHash, Phase, Progress, ProjectId, lock, recover};
 use crate::format::PACK_SIZE_MAX;
 use crate::ops::context::{Context, thread_pool};
 use crate::ops::error::OpsError;
 use crate::repo::{
-    self, Damage, ObjectRef, Objects, PublicLog, RepoError, is_protected, protects_kind,
-    quarantine, read_damaged,
+    self, Damage, ObjectRef, Objects, PublicLog, RepoError, is_protected, quarantine, read_damaged,
 };
 use crate::storage::{Name, StorageErrorClass, StorageErrorKind};
 
@@ -47,6 +48,9 @@ pub enum ParityAction {
     NoParity,
     /// Nothing: neither the repository nor the other one has an undamaged copy.
     NoCopy,
+    /// Nothing: the copies of the object differ from each other, or from what parity states, and it
+    /// is not known which content is genuine.
+    Undecided,
     /// Nothing: this process may not read a file of the object, so it is not known to be damaged.
     Denied,
 }
@@ -139,7 +143,7 @@ pub fn plan_repair<'a>(
     };
     planner.sort(&files, &unusable);
     for project in projects {
-        planner.expect(ObjectRef::Project(project));
+        planner.expect_unnamed(ObjectRef::Project(project))?;
         // An object in a batch needs no file of its own.
         let (batched, _) = objects.verify_batches(project)?;
         let batched = batched.into_iter();
@@ -147,7 +151,7 @@ pub fn plan_repair<'a>(
         planner.whole.extend(batched.collect::<Vec<_>>());
         planner.expect_required(project, context)?;
     }
-    planner.expect(ObjectRef::Repository);
+    planner.expect_unnamed(ObjectRef::Repository)?;
     let damaged: Vec<_> = planner.damaged.values().copied().collect();
     for object in damaged {
         context.cancel.check()?;
@@ -181,7 +185,9 @@ fn same_repository(
 ) -> Result<(), OpsError> {
     let there = repo::projects(replica)?;
     let id = repo::repository_id(replica)?;
-    let is_other = repo::repository_id(objects).is_ok_and(|own| own != id);
+    // One of two whole copies can be the file of another repository.
+    let own = repo::repository_ids(objects)?;
+    let is_other = !own.is_empty() && !own.contains(&id);
     if is_other || !projects.iter().any(|project| there.contains(project)) {
         let location = replica.location().to_owned();
         return Err(OpsError::OtherRepository { location });
@@ -291,6 +297,15 @@ impl Planner<'_> {
         }
     }
 
+    /// Adds the repository file or a project object to the damaged ones if its copies differ, too.
+    fn expect_unnamed(&mut self, object: ObjectRef) -> Result<(), OpsError> {
+        self.expect(object);
+        if unnamed::whole_copies(self.objects, object)?.len() > 1 {
+            self.damaged.insert(object.name(), object);
+        }
+        Ok(())
+    }
+
     /// Adds the missing objects that the log requires, and missing log entries. Other missing
     /// objects may have been deleted on purpose.
     fn expect_required(
@@ -330,7 +345,9 @@ impl Planner<'_> {
             self.step(object, ParityAction::Denied);
             return Ok(());
         }
-        if self.whole.contains(&object) {
+        // A copy is whole, but it may be of another repository.
+        let is_undecided = self.whole.contains(&object);
+        if is_undecided && read_copy(self.objects, object, self.sources.replica)?.is_some() {
             self.step(object, ParityAction::Copy);
             return Ok(());
         }
@@ -340,6 +357,7 @@ impl Planner<'_> {
             Vec::new()
         };
         let mut action = match (self.sources.parity, parity.is_empty()) {
+            _ if is_undecided => ParityAction::Undecided,
             (false, _) => ParityAction::NoCopy,
             (true, true) => ParityAction::NoParity,
             (true, false) => ParityAction::BeyondRepair,
@@ -355,7 +373,7 @@ impl Planner<'_> {
                 break;
             }
         }
-        if !self.restored.contains(&object) && self.fetch(object)?.is_some() {
+        if !is_undecided && !self.restored.contains(&object) && self.fetch(object)?.is_some() {
             self.restored.insert(object);
             action = ParityAction::Fetch;
         }
@@ -375,22 +393,13 @@ impl Planner<'_> {
         } else {
             // The name does not determine the bytes of the object. If several parity objects state
             // different hashes for them, none of these is used.
-            let project = object.project();
-            let all = self.parity.iter().filter(|((of, _), _)| *of == project);
-            let mut found: Vec<(ObjectHash, ObjectRef)> = Vec::new();
-            for ((_, of), parity) in all {
-                for parity in parity {
-                    let bytes = read_damaged(self.objects.backend(), &parity.name(), 1 << 20)?;
-                    if bytes.is_some_and(|bytes| protects_kind(&bytes, object.kind())) {
-                        found.push((*of, *parity));
-                    }
-                }
-            }
-            let first = found.first().map(|(of, _)| *of);
-            if found.iter().any(|(of, _)| Some(*of) != first) {
-                found.clear();
-            }
-            found.into_iter().map(|(_, parity)| parity).collect()
+            let found = unnamed::parity_objects(self.objects, object)?;
+            let of = |parity: &ObjectRef| match *parity {
+                ObjectRef::Parity(_, of, _) => Some(of),
+                _ => None,
+            };
+            let is_same = found.iter().all(|parity| of(parity) == of(&found[0]));
+            if is_same { found } else { Vec::new() }
         };
         found.sort_by_key(|parity| (!self.whole.contains(parity), parity.name()));
         found.truncate(TRIES_MAX);
@@ -434,71 +443,6 @@ impl Planner<'_> {
     }
 }
 
-/// Returns the bytes of an object, if this parity object can restore them.
-fn restore(
-    objects: &Objects,
-    object: ObjectRef,
-    parity: ObjectRef,
-) -> Result<Option<repo::Restored>, OpsError> {
-    let Some(parity_bytes) = read_damaged(objects.backend(), &parity.name(), PACK_SIZE_MAX)? else {
-        return Ok(None);
-    };
-    let mut copies = Vec::new();
-    for name in names(object) {
-        // A file that was extended may be longer than an object can be.
-        copies.extend(read_damaged(objects.backend(), &name, PACK_SIZE_MAX)?);
-    }
-    let copies: Vec<_> = copies.iter().map(|copy| &copy[..]).collect();
-    let ObjectRef::Parity(_, of, _) = parity else {
-        return Ok(None);
-    };
-    let restored = repo::restore(&copies, &parity_bytes, of)?;
-    Ok(restored.filter(|restored| {
-        let named = object.hash().is_none_or(|hash| hash == of);
-        named && repo::verify_unnamed(object, &restored.bytes).is_ok()
-    }))
-}
-
-/// Returns the bytes of a damaged parity object, made from the object that it protects.
-fn rebuild(
-    objects: &Objects,
-    parity: ObjectRef,
-    protected: ObjectRef,
-) -> Result<Option<Vec<u8>>, OpsError> {
-    let ObjectRef::Parity(_, of, name) = parity else {
-        return Ok(None);
-    };
-    let damaged =
-        read_damaged(objects.backend(), &parity.name(), PACK_SIZE_MAX)?.unwrap_or_default();
-    let bytes = match repo::read_verified(objects, protected, PACK_SIZE_MAX) {
-        Ok(bytes) => bytes,
-        Err(RepoError::Damaged { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    Ok(repo::rebuild(protected.kind(), of, &bytes, &damaged, name)?)
-}
-
-/// Returns the bytes of an object, if the other repository has it undamaged.
-fn fetch(replica: Option<&Objects>, object: ObjectRef) -> Result<Option<Vec<u8>>, OpsError> {
-    let Some(replica) = replica else {
-        return Ok(None);
-    };
-    match repo::read_verified(replica, object, PACK_SIZE_MAX) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(RepoError::Damaged { .. } | RepoError::Unsupported { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Returns the names of the files of an object.
-fn names(object: ObjectRef) -> Vec<Name> {
-    if object.kind().info().kept_twice {
-        vec![object.name(), object.copy_name()]
-    } else {
-        vec![object.name()]
-    }
-}
-
 impl ParityRepair<'_> {
     /// The damaged objects, and what is done with each.
     #[must_use]
@@ -522,11 +466,7 @@ impl ParityRepair<'_> {
                     restore(self.objects, object, *parity)?.map(|restored| restored.bytes)
                 }
                 (ParityAction::Copy, object) => {
-                    match repo::read_verified(self.objects, object, PACK_SIZE_MAX) {
-                        Ok(bytes) => Some(bytes),
-                        Err(RepoError::Damaged { .. }) => None,
-                        Err(error) => return Err(error.into()),
-                    }
+                    read_copy(self.objects, object, self.sources.replica)?
                 }
                 (ParityAction::Fetch, object) => fetch(self.sources.replica, object)?,
                 (ParityAction::Rebuild, ObjectRef::Parity(project, of, _)) => {

@@ -1,0 +1,94 @@
+//! Makes or reads the undamaged bytes of an object.
+
+use super::unnamed;
+use crate::format::PACK_SIZE_MAX;
+use crate::ops::error::OpsError;
+use crate::repo::{self, ObjectRef, Objects, RepoError, read_damaged};
+use crate::storage::Name;
+
+/// Returns the bytes of an object, if this parity object can restore them.
+pub(super) fn restore(
+    objects: &Objects,
+    object: ObjectRef,
+    parity: ObjectRef,
+) -> Result<Option<repo::Restored>, OpsError> {
+    let Some(parity_bytes) = read_damaged(objects.backend(), &parity.name(), PACK_SIZE_MAX)? else {
+        return Ok(None);
+    };
+    let mut copies = Vec::new();
+    for name in names(object) {
+        // A file that was extended may be longer than an object can be.
+        copies.extend(read_damaged(objects.backend(), &name, PACK_SIZE_MAX)?);
+    }
+    let copies: Vec<_> = copies.iter().map(|copy| &copy[..]).collect();
+    let ObjectRef::Parity(_, of, _) = parity else {
+        return Ok(None);
+    };
+    let restored = repo::restore(&copies, &parity_bytes, of)?;
+    Ok(restored.filter(|restored| {
+        let named = object.hash().is_none_or(|hash| hash == of);
+        named && repo::verify_unnamed(object, &restored.bytes).is_ok()
+    }))
+}
+
+/// Returns the bytes of a damaged parity object, made from the object that it protects.
+pub(super) fn rebuild(
+    objects: &Objects,
+    parity: ObjectRef,
+    protected: ObjectRef,
+) -> Result<Option<Vec<u8>>, OpsError> {
+    let ObjectRef::Parity(_, of, name) = parity else {
+        return Ok(None);
+    };
+    let damaged =
+        read_damaged(objects.backend(), &parity.name(), PACK_SIZE_MAX)?.unwrap_or_default();
+    let bytes = match repo::read_verified(objects, protected, PACK_SIZE_MAX) {
+        Ok(bytes) => bytes,
+        Err(RepoError::Damaged { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(repo::rebuild(protected.kind(), of, &bytes, &damaged, name)?)
+}
+
+/// Returns the bytes of an object, if the other repository has it undamaged.
+pub(super) fn fetch(
+    replica: Option<&Objects>,
+    object: ObjectRef,
+) -> Result<Option<Vec<u8>>, OpsError> {
+    let Some(replica) = replica else {
+        return Ok(None);
+    };
+    if object.hash().is_none() {
+        return unnamed::genuine(replica, object, None);
+    }
+    match repo::read_verified(replica, object, PACK_SIZE_MAX) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(RepoError::Damaged { .. } | RepoError::Unsupported { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns the names of the files of an object.
+pub(super) fn names(object: ObjectRef) -> Vec<Name> {
+    if object.kind().info().kept_twice {
+        vec![object.name(), object.copy_name()]
+    } else {
+        vec![object.name()]
+    }
+}
+
+/// Returns the bytes of a whole copy of an object that is kept twice, unless it may be foreign.
+pub(super) fn read_copy(
+    objects: &Objects,
+    object: ObjectRef,
+    replica: Option<&Objects>,
+) -> Result<Option<Vec<u8>>, OpsError> {
+    if object.hash().is_none() {
+        return unnamed::genuine(objects, object, replica);
+    }
+    match repo::read_verified(objects, object, PACK_SIZE_MAX) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(RepoError::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
