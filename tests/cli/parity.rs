@@ -211,3 +211,15 @@ fn repaired(world: &World, code: i32) -> Vec<Value> {
     lines.retain(|line| line["message_type"] == "repair_step");
     lines
 }
+
+#[test]
+fn a_file_that_is_longer_than_any_object_is_damaged_and_its_length_is_not_allocated() {
+    let world = World::new();
+    let image = world.write("disk.img", &noise(1, 300_000));
+    world.backup(&[&image]);
+    let pack = world.packs().remove(0);
+    let file = fs::File::options().write(true).open(&pack).unwrap();
+    file.set_len(1 << 43).unwrap();
+    let text = world.fails(&["parity", "set", "5%"], 21);
+    assert!(text.contains("damaged"), "{text}");
+}

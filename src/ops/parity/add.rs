@@ -1,6 +1,7 @@
 //! Adds parity to the objects of a repository.
 
 use crate::base::{ParityRate, Phase, Progress};
+use crate::format::PACK_SIZE_MAX;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{ObjectRef, Project, RepoError, parity_len, read_verified};
@@ -53,10 +54,16 @@ pub fn add_parity(
             }
         }
     }
-    let total = work.iter().map(|(_, size, _)| size).sum();
+    // A store can list any size.
+    let len = |size: u64| if size > PACK_SIZE_MAX { 0 } else { size };
+    let total = work.iter().map(|(_, size, _)| len(*size)).sum();
     let mut done = 0;
     for (object, size, less) in work {
         context.cancel.check()?;
+        if size > PACK_SIZE_MAX {
+            added.damaged += 1;
+            continue;
+        }
         match read_verified(objects, object, size) {
             Ok(bytes) => {
                 objects.protect(object, &[&bytes])?;
