@@ -1,7 +1,7 @@
 //! Batches: files with records, voids and log entries, which count as if each of them were stored
 //! under its own name. Section 23 (Batch) of `docs/format.md`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::RwLock;
 
 use super::error::{Damage, RepoError};
@@ -11,12 +11,20 @@ use super::parallel::parallel_map;
 use crate::base::{ObjectHash, ProjectId, read_lock, write_lock};
 use crate::crypto::object_hash;
 use crate::format::{Batch, BatchedKind, NewBatchedObject};
-use crate::storage::{Backend, ObjectInfo, StorageError, StorageErrorKind};
+use crate::storage::{Backend, Name, ObjectInfo, StorageError, StorageErrorKind};
 
 /// The batches that this process has found in a store.
 #[derive(Debug, Default)]
 pub(super) struct Batches {
-    found: RwLock<HashMap<ObjectRef, FoundBatch>>,
+    found: RwLock<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    /// The objects of each undamaged batch.
+    batches: HashMap<ObjectRef, Vec<Batched>>,
+    /// A place of each object in these batches.
+    places: HashMap<ObjectRef, Batched>,
 }
 
 /// An object in a batch.
@@ -28,12 +36,6 @@ pub(super) struct Batched {
     offset: u64,
     /// Its length in bytes.
     pub(super) len: u64,
-}
-
-#[derive(Debug, Clone, Default)]
-struct FoundBatch {
-    /// None if the batch is damaged.
-    objects: Vec<Batched>,
 }
 
 /// The objects in the batches of a project.
@@ -73,18 +75,21 @@ impl Batches {
     ) -> Result<ListedBatches, RepoError> {
         let mut all = ListedBatches::default();
         let listed = backend.list(&ObjectKind::Batch.directory(project))?;
-        let exists = |batch: &ObjectRef| listed.iter().any(|info| info.name == batch.name());
+        let exist: HashSet<&Name> = listed.iter().map(|info| &info.name).collect();
         write_lock(&self.found)
-            .retain(|batch, _| batch.project() != Some(project) || exists(batch));
-        for info in listed {
+            .retain(|batch| batch.project() != Some(project) || exist.contains(&batch.name()));
+        for info in &listed {
             let Some((batch, _)) = ObjectRef::parse(&info.name) else {
                 continue;
             };
-            let known = read_lock(&self.found).get(&batch).cloned();
-            let found = match known {
-                Some(found) => found,
-                None => match read_table(backend, project, batch, &info) {
-                    Ok(objects) => FoundBatch { objects },
+            let known = read_lock(&self.found).batches.get(&batch).cloned();
+            let objects = match known {
+                Some(objects) => objects,
+                None => match read_table(backend, project, batch, info) {
+                    Ok(objects) => {
+                        write_lock(&self.found).insert(batch, &objects);
+                        objects
+                    }
                     Err(error) if error.is_missing() => {
                         all.some_unpacked = true;
                         continue;
@@ -93,36 +98,37 @@ impl Batches {
                     Err(error) => return Err(error),
                 },
             };
-            let objects = found.objects.iter();
-            all.objects
-                .extend(objects.map(|o| (o.clone(), info.clone())));
-            write_lock(&self.found).insert(batch, found);
+            let objects = objects.into_iter();
+            all.objects.extend(objects.map(|o| (o, info.clone())));
         }
         Ok(all)
     }
 
     /// Returns the place of an object in a batch that was listed.
     pub(super) fn place(&self, object: ObjectRef) -> Option<Batched> {
-        let found = read_lock(&self.found);
-        let mut all = found.values().flat_map(|batch| &batch.objects);
-        all.find(|batched| batched.object == object).cloned()
+        read_lock(&self.found).places.get(&object).cloned()
     }
 
     /// Stores the objects of all batches under their own names, and deletes each batch whose
-    /// objects all have files of their own. An object that is damaged in its batch is not stored.
+    /// objects all have whole files of their own. An object that is damaged in its batch is not
+    /// stored.
     pub(super) fn unpack(
         &self,
         backend: &dyn Backend,
         project: ProjectId,
     ) -> Result<(), RepoError> {
-        let mut by_batch: HashMap<ObjectRef, Vec<Batched>> = HashMap::new();
-        for (batched, _) in self.list(backend, project)?.objects {
-            by_batch.entry(batched.batch).or_default().push(batched);
-        }
-        for (batch, objects) in by_batch {
+        self.list(backend, project)?;
+        // A batch without objects is deleted, too.
+        let of_project = |batch: &ObjectRef| batch.project() == Some(project);
+        let batches: Vec<_> = {
+            let found = read_lock(&self.found);
+            let batches = found.batches.iter().filter(|(batch, _)| of_project(batch));
+            batches.map(|(batch, of)| (*batch, of.clone())).collect()
+        };
+        for (batch, objects) in batches {
             let stored = parallel_map(&objects, |batched| batched.store(backend))?;
             if stored.iter().all(|stored| *stored) {
-                write_lock(&self.found).remove(&batch);
+                write_lock(&self.found).retain(|found| *found != batch);
                 match backend.delete(&batch.name()) {
                     // If the store forbids deletions, the batch may stay: it changes nothing.
                     Err(error) if !is_harmless(error.kind) => return Err(error.into()),
@@ -131,6 +137,25 @@ impl Batches {
             }
         }
         Ok(())
+    }
+}
+
+impl Found {
+    fn insert(&mut self, batch: ObjectRef, objects: &[Batched]) {
+        for batched in objects {
+            self.places.insert(batched.object, batched.clone());
+        }
+        self.batches.insert(batch, objects.to_vec());
+    }
+
+    /// Keeps only these batches.
+    fn retain(&mut self, is_kept: impl Fn(&ObjectRef) -> bool) {
+        let before = self.batches.len();
+        self.batches.retain(|batch, _| is_kept(batch));
+        if self.batches.len() < before {
+            let objects = self.batches.values().flatten();
+            self.places = objects.map(|b| (b.object, b.clone())).collect();
+        }
     }
 }
 
@@ -148,12 +173,12 @@ impl Batched {
     }
 
     /// Stores the object under its own name, unless a file with this name exists. Returns whether
-    /// there is a file of the object's length now.
+    /// there is a file with the object's hash now.
     fn store(&self, backend: &dyn Backend) -> Result<bool, RepoError> {
         let name = self.object.name();
-        // Whether the object has a file that seems to be whole. `None` if it has no file.
-        let has_file = || match backend.size(&name) {
-            Ok(size) => Ok(Some(size == self.len)),
+        // Whether the object has a file that is whole. `None` if it has no file.
+        let has_file = || match backend.get(&name, self.len) {
+            Ok(bytes) => Ok(Some(self.object.hash() == Some(object_hash(&[&bytes])))),
             Err(error) => match RepoError::reading(self.object, error) {
                 error if error.is_missing() => Ok(None),
                 RepoError::Damaged { .. } => Ok(Some(false)),

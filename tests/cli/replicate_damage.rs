@@ -195,3 +195,23 @@ fn a_process_that_works_in_the_copy_is_reported_and_its_lease_is_not_touched() {
     let idle = text(7);
     assert!(!idle.contains("another process"), "{idle}");
 }
+
+#[test]
+fn damage_is_reported_even_if_the_copy_cannot_be_finished() {
+    let world = with_backups();
+    let target = world.at("copy");
+    fs::write(world.repository().join("cuttlebone"), b"CTLBrepo").unwrap();
+    // A file in the place of a directory.
+    let project = world.project();
+    let there = Path::new(&target).join(project.strip_prefix(world.repository()).unwrap());
+    fs::create_dir_all(&there).unwrap();
+    fs::write(there.join("index"), b"").unwrap();
+    let failed = replicate(&world, &[&target]);
+    assert!(
+        failed.code != 0 && failed.summary.is_null(),
+        "{}",
+        failed.code
+    );
+    assert_eq!(failed.items.len(), 1, "{}", failed.stderr);
+    assert!(failed.items[0].contains("repository file"));
+}

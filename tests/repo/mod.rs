@@ -48,6 +48,7 @@ mod prune_goes_on;
 mod reader;
 mod replaced;
 mod replicate;
+mod replicate_hostile;
 mod resigned;
 mod retired;
 mod roles;

@@ -25,7 +25,7 @@ fn page(number: u64) -> Image {
 }
 
 /// Copies with one thread, so that calls have one order.
-fn replicate(
+pub(super) fn replicate(
     source: &(impl Backend + Clone + 'static),
     target: &(impl Backend + Clone + 'static),
     options: &ReplicateOptions,
@@ -49,7 +49,7 @@ fn replicate(
 }
 
 #[track_caller]
-fn copied(
+pub(super) fn copied(
     source: &(impl Backend + Clone + 'static),
     target: &(impl Backend + Clone + 'static),
 ) -> ReplicateReport {
@@ -58,7 +58,7 @@ fn copied(
     report
 }
 
-fn open(store: &(impl Backend + Clone + 'static)) -> Result<TestRepo, RepoError> {
+pub(super) fn open(store: &(impl Backend + Clone + 'static)) -> Result<TestRepo, RepoError> {
     TestRepo::open(store.clone(), &RecordingObserver::default())
 }
 
@@ -99,14 +99,14 @@ fn prune(store: &MemoryBackend, test_repo: &TestRepo) {
 }
 
 /// A source whose backups name each other, and of which some were removed.
-struct Source {
-    store: MemoryBackend,
-    test_repo: TestRepo,
+pub(super) struct Source {
+    pub(super) store: MemoryBackend,
+    pub(super) test_repo: TestRepo,
     host: Host,
 }
 
 impl Source {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let store = MemoryBackend::new();
         let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
         let source = Self {
@@ -119,10 +119,19 @@ impl Source {
     }
 
     /// Makes two backups, of which the second names the first, and removes the first.
-    fn change(&self, seed: u64) {
+    pub(super) fn change(&self, seed: u64) {
         let first = self.back_up(seed);
         self.back_up(seed + 100);
         remove(&self.store, &self.test_repo, first);
+    }
+
+    /// Like `change`, and removes the backups that existed before.
+    pub(super) fn replace(&self, seed: u64) {
+        let before = self.test_repo.backups();
+        self.change(seed);
+        for backup in before {
+            remove(&self.store, &self.test_repo, backup.id);
+        }
     }
 
     fn back_up(&self, seed: u64) -> ObjectHash {
@@ -191,7 +200,7 @@ fn a_copy_is_a_whole_repository_at_each_moment_wherever_it_is_interrupted() {
 }
 
 /// Copies to a store that fails before its n-th put below the directory `part`.
-fn interrupted_at(
+pub(super) fn interrupted_at(
     source: &Source,
     target: &MemoryBackend,
     part: &'static str,
@@ -210,7 +219,7 @@ fn interrupted_at(
 }
 
 /// The batches of a project.
-fn batches(store: &MemoryBackend, project: ProjectId) -> Vec<Name> {
+pub(super) fn batches(store: &MemoryBackend, project: ProjectId) -> Vec<Name> {
     let listed = store.list(&ObjectKind::Batch.directory(project)).unwrap();
     listed.into_iter().map(|info| info.name).collect()
 }
@@ -378,7 +387,7 @@ fn what_a_prune_of_the_target_deletes_during_a_copy_is_copied_again() {
     Host::without_cache().check_clean(&open(&target).unwrap(), "after the prune");
 }
 
-fn names_below(store: &MemoryBackend, directory: &str) -> BTreeSet<Name> {
+pub(super) fn names_below(store: &MemoryBackend, directory: &str) -> BTreeSet<Name> {
     let listed = store.list(directory).unwrap();
     listed.into_iter().map(|info| info.name).collect()
 }
@@ -548,177 +557,4 @@ fn two_copies_to_the_same_target_at_the_same_time_do_not_disturb_each_other() {
             return;
         }
     }
-}
-
-/// Copies the source with a store that calls a closure before each of its calls.
-fn from_intercepted<F>(
-    source: &MemoryBackend,
-    target: &MemoryBackend,
-    options: &ReplicateOptions,
-    before: F,
-) -> (ReplicateReport, Vec<(Side, Finding)>)
-where
-    F: Fn(StorageOperation, &str) -> Result<(), StorageErrorKind> + Send + Sync + 'static,
-{
-    let from = Objects::new(Arc::new(Intercepted::new(source, before)));
-    let into = Objects::new(Arc::new(target.clone()));
-    let host = Host::without_cache();
-    let context = host.context();
-    let mut findings = Vec::new();
-    let report = ops::replicate(&from, &into, options, &context, &mut |side, finding| {
-        findings.push((side, finding.clone()));
-    });
-    (report.unwrap(), findings)
-}
-
-/// A store with the same files.
-fn copy_of(store: &MemoryBackend) -> MemoryBackend {
-    let copy = MemoryBackend::new();
-    for info in store.list("").unwrap() {
-        let bytes = store.get(&info.name, u64::MAX).unwrap();
-        copy.put(&info.name, &[&bytes]).unwrap();
-    }
-    copy
-}
-
-const MIRROR: ReplicateOptions = ReplicateOptions {
-    project: None,
-    mirror: true,
-    newer_than: None,
-    verify: false,
-};
-
-/// The names of both copies of a project object.
-fn project_names(project: ProjectId) -> [Name; 2] {
-    let object = ObjectRef::Project(project);
-    [object.name(), object.copy_name()]
-}
-
-#[test]
-fn the_authority_of_a_log_is_that_of_the_project_object_that_was_compared() {
-    let source = Source::new();
-    let project = source.test_repo.project.id;
-    let target = MemoryBackend::new();
-    copied(&source.store, &target);
-    // A hostile source could deliver another object at the next read. So there may be none.
-    let reads = Arc::new(Mutex::new(0));
-    let counted = reads.clone();
-    let names = project_names(project).map(|name| name.to_string());
-    let (_, findings) =
-        from_intercepted(&source.store, &target, &MIRROR, move |operation, name| {
-            if operation == StorageOperation::Get && names.iter().any(|of| of == name) {
-                let mut reads = counted.lock().unwrap();
-                *reads += 1;
-                // Two copies are read to accept the target, and two to compare them with it.
-                if *reads > 4 {
-                    return Err(StorageErrorKind::NotFound);
-                }
-            }
-            Ok(())
-        });
-    assert!(findings.is_empty(), "{findings:?}");
-    assert_eq!(*reads.lock().unwrap(), 4);
-}
-
-#[test]
-fn nothing_is_deleted_if_the_source_hides_an_entry_of_the_log_and_lists_it_again() {
-    let source = Source::new();
-    let target = MemoryBackend::new();
-    copied(&source.store, &target);
-    source.change(2);
-    let project = source.test_repo.project.id;
-    let log = ObjectKind::Log.directory(project);
-    // The target has entries that the source lists only from the third listing on.
-    let store = copy_of(&source.store);
-    let mut hidden = Vec::new();
-    for name in names_below(&source.store, &log) {
-        if target.size(&name).is_err() {
-            let bytes = source.store.get(&name, u64::MAX).unwrap();
-            target.put(&name, &[&bytes]).unwrap();
-            store.delete(&name).unwrap();
-            hidden.push((name, bytes));
-        }
-    }
-    let (back, listings) = (store.clone(), Mutex::new(0));
-    let files = target.list("").unwrap().len();
-    let (report, findings) = from_intercepted(&store, &target, &MIRROR, move |operation, name| {
-        if operation == StorageOperation::List && name.trim_end_matches('/') == log {
-            let mut listings = listings.lock().unwrap();
-            *listings += 1;
-            if *listings == 3 {
-                for (name, bytes) in &hidden {
-                    back.put(name, &[bytes]).unwrap();
-                }
-            }
-        }
-        Ok(())
-    });
-    assert!(findings.is_empty(), "{findings:?}");
-    assert_eq!(report.files_removed, 0);
-    assert!(target.list("").unwrap().len() >= files);
-}
-
-#[test]
-fn two_copies_that_differ_are_reported_and_the_one_that_the_target_has_is_used() {
-    let source = Source::new();
-    let other = MemoryBackend::new();
-    let _other = TestRepo::init(other.clone(), CHUNK).unwrap();
-    let name = ObjectRef::Repository.name();
-    let copy = ObjectRef::Repository.copy_name();
-    let genuine = source.store.get(&name, u64::MAX).unwrap();
-    let foreign = other.get(&name, u64::MAX).unwrap();
-    let damaged = copy_of(&source.store);
-    damaged.put(&name, &[&foreign]).unwrap();
-    let is_reported = |findings: &[(Side, Finding)]| {
-        let is_copy = |f: &Finding| {
-            let object = ObjectRef::Repository;
-            matches!(f, Finding::CopyDamaged { object: of, .. } if *of == object)
-        };
-        findings.len() == 1 && findings[0].0 == Side::Source && is_copy(&findings[0].1)
-    };
-    // A new target gets both files, since nothing shows which one is genuine.
-    let new = MemoryBackend::new();
-    let (_, findings) = replicate(&damaged, &new, &ReplicateOptions::default()).unwrap();
-    assert!(is_reported(&findings), "{findings:?}");
-    assert_eq!(new.get(&name, u64::MAX).unwrap(), foreign);
-    assert_eq!(new.get(&copy, u64::MAX).unwrap(), genuine);
-    // A target that has one copy gets the same bytes again.
-    let target = MemoryBackend::new();
-    copied(&source.store, &target);
-    target.delete(&name).unwrap();
-    let (_, findings) = replicate(&damaged, &target, &ReplicateOptions::default()).unwrap();
-    assert!(is_reported(&findings), "{findings:?}");
-    assert_eq!(target.get(&name, u64::MAX).unwrap(), genuine);
-    assert!(open(&target).is_ok());
-}
-
-#[test]
-fn a_project_that_the_source_no_longer_has_is_vanished_history() {
-    let source = Source::new();
-    let project = source.test_repo.project.id;
-    let target = MemoryBackend::new();
-    copied(&source.store, &target);
-    let directory = ObjectKind::Project.directory(project) + "/";
-    let files = names_below(&target, "").len();
-    let store = copy_of(&source.store);
-    for name in names_below(&store, "") {
-        if name.as_str().starts_with(&directory) {
-            store.delete(&name).unwrap();
-        }
-    }
-    let only = ReplicateOptions {
-        project: Some(project.to_string()),
-        ..ReplicateOptions::default()
-    };
-    for options in [&ReplicateOptions::default(), &MIRROR, &only] {
-        let (report, findings) = replicate(&store, &target, options).unwrap();
-        assert_eq!((report.errors, report.of_history), (1, 1), "{findings:?}");
-        let is_project = |f: &Finding| matches!(f, Finding::ProjectVanished { project: Some(of) } if *of == project);
-        assert!(is_project(&findings[0].1), "{findings:?}");
-    }
-    assert_eq!(names_below(&target, "").len(), files);
-    // A repository is made with a project, so a source without any lost one.
-    let new = MemoryBackend::new();
-    let (report, findings) = replicate(&store, &new, &ReplicateOptions::default()).unwrap();
-    assert_eq!((report.errors, report.of_history), (1, 1), "{findings:?}");
 }

@@ -175,7 +175,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         OpsError::Unreadable { .. } => {
             "nothing was deleted; run this as a user who can read these files, and copy damaged \
              ones from another copy of the repository. To give up the backups of damaged records, \
-             name each record with --accept-loss NAME"
+             name each record with --accept-loss NAME; “replicate --mirror” later deletes them \
+             from copies, too"
         }
         OpsError::ReadDiff { .. } | OpsError::ReadList { .. } => {
             "check the disk, or whether the program that feeds the pipe failed"
@@ -256,7 +257,7 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              --accept-loss all. What a damaged log entry stated is then unknown: keys that only it \
              revoked count again, until you revoke them again. Backups of a key without its \
              certificate no longer count. The data that only lost backups use is then deleted for \
-             ever"
+             ever, and “replicate --mirror” later deletes it from copies, too"
         }
         OpsError::OtherRepository { .. } => {
             "nothing was copied; give a directory that is empty, or that has a copy of the same \

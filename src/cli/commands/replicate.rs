@@ -41,7 +41,7 @@ pub(super) fn replicate(
         verify: request.verify,
     };
     let mut findings = Vec::new();
-    let report = ops::replicate(
+    let copied = ops::replicate(
         &source,
         &target,
         &options,
@@ -53,13 +53,15 @@ pub(super) fn replicate(
             };
             findings.push(finding_at(found, location));
         },
-    )?;
+    );
     console.meter.finish();
-    let repository = repo::repository_id(&target)?;
-    ClientMemory::new(session, &there).note(repository);
+    // Also if the copy could not be finished: a finding may say why.
     for finding in findings {
         console.output.show(&Message::Error(finding))?;
     }
+    let report = copied?;
+    let repository = repo::repository_id(&target)?;
+    ClientMemory::new(session, &there).note(repository);
     if report.old_keys > 0 {
         console.output.notice(&format!(
             "{} has {} that the original no longer has, and their passwords still open it. If they \

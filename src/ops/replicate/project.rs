@@ -151,7 +151,7 @@ impl Task<'_> {
             }
         }
         for (object, info) in differing {
-            self.compare(object, &info);
+            self.compare(object, &info)?;
         }
         jobs.extend(self.verify_present(same_size)?);
         jobs.sort_by_cached_key(|job| job.object.name());

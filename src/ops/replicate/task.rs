@@ -253,6 +253,15 @@ impl<'a> Task<'a> {
         project: ProjectId,
         mut jobs: Vec<Job>,
     ) -> Result<Vec<ObjectRef>, OpsError> {
+        // An object that is too large for a batch is copied alone.
+        let is_too_large = |job: &mut Job| {
+            Batch::len_of(job.size).saturating_add(Batch::START_LEN as u64) > Batch::LEN_MAX as u64
+        };
+        let alone: Vec<Job> = jobs.extract_if(.., is_too_large).collect();
+        let gone = self.copy(alone)?;
+        if !gone.is_empty() {
+            return Ok(gone);
+        }
         if jobs.len() == 1 {
             return self.copy(jobs);
         }
@@ -262,7 +271,7 @@ impl<'a> Task<'a> {
                 len += Batch::len_of(job.size);
                 len > Batch::LEN_MAX as u64
             });
-            let more = jobs.split_off(fits.map_or(jobs.len(), |fits| fits.max(1)));
+            let more = jobs.split_off(fits.unwrap_or(jobs.len()));
             let (mut together, mut gone) = (Vec::new(), Vec::new());
             for (job, fetched) in self.copier.read(jobs)? {
                 match fetched {
@@ -274,11 +283,14 @@ impl<'a> Task<'a> {
             if !gone.is_empty() {
                 return Ok(gone);
             }
-            for (object, bytes) in &together {
-                self.stored(*object, object.name(), bytes.len() as u64);
+            let stored: Vec<_> = together.iter().map(|(o, b)| (*o, b.len() as u64)).collect();
+            if !stored.is_empty() {
+                self.target.put_batch(project, together)?;
+                self.target.unpack_batches(project)?;
             }
-            self.target.put_batch(project, together)?;
-            self.target.unpack_batches(project)?;
+            for (object, bytes) in stored {
+                self.stored(object, object.name(), bytes);
+            }
             jobs = more;
         }
         Ok(Vec::new())
@@ -307,13 +319,13 @@ impl<'a> Task<'a> {
     }
 
     /// Reports an object that the target has with another size.
-    pub(super) fn compare(&mut self, object: ObjectRef, info: &ObjectInfo) {
+    pub(super) fn compare(&mut self, object: ObjectRef, info: &ObjectInfo) -> Result<(), OpsError> {
         match read_stored(self.source, object, &info.name, info.size) {
             Ok(_) => self.differs(object),
             Err(problem @ RepoError::Damaged { .. }) => self.damaged(object, problem),
-            // It was deleted meanwhile, or cannot be read now.
-            Err(_) => {}
+            Err(error) => return Err(error.into()),
         }
+        Ok(())
     }
 
     fn copy_damaged(&mut self, object: ObjectRef, fault: Option<same::Fault>) {
