@@ -223,3 +223,27 @@ fn a_file_that_is_longer_than_any_object_is_damaged_and_its_length_is_not_alloca
     let text = world.fails(&["parity", "set", "5%"], 21);
     assert!(text.contains("damaged"), "{text}");
 }
+
+#[test]
+fn a_missing_pack_is_restored_before_the_log_has_an_entry_and_after_a_repair_of_the_entry() {
+    let world = with_parity();
+    let image = world.write("disk.img", &noise(1, 60_000));
+    world.backup(&[&image]);
+    let pack = world.packs().remove(0);
+    let before = all(&world);
+    fs::remove_file(&pack).unwrap();
+    repaired(&world, 0);
+    assert!(all(&world) == before);
+    world.ok(&["head"]);
+    let before = all(&world);
+    let entry = files(&world.project().join("log")).remove(0);
+    damage(&entry);
+    fs::remove_file(&pack).unwrap();
+    // The damaged entry names the pack.
+    let ran = world.run(&["repair", "parity", "--yes"]);
+    if ran.code != Some(0) {
+        assert_eq!(ran.code, Some(21), "{ran:?}");
+        repaired(&world, 0);
+    }
+    assert!(all(&world) == before);
+}

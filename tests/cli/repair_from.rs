@@ -120,3 +120,15 @@ fn second_copies_repair_each_other_and_packs_are_not_read() {
         b"CTLB"
     );
 }
+
+#[test]
+fn a_missing_pack_is_taken_from_a_replica_before_the_log_has_an_entry() {
+    let world = with_backups();
+    let replica = world.at("replica");
+    copied(&world, &[&replica]);
+    let whole = read_all(&world.repository());
+    fs::remove_file(&world.packs()[0]).unwrap();
+    let (code, text) = repair(&world, &["copies", "--from", &replica, "--yes"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(read_all(&world.repository()) == whole, "{text}");
+}

@@ -61,6 +61,24 @@ pub(super) fn repair(
         bytes_read: repair.bytes_read(),
         duration: started.elapsed().as_secs_f64(),
     }))?;
+    if yes && repaired == damaged && repair.must_run_again() {
+        let again = ops::plan_repair(&objects, sources, &context)?;
+        console.meter.finish();
+        if !again.steps().is_empty() || !again.unexplained().is_empty() {
+            let text = format!("more damage found in {}", settings.location);
+            return Err(Failure::new(Code::Damage, text).hint("run the same command again"));
+        }
+    }
+    let unexplained = repair.unexplained().len() as u64;
+    if (damaged == 0 || yes && repaired == damaged) && unexplained > 0 {
+        let text = format!(
+            "{} missing that parity exists for",
+            count(unexplained, "object")
+        );
+        let hint = "a backup was interrupted, or they are lost: “cuttlebone check” says which \
+                    backups are affected";
+        return Err(Failure::new(Code::Damage, text).hint(hint));
+    }
     if damaged == 0 || yes && repaired == damaged {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 
 mod add;
 mod damaged;
+mod expected;
 mod missing;
 mod repair;
 mod undamaged;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
+use super::expected;
 use super::undamaged::{fetch, names, read_copy, rebuild, restore};
 use super::unnamed;
 use crate::base::{ObjectHash, Phase, Progress, ProjectId, lock, recover};
@@ -100,6 +101,7 @@ pub struct ParityRepair<'a> {
     sources: RepairSources<'a>,
     context: &'a Context<'a>,
     steps: Vec<ParityStep>,
+    unexplained: Vec<ObjectRef>,
     /// Bytes that were read.
     bytes_read: u64,
 }
@@ -139,6 +141,7 @@ pub fn plan_repair<'a>(
         damaged: BTreeMap::new(),
         denied: HashSet::new(),
         restored: HashSet::new(),
+        unexplained: Vec::new(),
         steps: Vec::new(),
     };
     planner.sort(&files, &unusable);
@@ -171,6 +174,7 @@ pub fn plan_repair<'a>(
         objects,
         sources,
         context,
+        unexplained: planner.unexplained,
         steps: planner.steps,
         bytes_read,
     })
@@ -266,6 +270,8 @@ struct Planner<'a> {
     denied: HashSet<ObjectRef>,
     /// Objects that the repair restores.
     restored: HashSet<ObjectRef>,
+    /// Missing objects that have parity, and may never have been stored.
+    unexplained: Vec<ObjectRef>,
     steps: Vec<ParityStep>,
 }
 
@@ -332,6 +338,32 @@ impl Planner<'_> {
         }
         for entry in log.missing() {
             self.expect(ObjectRef::Log(project, entry));
+        }
+        let mut there = match self.sources.replica {
+            Some(replica) => expected::in_replica(replica, project, &log)?,
+            None => Vec::new(),
+        };
+        let entries = there.extract_if(.., |object| matches!(object, ObjectRef::Log(..)));
+        entries.for_each(|entry| self.expect(entry));
+        // An entry that cannot be read may remove objects: the next repair finds missing ones.
+        let is_history = |o: &ObjectRef| {
+            o.project() == Some(project) && matches!(o, ObjectRef::Log(..) | ObjectRef::Project(_))
+        };
+        if self.damaged.values().any(is_history) {
+            return Ok(());
+        }
+        there.into_iter().for_each(|object| self.expect(object));
+        let of_project = self.parity.iter();
+        let of_project = of_project.filter(|((of, _), _)| *of == Some(project));
+        let parity: Vec<_> = of_project.flat_map(|(_, all)| all).copied().collect();
+        let mut present = self.whole.clone();
+        present.extend(self.damaged.values());
+        let missing = expected::with_parity(self.objects, &parity, &present, &log)?;
+        // An interrupted backup leaves parity of objects that it did not store.
+        if log.entries().next().is_some() {
+            self.unexplained.extend(missing);
+        } else {
+            missing.into_iter().for_each(|object| self.expect(object));
         }
         Ok(())
     }
@@ -448,6 +480,22 @@ impl ParityRepair<'_> {
     #[must_use]
     pub fn steps(&self) -> &[ParityStep] {
         &self.steps
+    }
+
+    /// Missing objects that have parity and that no log entry names. They are lost, or a backup was
+    /// interrupted before it stored them.
+    #[must_use]
+    pub fn unexplained(&self) -> &[ObjectRef] {
+        &self.unexplained
+    }
+
+    /// Returns whether the plan repairs the log or a project object. They can show that more objects
+    /// are missing.
+    #[must_use]
+    pub fn must_run_again(&self) -> bool {
+        let is_history = |object| matches!(object, ObjectRef::Log(..) | ObjectRef::Project(_));
+        let mut steps = self.steps.iter();
+        steps.any(|step| is_history(step.object))
     }
 
     /// The bytes that were read to find the damage.
