@@ -352,7 +352,9 @@ impl Planner<'_> {
         if self.damaged.values().any(is_history) {
             return Ok(());
         }
-        there.into_iter().for_each(|object| self.expect(object));
+        for object in there {
+            self.expect(object);
+        }
         let of_project = self.parity.iter();
         let of_project = of_project.filter(|((of, _), _)| *of == Some(project));
         let parity: Vec<_> = of_project.flat_map(|(_, all)| all).copied().collect();
@@ -363,7 +365,9 @@ impl Planner<'_> {
         if log.entries().next().is_some() {
             self.unexplained.extend(missing);
         } else {
-            missing.into_iter().for_each(|object| self.expect(object));
+            for object in missing {
+                self.expect(object);
+            }
         }
         Ok(())
     }
@@ -489,7 +493,7 @@ impl ParityRepair<'_> {
         &self.unexplained
     }
 
-    /// Returns whether the plan repairs the log or a project object. They can show that more objects
+    /// Returns whether the plan repairs the log or a project object. These can show that others
     /// are missing.
     #[must_use]
     pub fn must_run_again(&self) -> bool {
