@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use crate::app::{BackupRequest, Code, Environment, ExportRequest, Failure, VolumeName, WriteTo};
+use crate::app::{
+    BackupRequest, Code, Environment, ExportRequest, Failure, ImageMode, VolumeName, WriteTo,
+};
 use crate::repo::KdfParams;
 use crate::volume::Existing;
 
@@ -228,11 +230,16 @@ fn options_of_restore_decide_about_an_existing_target() {
     refused(&["restore", "v", "-", "--force"]);
     let image = action(&["restore", "v", "rbd:p/i"]);
     assert!(matches!(image, RepositoryAction::RestoreImage(request) if request.image.image == "i"));
+    let image = action(&["restore", "v", "rbd:p/i", "--in-place"]);
+    assert!(matches!(
+        image,
+        RepositoryAction::RestoreImage(request) if matches!(request.mode, ImageMode::InPlace(_))
+    ));
     for args in [
         &["restore", "v", "rbd:p/i@s"][..],
         &["restore", "v", "rbd:i"],
         &["restore", "v", "rbd:p/i", "--force"],
-        &["restore", "v", "rbd:p/i", "--in-place"],
+        &["restore", "v", "rbd:p/i", "--in-place", "--data-pool", "d"],
         &["restore", "v", "rbd:p/i", "--keep-going"],
         &["restore", "v", "rbd:p/i", "--format", "rbd-diff"],
         &["restore", "v", "rbd:p/i", "--rbd-command", ""],
