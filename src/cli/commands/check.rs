@@ -131,7 +131,7 @@ fn failure(
             None
         };
     }
-    let only_history = report.errors == report.foreign + vanished(report);
+    let only_history = report.errors == vanished(report);
     Some(if only_history {
         Failure::new(
             Code::HistoryLost,
