@@ -3,15 +3,16 @@
 
   benches/diffs.py [--sizes 8G,16T] [--used 1000] [--days 3] [--change 400] [--reps 3] [--work DIR]
 
-For each size of the volume it makes a full diff of USED MiB, and for each of DAYS days a diff of
-CHANGE MiB: half of it scattered pages of 4 KiB, half of it new files. Cuttlebone backs up the
-full diff and then each day, exports the change of all days, and merges all diffs into one. The
-exported and the merged diff are backed up again, and must give the same content. The diffs of
-all sizes have the same data, only farther apart: their cost should not follow the size.
+For each size of the volume, this makes a full diff of USED MiB, and for each of DAYS days a diff of
+at most CHANGE MiB. Half of CHANGE is single pages of 4 KiB, the other half is new files. Cuttlebone
+backs up the full diff and then the diff of each day. It exports the change of all days as one diff,
+and merges all diffs into one. Then it backs up the exported and the merged diff as two other
+volumes, which must have the same content as the first one. The diffs of all sizes have the same
+data. In a larger volume, the data is only farther apart, so the cost should not depend on the size.
 
-Needs space in --work for about four times USED and all CHANGEs. When a step starts, everything
-is in the page cache, and no data waits to be written. CPU and peak memory are the kernel's
-figures (wait4).
+The directory --work needs space for about four times the sum of all diffs (USED + DAYS × CHANGE
+MiB). When a step starts, its input is in the page cache, and no data waits to be written. CPU time
+and peak memory are the kernel's figures (wait4).
 """
 
 import argparse
@@ -38,7 +39,7 @@ def parse_size(text):
 def content(source, length):
     """Returns data whose pages alternately compress well and not at all."""
     page = (b"%08x the quick brown fox jumps over the lazy dog\n" % source.getrandbits(32)) * (
-        PAGE // 52
+        PAGE // 53
     )
     data = bytearray(source.randbytes(length))
     for at in range(0, length - PAGE + 1, 2 * PAGE):
@@ -49,7 +50,8 @@ def content(source, length):
 def make(directory, volume, used, days, change):
     """Makes the diffs, and returns their paths, oldest first.
 
-    Chooses places as in a volume of twice USED, and then moves them apart by whole extents.
+    Divides a volume of twice USED into places of one extent (4 MiB), and chooses places at random.
+    To spread them over the whole volume, multiplies their offsets by a whole number.
     """
     places = 2 * used * MIB // EXTENT
     stretch = max(1, volume // (places * EXTENT))
@@ -64,8 +66,8 @@ def make(directory, volume, used, days, change):
         paths.append(f"{directory}/{day}.diff")
         diff = Diff(paths[-1], f"day{day - 1}", f"day{day}", volume)
         files = set(source.sample(range(places), change * MIB // 2 // EXTENT))
-        # All changed pages of the database are in a fifth of the used places.
-        database = [place for place in taken[: max(1, len(taken) // 5)] if place not in files]
+        # The single pages are those of a database, which is in the first half of the used places.
+        database = [place for place in taken[: max(1, len(taken) // 2)] if place not in files]
         count = len(database) * (EXTENT // PAGE)
         pages = {}
         for number in source.sample(range(count), min(count, change * MIB // 2 // PAGE)):
@@ -134,7 +136,7 @@ def repetition(work, volume, paths):
         for path in diffs:
             run(["cuttlebone", "-q", "backup", "--volume", name, "--diff", path], program)
         if not same(program, f"v@{newest}", f"{name}@{newest}"):
-            sys.exit(f"the {name} diff gives other content than the backups")
+            sys.exit(f"the {name} diff gives different content from the backups")
     shutil.rmtree(program.dir)
     print(
         f"  {volume}: " + ", ".join(f"{n} {r['wall']:.2f} s" for n, r in results.items()),

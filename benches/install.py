@@ -2,8 +2,9 @@
 
 The versions are fixed, so that figures of different machines can be compared:
 
-  restic 0.18   the package of Debian 13, unpacked but not installed. An older Debian fetches it
-                from its mirror; its archive keyring must know Debian 13.
+  restic 0.18   the package of Debian 13, downloaded from the Debian mirror that apt uses here, and
+                unpacked but not installed. On an older Debian, the package debian-archive-keyring
+                must contain the keys of Debian 13.
   borg 1.4      from PyPI, built in a virtual environment
   rustic 0.11   from crates.io
 """
@@ -49,12 +50,17 @@ def right(name, path):
 
 def mirror():
     """Returns the address of the Debian archive that apt uses here."""
-    for path in ["/etc/apt/sources.list", *glob.glob("/etc/apt/sources.list.d/*")]:
-        text = open(path, encoding="utf-8").read()
-        for found in re.finditer(
-            r"^(?:URIs:|deb(?: \[.*?\])?) *(\S+/debian/?)(?:\s|$)", text, re.MULTILINE
-        ):
-            return found.group(1)
+    # A file that does not exist matches no pattern.
+    for pattern in ("sources.list", "sources.list.d/*.list", "sources.list.d/*.sources"):
+        for path in sorted(glob.glob(f"/etc/apt/{pattern}")):
+            text = open(path, encoding="utf-8").read()
+            # The archive is /debian of a host, not a directory of some other archive.
+            for found in re.finditer(
+                r"^(?:URIs:|deb(?: \[.*?\])?) *([a-z+]+://[^/\s]+/debian/?)(?:\s|$)",
+                text,
+                re.MULTILINE,
+            ):
+                return found.group(1)
     sys.exit("restic: found no Debian mirror in /etc/apt; install restic 0.18 by hand")
 
 
@@ -96,7 +102,8 @@ def install_borg(directory):
     )
     if ran.returncode:
         sys.exit(
-            f"borg: could not build it; it needs these Debian packages: {' '.join(BORG_PACKAGES)}"
+            "borg: pip could not install it. To build borg, install these Debian packages:"
+            f" {' '.join(BORG_PACKAGES)}"
         )
 
 
@@ -132,5 +139,5 @@ def directory_of(name):
     os.makedirs(own)
     INSTALL[name](own)
     if not right(name, f"{own}/bin/{name}"):
-        sys.exit(f"{name}: what was installed is not version {VERSIONS[name]}")
+        sys.exit(f"{name}: the installed program is not version {VERSIONS[name]}")
     return f"{own}/bin"

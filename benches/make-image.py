@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Makes two days of a real machine's disk: DIR/day0.img and DIR/day1.img.
+"""Makes two images of a machine's disk, one day apart: DIR/day0.img and DIR/day1.img.
 
   benches/make-image.py DIR
 
-day0 is a Debian system with compilers, logs and a database. day1 is the same disk after a
-working day: packages installed, logs grown and rotated, random pages of the database written,
-new incompressible files, old ones deleted. Needs root for debootstrap, and `debootstrap
-e2fsprogs apt dpkg`. Nothing is mounted: debugfs changes the file system, so the allocator of
-ext2fs chooses the places of new data, and pages of the database are written in place, as a
-kernel would. Existing images are kept.
+day0 is a Debian system with compilers, logs and a database. day1 is the same disk after a working
+day: packages were installed, logs grew and were rotated, and random pages of the database were
+written. Incompressible files were added, and old ones deleted. debootstrap needs root. The Debian
+packages debootstrap, e2fsprogs, apt and dpkg must be installed.
+
+Nothing is mounted. debugfs changes the file system, so libext2fs chooses the blocks of new data.
+This script writes pages of the database in place, as a kernel would. Images that already exist are
+not made again.
 """
 
 import argparse
@@ -51,13 +53,18 @@ def log_text(rng, size):
 
 
 def database_page(rng):
-    """Returns records and free space, which compress to a half or a third, like tables."""
+    """Returns a page of records and free space. Like tables, it compresses to about a half."""
     page = rng.randbytes(16)
     while len(page) < BLOCK * rng.uniform(0.7, 0.98):
         page += (
             b"|".join(rng.choices(WORDS, k=5)) + b"|%d|" % rng.randrange(10**7) + rng.randbytes(30)
         )
     return page[:BLOCK].ljust(BLOCK, b"\0")
+
+
+def first_log():
+    """Returns the log of day0."""
+    return log_text(random.Random("day0 log"), 24 * MIB)
 
 
 def put(path, content):
@@ -80,7 +87,7 @@ def make_day0(image, root, mirror):
         os.rename(root + ".part", root)
     rng = random.Random("day0")
     put(root + DATABASE, b"".join(database_page(rng) for _ in range(192 * MIB // BLOCK)))
-    put(f"{root}/var/log/syslog", log_text(rng, 24 * MIB))
+    put(f"{root}/var/log/syslog", first_log())
     for n in range(24):
         put(f"{root}/srv/media/{n:03}.bin", rng.randbytes(rng.randrange(1, 8 * MIB)))
     run("mke2fs", "-q", "-t", "ext4", "-d", root, image + ".part", "4G")
@@ -125,8 +132,8 @@ def make_day1(image, before, database):
         run("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *INSTALL, cwd=debs)
         for deb in os.listdir(debs):
             run("dpkg-deb", "-x", f"{debs}/{deb}", tree)
-        # Rotate the log: the old bytes are in a new file.
-        put(f"{tree}/var/log/syslog.1", log_text(random.Random("day0"), 24 * MIB))
+        # Rotate the log: its bytes of day0 are in a new file.
+        put(f"{tree}/var/log/syslog.1", first_log())
         put(f"{tree}/var/log/syslog", log_text(rng, 12 * MIB))
         for n in range(12):
             put(f"{tree}/srv/media/new{n:03}.bin", rng.randbytes(rng.randrange(1, 6 * MIB)))
@@ -134,8 +141,8 @@ def make_day1(image, before, database):
             f"rm /srv/media/{n:03}.bin" for n in range(0, 24, 5)
         ]
         put(f"{scratch}/commands", "\n".join(commands).encode())
-        # debugfs reports an error for every existing directory, and for every new file that
-        # it should remove first. Both are harmless.
+        # debugfs reports an error for each `mkdir` of a directory that exists, and for each `rm`
+        # of a file that does not exist yet. These errors are harmless.
         run(
             "debugfs",
             "-w",
@@ -147,7 +154,7 @@ def make_day1(image, before, database):
         )
     pages = extents(image + ".part", database)
     with open(image + ".part", "r+b") as file:
-        # Four of five writes go to a fifth of the table.
+        # Four of five writes go to the first fifth of the database, the others to any page.
         for _ in range(2500):
             page = rng.choice(pages[: len(pages) // 5] if rng.random() < 0.8 else pages)
             file.seek(page * BLOCK)

@@ -1,7 +1,8 @@
-//! Measures the steps of a backup, each on one leaf (4 MiB) of data. Compare their sum with the CPU
-//! time of the whole program.
+//! Measures the steps of a backup, each on one leaf (4 MiB) of data, and the derivation of a key
+//! from a password. Compare the sum of the steps that a backup takes with the CPU time of the whole
+//! program.
 //!
-//! `cargo bench --bench primitives`
+//! To run it: `cargo bench --bench primitives`
 
 use std::hint::black_box;
 use std::io::Read;

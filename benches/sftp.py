@@ -5,10 +5,11 @@
                     [--dir DIR]
 
 Starts an OpenSSH server on loopback, and a proxy that delays each direction by half of the round
-trip. The proxy does not limit how many bytes are under way. Then it runs in turn: `sftp put` and
-`get` of one file, a full backup of incompressible data with cuttlebone, and its restore; and the
-same with restic if that is installed. Prints seconds, MB/s, CPU seconds of the client, and the
-ratio to sftp. Needs target/release/cuttlebone.
+trip. The proxy does not limit how many bytes are under way. Then this script runs `put` and `get`
+of sftp with one file of incompressible data. With cuttlebone, it makes a full backup of this file,
+restores it, and backs up the unchanged file again. It does the same with restic, if restic is
+installed. For each step it prints seconds, MB/s, CPU seconds of the client, and the speed relative
+to sftp. --connections applies only to cuttlebone. Needs target/release/cuttlebone and OpenSSH.
 """
 
 import argparse
@@ -201,7 +202,7 @@ def measure(args, place, server):
             note("cuttlebone backup", run("backup", image))
             note("cuttlebone restore", run("restore", "image", back))
             if subprocess.run(["cmp", image, back]).returncode:
-                sys.exit("the restore is wrong")
+                sys.exit("the restored file differs from the original")
             back.unlink()
             note("cuttlebone again", run("backup", image))
             shutil.rmtree(store / "repo")

@@ -146,8 +146,8 @@ fn name_of(target: &Path, metadata: &fs::Metadata) -> String {
     };
     let unique = ["dm/uuid", "loop/backing_file", "wwid", "device/wwid"];
     let is_device = metadata.file_type().is_block_device();
-    let told = is_device.then(|| unique.iter().find_map(|name| tell(name)));
-    let bytes = told
+    let answer = is_device.then(|| unique.iter().find_map(|name| tell(name)));
+    let bytes = answer
         .flatten()
         .unwrap_or_else(|| target.as_os_str().as_bytes().to_vec());
     format!("restore-{}", file_name(&bytes))

@@ -1,5 +1,5 @@
-//! Restore drills: restores random backups to find out whether that works, and notes the outcome in
-//! the ledger.
+//! Restore drills: chooses random backups, and notes in the ledger whether they could be restored.
+//! The command `drill` restores them.
 
 use std::collections::HashMap;
 use std::time::SystemTime;

@@ -1,4 +1,5 @@
-//! The operations, one module each. They do not know the command line, and they print nothing.
+//! The operations on a repository, such as backup and restore, and what they share. Nothing here
+//! depends on the command line or prints anything.
 
 mod affected;
 mod attachments;

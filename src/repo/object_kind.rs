@@ -29,7 +29,8 @@ pub enum ObjectKind {
     Mark,
     /// A statement that packs were read and found undamaged.
     Audit,
-    /// A statement that packs were read. It only decides which packs later checks may skip.
+    /// A statement that packs were read, and with which result, or that restores were tried. It
+    /// only decides which packs later checks may skip.
     Ledger,
     /// A file with records, voids and log entries that begin to exist at the same moment.
     Batch,
@@ -41,17 +42,21 @@ pub enum ObjectKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SealedWith {
     /// Not sealed. A MAC under a key of the repository authenticates the repository file. Batches
-    /// and parity are not authenticated: each object in them has the hash that is its name.
+    /// and parity are not authenticated themselves. A reader verifies each object that it takes
+    /// from a batch or restores with parity: the object must have the hash that is its name.
     Nothing,
     /// A key that is derived from a password.
     Password,
-    /// The repository's wrap key. The public keys in the object are not sealed.
+    /// The project wrap key, which is derived from the repository's secret. It seals the project's
+    /// secret. The public keys in the object are not sealed.
     Wrapping,
-    /// Each run has its own key. The project's contents key seals the contents.
+    /// A key of its own for each run. The project's contents key seals the pack's contents, which
+    /// list the runs.
     PackKey,
     /// The project's object key.
     ObjectKey,
-    /// The project's object key. The hashes of other objects in the object are not sealed.
+    /// The project's object key. The hashes with which the object names other objects are not
+    /// sealed.
     Partly,
 }
 
@@ -60,19 +65,20 @@ pub enum SealedWith {
 pub struct KindInfo {
     /// Its name in messages.
     pub noun: &'static str,
-    /// The directory of these objects, below the directory of the project. Empty if the object is
-    /// directly in the directory of the project or repository.
+    /// The directory of these objects, relative to the directory of the project. Key slots and
+    /// parity that belong to no project are in a directory of this name in the repository. Empty if
+    /// the object is directly in the directory of the project or repository.
     pub directory: &'static str,
     /// The first bytes of the object.
     pub magic: Magic,
-    /// The key that seals its content.
+    /// The key that seals the content of the object.
     pub sealed_with: SealedWith,
     /// The lowest role whose keys may sign these objects. `None` for objects without a signature.
     pub signed_by: Option<Role>,
     /// Whether each object has a second copy, under a name that ends in `.copy`.
     pub kept_twice: bool,
-    /// Whether hosts keep copies of whole objects that they have read or stored. This is false for
-    /// packs, but hosts also keep copies of packs of tree nodes, in another way.
+    /// Whether hosts keep copies of these objects in their caches, once they have read or stored
+    /// them. This is false for all packs. Hosts do cache packs of tree nodes, but in another way.
     pub cached: bool,
 }
 

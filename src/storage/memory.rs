@@ -11,11 +11,11 @@ use super::backend::{Backend, ObjectInfo};
 use super::error::{StorageError, StorageErrorKind, StorageOperation};
 use super::name::Name;
 
-/// A store in memory, dropped with its last clone. Clones are the same store.
+/// A store in memory. Its clones share the objects, which are dropped with the last clone.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryBackend {
     objects: Arc<RwLock<Objects>>,
-    /// The seconds by which its clock is ahead.
+    /// The number of seconds by which the store's clock is ahead of the system clock.
     ahead: Arc<AtomicU64>,
 }
 
@@ -51,20 +51,20 @@ impl MemoryBackend {
         }
     }
 
-    /// Sets its clock ahead by this many seconds more, as if this time had passed only for the
-    /// store, for example while the client was in a paused virtual machine.
+    /// Moves the store's clock forward by this many seconds, as if this time had passed only for
+    /// the store, for example while the client was in a paused virtual machine.
     pub fn advance_clock(&self, seconds: u64) {
         self.ahead.fetch_add(seconds, Ordering::Relaxed);
     }
 
-    /// Sets the time of an object. Does nothing if there is none of this name.
+    /// Sets the modification time of an object. Does nothing if the object does not exist.
     pub fn set_modified(&self, name: &Name, modified: SystemTime) {
         if let Some(object) = self.write().get_mut(name) {
             object.modified = modified;
         }
     }
 
-    /// The time by its clock.
+    /// Returns the time that the store's clock shows.
     #[must_use]
     pub fn clock(&self) -> SystemTime {
         SystemTime::now() + Duration::from_secs(self.ahead.load(Ordering::Relaxed))
@@ -190,7 +190,7 @@ impl Backend for MemoryBackend {
         }
     }
 
-    /// Does nothing: a put takes one step, so it leaves nothing.
+    /// Does nothing: a put is a single step, so an interrupted put leaves no files.
     fn remove_leftovers(&self, _directory: &str, _age: Duration) -> Result<u64, StorageError> {
         Ok(0)
     }

@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
 
-/// A string is not a valid name of an object.
+/// The error for a string that is not a valid name of an object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("“{0}” is not a valid name of an object in a repository")]
 pub struct InvalidName(String);
@@ -46,22 +46,22 @@ impl Name {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// Reports whether only an object can have this name, and no directory of a store: its last
-    /// part is as long as a hash.
+    /// Reports whether only an object can have this name, and no directory of a store. This is the
+    /// case if the last part of the name is at least as long as a hash.
     #[must_use]
     pub fn is_of_object(&self) -> bool {
         const HASH_LEN: usize = 64;
         self.last().len() >= HASH_LEN
     }
 
-    /// Reports whether objects of this name are replaced by others: leases. All other objects stay
-    /// as they are until they are deleted.
+    /// Reports whether this is the name of a lease. Only leases are replaced by new versions of the
+    /// same name. The content of any other object stays the same until the object is deleted.
     #[must_use]
     pub fn is_replaced(&self) -> bool {
         self.directory().ends_with("/leases")
     }
 
-    /// Returns the part before the last `/`; empty for a name of one part.
+    /// Returns everything before the last `/`, or an empty string if the name has only one part.
     #[must_use]
     pub fn directory(&self) -> &str {
         self.0

@@ -1,6 +1,6 @@
-//! Repositories with damaged bytes. Data that a host has found damaged does not count as present:
+//! Tests with damaged repositories. Data that a host has found damaged does not count as present:
 //! the next backup of the same data stores it again, and a prune removes the damaged data. The
-//! steps are those of `docs/check.md`.
+//! tests follow the steps in `docs/check.md`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,8 +24,8 @@ fn only_file(world: &World, directory: &str) -> PathBuf {
     found.remove(0)
 }
 
-/// Runs a command with `--json` that must exit with this code. Returns the lines of its output, and
-/// its other output.
+/// Runs a command with `--json`. It must exit with this code. Returns the lines of its standard
+/// output, and its standard error.
 #[track_caller]
 fn lines(world: &World, args: &[&str], code: i32) -> (Vec<Value>, String) {
     let ran = world.run(&[args, &["--json"]].concat());
@@ -34,7 +34,7 @@ fn lines(world: &World, args: &[&str], code: i32) -> (Vec<Value>, String) {
     (output, ran.stderr)
 }
 
-/// Backs up a file to volume `v`, with this exit code. Returns the summary.
+/// Backs up a file to volume `v`. The command must exit with this code. Returns the summary.
 #[track_caller]
 fn back_up(world: &World, disk: &str, code: i32) -> Value {
     let (lines, _) = lines(world, &["backup", disk, "--volume", "v"], code);
@@ -44,7 +44,7 @@ fn back_up(world: &World, disk: &str, code: i32) -> Value {
         .unwrap()
 }
 
-/// A world with a backup, its source, and its only pack of chunks, which is damaged.
+/// A world with one backup, whose only pack of chunks is damaged.
 struct Damaged {
     world: World,
     disk: String,
@@ -79,7 +79,10 @@ impl Damaged {
         assert_eq!(summary["damage"]["packs_missing"], 0, "{summary}");
         assert_eq!(summary["damage"]["base"]["backup_id"], *self.id);
         let new = summary["bytes_new"].as_u64().unwrap();
-        assert!((1..6 << 20).contains(&new), "only damaged parts: {new}");
+        assert!(
+            (1..6 << 20).contains(&new),
+            "stored {new} bytes instead of only the damaged parts"
+        );
         self.world.restores(&self.id, &self.disk);
     }
 }
@@ -94,7 +97,7 @@ fn damage_that_a_check_found_is_stored_again_by_the_next_backup_and_removed_by_a
     let world = &damaged.world;
     world.ok(&["check"]);
     world.fails(&["check", "--read-data"], 21);
-    // This host now knows of the damage, even if it does not read all data again.
+    // This host now knows of the damage. So a check reports it even without --read-data.
     let (found, _) = lines(world, &["check"], 21);
     assert_eq!(
         found.last().unwrap()["backups_affected"],
@@ -149,7 +152,7 @@ fn a_pack_that_was_copied_over_a_damaged_one_is_not_stored_again() {
 }
 
 #[test]
-fn data_that_the_source_no_longer_has_stays_damaged_and_nothing_of_it_is_deleted() {
+fn data_that_the_source_no_longer_has_stays_damaged_and_is_not_deleted() {
     let damaged = Damaged::new();
     let world = &damaged.world;
     world.fails(&["check", "--read-data"], 21);
@@ -160,7 +163,7 @@ fn data_that_the_source_no_longer_has_stays_damaged_and_nothing_of_it_is_deleted
         let (summary, notes) = lines(world, &PRUNE, 21);
         assert_eq!(summary.last().unwrap()["packs_damaged"], 1, "{summary:?}");
         let pack = damaged.pack.file_name().unwrap().to_str().unwrap();
-        let stays = format!("pack {pack} is damaged; its pack stays");
+        let stays = format!("pack {pack} is damaged; the pack stays");
         assert!(notes.contains(&stays), "{notes}");
         let (_, notes) = lines(world, &[&PRUNE[..], &["--dry-run"]].concat(), 21);
         assert!(notes.contains(&stays), "{notes}");
@@ -179,15 +182,15 @@ fn data_that_the_source_no_longer_has_stays_damaged_and_nothing_of_it_is_deleted
     let whole = chunks.filter(|(a, b)| a == b).count();
     assert!((1..6 * 16).contains(&whole), "{whole}");
     world.restores("v", &damaged.disk);
-    // When that backup is forgotten, a prune deletes the damaged pack.
+    // Once the damaged backup is forgotten, a prune deletes the damaged pack.
     world.ok(&["forget", &damaged.id]);
     world.ok(&["prune", "--grace", "0"]);
     world.is_clean();
     assert!(!damaged.pack.exists());
 }
 
-/// The prune may run on a host that does not know of the damage, and the times of files may be
-/// wrong, for example after `cp -r`.
+/// Here, the prune runs on a host that does not know of the damage. The times of files may be
+/// wrong, as after `cp -r`.
 #[test]
 fn a_prune_deletes_no_copy_of_data_before_it_has_read_the_other_one() {
     for (hours, options) in [(0, &PRUNE[..]), (48, &PRUNE), (0, &PRUNE[..3])] {
@@ -216,7 +219,7 @@ fn a_prune_deletes_no_copy_of_data_before_it_has_read_the_other_one() {
     }
 }
 
-/// The prune may run on a host that does not know of the damage.
+/// Here, the prune runs on a host that does not know of the damage.
 #[test]
 fn a_prune_keeps_the_newer_copy_of_data_that_was_stored_again() {
     for _ in 0..4 {

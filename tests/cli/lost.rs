@@ -406,7 +406,7 @@ fn a_check_without_a_key_does_not_report_a_record_whose_loss_was_accepted() {
     world.ok(&keyless);
     world.ok(&with_statement);
     world.restores(&first, &disk_of(&world, 1));
-    // All that is left is lost, too. A prune must not delete the data without being told so.
+    // Now the other backup is lost, too. A prune that accepts this must not delete all data.
     fs::remove_file(record(&world, &first)).unwrap();
     world.ok(&["prune", "--accept-loss", &first, "--dry-run"]);
     let error = world.fails(&["prune", "--accept-loss", &first, "--grace", "0"], 23);

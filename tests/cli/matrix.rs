@@ -265,8 +265,8 @@ fn exits(when: &str, world: &World, args: &[&str], codes: &[i32]) -> i32 {
         "{when}: {args:?}: {code}\n{output}\n{}",
         ran.stderr
     );
-    let told = format!("{output}{}", ran.stderr).to_lowercase();
-    assert!(!told.contains("delete the damaged"), "{when}: {told}");
+    let printed = format!("{output}{}", ran.stderr).to_lowercase();
+    assert!(!printed.contains("delete the damaged"), "{when}: {printed}");
     code
 }
 

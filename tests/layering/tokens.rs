@@ -1,11 +1,12 @@
 //! Splits Rust sources into words and symbols, without comments and quoted text.
 
-/// The number of a line, and a word or a symbol on it.
+/// A word or a symbol, after the number of its line.
 pub(super) type Token<'a> = (usize, &'a str);
 
 const TEST_ATTRIBUTE: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
 
-/// The tokens of a source without its items for tests, which may import from anywhere.
+/// Returns the tokens of a source. Leaves out the items for tests (`#[cfg(test)]`), since these may
+/// import from anywhere.
 pub(super) fn tokens_without_tests(text: &str) -> Vec<Token<'_>> {
     let all = tokens(text);
     let mut kept = Vec::new();
@@ -21,7 +22,8 @@ pub(super) fn tokens_without_tests(text: &str) -> Vec<Token<'_>> {
     kept
 }
 
-/// The number of lines of the items for tests in a source, with their `#[cfg(test)]`.
+/// Returns how many lines of a source belong to items for tests. The lines with `#[cfg(test)]`
+/// count, too.
 pub(super) fn lines_of_tests(text: &str) -> usize {
     let all = tokens(text);
     let mut lines = 0;
@@ -50,7 +52,7 @@ fn is_test_attribute(tokens: &[Token<'_>]) -> bool {
     words.take(TEST_ATTRIBUTE.len()).eq(TEST_ATTRIBUTE)
 }
 
-/// Returns the end of the item that follows the attribute at `start`.
+/// Returns the index after the last token of the item whose attribute begins at `start`.
 fn end_of_item(tokens: &[Token<'_>], start: usize) -> usize {
     let mut depth = 0;
     let mut i = start + TEST_ATTRIBUTE.len();
@@ -114,8 +116,8 @@ fn block_comment(text: &str) -> usize {
     i
 }
 
-/// The length of the string or character literal at the beginning of a text. Returns `None` if
-/// there is none, as for a lifetime.
+/// Returns the length of the string or character literal at the beginning of a text. Returns `None`
+/// if the text begins with something else, for example with a lifetime.
 fn quoted(text: &str) -> Option<usize> {
     let body = text.trim_start_matches(['b', 'c', 'r']);
     let prefix = text.len() - body.len();

@@ -1,8 +1,8 @@
-//! Whole repositories, through the library: crashes, damage, caches, isolation of projects, and
-//! random operations against a model.
+//! Tests of whole repositories through the library: crashes, damage, caches, isolation of projects,
+//! and random operations whose results are compared with a model.
 //!
-//! A test makes a [`TestRepo`] on a store that it keeps a handle of (usually a `MemoryBackend` or a
-//! `FaultBackend`), and works on it with one [`Host`] or more:
+//! A test makes a [`TestRepo`] on a store, usually a `MemoryBackend` or a `FaultBackend`. The test
+//! can keep a clone of the store, to change it directly. One or more [`Host`]s run operations:
 //!
 //!     let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
 //!     let host = Host::without_cache();
@@ -146,9 +146,9 @@ fn key(password: &[u8]) -> NewKey<'_> {
 /// An open repository and its project, named `default`.
 ///
 /// [`init`](Self::init) creates it on a store; [`open`](Self::open) opens it again, as another
-/// process does. Several can be open on clones of one store. It has no cache and does no work:
-/// operations run on a [`Host`]. [`backups`](Self::backups) and [`backup`](Self::backup) read the
-/// records from the store each time.
+/// process does. Several `TestRepo`s can be open on clones of one store. A `TestRepo` has no cache
+/// and runs no operations: a [`Host`] runs them. [`backups`](Self::backups) and
+/// [`backup`](Self::backup) read the records from the store each time.
 struct TestRepo {
     repository: Repository,
     project: Project,
@@ -199,14 +199,16 @@ impl TestRepo {
     }
 }
 
-/// A host that makes backups, restores and checks: a directory for files, a cache, and an observer.
+/// A host that backs up, restores and checks. It has a directory for files, an observer, and
+/// possibly a cache.
 ///
 /// [`without_cache`](Self::without_cache) keeps the index in memory;
 /// [`with_cache`](Self::with_cache) keeps it in a directory, which later operations of the same
 /// host use again. Two hosts on one [`TestRepo`] are like two machines: they share only the store.
 ///
-/// Notices of operations are in `notices`; `cancel` stops the operation that runs.
-/// [`path`](Self::path) names a file in the directory, which is deleted with the host.
+/// `notices` records the notices of operations. `cancel` stops the operation that runs.
+/// [`path`](Self::path) returns the path of a file in the host's directory. The directory is
+/// deleted when the host is dropped.
 struct Host {
     directory: TempDir,
     cache: Option<PathBuf>,
@@ -260,7 +262,7 @@ impl Host {
         self.run(test_repo, stream(content), &options(volume))
     }
 
-    /// Backs up an image with --reread: lost packs are stored again.
+    /// Backs up an image as `backup --reread` does, which stores lost packs again.
     fn back_up_again(
         &self,
         test_repo: &TestRepo,
@@ -388,10 +390,10 @@ fn reread(volume: &str) -> BackupOptions {
     }
 }
 
-/// A source with one content.
+/// A source that gives exactly one backup. (An RBD diff can give several.)
 type Input = Box<dyn Source>;
 
-/// Backs up a source with one content.
+/// Backs up a source that gives exactly one backup.
 fn back_up(
     project: &Project,
     mut input: Input,
@@ -399,7 +401,7 @@ fn back_up(
     context: &Context<'_>,
 ) -> Result<BackupReport, OpsError> {
     let mut reports = ops::backup(project, &mut *input, options, context)?;
-    assert_eq!(reports.len(), 1, "one content gives one backup");
+    assert_eq!(reports.len(), 1, "this source should give one backup");
     Ok(reports.remove(0))
 }
 
@@ -440,8 +442,8 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 const BLOCK_LEN: usize = 4 << 10;
 const BLOCK: u64 = BLOCK_LEN as u64;
 
-/// A plain model of an image: only its blocks that are not zero, so that it can be far larger than
-/// memory.
+/// A simple model of an image. It holds only the blocks that are not all zeros, so the image can be
+/// far larger than memory.
 #[derive(Clone, PartialEq, Eq, Default)]
 struct Image {
     size: u64,

@@ -31,7 +31,7 @@ impl PanicTrigger {
         self.0.store(n, Ordering::SeqCst);
     }
 
-    /// Returns whether it has panicked, or was never told to.
+    /// Returns whether it has panicked, or will never panic.
     fn has_panicked(&self) -> bool {
         self.0.load(Ordering::SeqCst) == 0
     }

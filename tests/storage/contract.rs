@@ -1,7 +1,7 @@
 //! The promises of `Backend`, tested for every store. To test a new store, add a line in
 //! `contract!`.
 
-#![expect(clippy::unwrap_used, reason = "a call that fails fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failed call fails the test")]
 
 use std::num::NonZeroU64;
 use std::thread;

@@ -1,6 +1,7 @@
-//! A store in a directory: modes, other files in it, disks that are full or read-only.
+//! Tests of a store in a directory: the modes of its files, files that are not objects, and disks
+//! that are full or read-only.
 
-#![expect(clippy::unwrap_used, reason = "a call that fails fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failed call fails the test")]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -121,7 +122,7 @@ fn the_store_moves_with_its_directory() {
 }
 
 #[test]
-fn other_files_are_not_listed_and_symbolic_links_not_followed() {
+fn other_files_are_not_listed_and_symbolic_links_are_not_followed() {
     let place = tempfile::tempdir().unwrap();
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("x"), "outside").unwrap();
@@ -325,7 +326,8 @@ fn a_read_only_disk_is_reported_as_such() {
     store.put(&name("packs/a"), &[b"1"]).unwrap();
     disk.make_read_only();
     let read_only = Some(StorageErrorKind::ReadOnly);
-    // In a directory with objects, in the root, and in a missing directory.
+    // The first object is in a directory with objects, the second in the root, and the third in a
+    // directory that does not exist.
     for object in ["packs/b", "b", "index/b"] {
         assert_eq!(
             kind(store.put(&name(object), &[b"1"])),
@@ -364,7 +366,7 @@ fn what_root_stores_belongs_to_the_owner_of_the_store() {
 }
 
 #[test]
-fn anything_but_a_file_in_the_place_of_an_object_cannot_be_read_and_is_not_missing() {
+fn an_object_that_is_not_a_regular_file_cannot_be_read_but_is_not_missing() {
     let place = tempfile::tempdir().unwrap();
     let store = LocalBackend::open(place.path()).unwrap();
     let digits = |digit: &str| format!("a/{}", digit.repeat(64));

@@ -17,7 +17,7 @@ fn kind<T>(result: Result<T, StorageError>) -> Option<StorageErrorKind> {
     result.err().map(|error| error.kind)
 }
 
-#[expect(clippy::unwrap_used, reason = "a listing that fails fails the test")]
+#[expect(clippy::unwrap_used, reason = "a failed listing fails the test")]
 fn names(backend: &dyn Backend, directory: &str) -> Vec<String> {
     let objects = backend.list(directory).unwrap();
     let mut names: Vec<_> = objects

@@ -1,6 +1,6 @@
 //! A store on a server: logging in, and connections that stall, break or are refused.
 
-#![expect(clippy::unwrap_used, reason = "a call that fails fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failed call fails the test")]
 
 use std::error::Error;
 use std::fs;

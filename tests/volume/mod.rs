@@ -1,5 +1,5 @@
-//! Sources and targets: on real files and, where the tests run as root, on real devices and full
-//! disks.
+//! Tests of sources and targets. They use real files and, if they run as root, real devices and
+//! full disks.
 
 mod device;
 mod diff;
@@ -13,10 +13,10 @@ use cuttlebone::volume::{VolumeError, VolumeErrorKind};
 
 use crate::support::noise;
 
-/// Returns the kind of the error that `result` must be.
+/// Returns the kind of the error in `result`. Panics if `result` is not an error.
 fn kind<T>(result: Result<T, VolumeError>) -> VolumeErrorKind {
     match result {
-        Ok(_) => unreachable!("that should have failed"),
+        Ok(_) => unreachable!("the call should have failed"),
         Err(error) => error.kind,
     }
 }

@@ -164,7 +164,7 @@ pub(crate) fn notice(notice: &Notice) -> String {
 }
 
 fn pack_stays(problem: &str) -> String {
-    format!("{problem}; its pack stays as it is (“cuttlebone check” shows details)")
+    format!("{problem}; the pack stays as it is (“cuttlebone check” shows details)")
 }
 
 fn several_newest(volume: &str, newest: &[ObjectHash]) -> String {

@@ -291,7 +291,7 @@ fn volume_of(given: Option<String>, source: &BackupSource) -> Result<VolumeName,
             BackupSource::Whole(ReadFrom::Stdin) | BackupSource::Diff(_) | BackupSource::Command(_),
         ) => {
             return Err(
-                Failure::usage("standard input does not name the volume to back up to")
+                Failure::usage("a stream does not name the volume to back up to")
                     .hint("name the volume with --volume NAME"),
             );
         }

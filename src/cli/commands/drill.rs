@@ -37,8 +37,10 @@ pub(super) fn drill(
     if chosen.is_empty() {
         let failure = Failure::new(Code::NotFound, "there is no backup to restore");
         return Err(match max_bytes {
-            Some(_) => failure.hint("every backup is larger than --max-bytes"),
-            None => failure,
+            Some(_) if records.listed().next().is_some() => {
+                failure.hint("every backup is larger than --max-bytes")
+            }
+            _ => failure,
         });
     }
     let host = host_name();

@@ -1,4 +1,5 @@
-//! Fills packs, stores them, and names them in index segments; reads the listing of a pack.
+//! Fills packs, stores them, and names them in index segments. Also adopts the packs that an
+//! interrupted run has stored.
 
 mod budget;
 mod full_pack;

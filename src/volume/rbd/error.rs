@@ -123,15 +123,15 @@ fn summary(printed: &str) -> String {
         lines.filter(|line| !line.is_empty())
     };
     let own = lines().filter_map(|line| line.strip_prefix("rbd: "));
-    let mut told: Vec<_> = own.map(str::to_owned).collect();
-    if told.is_empty() {
-        told.extend(lines().next_back().map(str::to_owned));
+    let mut parts: Vec<_> = own.map(str::to_owned).collect();
+    if parts.is_empty() {
+        parts.extend(lines().next_back().map(str::to_owned));
     }
     // Only the log says which file is missing.
     if let Some(paths) = lines().find_map(|line| line.split_once(NO_KEYRING)) {
-        told.push(format!("there is no keyring at {}", paths.1));
+        parts.push(format!("there is no keyring at {}", paths.1));
     }
-    told.join("; ")
+    parts.join("; ")
 }
 
 #[cfg(test)]

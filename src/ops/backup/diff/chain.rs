@@ -1,5 +1,5 @@
-//! Stores the diffs of one stream. Each diff starts from the snapshot that the diff before it leads
-//! to.
+//! Stores the diffs of one stream. Each diff starts from the snapshot at which the diff before it
+//! ends.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -85,13 +85,15 @@ impl Base {
     }
 }
 
-/// A diff of the chain whose content is stored, but not committed.
+/// A diff of the chain that is not committed yet. Its content was stored, or only compared with its
+/// base (in a dry run, or if the volume has a backup of its snapshot).
 pub(super) struct Link<'a> {
     pub(super) header: DiffHeader,
     pub(super) started: Timestamp,
     pub(super) packed: Packed,
     pub(super) base: Base,
-    /// The backup of the same snapshot and content, if the volume had one already.
+    /// The backup with this content that the volume has already: of the same snapshot, or of the
+    /// head of the image if the diff leads to the head. `None` if there is no such backup.
     pub(super) existing: Option<&'a Backup>,
 }
 
@@ -151,7 +153,8 @@ impl<'a> DiffChain<'a> {
         Ok(newest.map_or(Base::None, |newest| Base::Compared(newest.into())))
     }
 
-    /// Stores the content of one diff. Uses these options instead of those of the chain.
+    /// Stores the content of one diff. The parameter `options` says how to store it: these are the
+    /// options of the chain, but with `reread` set if stored data is missing or damaged.
     pub(super) fn store_diff<R: Read + Send>(
         &self,
         index: &Arc<Index>,
@@ -205,7 +208,7 @@ impl<'a> DiffChain<'a> {
                 backup,
             });
         }
-        // The tree of `existing` was not stored again, and the next diff builds on it.
+        // The tree of `existing` was not stored again. The next diff builds on this tree.
         protection.build_on(existing);
         Ok(Link {
             header,
@@ -224,10 +227,10 @@ impl<'a> DiffChain<'a> {
         self.metadata.iter().map(store).collect()
     }
 
-    /// Returns the volume's newest backup if it can have the same content as a diff to the head of
-    /// the image (which is no snapshot). For this, the backup must be of the head, too. It must
-    /// have been made from a diff that starts from the same snapshot. It must not be by another
-    /// write key.
+    /// If the diff leads to the head of the image, and not to a snapshot, returns the volume's
+    /// newest backup, provided that it can have the same content as the diff. For this, the backup
+    /// must be of the head, too. It must have been made from a diff that starts from the same
+    /// snapshot. It must not have been made with another write key.
     fn same_head(&self, header: &DiffHeader) -> Option<&'a Backup> {
         let from = header.from.as_ref().map(|from| ByteString::from(&from[..]));
         let newest = self.records.of_volume(&self.options.volume).next_back()?;
@@ -255,11 +258,12 @@ impl<'a> DiffChain<'a> {
         };
         let begin = reader.offset();
         let (spare_in, spare) = crossbeam_channel::bounded(task.context.threads * QUEUE);
-        // Leaves of the base after the end of a full diff are cleared anyway.
+        // With a full diff, all leaves of the base after the new end are cleared anyway.
         let is_longer = |base: &Ancestor| base.size > size && spec.gaps == Gaps::Unchanged;
         let shrunk = base.ancestor().is_some_and(is_longer);
-        // For each leaf in which an extent ends, the number of bytes of the stream up to this end.
-        // The entry is removed when the leaf is done.
+        // Has an entry for each leaf in which an extent ends: the number of the leaf, and the
+        // offset in the stream after the last such extent. The entry is removed when the leaf is
+        // done.
         let read_up_to: Mutex<VecDeque<(u64, u64)>> = Mutex::default();
         let top = store_leaves(
             task,
