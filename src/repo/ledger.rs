@@ -92,7 +92,7 @@ impl LastReads {
         }
     }
 
-    /// Returns the results without those to which a later result of the same pack adds nothing.
+    /// Returns the results without those that add nothing to a later result of the same pack.
     fn needed(self) -> impl Iterator<Item = (ReadResult, u64)> {
         let damaged = self.damaged.filter(|_| self.damaged >= self.opened);
         let hashed = self.hashed.filter(|_| self.hashed > self.opened);

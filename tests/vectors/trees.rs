@@ -1,4 +1,4 @@
-//! `tree.json` and `whole.json`: backups, from a store to their bytes.
+//! `tree.json` and `whole.json`: reads whole backups from a store, down to their bytes.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use cuttlebone::repo::{
 };
 use cuttlebone::storage::{Backend, MemoryBackend, Name};
 
-/// The bytes of a larger content are not hashed.
+/// The maximum size of a content that is hashed, in bytes.
 const HASHED_MAX: u64 = 64 << 20;
 
 /// Returns the pieces of a backup and the hash of its bytes. Reads them as a restore does: from any
@@ -48,7 +48,8 @@ fn read(project: &Project, backup: &Backup) -> Result<(Vec<Value>, Option<String
     Ok((pieces, is_small.then(|| hasher.finalize().to_string())))
 }
 
-/// A blob or object without an undamaged copy counts as missing.
+/// Returns the kinds that an error of reading a backup may stand for. A blob or object without an
+/// undamaged copy counts as missing.
 fn refused(error: &RepoError) -> Refused {
     match error {
         RepoError::Damaged { .. } => Refused {
@@ -113,7 +114,7 @@ pub(super) fn whole(case: &Case) -> Outcome {
         .iter()
         .chain(case.inputs["changes"].as_object().unwrap())
     {
-        // A store does not list a file whose name is not that of an object.
+        // A store does not list a file whose path is not a valid `Name`.
         let Ok(name) = Name::new(path.as_str()) else {
             continue;
         };
