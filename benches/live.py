@@ -5,8 +5,9 @@
 
 It starts a Ceph cluster on this machine. Each image is sparse and has 256 MiB of data. In each
 repetition, extents of 1 MiB in random places are written. Then `rbd export-diff` writes the change
-to a file, and `cuttlebone backup` backs it up, in this order or the other one. In the rows "new",
-the written data is random. In the rows "known", the repository has each of its chunks already.
+to a file, and `cuttlebone backup` backs it up. The order of these two alternates. In the rows
+"new", the written data is random. In the rows "known", the repository already has all chunks of the
+written data.
 
 The time and the bytes that `rbd` needs are in both columns: cuttlebone starts the same command.
 CPU time is that of the clients. The daemons of the cluster run on the same cores.

@@ -1,6 +1,6 @@
-//! Measures a long log: writes entries that add this number of objects (default one million) and
-//! remove a tenth of them again. Then loads the log, lists its objects, and appends to it. Prints
-//! times, bytes and the peak memory of the process.
+//! Measures a long log. The argument is the number of objects (default one million). Writes entries
+//! that add these objects and remove a tenth of them again. Then loads the log, lists its objects,
+//! and appends to it. Prints times, bytes and the peak memory of the process.
 //!
 //! `cargo bench --bench log -- 1000000`
 
@@ -20,7 +20,8 @@ use cuttlebone::storage::LocalBackend;
 
 use memory::peak_memory;
 
-/// Objects that one entry adds, like a `head` every night after some large backups.
+/// The number of objects that one entry adds. A `head` each night, after some large backups, adds
+/// about as many.
 const ADDED: u64 = 2_000;
 const WORKER: Worker<'static> = Worker {
     host: None,

@@ -3,12 +3,13 @@
 
   benches/parity.py [--size 2048] [--rate 5%] [--reps 7] [--work DIR] [--json FILE]
 
-Makes an image of that many MiB, half of it text that compresses and half of it random. Each
-repetition backs it up into a new repository without parity, into one with parity, and the other way
-round in the next repetition. The image is in the page cache. Prints the median of the ratios of CPU
-times (user and system, of the program and its children), and the ratios of wall time, peak memory
-and size of the repository. Then it flips 100 bits and zeroes 64 KiB in each pack of 30 MiB or more
-of the last repository, repairs it, and checks it. Needs target/release/cuttlebone.
+Makes an image of --size MiB: half of it is text that compresses, half is random. Each repetition
+backs up the image into a new repository without parity and into a new one with parity. The order of
+the two alternates. The image is in the page cache. Prints the median of the ratios of CPU times
+(user and system, of the program and its children), and the ratios of wall time, peak memory and
+size of the repository. Then flips 100 bits and zeroes 64 KiB in each pack of 30 MiB or more of the
+last repository with parity, repairs this repository, and checks it. Needs
+target/release/cuttlebone.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import time
 
 from programs import MIB, Cuttlebone, run, size, table, warm
 
-# The title, the key, and the number that it is divided by.
+# Each figure: its title, its key, and the number by which its value is divided.
 KEYS = (
     ("CPU s", "cpu", 1),
     ("wall s", "wall", 1),

@@ -3,12 +3,12 @@
 
     benches/replicate.py [--size 4096] [--reps 3] [--dir DIR]
 
-Backs up incompressible data of so many MiB. Then it runs in turn: `replicate` into a new directory;
-and `cp -r` of the repository, `sync` of the copy, and `b3sum` of the original. `replicate` does the
-work of all three: it copies each file, makes it durable, and verifies its hash. Between the runs,
-it drops the caches of the system if it may. Prints the seconds of each run, the CPU seconds, and
-the medians with their ratio. Needs target/release/cuttlebone, or the program that CUTTLEBONE names,
-and b3sum.
+Backs up --size MiB of incompressible data. Then runs two things in turn: `replicate` into a new
+directory; and `cp -r` of the repository, `sync` of the copy, and `b3sum` of the original.
+`replicate` does the work of all three commands: it copies each file, makes it durable, and verifies
+its hash. Before each run, the bench drops the caches of the system if it may. Prints the wall and
+CPU seconds of each run, and the medians of the wall seconds with their ratio. Needs
+target/release/cuttlebone, or the program that CUTTLEBONE names, and b3sum.
 """
 
 import argparse

@@ -34,7 +34,7 @@
 //! # Layers
 //!
 //! Each layer is one or more modules. A module imports only modules of lower layers, and only what
-//! these re-export at their top.
+//! these re-export at their top. There is one exception: `volume` imports `format`, too.
 //!
 //! | layer | modules |
 //! |---|---|

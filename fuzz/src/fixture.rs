@@ -46,13 +46,13 @@ pub(crate) fn hash(bytes: &[u8]) -> [u8; 32] {
 
 /// An open repository and its store.
 pub(crate) struct Fixture {
-    /// Shared with `repository`.
+    /// The store that `repository` uses.
     pub(crate) store: MemoryBackend,
     /// Opened with the repository's key.
     pub(crate) repository: Repository,
     /// The only project of the repository. [`fresh_store`](Self::fresh_store) gives it a new store.
     pub(crate) project: Project,
-    /// The project's keys again.
+    /// The same keys that `project` has.
     pub(crate) keys: ProjectKeys,
 }
 
@@ -101,14 +101,14 @@ impl Fixture {
 #[must_use]
 pub(crate) fn open(store: &MemoryBackend) -> Repository {
     Repository::open(Arc::new(store.clone()), PASSWORD, &Silent)
-        .expect("damage in a project does not matter yet")
+        .expect("the repository opens even if a project is damaged")
 }
 
 /// Puts an object under its name.
 pub(crate) fn put(store: &MemoryBackend, object: ObjectRef, bytes: &[u8]) {
     store
         .put(&object.name(), &[bytes])
-        .expect("memory takes all");
+        .expect("a store in memory accepts every object");
 }
 
 /// The name of a key slot of the repository.

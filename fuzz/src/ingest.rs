@@ -68,7 +68,10 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
         stated: Stated::default(),
         host: None,
     };
-    let committed = || Records::load(&f.project).expect("it is whole").all().len();
+    let committed = || {
+        let records = Records::load(&f.project).expect("the records are undamaged");
+        records.all().len()
+    };
     let before = committed();
     let mut source = DiffSource::new(NamedInput::new(stream, "a stream"));
     let diffs = read(stream);
@@ -77,27 +80,28 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
         return;
     };
     let diffs = diffs.expect("a stream that was backed up is complete");
-    // The head after a snapshot is a backup only if it differs from the snapshot.
+    // If the last of several diffs leads to the head of the image, it becomes a backup only if the
+    // head differs from the snapshot before it.
     let has_head = diffs.len() > 1 && diffs.last().is_some_and(|diff| diff.0.to.is_none());
     let left_out = usize::from(has_head && reports.len() < diffs.len());
     assert_eq!(reports.len() + left_out, diffs.len());
-    let records = Records::load(&f.project).expect("it is whole");
+    let records = Records::load(&f.project).expect("the records are undamaged");
     for (report, diff) in reports.iter().zip(&diffs) {
         let base = match &diff.0.from {
-            Some(from) => images.get(from).expect("it has this base").clone(),
+            Some(from) => images.get(from).expect("the base has a backup").clone(),
             None => Some(Vec::new()),
         };
         let image = base.and_then(|base| applied(base, diff));
-        let id = report.id.expect("no dry run");
+        let id = report.id.expect("this is not a dry run");
         let backup = records.all().iter().find(|backup| backup.id == id);
-        let backup = backup.expect("it was committed");
+        let backup = backup.expect("the backup was committed");
         if let Some(image) = &image {
             let mut restored = Vec::new();
             let size = backup.record.content.size;
             let target = StreamTarget::new(&mut restored, "memory", size);
             ops::restore(&f.project, backup, &target, &context).expect("it can be restored");
             drop(target);
-            assert!(restored == *image, "another content");
+            assert!(restored == *image, "the restored content differs");
         }
         if let Some(to) = &diff.0.to {
             images.insert(to.clone(), image);

@@ -50,7 +50,7 @@ pub fn key_slot(data: &[u8]) {
         let keys = f
             .repository
             .list_keys(&Silent)
-            .expect("damage is passed over");
+            .expect("a damaged slot does not stop the listing");
         for (slot, new) in slots.into_iter().zip(new) {
             let name = fixture::key_ref(slot).name();
             let id = ObjectHash::from_bytes(hash(slot));
@@ -60,12 +60,13 @@ pub fn key_slot(data: &[u8]) {
                 KeySlot::decode(slot).is_ok() || SlotLock::decode(slot).is_ok_and(is_newer);
             assert_eq!(listed.is_some(), is_slot);
             if new {
-                f.store.delete(&name).expect("it was put");
+                f.store.delete(&name).expect("the slot was stored");
             }
         }
         if data.len() <= longest {
             let id = ObjectHash::from_bytes(hash(&authentic));
-            let key = keys.iter().find(|key| key.id == id).expect("it is listed");
+            let key = keys.iter().find(|key| key.id == id);
+            let key = key.expect("a valid slot is listed");
             assert_eq!(key.info, info.unwrap_or_default());
         }
     });
@@ -81,7 +82,7 @@ pub fn project_object(data: &[u8]) {
         let right = fixture::project_object();
         fixture::put(&f.store, object, data);
         let opened = fixture::open(&f.store).project(NAME, &Silent);
-        // The object is signed, so all other bytes must be refused.
+        // The project object is signed, so the project opens only with its original bytes.
         assert_eq!(opened.is_ok(), data == right);
         fixture::put(&f.store, object, &right);
     });
@@ -101,7 +102,7 @@ pub fn settings(data: &[u8]) {
         let is_new = f.store.size(&object.name()).is_err();
         fixture::put(&f.store, object, &bytes);
         let opened = fixture::open(&f.store).project(NAME, &Silent);
-        // If these settings are valid, they count if their revision is higher than the usual one.
+        // Valid settings are used if their revision is higher than that of the usual settings.
         if let (Ok(settings), true) = (&settings, data.len() <= ProjectSettings::BODY_MAX)
             && settings.revision > usual.revision
         {
@@ -109,12 +110,15 @@ pub fn settings(data: &[u8]) {
             assert_eq!(opened.is_ok(), fits);
         }
         if is_new {
-            f.store.delete(&object.name()).expect("it was put");
+            f.store
+                .delete(&object.name())
+                .expect("the settings were stored");
         }
     });
 }
 
-/// Maximum length of a body here. With the format's limits the fuzzer would mostly clear memory.
+/// Maximum length of a body here. With the limits of the format, the fuzzer would spend most of its
+/// time on clearing memory.
 const BODY_MAX: usize = 1 << 20;
 
 /// Decodes the data as a sealed object and as a payload. Also opens a sealed object that has the
@@ -148,7 +152,7 @@ pub fn sealed_object(data: &[u8]) {
             }
             let bytes = fixture::sealed_payload(&f.keys, magic, data);
             if let Ok(opened) = f.project.open(object, &bytes, BODY_MAX) {
-                let payload = payload.as_ref().expect("what opens is a payload");
+                let payload = payload.as_ref().expect("only a valid payload opens");
                 assert_eq!(opened.body.len(), payload.plain_len);
             }
         });

@@ -66,7 +66,7 @@ fn both_ways(f: &Fixture, store: &MemoryBackend, kind: BlobKind, bytes: &[u8]) -
                 assert_eq!(whole.kind(), ranged.kind());
             }
             (Err(_), Err(_)) => {}
-            (Err(_), Ok(_)) => panic!("only the reader from the store accepts it"),
+            (Err(_), Ok(_)) => panic!("`read_listing` accepts a pack that `listing_of` refuses"),
         }
     }
     whole.is_ok()
@@ -83,7 +83,7 @@ pub fn index_segment(data: &[u8]) {
         let bytes = fixture::sealed_body(&f.keys, Magic::Index, data);
         let name = ObjectHash::from_bytes(hash(&bytes));
         fixture::put(&store, ObjectRef::Index(PROJECT, name), &bytes);
-        let index = Index::in_memory(&f.project, Arc::new(Silent)).expect("it is whole");
+        let index = Index::in_memory(&f.project, Arc::new(Silent)).expect("the store is undamaged");
         for listing in segment.packs.iter().take(16) {
             assert!(index.has_pack(&listing.pack).expect("memory"));
             let places = PlacedRun::all_of(listing.clone()).map(|run| run.locations().count());
@@ -93,7 +93,7 @@ pub fn index_segment(data: &[u8]) {
                     Some(found) => check_location(&found, &blob.id),
                     None => assert!(
                         ambiguous(&segment, listing, &blob.id),
-                        "the segment names it"
+                        "the index lacks a blob that the segment names"
                     ),
                 }
                 for place in index.find_all_readable(&blob.id).expect("memory") {
@@ -121,7 +121,7 @@ fn check_location(location: &BlobLocation, id: &BlobId) {
     assert!(location.run_range().end <= PACK_SIZE_MAX);
 }
 
-/// A tree node.
+/// Decodes the data as a tree node.
 pub fn node(data: &[u8]) {
     let Ok(node) = Node::decode(data) else {
         return;

@@ -16,13 +16,13 @@ pub fn rbd_diff(data: &[u8]) {
         Ok(diffs) => diffs,
         Err(error) => {
             assert!(error.offset <= data.len() as u64, "{error}");
-            let skimmed = skimmed.expect_err("data makes no difference");
+            let skimmed = skimmed.expect_err("reading fails, so skipping must fail");
             assert_eq!((skimmed.kind, skimmed.offset), (error.kind, error.offset));
             return;
         }
     };
     assert_eq!(
-        skimmed.expect("data makes no difference"),
+        skimmed.expect("reading succeeds, so skipping must succeed"),
         data.len() as u64
     );
     for (header, extents) in diffs {
@@ -51,10 +51,10 @@ fn skim(data: &[u8]) -> Result<u64, DiffError> {
         let Some(header) = reader.next_diff()? else {
             return Ok(reader.offset());
         };
-        let place = place.expect("a diff is there");
+        let place = place.expect("each diff has a place");
         let at = usize::try_from(place.offset()).expect("within the input");
         let again = DiffReader::resume(&data[at..], place).next_diff();
-        assert_eq!(again.expect("it could be read"), Some(header));
+        assert_eq!(again.expect("the header was read before"), Some(header));
         while reader.next_extent()?.is_some() {}
     }
 }

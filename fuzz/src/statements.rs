@@ -37,7 +37,7 @@ pub fn log(data: &[u8]) {
             return;
         };
         if let Some(head) = log.newest() {
-            let entry: LogEntry = decoded.expect("what is loaded decodes");
+            let entry: LogEntry = decoded.expect("a loaded entry can be decoded");
             assert_eq!((head.number, head.hash), (entry.number, name));
             assert!(
                 entry

@@ -17,7 +17,7 @@ use cuttlebone::storage::Name;
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
 
 /// Decodes the data as a lease, a mark and a record. Also loads an authentic lease, mark and record
-/// made of it. The record first gets the right root.
+/// that are made from the data. The record first gets the right root.
 pub fn record(data: &[u8]) {
     lease(data);
     mark(data);
@@ -37,7 +37,7 @@ pub fn record(data: &[u8]) {
         let bytes = fixture::sealed_body(&f.keys, Magic::Backup, &record.encode());
         let name = ObjectHash::from_bytes(hash(&bytes));
         fixture::put(&store, ObjectRef::Backup(PROJECT, name), &bytes);
-        let records = Records::load(&f.project).expect("damage is set aside");
+        let records = Records::load(&f.project).expect("damaged records do not stop this");
         assert_eq!(records.all().len() + records.damaged().len(), 1);
         use_records(&records);
     });
@@ -51,7 +51,7 @@ pub fn image_metadata(data: &[u8]) {
     };
     let encoded = metadata.encode();
     assert_eq!(ImageMetadata::decode(&encoded).as_ref(), Ok(&metadata));
-    let bytes = |text: &ByteString| text.bytes().expect("it was checked");
+    let bytes = |text: &ByteString| text.bytes().expect("the text was checked");
     let plain = |metadata: &ImageMetadata| -> Vec<(Vec<u8>, Vec<u8>)> {
         let entries = metadata.0.iter();
         entries
@@ -114,7 +114,7 @@ pub fn certificate(data: &[u8]) {
         let again = Certificate::decode(&certificate.encode());
         assert_eq!(again.as_ref(), Ok(certificate));
         for pattern in &certificate.volumes {
-            // A star stands for any number of characters, also none.
+            // A star stands for any number of characters. This number can be zero.
             let name = pattern.replace('*', "");
             assert!(matches_pattern(pattern, &name), "{pattern:?}");
         }
@@ -142,7 +142,7 @@ pub fn void(data: &[u8]) {
         let bytes = fixture::sealed_body(&f.keys, Magic::Void, data);
         let name = ObjectHash::from_bytes(hash(&bytes));
         fixture::put(&store, ObjectRef::Void(PROJECT, name), &bytes);
-        // A void of no record changes nothing.
+        // There is no record, so the void has no effect.
         if let Ok(records) = Records::load(&f.project) {
             assert!(records.all().is_empty());
         }

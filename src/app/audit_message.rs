@@ -26,14 +26,14 @@ pub(crate) struct CoverageEntry {
     /// Packs that were never verified since they were stored.
     pub(crate) packs_never: u64,
     pub(crate) bytes_never: u64,
-    /// The oldest time at which another pack was last verified.
+    /// Each other pack has a time at which it was last verified. This is the oldest of these times.
     #[serde(serialize_with = "optional_rfc3339")]
     pub(crate) oldest: Option<Timestamp>,
     /// Times of verification, and the bytes that were last verified then.
     pub(crate) verified: Vec<VerifiedBytes>,
 }
 
-/// Data that one run verified, and no later one.
+/// The amount of data that was last verified at one time.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct VerifiedBytes {
     #[serde(serialize_with = "rfc3339")]
@@ -73,7 +73,7 @@ pub(crate) struct DrillEntry {
     pub(crate) problem: Option<String>,
 }
 
-/// The public key of the reports of one key.
+/// The public key that verifies the reports of one key.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ReportKeyText {
     pub(crate) public_key: String,
@@ -81,7 +81,7 @@ pub(crate) struct ReportKeyText {
     pub(crate) role: &'static str,
 }
 
-/// A report whose signature holds.
+/// A report with a valid signature.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ReportVerified {
     pub(crate) report: String,

@@ -1,4 +1,5 @@
-//! How to reach a Ceph cluster: options, and environment variables in their place.
+//! The options that say how to reach a Ceph cluster, and the environment variables that can replace
+//! these options.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use super::environment::Environment;
 use super::failure::Failure;
 use crate::volume::RbdOptions;
 
-/// The variable with the maximum time in seconds that an export may take without giving data.
+/// The variable with the maximum time, in seconds, for which an export may send no data.
 const STALL: &str = "CUTTLEBONE_CEPH_TIMEOUT";
 
 /// The options that the user gave.
@@ -54,12 +55,13 @@ fn seconds(text: &OsString) -> Result<Duration, Failure> {
     match number {
         Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
         _ => Err(Failure::usage(format!(
-            "{STALL} is no number of seconds from 1 to 86400"
+            "{STALL} is not a number of seconds from 1 to 86400"
         ))),
     }
 }
 
-/// Ceph calls the user `client.backup`, and its option `--id backup`.
+/// Removes `client.` from the name of a Ceph user. For the user `client.backup`, the option of Ceph
+/// is `--id backup`.
 fn without_prefix(id: String) -> String {
     match id.strip_prefix("client.") {
         Some(id) => id.to_owned(),

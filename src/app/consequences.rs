@@ -114,7 +114,7 @@ fn source_argument(source: &SourceInfo) -> Option<String> {
     Some(shell_word(&text(path)?))
 }
 
-/// Describes findings. For each damaged pack, adds the backups of which the damage destroys a part.
+/// Describes findings. For each damaged pack, adds the backups that have lost a part because of it.
 pub(crate) fn findings(found: &[Finding]) -> Vec<FindingText> {
     let mut costs: HashMap<ObjectHash, Vec<AffectedEntry>> = HashMap::new();
     for found in found {

@@ -288,8 +288,8 @@ pub(crate) struct FindingText {
     /// The backup, if the item is a backup that cannot be restored completely.
     #[serde(flatten)]
     pub(crate) backup: Option<AffectedEntry>,
-    /// If the item is a pack: the backups of which it has a part that cannot be restored, and these
-    /// parts.
+    /// If the item is a pack: the backups that cannot be restored completely because of this pack,
+    /// and the lost parts of each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) affects: Option<Vec<AffectedEntry>>,
 }
@@ -395,7 +395,8 @@ pub(crate) struct ForgetVolume {
     /// Backups that are kept although the rules do not count them: their times cannot be right, or
     /// their writer withdrew them.
     pub(crate) uncounted: Vec<String>,
-    /// The newest backup of each line of the history, newest first.
+    /// A volume can have several lines of backups that do not follow each other. These are the
+    /// newest backups of all lines, newest first.
     pub(crate) newest: Vec<String>,
     pub(crate) dry_run: bool,
 }

@@ -397,8 +397,8 @@ pub(crate) fn composed_form(password: &[u8]) -> Option<Password> {
     Some(Zeroizing::new(composed.into_bytes()))
 }
 
-/// Returns the form of a password that new keys are made with. Passwords are tried as given and in
-/// the composed form, so both open a key that was made with the composed form.
+/// Returns the form of a password that new keys are made with. A password that should open a key is
+/// tried as given and in the composed form. So the user may type either form.
 fn composed(password: Password) -> Password {
     composed_form(&password).unwrap_or(password)
 }

@@ -39,7 +39,8 @@ pub(crate) enum Attempt {
 }
 
 impl Attempt {
-    /// Returns the role that includes this attempt, and the text for “this key may not …”.
+    /// Returns the lowest role that includes this attempt, and the text for “this key may not …”.
+    /// [`permit`](Self::permit) makes an exception for [`CheckData`](Self::CheckData).
     const fn rule(self) -> (Role, &'static str) {
         match self {
             Self::List => (Role::Verify, "list backups"),

@@ -131,8 +131,9 @@ fn write(path: &Path, directory: &Path, text: &[u8]) -> io::Result<()> {
     sync_directory(File::open(directory)?)
 }
 
-/// Returns a file name for a target. The names of devices change when a machine starts again, so a
-/// device is named by the properties that the kernel reports, if they are unique.
+/// Returns a file name for a target. The name of a device can change when a machine starts again.
+/// So for a device, the file name is made from a unique property that the kernel reports, if there
+/// is one.
 fn name_of(target: &Path, metadata: &fs::Metadata) -> String {
     let (major, minor) = (
         rustix::fs::major(metadata.rdev()),
@@ -195,7 +196,7 @@ mod tests {
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         let (here, kind) = (rustix::fs::CWD, rustix::fs::FileType::Fifo);
         rustix::fs::mknodat(here, &beside, kind, mode, 0).unwrap();
-        assert_eq!(read(), None, "a pipe is not waited for");
+        assert_eq!(read(), None, "reading does not wait for a pipe");
         fs::remove_file(&beside).unwrap();
         let text = serde_json::to_string(&mark()).unwrap();
         for other in ["", "{}", &text.replace("abc", "…abc…")] {

@@ -16,7 +16,7 @@ use super::location::Location;
 use super::password::PasswordOptions;
 use super::request::check_name;
 
-/// Each thread takes some 15 MiB, and the host has other work to do.
+/// Each thread takes some 17 MiB, and the host has other work to do.
 const THREADS_DEFAULT_MAX: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
 /// With more threads the budget for bytes in flight would not suffice.
 pub(crate) const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");

@@ -87,7 +87,7 @@ pub enum FullRead {
         /// The name.
         snapshot: String,
     },
-    /// No backup that can be a base is of an older snapshot than this one.
+    /// There is no backup of an older snapshot that can be the base of the new backup.
     NoOlderSnapshot,
     /// The backups have chunks of another size.
     OtherChunkSize,

@@ -124,7 +124,7 @@ pub enum Notice {
     },
     /// A record, or an entry of the log, cannot be read and is ignored.
     RecordDamaged {
-        /// Names the record.
+        /// Names the record or the entry.
         problem: String,
     },
     /// A damaged file is in the directory of records. Nothing needs this file, since the log

@@ -4,15 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The role of a key: the rights of its holder. A role includes the rights of all roles that are
-/// listed after it.
+/// listed after it. There is one exception: a write key may not read packs as
+/// `check --read-data` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Everything.
     Full,
     /// Backs up, deduplicates and lists. Cannot read stored content.
     Write,
-    /// Checks that everything exists. Reads metadata only. Writes only to the ledger, which
-    /// decides nothing.
+    /// Checks that everything exists, and compares data with hashes. Decrypts only metadata. Writes
+    /// only to the ledger, which only decides what a later check may skip.
     Verify,
 }
 
@@ -22,7 +23,7 @@ pub enum Role {
 pub struct ParseRoleError;
 
 impl Role {
-    /// Whether this role may do everything that `other` may.
+    /// Whether this role includes the rights of `other`.
     #[must_use]
     pub const fn includes(self, other: Self) -> bool {
         matches!(

@@ -107,7 +107,8 @@ impl<R: Read> StreamCutter<R> {
     /// stream. Only then is the position of the next cut certain.
     fn fill(&mut self) -> io::Result<()> {
         if !self.ended && self.buffer.len() - self.start < self.rule.max {
-            // Each byte is moved at most once. Fewer bytes are moved than the largest chunk has.
+            // Each byte is moved at most once. The moved bytes are fewer than those of the largest
+            // chunk.
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;

@@ -1,4 +1,5 @@
-//! The process that freezes and thaws for `backup --together`. The program starts itself for it.
+//! The process that freezes and thaws file systems for `backup --together`. To start this process,
+//! the program runs itself again.
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -117,8 +117,9 @@ fn short_heading(arg: Arg) -> Arg {
     }
 }
 
-/// Returns the text below the help of a command as sections: a line that ends with a colon is a
-/// heading, up to its first comma. All other lines stay as they are.
+/// Returns the text below the help of a command as sections. A line without indentation that ends
+/// with a colon begins a section. Its heading is the part of the line before the first comma. If
+/// there is a comma, the section also contains the whole line. All other lines stay as they are.
 fn sections(text: &str) -> String {
     let mut page = String::new();
     let mut is_open = false;

@@ -345,7 +345,7 @@ pub(crate) fn usage_error(error: &clap::Error, args: &[OsString]) -> ExitCode {
     let plain = error.render().to_string();
     let safe = app::printable_lines(&plain);
     // Arguments may come from outside, so characters that control a terminal are escaped. If there
-    // are none, the library prints the text, possibly with colours.
+    // are no such characters, the library prints the text, possibly with colours.
     let printed = if plain == safe {
         error.print().and_then(|()| io::stdout().flush())
     } else {

@@ -43,7 +43,8 @@ impl Prompt for Terminal {
             return Ok(None);
         }
         let typed = rpassword::prompt_password(text);
-        // The prompt reads Ctrl-C as a key and raises the signal itself: do not wait for it.
+        // The prompt reads Ctrl-C as a key, and raises the signal itself. End the process here,
+        // without waiting until the signal is handled.
         if typed
             .as_ref()
             .is_err_and(|error| error.kind() == io::ErrorKind::Interrupted)

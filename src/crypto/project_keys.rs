@@ -232,7 +232,8 @@ impl ProjectKeys {
         Root::from_bytes(*root.as_bytes())
     }
 
-    /// Returns the key that seals all objects other than packs, such as index segments and records.
+    /// Returns the key that seals the objects of the project, such as index segments and records.
+    /// Other keys seal packs, key slots and the project object.
     #[must_use]
     pub fn object(&self) -> &SealKey {
         &self.metadata.object

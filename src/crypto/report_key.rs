@@ -30,7 +30,7 @@ pub enum ReportError {
     #[error("another key made the signature")]
     OtherKey,
     /// The report or the comment in the signature was changed.
-    #[error("the signature does not hold: the report was changed")]
+    #[error("the signature is not valid: the report was changed")]
     Changed,
 }
 

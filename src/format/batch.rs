@@ -96,8 +96,8 @@ impl Batch {
         len + ITEM_LEN as u64
     }
 
-    /// Returns the number of bytes that [`decode`](Self::decode) needs, from the first
-    /// [`START_LEN`](Self::START_LEN) bytes of a batch of `len` bytes.
+    /// Reads the first [`START_LEN`](Self::START_LEN) bytes of a batch of `len` bytes. Returns the
+    /// number of bytes that [`decode`](Self::decode) needs.
     pub fn table_end(start: &[u8], len: u64) -> Result<usize, FormatError> {
         let (_, count) = Self::start(&mut Reader::new(start))?;
         let end = Self::START_LEN as u64 + u64::from(count) * ITEM_LEN as u64;

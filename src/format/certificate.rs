@@ -18,16 +18,16 @@ pub struct Certificate {
     pub role: String,
     /// The hash of its slot.
     pub slot: ObjectHash,
-    /// The public key of the key that it signs with. A full key has none: it signs with the key of
-    /// the project.
+    /// The public key that the signatures of the key are verified with. There is none for a full
+    /// key: it signs with the key of the project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<SignerId>,
-    /// Shell patterns of the names of volumes that it may back up. If there are none, it may back
-    /// up all volumes.
+    /// Shell patterns of the names of volumes that the key may back up. If there are none, it may
+    /// back up all volumes.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
-    /// The features that its records may require.
+    /// The features that records of the key may require.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,

@@ -13,7 +13,7 @@ pub enum FormatError {
     #[error("it is not a {0}")]
     BadMagic(&'static str),
     /// A later version of the program made it.
-    #[error("it has format version {0}, this program knows version 1")]
+    #[error("it has format version {0}, but this program only knows version 1")]
     UnknownVersion(u16),
     /// The object requires features that this program does not have.
     #[error("it needs features that this program does not know ({0})")]

@@ -32,7 +32,7 @@ pub struct BackupRecord {
     /// The name of the host that made it.
     #[serde(default)]
     pub host: Option<String>,
-    /// The record of the backup that this one was compared with.
+    /// The record of the backup that this one was compared with, or that its changes build on.
     #[serde(default)]
     pub base: Option<ObjectHash>,
     /// The backups that this one follows: the records of the volume that no other record followed,
@@ -51,7 +51,7 @@ pub struct BackupRecord {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<ObjectHash>,
-    /// Labels that the user gave.
+    /// Labels that the user gave, or that come from the name or the metadata of an image.
     #[serde(default, deserialize_with = "nullable")]
     pub labels: BTreeMap<String, String>,
     /// The origin of the content.
@@ -155,8 +155,8 @@ pub struct SourceInfo {
     /// The name of the source, as the user stated it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The id of the image in its cluster, as the user stated it. Unlike a name, an id is never
-    /// used again for another image.
+    /// The id of the image in its cluster, as the user or the cluster stated it. Unlike a name, an
+    /// id is never used again for another image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
     /// The path on the host.
@@ -165,7 +165,8 @@ pub struct SourceInfo {
     /// Device number and inode of the file.
     #[serde(default)]
     pub inode: Option<(u64, u64)>,
-    /// Last modification and last change of the inode, nanoseconds since 1970-01-01 UTC.
+    /// When the content was last modified (mtime), and when the inode was last changed (ctime), in
+    /// nanoseconds since 1970-01-01 UTC.
     #[serde(default)]
     pub changed_ns: Option<(i64, i64)>,
     /// Whether these times were so old when they were read that any later write changes them.
@@ -291,7 +292,7 @@ impl RbdIdentity {
 }
 
 /// The properties of an RBD image, as `rbd info` or `rbd export --export-format 2` describes them.
-/// The stream of the latter does not contain defaults of the cluster.
+/// A stream that `rbd export` writes does not contain defaults of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RbdImage {
     /// The binary logarithm of the size of objects, in bytes.

@@ -26,8 +26,9 @@ pub struct ProjectSettings {
     /// The signers whose chunks writers deduplicate against: see [`trusts_all`](Self::trusts_all).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<String>,
-    /// The parity that is stored with new objects, in percent. 0: none, but older objects may have
-    /// parity. Other values that are no rate mean the same as no value.
+    /// The parity that is stored with new objects, in percent. With 0, new objects get no parity,
+    /// but older objects may have some. Any other value that is not a valid rate is ignored, as if
+    /// the field were missing.
     #[serde(default, deserialize_with = "percent_or_none")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parity: Option<u64>,
@@ -36,7 +37,7 @@ pub struct ProjectSettings {
     pub retired: Option<String>,
 }
 
-/// Reads a rate of parity, or 0. Any other value means none.
+/// Reads a rate of parity, or 0. Returns `None` for any other value.
 fn percent_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let value = Value::deserialize(deserializer)?;
     Ok(value

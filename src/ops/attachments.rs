@@ -32,7 +32,7 @@ pub fn image_metadata(
     Ok(Some(decoded.map_err(damaged)?))
 }
 
-/// Returns the attachments of a backup that the user made: all but the metadata of an image.
+/// Returns the attachments that the user added to a backup: all except the metadata of an image.
 pub fn attached_files(backup: &Backup) -> impl Iterator<Item = &Attachment> {
     let all = backup.record.attachments.iter();
     all.filter(|attachment| attachment.name != ImageMetadata::ATTACHMENT)
@@ -47,7 +47,7 @@ pub fn read_attachment(
     read(project, attachment, context)
 }
 
-/// Whether a file can have this name, in any directory, so that it shows on a terminal as it is.
+/// Whether a file in any directory can have this name, and a terminal shows the name unchanged.
 #[must_use]
 pub fn is_safe_name(name: &str) -> bool {
     let is_relative = matches!(name, "" | "." | "..");

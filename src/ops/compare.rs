@@ -26,8 +26,9 @@ pub struct CompareReport {
     pub bytes: u64,
 }
 
-/// Calls `each` for every extent that differs, in order. Two images are compared chunk by chunk.
-/// Two streams, or an image and a stream, differ as a whole or not at all.
+/// Calls `each` for every extent that differs, in order. Two images with the same chunk size are
+/// compared chunk by chunk. Other contents count as equal if their roots are equal, and otherwise
+/// as different in all bytes.
 pub fn compare<E: From<OpsError> + From<RepoError>>(
     project: &Project,
     a: &Backup,

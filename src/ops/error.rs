@@ -23,7 +23,7 @@ pub enum OpsError {
     Rbd(RbdError),
     #[error("{name} is the copy of an image of another cluster, and cannot have a new snapshot")]
     MirroredImage { name: String },
-    #[error("without a lease in the repository, running backups are not recognized with certainty")]
+    #[error("running backups cannot be found for certain without a lease in the repository")]
     NoLease,
     #[error("a backup runs that may need one of the snapshots")]
     BackupRuns,
@@ -31,7 +31,7 @@ pub enum OpsError {
     ExistingParameters { name: String },
     #[error("{name} is the copy of an image of another cluster, and cannot be written to")]
     MirrorTarget { name: String },
-    #[error("{name} has {found} bytes, and the backup {expected}")]
+    #[error("{name} has {found} bytes, but the backup has {expected}")]
     OtherImageSize {
         name: String,
         found: u64,

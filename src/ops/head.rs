@@ -47,7 +47,7 @@ impl Head {
 }
 
 /// Adds an entry for everything that the project has and the log does not name yet. If there is
-/// nothing new, adds none. Needs a full key.
+/// nothing new, and one entry already covers everything, adds none. Needs a full key.
 pub fn head(
     project: &Project,
     host: Option<&str>,

@@ -18,7 +18,7 @@ pub struct AcceptedLoss {
     /// Missing or damaged records, certificates and entries of the log.
     pub objects: Vec<LostName>,
     /// Whether the user accepts all losses, except of objects that the store does not deliver to
-    /// this process. With this, a project without any record may lose all of its data.
+    /// this process. If this is set and the project has no record, a prune may delete all data.
     pub all: bool,
 }
 

@@ -19,7 +19,7 @@ pub(super) struct ImageMark {
     pub(super) backup_id: String,
     /// Its volume.
     pub(super) volume: String,
-    /// When the restore began to write, as in RFC 3339.
+    /// When the restore began to write, in RFC 3339.
     pub(super) time: String,
     /// The snapshot with the content of the image before the restore, if one was made.
     #[serde(skip_serializing_if = "Option::is_none")]

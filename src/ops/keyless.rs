@@ -331,7 +331,7 @@ impl Task<'_> {
         for entry in log.miscounted().collect::<Vec<_>>() {
             let object = ObjectRef::Log(project, entry);
             let source = Damage::Impossible(
-                "its number is not one more than those of the entries before it",
+                "its number is not one more than the largest of the entries before it",
             );
             self.damaged(object, RepoError::Damaged { object, source });
         }

@@ -8,14 +8,14 @@ use jiff::Timestamp;
 use crate::base::ObjectHash;
 use crate::format::{LogItem, LogKind};
 
-/// A backup whose record is missing, with the details that other records give.
+/// A backup whose record is missing, with the details that other records and the log give.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingRecord {
     /// The record.
     pub id: ObjectHash,
-    /// The name of its volume, if another backup of that volume names it.
+    /// The name of its volume, if a backup by a full key or a removed backup follows it.
     pub volume: Option<String>,
-    /// The time of the oldest backup that was made after it.
+    /// The time of the oldest backup by a full key that names it.
     pub before: Option<Timestamp>,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for MissingCertificate {
     }
 }
 
-/// A record or an entry of the log that exists and cannot be read.
+/// An entry of the log that exists and cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedHistory {
     /// Its name.
@@ -92,7 +92,7 @@ impl MissingHistory {
             && self.certificates.is_empty()
     }
 
-    /// Returns whether all of these objects exist and only cannot be read.
+    /// Returns whether all of these objects exist, but cannot be read.
     #[must_use]
     pub fn is_only_damage(&self) -> bool {
         let damaged = self.certificates.iter().all(|c| c.damage.is_some());
@@ -112,7 +112,7 @@ impl MissingHistory {
     }
 
     /// Returns those records and certificates that are in `lost`, as entries of the log name them.
-    /// If an entry removes them, a check without a key does not miss them either.
+    /// Once an entry removes them, a check without a key does not report them as missing.
     pub(super) fn items(&self, lost: &[ObjectHash]) -> Vec<LogItem> {
         let records = self.records.iter().map(|record| record.id);
         let records = records.chain(self.damaged_records.iter().copied());

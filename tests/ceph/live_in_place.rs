@@ -200,7 +200,7 @@ fn an_image_that_is_in_use_or_has_another_size_is_not_touched() {
     refused(
         &[name, &target],
         1,
-        "has 9437184 bytes, and the backup 8388608",
+        "has 9437184 bytes, but the backup has 8388608",
     );
     refused(&[name, &target], 1, "--resize");
     refused(&["stream", &target], 1, "is a stream, not an image");

@@ -100,9 +100,11 @@ pub(super) fn all(f: &Fixture) -> Reach {
                 let mut tree = StreamTree::new(&nodes);
                 for chunk in chunks {
                     let (len, id) = (chunk.len.into(), Some(chunk.id));
-                    tree.push(StreamEntry { len, id }).expect("it only stores");
+                    tree.push(StreamEntry { len, id })
+                        .expect("this only stores nodes, which cannot fail");
                 }
-                tree.finish().expect("it only stores");
+                tree.finish()
+                    .expect("this only stores nodes, which cannot fail");
             }
         }
     }
@@ -136,7 +138,7 @@ fn walk(blobs: &BlobReader, backup: &Backup) -> (Vec<ChunkRef>, bool) {
     let end = reader.check_end();
     assert!(
         end.is_ok() || !whole,
-        "the walk accepts what `check_end` refuses"
+        "the walk accepted a tree that `check_end` refuses"
     );
     (chunks, whole)
 }
@@ -183,12 +185,12 @@ fn use_image<'a>(
     let content = &backup.record.content;
     let chunk_size = u64::from(content.chunk_size);
     let width = ChunkSize::new(chunk_size)
-        .expect("it was checked")
+        .expect("a loaded record has a valid chunk size")
         .per_leaf();
     for chunk in chunks.iter().step_by(7).take(16) {
         let leaf = chunk.offset / LEAF_SIZE;
         let number = (chunk.offset % LEAF_SIZE / chunk_size) as usize;
-        let ids = leaf_chunks(&reader(), top, leaf, width).expect("it was walked");
+        let ids = leaf_chunks(&reader(), top, leaf, width).expect("the walk read this leaf");
         assert_eq!(ids[number], Some(chunk.id));
     }
     for leaf in [0, 63, 64, u64::MAX >> 22, u64::MAX] {
@@ -206,7 +208,7 @@ fn use_image<'a>(
         Ok::<_, RepoError>(ControlFlow::Continue(()))
     });
     if whole {
-        compared.expect("it was walked");
+        compared.expect("the walk read the whole tree");
         let offsets: Vec<_> = chunks.iter().map(|chunk| chunk.offset).collect();
         assert_eq!(different, offsets);
     }
@@ -220,7 +222,7 @@ fn use_image<'a>(
         let finished = tree.finish();
         if whole && size == content.size {
             assert_eq!(
-                finished.expect("it was walked"),
+                finished.expect("the walk read the whole tree"),
                 top.id,
                 "nothing was changed"
             );

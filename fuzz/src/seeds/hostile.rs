@@ -179,9 +179,9 @@ fn streams() -> Named {
 mod tests {
     use crate::hostile::run;
 
-    /// After a change of the format, the target must still read data.
+    /// Fails if a change of the format makes seeds useless, so that the target reads less of them.
     #[test]
-    fn seeds_reach_the_code_they_are_for() {
+    fn seeds_reach_the_code_that_they_are_for() {
         for (name, chunks, opened, whole, damaged) in [
             ("image", 2, 2, 1, 0),
             ("image-cut", 2, 2, 1, 0),

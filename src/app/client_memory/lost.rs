@@ -11,7 +11,8 @@ use crate::base::{ObjectHash, ProjectId, RepositoryId};
 /// Maximum number of losses that a failure names.
 const NAMED_MAX: usize = 10;
 
-/// A loss: this host saw it earlier, it no longer exists, and the log does not remove it.
+/// A loss: something that this host saw earlier, that no longer exists, and that the log does not
+/// remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lost {
     /// The repository: another one is at its location.

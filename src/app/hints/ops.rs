@@ -101,15 +101,17 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              has: rbd:POOL/IMAGE@SNAPSHOT"
         }
         OpsError::Freeze(FreezeError::NotThawed(_)) => {
-            "thaw them by hand. No backup was created, and no snapshot stays"
+            "thaw them by hand. No backup was created, and all new snapshots were removed"
         }
         OpsError::Freeze(_) => {
-            "no backup was created, and no snapshot stays. If the command before the snapshot ran, \
-             the command after the snapshot has run, too"
+            "no backup was created, and all new snapshots were removed. If the command before the \
+             snapshot ran, the command after the snapshot has run, too"
         }
-        OpsError::NoLease => "no snapshot was removed; run it where the repository can be written",
+        OpsError::NoLease => {
+            "no snapshot was removed; run the command on a host that can write to the repository"
+        }
         OpsError::BackupRuns => {
-            "no snapshot was removed; run it again when no backup of the project runs"
+            "no snapshot was removed; run the command again when no backup of the project runs"
         }
         OpsError::ExistingParameters { .. } => {
             "leave out the options for a new image, or name a new image"

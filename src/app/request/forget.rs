@@ -22,7 +22,7 @@ pub(crate) enum ForgetSelection {
         policy: Policy,
         /// The volumes to apply the policy to; all if empty.
         volumes: Vec<String>,
-        /// The labels that a backup must have, all of them. Other backups stay and do not count.
+        /// A backup must have all of these labels. Other backups stay and do not count.
         labels: Vec<LabelMatch>,
         /// Days start in UTC rather than in the local time zone.
         utc: bool,

@@ -13,13 +13,13 @@ use crate::ops::{LabelMatch, Span};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ListRequest {
     pub(crate) volume: Option<String>,
-    /// The labels that a backup must have, all of them.
+    /// A backup must have all of these labels.
     pub(crate) labels: Vec<LabelMatch>,
     /// The host that made the backup.
     pub(crate) host: Option<String>,
     /// The earliest time at which the backup was made.
     pub(crate) since: Option<Since>,
-    /// The number of backups of each volume to list, the newest ones.
+    /// How many of the newest backups of each volume to list.
     pub(crate) latest: Option<u64>,
 }
 

@@ -32,7 +32,7 @@ impl ReadFrom {
 }
 
 impl ReadFrom {
-    /// Whether reading it takes bytes from standard input, also under a name such as `/dev/stdin`.
+    /// Whether this is standard input. A path can name it, too, for example `/dev/stdin`.
     pub(crate) fn is_stdin(&self) -> bool {
         match self {
             Self::Stdin => true,

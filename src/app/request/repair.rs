@@ -8,6 +8,6 @@ pub(crate) struct RepairRequest {
     pub(crate) parity: bool,
     /// The location of another copy of the repository.
     pub(crate) from: Option<OsString>,
-    /// Whether to do it. Otherwise, the plan is shown.
+    /// Whether to repair the objects. Otherwise, only the plan is shown.
     pub(crate) yes: bool,
 }

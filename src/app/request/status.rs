@@ -14,7 +14,7 @@ pub(crate) struct StatusRequest {
     pub(crate) volumes: Vec<String>,
     /// The maximum age of the newest backup.
     pub(crate) max_age: Option<Span>,
-    /// Whether to ask no cluster.
+    /// If set, no cluster is asked.
     pub(crate) offline: bool,
     pub(crate) cluster: RbdOptions,
 }

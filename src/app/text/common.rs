@@ -25,7 +25,7 @@ pub(super) fn labels(entry: &BackupEntry) -> String {
     labels.collect::<Vec<_>>().join(", ")
 }
 
-/// Returns why a backup does not count like others, if it does not.
+/// Returns why a backup does not count like other backups. `None` for all others.
 pub(super) fn state(entry: &BackupEntry) -> Option<&'static str> {
     match (entry.withdrawn, entry.forgotten) {
         (false, false) => None,
@@ -44,7 +44,7 @@ pub(super) fn metadata(entries: &[Metadata]) -> String {
     })
 }
 
-/// Returns a line for each field with a value, the values aligned.
+/// Returns a line for each field that has a value. The values are aligned.
 pub(crate) fn fields(fields: &[(&str, Option<String>)]) -> String {
     let present = || {
         let given = fields.iter();

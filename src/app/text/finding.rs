@@ -15,7 +15,7 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
     match finding {
         Finding::ObjectDamaged { object, problem } => {
             let why = match &**problem {
-                // The item names the object already.
+                // `item` names the object already.
                 RepoError::Damaged { source, .. } => one_line(source),
                 other => one_line(other),
             };
@@ -79,7 +79,7 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
         }
         Finding::CertificateVanished { certificate } => damage(
             &format!("certificate {certificate}"),
-            "the log names it, but it does not exist now: objects of its key are ignored",
+            "the log names it, but it does not exist now: all objects that this key signed are ignored",
         ),
         Finding::EntryVanished { entry } => damage(
             &format!("log entry {entry}"),

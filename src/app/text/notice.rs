@@ -126,7 +126,7 @@ pub(crate) fn notice(notice: &Notice) -> String {
              disks of this host"
         ),
         Notice::PartsUnknown => "this key cannot tell which parts of a damaged pack can still be \
-            read: all data in it counts as damaged. A full key finds out more"
+            read: all data in it counts as damaged. Run the command with a full key to learn more"
             .to_owned(),
         Notice::CopyInUse { location } => format!(
             "another process works in {location} (there are files in projects/*/leases). If it is \

@@ -136,8 +136,8 @@ pub(super) struct BackupArgs {
 }
 
 impl BackupArgs {
-    /// Refuses options that do not apply to the given sources: to several sources, to images in a
-    /// cluster, or to other sources.
+    /// Refuses options that do not apply to the given sources. Some options do not apply to several
+    /// sources, some not to images in a cluster, and some only to such images.
     fn check_images(&self) -> Result<(), Failure> {
         let images = || {
             self.sources

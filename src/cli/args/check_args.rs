@@ -14,7 +14,7 @@ use crate::ops::{DataPart, ReadData};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// Also read and decrypt all data. With a key that cannot decrypt it: compare its hashes
+    /// Also read and decrypt all data. A verify key cannot decrypt data and compares hashes
     #[arg(long)]
     read_data: bool,
     /// Also read a part of the data: a random part such as 10% or 50G, or part N of M, as N/M

@@ -60,7 +60,7 @@ pub(super) struct GlobalArgs {
     #[arg(long, global = true, help_heading = GLOBAL)]
     no_progress: bool,
 
-    /// Worker threads, at most 16; each takes about 15 MiB [default: one per core, at most 4]
+    /// Worker threads, at most 16; each takes about 17 MiB [default: one per core, at most 4]
     #[arg(long, global = true, value_name = "N", help_heading = GLOBAL)]
     #[arg(value_parser = at_most::<{ THREADS_MAX.get() }>)]
     pub(super) threads: Option<NonZeroUsize>,

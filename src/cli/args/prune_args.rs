@@ -21,7 +21,7 @@ pub(super) struct PruneLimits {
     /// Unused space to tolerate: a percentage, a size, or “unlimited” [default: 5%]
     #[arg(long, value_name = "LIMIT", value_parser = max_unused)]
     max_unused: Option<MaxUnused>,
-    /// Repack at most SIZE bytes of packs in one run, for example 20G
+    /// Copy at most SIZE of used data into new packs in one run, for example 20G
     #[arg(long, value_name = "SIZE")]
     max_repack: Option<ByteSize>,
     /// Merge packs below 8 MiB if there are many of them. This is the default

@@ -29,7 +29,7 @@ pub(super) struct ReplicateArgs {
     /// Copy only the project whose id begins with these digits
     #[arg(long, value_name = "ID", value_parser = project_id)]
     project_id: Option<String>,
-    /// Begin a new copy, even if this host saw one at this location that is no longer there
+    /// Begin a new copy, even if this host has seen another copy at this location before
     #[arg(long)]
     init: bool,
 }

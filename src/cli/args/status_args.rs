@@ -8,7 +8,7 @@ use crate::ops::{RemovedSnapshots, Span};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// Show only these volumes; “*” and “?” match several
+    /// Show only these volumes; patterns such as “web-*” match several
     #[arg(value_name = "VOLUME")]
     volumes: Vec<String>,
     /// Fail with exit code 25 if the newest backup of a volume is older, for example 26h or 2d

@@ -50,7 +50,7 @@ pub(super) fn restore_attachments(
     for attachment in ops::attached_files(backup) {
         let name = &attachment.name;
         if !ops::is_safe_name(name) {
-            let message = format!("“{}” is no safe name for a file", name.escape_debug());
+            let message = format!("“{}” is not a safe name for a file", name.escape_debug());
             return Err(Failure::new(Code::Failed, message)
                 .hint("another program made this backup; nothing was written"));
         }
@@ -112,7 +112,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         .open(path)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     if written.is_err() {
-        // The first error matters more.
+        // Ignore an error here: the first error matters more.
         let _ = fs::remove_file(path);
     }
     written

@@ -54,7 +54,7 @@ pub(crate) fn verify_report(output: &Output, report: &Path, key: &str) -> Result
     let signature = signature_of(report);
     let size = fs::metadata(&signature).map_err(|error| failed(&signature, &error))?;
     if !size.is_file() || size.len() > SIGNATURE_MAX {
-        let text = format!("{} is no signature", signature.display());
+        let text = format!("{} is not a signature", signature.display());
         return Err(Failure::new(Code::Failed, text));
     }
     let text = fs::read_to_string(&signature).map_err(|error| failed(&signature, &error))?;

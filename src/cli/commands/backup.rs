@@ -268,7 +268,7 @@ impl Run<'_> {
                 let (volume, volume_chosen) = match item.volume {
                     VolumeName::Chosen(name) => (name, true),
                     VolumeName::OfFile(name) => (name, false),
-                    // Does not occur: only images in a cluster have this kind of name.
+                    // This does not occur: only an image in a cluster has this kind of name.
                     VolumeName::OfImage => (item.name, false),
                 };
                 let options = ops::BackupOptions {
@@ -423,7 +423,7 @@ fn open_source(console: &Console, source: &BackupSource) -> Result<Box<dyn Sourc
             Box::new(ListedImage::new(image, extents))
         }
         BackupSource::Rbd(pattern) => {
-            return Err(Failure::usage(format!("{pattern} is no file")));
+            return Err(Failure::usage(format!("{pattern} is not a file")));
         }
     })
 }

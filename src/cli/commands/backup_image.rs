@@ -20,7 +20,8 @@ pub(super) struct Images {
     full: bool,
     together: Option<FreezeOptions>,
     allow_mixture: bool,
-    /// A request got no answer. Every further request would take minutes, so none is made.
+    /// Set when a request got no answer. No request is made after that, since each would take
+    /// minutes.
     is_unreachable: Cell<bool>,
 }
 
@@ -52,7 +53,7 @@ impl Images {
         Err(Failure::new(Code::Failed, message))
     }
 
-    /// Remembers it if the error shows that the cluster does not answer.
+    /// If the error shows that the cluster does not answer, remembers that.
     fn note(&self, error: &RbdError) {
         if error.kind == RbdErrorKind::Unreachable {
             self.is_unreachable.set(true);

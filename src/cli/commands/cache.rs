@@ -50,7 +50,9 @@ pub(super) fn cache(
     console.meter.finish();
     console.output.show(&Message::Cache(CacheInfo {
         path: cache.path().display().to_string(),
-        bytes: cache.size().map_err(|error| failed("look at", &error))?,
+        bytes: cache
+            .size()
+            .map_err(|error| failed("read the size of", &error))?,
         chunks,
     }))
 }

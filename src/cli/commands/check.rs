@@ -61,7 +61,7 @@ pub(super) fn check(
     )?;
     console.meter.finish();
     if !is_compared {
-        // Change nothing, since it is unknown which objects are missing.
+        // Do not change the memory, since it is unknown which objects are missing.
     } else if accept_history {
         memory.accept(&project, &report.ends);
     } else {
@@ -122,7 +122,7 @@ fn failure(
     settings: &RepositorySettings,
 ) -> Option<Failure> {
     if report.errors == report.foreign {
-        // Foreign objects do no harm. A loss that this host noticed may.
+        // Foreign objects do no harm. But a loss that this host noticed can be harmful.
         return if !lost.is_empty() {
             Some(history_lost(&settings.location, lost))
         } else if report.foreign > 0 {

@@ -22,7 +22,7 @@ use crate::volume::{
 
 /// The number of bytes at the end of a command's output that are searched for its last line.
 const TAIL: usize = 4096;
-/// The time between two looks at a command that prints nothing.
+/// The time between two attempts to read the output of a command that prints nothing.
 const STEP: Duration = Duration::from_millis(20);
 
 pub(super) fn drill(

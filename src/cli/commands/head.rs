@@ -22,7 +22,7 @@ pub(super) fn head(
     let head = ops::head(&project, Some(&host_name()), &context)?;
     console.meter.finish();
     let statement = head.statement();
-    // Text in upper case needs a smaller QR code.
+    // A statement is in upper case, since the QR code of such text is smaller.
     let coded = statement.to_string();
     let on_screen = io::stdout().is_terminal();
     let qr = if with_qr || on_screen {

@@ -71,10 +71,7 @@ pub(super) fn repair(
     }
     let unexplained = repair.unexplained().len() as u64;
     if (damaged == 0 || yes && repaired == damaged) && unexplained > 0 {
-        let text = format!(
-            "{} missing that parity exists for",
-            count(unexplained, "object")
-        );
+        let text = format!("missing: {} with parity", count(unexplained, "object"));
         let hint = "a backup was interrupted, or they are lost: “cuttlebone check” says which \
                     backups are affected";
         return Err(Failure::new(Code::Damage, text).hint(hint));

@@ -55,7 +55,7 @@ pub(super) fn replicate(
         },
     );
     console.meter.finish();
-    // Also if the copy could not be finished: a finding may say why.
+    // Show the findings even if the copy could not be finished: one of them may say why.
     for finding in findings {
         console.output.show(&Message::Error(finding))?;
     }

@@ -79,7 +79,10 @@ pub(super) fn snapshots(
         removed,
     }))?;
     for (of, error) in &found.problems {
-        let failure = Failure::new(Code::Failed, format!("could not look at {of}"));
+        let failure = Failure::new(
+            Code::Failed,
+            format!("could not read the snapshots of {of}"),
+        );
         console
             .output
             .partial_failure(&failure.caused_by(Some(error)));
@@ -97,7 +100,10 @@ pub(super) fn snapshots(
     }
     if !found.problems.is_empty() {
         let names: Vec<_> = found.problems.iter().map(|(of, _)| printable(of)).collect();
-        parts.push(format!("could not look at {}", names.join(", ")));
+        parts.push(format!(
+            "could not read the snapshots of {}",
+            names.join(", ")
+        ));
     }
     let hint = "the problems are shown above; solve them, then run the command again";
     Err(Failure::new(Code::Partly, parts.join("; ")).hint(hint))

@@ -49,7 +49,7 @@ pub(super) fn stats(
     let objects = count(unread.len() as u64, "object");
     Err(Failure::new(
         Code::Damage,
-        format!("the figures lack {objects} that could not be read"),
+        format!("the figures do not include {objects} that could not be read"),
     )
     .hint("run “cuttlebone check” to see which backups are affected"))
 }

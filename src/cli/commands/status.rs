@@ -88,11 +88,11 @@ pub(super) fn status(
     }))
 }
 
-/// The cluster, as far as it was asked.
+/// What the cluster answered, if it was asked.
 enum Surveyed {
     NotAsked,
     Done(Survey),
-    /// It could not be asked, for this reason.
+    /// The cluster could not be asked. This is the reason.
     Failed(String),
 }
 
@@ -197,7 +197,7 @@ fn image(identity: &RbdIdentity, surveyed: &Surveyed) -> ImageStatusEntry {
         .iter()
         .find(|i| i.identity.same_image(identity));
     let Some(found) = found else {
-        // If there were problems, this image may be one that could not be asked for.
+        // If there were problems, this image may exist, although the survey did not find it.
         let is_known = survey.problems.is_empty();
         return without(if is_known {
             ImageStateName::Missing

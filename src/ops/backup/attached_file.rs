@@ -29,7 +29,7 @@ impl AttachedFile {
             } else if file.name == ImageMetadata::ATTACHMENT {
                 "this name is reserved for the metadata of an image"
             } else if !is_safe_name(&file.name) {
-                "this is no safe name for a file"
+                "this is not a safe name for a file"
             } else {
                 continue;
             };

@@ -9,7 +9,8 @@ use crate::repo::{Backup, History, Project, Records, Top};
 use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 
 /// Returns the backup to compare with a source that is read completely: the one that the user
-/// named, or the newest of the volume. The comparison only saves work, so any backup is correct.
+/// named, or the newest of the volume with this kind of content. The comparison only saves work, so
+/// any backup is correct.
 ///
 /// A backup by another write key is a base only if the user names it, since nobody has verified
 /// that its packs hold the blobs that its tree names.
@@ -68,7 +69,8 @@ fn select_kind<'a>(
 }
 
 /// Returns the backup that the user named for changes to build on. It must be of the same volume,
-/// and of the snapshot from which the changes start, if that is known.
+/// and of the snapshot from which the changes start, if that is known. With
+/// [`BackupOptions::force_base`], it need only be an image.
 fn select_base<'a>(
     records: &'a Records,
     options: &BackupOptions,
@@ -229,9 +231,9 @@ pub(super) fn same_source(
     })
 }
 
-/// Fails if the last backup of the volume was made from an image of a cluster. What is now given by
-/// a path or as a stream is likely something else, and the next backup of the image would have the
-/// wrong base.
+/// Fails if the last backup of the volume was made from an image of a cluster, unless the user
+/// accepts new content. What is now given by a path or as a stream is likely something else, and
+/// the next backup of the image would have the wrong base.
 pub(super) fn not_of_cluster(
     records: &Records,
     options: &BackupOptions,
@@ -251,7 +253,7 @@ pub(super) fn not_of_cluster(
 }
 
 /// Fails if the user states another image id or another name of the source than the last backup of
-/// the volume that states one.
+/// the volume that states one, unless the user accepts new content.
 pub(super) fn same_stated(records: &Records, options: &BackupOptions) -> Result<(), OpsError> {
     type Field = fn(&SourceInfo) -> Option<&str>;
     let stated = &options.stated;
@@ -343,7 +345,8 @@ impl From<&Backup> for Ancestor {
 
 /// Returns the backup on which a diff builds; none for a full diff. This is the newest backup of
 /// the volume, or the one that the user named. It must be of the snapshot that the diff starts
-/// from.
+/// from, unless the user forces the backup that was named. If the volume already has a backup of
+/// the snapshot to which the diff leads, an older backup is accepted, too.
 ///
 /// A backup by another write key is accepted only if the user names it.
 pub(super) fn find_base<'a>(

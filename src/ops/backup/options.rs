@@ -20,7 +20,8 @@ pub struct BackupOptions {
     pub volume_chosen: bool,
     /// The backup to compare with, or on which a diff builds, instead of the volume's newest one.
     pub base: Option<String>,
-    /// Accept `base` for a diff even if no snapshot shows that the diff builds on it.
+    /// Accept `base` for a diff or a list of extents, even if it is of another volume, or if no
+    /// snapshot shows that the changes build on it.
     pub force_base: bool,
     /// Labels that the user gave.
     pub labels: BTreeMap<String, String>,
@@ -49,7 +50,7 @@ pub struct BackupOptions {
     pub host: Option<String>,
 }
 
-/// Sources that are usually a mistake, but that the user accepts.
+/// Risks that the user accepts. Most are sources that are usually a mistake.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Accept {
     /// A source of 0 bytes: a device without a medium, or a program that failed.
@@ -110,7 +111,8 @@ pub struct BackupReport {
 pub struct MetDamage {
     /// Packs in the index that are missing or too short.
     pub packs: u64,
-    /// Packs with parts that are known to be damaged, and of which no other pack held the content.
+    /// Packs with parts that are known to be damaged. No other pack held the content of these
+    /// parts.
     pub packs_damaged: u64,
     /// The backup that this one was compared with, if it could not be restored completely. Lost
     /// data that the source still has was stored again.

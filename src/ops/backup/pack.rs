@@ -34,7 +34,7 @@ impl Packed {
 }
 
 /// Calls `work`, which stores the chunks that the project does not have, the tree of the content,
-/// and the trees of attachments.
+/// and the metadata of an image. Then stores the files that the user attaches.
 pub(super) fn pack(
     project: &Project,
     index: &Arc<Index>,

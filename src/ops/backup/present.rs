@@ -19,15 +19,16 @@ pub(super) struct Present<'a> {
     context: &'a Context<'a>,
     /// Packs in the index that are missing or too short.
     packs: u64,
-    /// Packs with parts that are known to be damaged, and of which no other pack holds the content.
+    /// Packs with parts that are known to be damaged. No other pack holds the content of these
+    /// parts.
     damaged: u64,
     base: Option<AffectedBackup>,
 }
 
 impl<'a> Present<'a> {
     /// Lists the packs, and reads again the parts of packs that were found damaged earlier. The
-    /// index then finds no blob in lost packs and damaged parts. If there are any, or with
-    /// --reread, verifies the cached index and adds packs that no segment names. If there are any,
+    /// index then finds no blob in lost packs and damaged parts. If data was lost, or with
+    /// --reread, verifies the cached index and adds packs that no segment names. If data was lost,
     /// also searches for damage in `base`, before any data is stored again.
     pub(super) fn find(
         index: Arc<Index>,

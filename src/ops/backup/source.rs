@@ -47,8 +47,8 @@ pub fn backup(
     Ok(vec![backup_input(project, input, options, context)?])
 }
 
-/// Fails if the last backups of the volume were made from another source. A list of extents states
-/// by itself on which backup it builds.
+/// Fails if the last backups of the volume were made from another source. With a list of extents,
+/// they may be of an image in a cluster, since the list states on which backup it builds.
 fn check_source(
     records: &Records,
     options: &BackupOptions,

@@ -125,7 +125,7 @@ impl Finding {
         )
     }
 
-    /// Returns the object of which a file is damaged or missing, if it is about one.
+    /// If the finding is about an object with a damaged or missing file, returns this object.
     #[must_use]
     pub const fn damaged_object(&self) -> Option<ObjectRef> {
         match self {

@@ -29,7 +29,7 @@ use crate::repo::{
 };
 use crate::storage::StorageErrorClass;
 
-/// Verifies a project and the objects that it depends on, and with `read`, packs. Damage is
+/// Verifies a project and the objects that it depends on. With `read`, also reads packs. Damage is
 /// reported through `each`; `Err` means that the check itself failed.
 pub fn check(
     repository: &Repository,
@@ -314,7 +314,7 @@ impl CheckTask<'_> {
     fn log(&mut self, log: &Log) {
         for entry in log.miscounted() {
             let object = ObjectRef::Log(self.project.id, entry);
-            let why = "its number is not one more than those of the entries before it";
+            let why = "its number is not one more than the largest of the entries before it";
             self.found(&Finding::ObjectDamaged {
                 object,
                 problem: Arc::new(RepoError::Damaged {

@@ -30,8 +30,8 @@ const NODES: Option<BlobKind> = Some(BlobKind::Node);
 struct Compared {
     /// Packs of the size that the index states, and that size in bytes.
     packs: Vec<(ObjectRef, u64)>,
-    /// All other packs, with their size and the size that the index states; `None` for a missing
-    /// pack.
+    /// Packs of another size, with this size and the size that the index states. Also missing
+    /// packs, with `None`, unless they are in `deleted`.
     wrong: Vec<(ObjectRef, Option<(u64, u64)>)>,
     /// Missing packs that only superseded segments name. They do not count as damage.
     deleted: Vec<ObjectHash>,

@@ -83,7 +83,7 @@ pub struct ReadReport {
     pub complete: bool,
 }
 
-/// The packs of one run that were verified, and its place in the ledger.
+/// A run that reads packs. It collects the results and stores them in the ledger.
 pub(super) struct LedgerRun<'a> {
     project: &'a Project,
     observer: &'a dyn Observer,

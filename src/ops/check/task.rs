@@ -61,7 +61,7 @@ pub(super) struct CheckTask<'a> {
     pub(super) missing: HashSet<ObjectHash>,
     /// Missing packs for which it is not known yet whether a backup needs them.
     pub(super) unreported: Vec<ObjectRef>,
-    /// Damaged packs for which this is not known yet, with their damage.
+    /// Damaged packs for which it is not known yet whether a backup needs them, with their damage.
     pub(super) unreported_damage: Vec<(ObjectHash, RepoError)>,
     /// Runs that did not open, by pack and ordinal.
     pub(super) bad_runs: HashSet<(ObjectHash, u64)>,

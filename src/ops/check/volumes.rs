@@ -1,4 +1,4 @@
-//! What the damage costs each volume.
+//! Lists the volumes that have backups which cannot be restored completely.
 
 use std::collections::{BTreeMap, HashSet};
 

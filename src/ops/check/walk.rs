@@ -20,8 +20,8 @@ use crate::repo::{
 /// The maximum number of reads at the same time. Several are needed if the store has a long round
 /// trip.
 const READS: usize = 8;
-/// The maximum number of blobs that the nodes read ahead can name in a valid tree. The ids of these
-/// blobs take about 17 MiB.
+/// Limits the number of nodes that are read ahead: in a valid tree, these nodes name at most this
+/// number of blobs. The ids of these blobs take about 17 MiB.
 const READ_AHEAD: usize = 1 << 19;
 /// The number of packs that hold each node.
 const NODE_COPIES: usize = 2;
@@ -498,7 +498,8 @@ impl Walk<'_, '_> {
         at.kind() == kind && !self.run.is_damaged(at)
     }
 
-    /// Returns whether a node that could be read is in a pack that stays.
+    /// Returns whether a node that could be read has an undamaged copy that a prune does not
+    /// delete.
     fn is_node_kept(&self, id: &BlobId) -> Result<bool, RepoError> {
         if self.run.bad_packs.is_empty() && self.run.bad_runs.is_empty() {
             return Ok(true);

@@ -30,7 +30,7 @@ pub struct ExportReport {
 }
 
 /// Writes the diff that turns `from` into `to`, two images of the same volume, and finishes the
-/// output. Without `from`, writes a full diff. Only nodes that the two trees do not share are read.
+/// output. Without `from`, writes a full diff. Nodes that both trees share are not read.
 ///
 /// After an error or a cancellation, the output is not finished: a stream lacks its end record, and
 /// no file appears.

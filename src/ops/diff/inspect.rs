@@ -59,7 +59,7 @@ pub struct DiffSummary {
     pub leaves: u64,
     /// Chunks of 64 KiB that it touches.
     pub chunks: u64,
-    /// The first byte of the image that it touches.
+    /// The offset of the first byte of the image that it touches; `None` if it touches none.
     pub first: Option<u64>,
     /// The offset after the last byte that it touches; 0 if it touches none.
     pub end: u64,

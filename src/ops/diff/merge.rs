@@ -124,8 +124,8 @@ impl<'a> Stack<'a> {
         header: &DiffHeader,
         sink: &mut Sink<'_, W>,
     ) -> Result<(), OpsError> {
-        // At `cut`, the image ended in the state after at least one of the diffs. Beyond `cut`, the
-        // content is zero where no diff has an extent. A full diff need not state these zeros.
+        // After at least one of the diffs, the image ended at `cut`. So beyond `cut`, the content
+        // is zero where no diff has an extent. A full diff need not state these zeros.
         let cut = match (&header.from, self.layers.first()) {
             (Some(_), Some(oldest)) => oldest.limit,
             _ => header.size,

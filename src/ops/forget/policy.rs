@@ -51,7 +51,7 @@ pub struct Link<'a> {
 pub struct Candidate<'a> {
     /// The time when it was made.
     pub time: Timestamp,
-    /// The labels that the user gave it.
+    /// Its labels.
     pub labels: &'a BTreeMap<String, String>,
     /// The write key that signed it; none for a full key.
     pub key: Option<SignerId>,
@@ -221,8 +221,8 @@ struct Way {
     since: Option<Timestamp>,
 }
 
-/// Maximum number of ways to one record that a rule counts separately. Only records whose time is
-/// not counted can have more than one.
+/// Maximum number of ways to one record that a rule counts separately. From a record that counts,
+/// only one way goes on. So a record usually has several ways only if several records follow it.
 const WAYS_MAX: usize = 16;
 
 impl Way {

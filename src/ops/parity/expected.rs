@@ -1,5 +1,5 @@
-//! Finds missing objects that no log entry names: parity of them exists, or another copy of the
-//! repository has them.
+//! Finds missing objects even if no log entry names them: parity of them exists, or another copy of
+//! the repository has them.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use crate::base::ProjectId;
 use crate::ops::error::OpsError;
 use crate::repo::{ObjectKind, ObjectRef, Objects, PublicLog, protects_kind, read_damaged};
 
-/// The kinds that are not deleted without a log entry.
+/// Objects of these kinds are deleted only after a log entry removes them.
 const KINDS: [ObjectKind; 7] = [
     ObjectKind::Pack,
     ObjectKind::Tree,

@@ -345,7 +345,8 @@ impl Planner<'_> {
         };
         let entries = there.extract_if(.., |object| matches!(object, ObjectRef::Log(..)));
         entries.for_each(|entry| self.expect(entry));
-        // An entry that cannot be read may remove objects: the next repair finds missing ones.
+        // An entry that cannot be read may remove objects. So leave it to the next repair to find
+        // missing objects.
         let is_history = |o: &ObjectRef| {
             o.project() == Some(project) && matches!(o, ObjectRef::Log(..) | ObjectRef::Project(_))
         };

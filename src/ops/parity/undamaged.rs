@@ -77,7 +77,8 @@ pub(super) fn names(object: ObjectRef) -> Vec<Name> {
     }
 }
 
-/// Returns the bytes of a whole copy of an object that is kept twice, unless it may be foreign.
+/// Returns the bytes of a whole copy of an object that is kept twice. Returns `None` if no copy is
+/// whole, or if the whole copy may be of another repository.
 pub(super) fn read_copy(
     objects: &Objects,
     object: ObjectRef,

@@ -17,8 +17,8 @@
 //!   the channel closed, and returns as well. A source that waits for its input checks [`Failed`].
 //! * **Completeness.** The source reports how many items it sent. A pipeline that ends without this
 //!   report, or with fewer items, is an error: no stage can end a backup early without a reason.
-//! * **Cancellation.** The source checks before each item, a worker before each job, the sink at
-//!   the end.
+//! * **Cancellation.** The source tests for it before each item, a worker before each job, and the
+//!   sink at the end.
 //! * **Panics** are resumed in the thread that runs the pipeline, once all others have ended.
 
 use std::io;
@@ -139,8 +139,8 @@ impl Pipeline<'_> {
             drop((jobs, filled_in, filled, done_in));
 
             let failing = SetUnlessDefused(Some(self.failed));
-            // If a thread could not be started, the others would wait for it. Then the pipeline
-            // ends: the channels are closed below.
+            // If a thread could not be started, the others would wait for it. So the pipeline ends
+            // in this case, since the channels are closed below.
             let result = match refused {
                 None => drain(&done, &spares_in, sink).and_then(|()| Ok(self.cancel.check()?)),
                 Some(error) => Err(RepoError::Thread(error).into()),

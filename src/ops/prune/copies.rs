@@ -23,9 +23,10 @@ const INTACT_MAX: usize = 1 << 16;
 /// The ordinals of damaged runs, for each pack.
 pub(super) type DamagedRuns = BTreeMap<ObjectHash, Vec<u64>>;
 
-/// Searches for damaged copies of the used blobs in the packs that this plan deletes, now or after
-/// the grace period. Reads the runs with these copies in packs that stay: one copy of each chunk,
-/// two of each node. Returns the damaged runs. If a run is damaged, all of its pack is read.
+/// The packs that this plan deletes, now or after the grace period, may have used blobs, of which
+/// there are copies in packs that stay. This searches for damage in these copies: it reads the runs
+/// with one copy of each chunk and two of each node. Returns the damaged runs. If a run is damaged,
+/// all of its pack is read.
 ///
 /// `damage` are the runs that are known to be damaged. A blob that too few packs would keep is not
 /// read, since [`repack`](super::repack::repack) copies it.

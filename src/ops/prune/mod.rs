@@ -41,9 +41,9 @@ use crate::repo::{
     RepoErrorKind, Work, Worker, exclude_damaged, read_whole, unneeded_parity,
 };
 
-/// Interrupted uploads are removed after this time.
+/// Interrupted uploads, and parity of objects that do not exist, are removed after this time.
 const UPLOAD_LIFE: Duration = Duration::from_hours(24);
-/// The time for uploads if the grace period is zero and no other process holds a lease.
+/// The same time if the grace period is zero and no other process holds a lease.
 const UPLOAD_LIFE_ALONE: Duration = Duration::from_mins(1);
 
 /// A prune that is planned and can be run.
@@ -187,8 +187,9 @@ impl Prune<'_> {
         &self.plan
     }
 
-    /// Returns the damage that does not stop the prune: files in the directory of records that are
-    /// not records, and backups of write keys whose trees are not whole.
+    /// Returns the damage that does not stop the prune: damaged files of records that the log
+    /// removes or accepts as lost, and backups with damaged trees. These backups were made by write
+    /// keys, withdrawn, or removed.
     pub fn findings(&self) -> impl Iterator<Item = Finding> {
         let records = &self.state.records;
         let ignored = records
@@ -554,7 +555,8 @@ impl Prune<'_> {
         own.iter().try_for_each(|mark| self.remove_mark(*mark))
     }
 
-    /// Removes expired leases, and uploads that other processes did not complete.
+    /// Removes expired leases, uploads that other processes did not complete, and parity that is
+    /// not needed.
     fn tidy(&self, report: &mut PruneReport) -> Result<(), OpsError> {
         let leases = &self.state.leases;
         for expired in leases.others.iter().filter(|lease| lease.expired) {

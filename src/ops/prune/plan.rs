@@ -21,7 +21,8 @@ pub enum MaxUnused {
     Percent(f64),
     /// A number of bytes.
     Bytes(u64),
-    /// Any amount: nothing is repacked.
+    /// Any amount: no pack is repacked because of its unused data. Unreliable packs are repacked,
+    /// and small packs may be merged.
     Unlimited,
 }
 

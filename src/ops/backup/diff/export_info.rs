@@ -50,7 +50,7 @@ impl ExportInfo {
             return wrong(format!("it starts from {}", shown(from)));
         }
         if to != Some(self.to.as_bytes()) {
-            return wrong(format!("it leads to {}", shown(to)));
+            return wrong(format!("it ends at {}", shown(to)));
         }
         if header.size != self.size {
             let (found, expected) = (header.size, self.size);

@@ -1,5 +1,5 @@
-//! Labels that come from programs which manage images: Kubernetes (`ceph-csi`) writes them to the
-//! metadata of an image, `OpenStack` to its name.
+//! Labels that come from programs which manage images. Kubernetes (`ceph-csi`) writes them to the
+//! metadata and to the name of an image, `OpenStack` only to the name.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,8 @@ pub(super) fn labels_of(image: &str, metadata: Option<&ImageMetadata>) -> BTreeM
     if image.strip_prefix("csi-vol-").is_some_and(is_uuid) {
         add("csi-volume", image);
     }
-    // The names of volumes of Cinder, and of the disks of servers of Nova.
+    // Cinder names a volume `volume-ID`. Nova names a disk of a server `ID_disk`, with or without
+    // a suffix.
     if let Some(id) = image.strip_prefix("volume-").filter(|id| is_uuid(id)) {
         add("cinder-volume", id);
     }

@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use crate::format::{DiffReader, ExtentKind, ImageMetadata};
 use crate::volume::InputStream;
 
-/// The bytes to keep of a stream: a header with the names of two snapshots, and the first data.
+/// The number of bytes to keep of a stream. They have room for a header with the names of two
+/// snapshots, and for the first data.
 const KEPT: usize = 16 << 10;
 /// The first bytes of a LUKS header of version 1 or 2.
 const MAGIC: [u8; 6] = *b"LUKS\xba\xbe";
@@ -24,7 +25,7 @@ impl<'a> Beginning<'a> {
         Self { stream, kept }
     }
 
-    /// Whether the stream is a diff of which the first data, at offset 0, is a LUKS header.
+    /// Whether the stream is a diff whose first extent begins at offset 0, with a LUKS header.
     pub(super) fn is_luks(&self) -> bool {
         starts_with_luks(&self.kept).unwrap_or_default()
     }

@@ -169,8 +169,9 @@ pub fn volume_of_image(
 }
 
 /// Looks at the last backup of the volume that names its image. Fails if that backup is of another
-/// image. Succeeds if both images have the same name: then the new image has taken the place of the
-/// old one.
+/// image with another name, unless the user accepts new content. If the names are the same, the new
+/// image has taken the place of the old one. If the backup states only an image id, the id must be
+/// the same.
 pub(super) fn require_same_image(
     records: &Records,
     options: &BackupOptions,

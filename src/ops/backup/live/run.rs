@@ -289,8 +289,8 @@ fn export(
 /// the same if the user may only read the image, since Ceph opens an image for writing to list its
 /// metadata.
 ///
-/// Fails if the metadata contains the mark of a restore, unless the options allow it. The mark is
-/// not part of the result.
+/// Fails if the metadata contains the mark of a restore, unless the options allow that or name a
+/// snapshot. The mark is not part of the result.
 fn metadata(
     image: &LiveImage<'_>,
     live: &LiveOptions,

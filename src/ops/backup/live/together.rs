@@ -16,7 +16,8 @@ use crate::volume::{Freeze, FreezeOptions, ImageState, LiveImage};
 
 /// The number of snapshots that are made at the same time.
 const SNAPSHOTS: usize = 16;
-/// The time between two tests whether the making of snapshots has to stop.
+/// While snapshots are made, a thread waits this long between two tests. It tests whether the time
+/// limit has passed, and whether the user has cancelled.
 const STEP: Duration = Duration::from_millis(50);
 
 /// One of several images that are backed up as of one point in time.

@@ -89,8 +89,8 @@ impl Made {
     }
 
     /// Returns a history with only the backups of these keys, as if a full key had made all of
-    /// them. Also returns the place of each of them in this history. If only backups that are left
-    /// out connect a backup with another one that it follows, it follows that one directly in the
+    /// them. Also returns the place of each of them in this history. If all backups between a
+    /// backup and an older one are left out, the backup follows the older one directly in the
     /// returned history.
     fn only(&self, keys: &[Option<u8>]) -> (Self, Vec<usize>) {
         let counts = |place: &usize| keys.contains(&self.backups[*place].1);
@@ -136,7 +136,7 @@ impl Made {
 const DAY_30: i64 = 24 * 30;
 
 #[test]
-fn forged_backups_alongside_do_not_push_out_one_genuine_backup() {
+fn forged_backups_on_other_lines_cause_no_removal_of_a_genuine_one() {
     let mut made = Made::default();
     let genuine = made.add_daily(30, 2);
     let fakes: Vec<_> = (0..30)
@@ -156,7 +156,7 @@ fn forged_backups_alongside_do_not_push_out_one_genuine_backup() {
 }
 
 #[test]
-fn forged_backups_that_follow_the_newest_do_not_push_out_one_genuine_backup() {
+fn forged_backups_that_follow_the_newest_cause_no_removal_of_a_genuine_one() {
     let mut made = Made::default();
     let genuine = made.add_daily(30, 2);
     let mut newest = *genuine.last().unwrap();
@@ -195,7 +195,7 @@ fn forged_backups_that_each_follow_an_old_one_cause_no_removal_of_a_genuine_one(
 }
 
 #[test]
-fn a_clock_that_was_wrong_once_costs_no_backup() {
+fn a_clock_that_was_wrong_once_causes_no_removal() {
     for (ahead, uncounted) in [(48, 11), (24 * 30_000, 10), (-24 * 365 * 50, 10)] {
         let mut made = Made::default();
         made.add_daily(40, 2);
