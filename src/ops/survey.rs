@@ -339,7 +339,7 @@ pub enum RemovedSnapshots {
 /// The outcome of the removal of one snapshot.
 #[derive(Debug)]
 pub enum SnapshotRemoval {
-    /// It was removed.
+    /// It was removed, or no longer existed.
     Removed,
     /// It is protected, so that it stays.
     Protected,
@@ -406,7 +406,7 @@ pub fn remove_snapshots(
     Ok(survey)
 }
 
-/// Removes a snapshot, unless another one has its name by now.
+/// Removes a snapshot. Fails if it no longer exists, even if another snapshot has its name by now.
 fn remove(
     image: &LiveImage<'_>,
     snapshot: &Snapshot,

@@ -20,7 +20,7 @@ pub struct VolumeAge<'a> {
     /// The time since that backup began.
     pub age: Option<Duration>,
     /// Newer backups that do not count, since their times are in the future. Their real times are
-    /// not known, and they would never be overdue.
+    /// not known, and with such a backup, the volume would not become overdue.
     pub from_future: usize,
     /// The image of the volume's newest backup of an image in a cluster; `None` if there is no such
     /// backup.

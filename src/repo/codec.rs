@@ -58,8 +58,8 @@ impl Compressor {
         let paced = level == 1 && len <= 1 << 20;
         if level == 1 {
             // By default, zstd sizes the tables of level 1 for 16 KiB. With tables that cover a
-            // whole run, level 1 finds as many matches as level 3 and is about as fast as before
-            // (docs/decisions/0003-runs.md).
+            // whole run, level 1 finds as many matches as level 3. It is about as fast as with the
+            // default tables (docs/decisions/0003-runs.md).
             zstd.set_parameter(CParameter::WindowLog(22))?;
             zstd.set_parameter(CParameter::HashLog(if paced { 15 } else { 17 }))?;
             zstd.set_parameter(CParameter::MinMatch(6))?;

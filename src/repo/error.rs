@@ -40,7 +40,7 @@ pub enum RepoError {
     NoProject { name: String, known: Vec<String> },
     #[error("there is no key {id}")]
     NoKey { id: String },
-    #[error("key {id} is the last one: without it nothing opens {what}")]
+    #[error("key {id} is the last one: no other key opens {what}")]
     LastKey { id: String, what: &'static str },
     #[error("there is no backup “{selector}”")]
     NoBackup {
@@ -55,12 +55,12 @@ pub enum RepoError {
         reason: LostRecord,
         found: Option<NewestReadable>,
     },
-    #[error("“{selector}” fits more than one backup")]
+    #[error("“{selector}” matches more than one backup")]
     AmbiguousBackup {
         selector: String,
         matches: Vec<String>,
     },
-    #[error("{kind} {id} is in no pack of the index")]
+    #[error("no pack in the index has {kind} {id}")]
     Missing { kind: &'static str, id: BlobId },
     #[error(
         "data changed in the memory of this host before it was stored: its memory or processor is \
@@ -70,7 +70,7 @@ pub enum RepoError {
     #[error("a tree node is in the wrong place: a faulty program wrote the backup")]
     Tree,
     #[error(
-        "chunk {id} has {found} bytes in a place for {expected}: a faulty program wrote the backup"
+        "chunk {id} has {found} bytes instead of {expected}: a faulty program wrote the backup"
     )]
     WrongLength {
         id: BlobId,
@@ -100,7 +100,7 @@ pub enum RepoError {
     Role(#[from] RoleError),
     #[error("the certificate of this key is missing, or was revoked: its backups would not count")]
     NotCertified,
-    #[error("the project is no longer written to: it was replaced by {successor}")]
+    #[error("the project takes no more backups: {successor} replaced it")]
     Retired { successor: String },
     #[error("this key may not back up the volume “{volume}”")]
     OtherVolumes {

@@ -126,7 +126,7 @@ impl Repository {
             };
             let certified = match &found.slot {
                 Ok(slot) => certificates.of_slot(found.id, slot.params.role),
-                // Its certificate shows that it is ours, whatever its version.
+                // The slot's header is unknown, but a certificate may show that the slot is ours.
                 Err(_) => certificates.naming(found.id),
             };
             let Some(certified) = certified else {

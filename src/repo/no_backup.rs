@@ -7,7 +7,7 @@ use crate::base::ObjectHash;
 /// The number of similar names to offer.
 const SIMILAR_MAX: usize = 3;
 
-/// The reason why a selector fits no backup.
+/// The reason why a selector matches no backup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum NoBackupReason {

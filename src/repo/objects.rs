@@ -290,7 +290,8 @@ impl Objects {
     }
 
     /// Reads the copy with this name of an object that is kept twice, without verifying it. Returns
-    /// `None` if this copy is missing or cannot be read, and the other one may be readable.
+    /// `None` if this copy is missing or damaged. Also returns `None` if this process has no
+    /// permission to read this copy, but can read the other one.
     pub(super) fn get_copy(&self, name: &Name, limit: u64) -> Result<Option<Vec<u8>>, RepoError> {
         let error = match self.backend.get(name, limit) {
             Ok(bytes) => return Ok(Some(bytes)),

@@ -243,7 +243,9 @@ fn open_listing(
     let PackHead { random } = decoded.map_err(refuse)?;
     let (contents, before) = found.decode().map_err(refuse)?;
     if object.blob_kind() != Some(contents.kind) {
-        let why = Damage::Impossible("its blobs are of the other kind than its directory is for");
+        let why = Damage::Impossible(
+            "it has nodes in the directory of chunks, or chunks in the directory of nodes",
+        );
         return Err(damaged(why));
     }
     let (Some(pack), expected) = (object.hash(), contents.pack_size()) else {

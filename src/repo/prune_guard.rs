@@ -79,7 +79,8 @@ impl CommitPermit {
 pub enum CommitCheck {
     /// The record may be committed, if this is done immediately.
     Permitted(CommitPermit),
-    /// Packs were marked, or lost their names. The index excludes these packs from now on. The tree
+    /// Packs that the tree needs may have been deleted, or may be deleted soon. From now on, the
+    /// index excludes packs that were marked, and packs that no segment names any longer. The tree
     /// must be completed before the next attempt.
     Disturbed,
 }
@@ -89,8 +90,9 @@ impl<'a> PruneGuard<'a> {
     /// record exists, its data exists, too, and later changes are noticed.
     pub fn begin(project: &'a Project, worker: Worker<'_>) -> Result<Self, RepoError> {
         let lease = Arc::new(Lease::take(project, Work::Backup, worker)?);
-        // List the segments before the marks: if a pack has lost its name by now, it was marked
-        // before. Its mark still exists, or was removed after the pack was deleted.
+        // List the segments before the marks: if a prune has removed a pack from the segments by
+        // now, it has marked the pack before. The mark still exists, or was removed after the pack
+        // was deleted.
         let segments = SegmentsSeen::list(project)?;
         let marks = Marks::load(project)?;
         Ok(Self {
@@ -166,7 +168,8 @@ impl<'a> PruneGuard<'a> {
         }
     }
 
-    /// Announces that these trees will be committed, then checks for marks and lost names.
+    /// Announces that these trees will be committed. Then checks for new marks, and for packs that
+    /// segments no longer name.
     pub fn clear(&mut self, index: &Index, tops: &[BlobId]) -> Result<CommitCheck, RepoError> {
         self.lease.intend(tops)?;
         self.look(index)

@@ -19,8 +19,9 @@ pub(super) type FoundSettings = (ObjectHash, Option<Vec<u8>>);
 /// The maximum length of an object, in bytes.
 const LEN_MAX: u64 = SealedObject::len_max(ProjectSettings::BODY_MAX) as u64;
 
-/// The most bytes of settings that are kept in memory before a key has opened any: anyone who can
-/// write to the store can add some. Genuine ones have less than 1 KiB.
+/// The maximum number of bytes of settings that are kept in memory before a key has opened a
+/// project. Anyone who can write to the store can add settings. Genuine settings have less than
+/// 1 KiB.
 const MEMORY: u64 = 64 << 20;
 
 /// Returns the number of bytes of settings that may be kept for each project if the repository has

@@ -22,7 +22,7 @@ pub struct Signers {
 /// The certified keys that were loaded.
 #[derive(Debug, Default)]
 struct Known {
-    /// The names of all certificates that were in the store, valid or not.
+    /// The names of all certificates that were in the store at that time, valid or not.
     listed: HashSet<ObjectHash>,
     certificates: Certificates,
     /// The signers that entries of the log revoke.
@@ -40,13 +40,13 @@ impl Signers {
     }
 
     /// Replaces the known certificates with these. `listed` are the names of all certificates that
-    /// were in the store, valid or not.
+    /// were in the store when these were loaded, valid or not.
     pub(super) fn update(&self, listed: HashSet<ObjectHash>, certificates: Certificates) {
         let mut known = write_lock(&self.known);
         (known.listed, known.certificates) = (listed, certificates);
     }
 
-    /// Notes revocations.
+    /// Records that these revocations are in the log.
     pub(super) fn withdraw<'a>(&self, revoked: impl Iterator<Item = &'a Revoked>) {
         let mut known = write_lock(&self.known);
         let revoked = revoked.map(|revoked| revoked.signer);
@@ -61,7 +61,8 @@ impl Signers {
         read_lock(&self.known).revoked.contains(signer)
     }
 
-    /// Whether these are the names of all certificates that were in the store.
+    /// Whether exactly the certificates with these names were in the store when the known ones were
+    /// loaded.
     pub(super) fn has_seen(&self, listed: &HashSet<ObjectHash>) -> bool {
         read_lock(&self.known).listed == *listed
     }

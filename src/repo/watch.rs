@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_says_the_same_for_its_life_is_stale() {
+    fn a_lease_that_states_the_same_running_time_for_10_minutes_is_stale() {
         let watch = Watch::default();
         assert!(!watch.is_stale(ID, 60, at(0)));
         assert!(!watch.is_stale(ID, 60, at(9)));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_says_the_same_in_other_bytes_for_its_life_is_stale() {
+    fn a_lease_with_other_bytes_but_the_same_running_time_for_10_minutes_is_stale() {
         let watch = Watch::default();
         for minutes in 0..20 {
             let again = SeenLease {
@@ -347,7 +347,7 @@ mod tests {
         assert!(kept_below(&caches).is_stale(ID, 60, at(10)));
         assert!(!kept_below(&caches).is_stale(OTHER, 60, at(10)));
         assert_eq!(kept_below(&caches).first_seen(&mark, at(10)), [at(2)]);
-        // A damaged file is as good as none.
+        // A damaged file is treated like a missing one.
         fs::write(file(&caches), b"\xff no lease").unwrap();
         assert!(!kept_below(&caches).is_stale(ID, 60, at(11)));
     }
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_leases_does_not_make_the_file_longer_than_is_read() {
+    fn a_flood_of_leases_does_not_make_the_file_exceed_its_maximum_length() {
         let top = tempfile::tempdir().unwrap();
         let caches = top.path().join("caches");
         let watch = kept_below(&caches);

@@ -141,7 +141,7 @@ struct State {
     log: Vec<Call>,
 }
 
-/// Half of an object, hidden.
+/// The first half of an object. No listing shows it.
 #[derive(Debug, Clone)]
 struct Torn {
     /// The name that the object would have got.
@@ -439,7 +439,7 @@ impl Backend for FaultBackend {
             Some(Fault::Volatile) => state.live.delete(name),
             _ => {
                 state.live.delete(name)?;
-                // The object does not exist here if its put was volatile.
+                // This fails if the put of the object was volatile: then the object is only live.
                 drop(state.durable.delete(name));
                 Ok(())
             }

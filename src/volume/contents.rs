@@ -152,7 +152,7 @@ impl Sample {
         sample
     }
 
-    /// Returns whether the first and the last part are zero.
+    /// Returns whether the parts at the beginning and at the end of the device are zero.
     fn ends_are_zero(&self) -> bool {
         self.parts.iter().take(2).all(|(_, bytes)| is_zero(bytes))
     }

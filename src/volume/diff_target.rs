@@ -30,7 +30,7 @@ pub struct DiffTarget<W> {
     over_data: bool,
 }
 
-/// The amounts that were written of a diff.
+/// The numbers of extents and bytes of a diff that were written so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiffTotals {
     /// Extents, both of data and of zeros.

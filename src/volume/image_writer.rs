@@ -129,7 +129,8 @@ impl ImageWriter {
         Ok(())
     }
 
-    /// Fails if another program has written, too.
+    /// Fails if `witness` has seen that another program had the file open for writing. Then the
+    /// target has failed for good.
     pub(super) fn check_alone(&self, witness: &Witness) -> Result<(), VolumeError> {
         if !witness.has_seen_a_writer() {
             return Ok(());

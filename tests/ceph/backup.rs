@@ -11,7 +11,7 @@ use super::{Cluster, Random, cluster};
 use crate::support::program::{Ran, World, finish};
 
 const ROUNDS: usize = 30;
-/// The test exports a diff to Ceph after every so many rounds.
+/// The number of rounds after which the test exports a diff to Ceph each time.
 const EXPORT_EVERY: usize = 6;
 
 /// Returns a repository and a cluster. Returns `None` if Ceph is not installed.

@@ -341,7 +341,7 @@ fn write(cluster: &Cluster, image: &str, offset: u64, seed: u64) {
 }
 
 #[test]
-fn snapshots_of_others_are_kept_and_own_snapshots_are_kept_as_long_as_they_are_wanted() {
+fn snapshots_of_others_are_kept_and_as_many_own_snapshots_as_the_user_asks_for() {
     let Some(live) = Live::with_pool("live-snaps") else {
         return;
     };
@@ -564,7 +564,8 @@ fn names_of_kubernetes_become_labels_unless_the_user_gives_others() {
     // All metadata is kept.
     let detail = live.world.json_one(&["show", name], "backup");
     assert_eq!(detail["metadata"].as_array().unwrap().len(), 3, "{detail}");
-    // The second backup of a snapshot is the first one. It has the given labels, and more.
+    // A second backup of the same snapshot stores nothing: the first one stays. It has the given
+    // labels, and more.
     live.cluster
         .rbd(&["snap", "create", "--no-progress", &format!("{name}@mine")]);
     let args = ["backup", &format!("rbd:{name}@mine"), "--label", "a=b"];

@@ -75,7 +75,7 @@ pub(super) fn settle(pool: &str) {
 }
 
 #[test]
-fn a_run_that_is_killed_at_any_step_is_followed_by_a_right_backup_and_one_snapshot() {
+fn a_run_that_is_killed_at_any_step_is_followed_by_a_correct_backup_and_one_snapshot() {
     let Some(live) = Live::with_pool("live-kill") else {
         return;
     };
@@ -426,8 +426,8 @@ fn after_one_request_without_an_answer_no_other_image_is_tried() {
     let summary = lines.last().unwrap();
     let problem = summary["cluster_problem"].as_str().unwrap_or_default();
     assert!(problem.contains("could not open the image"), "{summary}");
-    // One call of `rbd` from the first backup, two from the second, and these of `status`: the list
-    // of the trash, and at most six images at the same time.
+    // The first backup called `rbd` once, and the second one twice. `status` listed the trash, and
+    // tried to open at most six images at the same time.
     assert!(live.calls() <= 2 + 1 + 1 + 6, "{}", live.calls());
 }
 
@@ -447,7 +447,7 @@ fn images_of_other_pools_are_backed_up_if_one_pool_is_forbidden() {
     assert!(error.contains("rbd:live-may-not/*"), "{error}");
     assert_eq!(live.backups(), 1);
     live.tracking("live-may/img");
-    // Without a point in time that all images have in common, none is backed up.
+    // With `--together`, no image is backed up if one of them cannot be opened.
     let args = [&args[..], &["--together"]].concat();
     let error = live.world.fails(&args, 1);
     assert!(error.contains("not all images can be opened"), "{error}");

@@ -154,8 +154,8 @@ fn only_what_differs_is_read_and_written() {
     assert!(written > 4 * (60 << 10), "{written}: {summary}");
     assert_eq!(summary["bytes_written"], 5 * (64 << 10), "{summary}");
     assert!(
-        // Each of four chunks is in another run of 512 KiB, which is fetched as a whole. These data
-        // cannot be compressed.
+        // Each of the four chunks is in another run of 512 KiB, and each run is fetched as a whole.
+        // The data in these runs cannot be compressed.
         summary["bytes_fetched"].as_u64() < Some(2 * MIB + 4096),
         "{summary}"
     );
@@ -239,7 +239,7 @@ fn an_image_that_is_in_use_or_has_another_size_is_not_touched() {
 }
 
 #[test]
-fn a_restore_in_place_that_is_killed_at_any_step_is_reported_and_ends_right_the_second_time() {
+fn a_restore_in_place_that_is_killed_at_any_step_is_reported_and_succeeds_the_second_time() {
     let Some(live) = Live::with_pool("place-kill") else {
         return;
     };

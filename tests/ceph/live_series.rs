@@ -36,7 +36,8 @@ fn a_series_gives_a_new_image_the_snapshots_of_all_backups() {
     assert_eq!(made[3], "mine");
     for ((snapshot, of), digest) in made.iter().zip(&before).zip(&expected) {
         assert_eq!(cluster.digest(&format!("{target}@{snapshot}")), *digest);
-        // A backup would remove snapshots with the names that backups give.
+        // A snapshot of a backup gets a new name here: a later backup of the new image would remove
+        // snapshots with the names that backups give.
         if let Some(rest) = of.strip_prefix("cuttlebone-") {
             let time = rest.rsplit_once('-').unwrap().0;
             assert_eq!(*snapshot, format!("backup-{time}"));
@@ -45,8 +46,9 @@ fn a_series_gives_a_new_image_the_snapshots_of_all_backups() {
     live.same(target, &format!("{target}@mine"));
     let metadata = cluster.rbd(&["image-meta", "get", target, "owner"]);
     assert_eq!(metadata.trim_ascii(), b"me");
-    // Only the differences are written. The first backup writes 18 chunks: 15 of them are the zeros
-    // between two chunks of one unit. Each of the three other backups writes one chunk.
+    // Only the differences are written. The first backup writes 18 chunks: 15 of them are zeros
+    // between two chunks, which are written together with these two. Each of the three other
+    // backups writes one chunk.
     assert_eq!(summary["bytes_written"], 21 * (64 << 10), "{summary}");
     // The restored image can be backed up, and keeps its snapshots.
     live.backs_up(target, &[]);

@@ -116,7 +116,7 @@ fn all_snapshots_are_made_between_freeze_and_thaw_and_before_the_first_backup() 
             group.live.cluster.digest(&exported)
         );
     }
-    // Without a freeze, only the group is recorded, and it is another one.
+    // Without a freeze, the backups are only crash-consistent. They get a new group.
     let args = ["backup", "--together", "rbd:tog-ok/*", "--json"];
     let lines = json_lines(&group.live.world.ok(&args));
     let summaries = lines.iter().filter(|l| l["message_type"] == "summary");
@@ -201,11 +201,12 @@ fn a_freeze_that_fails_or_hangs_is_thawed_and_nothing_is_backed_up() {
 }
 
 #[test]
-fn a_run_that_is_killed_at_any_step_has_thawed() {
+fn a_freeze_is_thawed_even_if_the_run_is_killed_at_any_step() {
     let Some(group) = Group::new("tog-kill") else {
         return;
     };
-    // In the command before the snapshots. Its parent is the guard, whose parent is the program.
+    // Kill the program while the command before the snapshots runs. The parent of this command is
+    // the guard, and the parent of the guard is the program.
     let kill = "echo freeze >>$log; kill -9 $(ps -o ppid= -p $PPID); sleep 5; echo late >>$log";
     let ran = group.run("", kill, THAW, "1m");
     assert_eq!(ran.code, None, "{ran:?}");

@@ -1,5 +1,5 @@
-//! Tests of the program with a real Ceph. Each reads diffs that the other has written, and the
-//! images must be equal.
+//! Tests of the program with a real Ceph. The program reads diffs that Ceph has written, and Ceph
+//! reads diffs that the program has written. The images must be equal.
 //!
 //! `ceph-dev` starts a cluster of one host in seconds. The tests share the cluster. Random numbers
 //! come from a seed that each test prints: `SEED=… cargo test ceph::` repeats them.

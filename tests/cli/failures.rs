@@ -1,5 +1,5 @@
-//! Bad input, and stores and disks that fail: the exit code, and a message that states the attempt,
-//! its object, the cause and the next step.
+//! Tests with bad input, and with stores and disks that fail. A command must exit with the right
+//! code. Its message must state what it attempted, on which object, the cause, and the next step.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;

@@ -64,7 +64,7 @@ fn a_thaw_that_prints_succeeds_although_nobody_reads_its_output() {
     let after = format!("echo thawing; touch '{}'", thawed.display());
     let (unread, output) = io::pipe().unwrap();
     drop(unread);
-    // The end of its input would end it while another test freezes.
+    // Keep standard input open. If it ended while another test freezes, the process would give up.
     let (input, _open) = io::pipe().unwrap();
     let status = Command::new(PROGRAM)
         .args(["__guard-freeze", "300", "true", &after])
@@ -85,7 +85,7 @@ fn two_freezes_on_one_machine_do_not_overlap() {
         // Freezes for 300 ms, since nobody asks for the thaw before.
         guard(&directory, "300", &note("freeze"), &note("thaw"))
     });
-    // The end of its input would be a request to thaw at once.
+    // Keep the standard inputs open: the end of its standard input asks a guard to thaw at once.
     let _inputs: Vec<_> = guards.iter_mut().map(|guard| guard.stdin.take()).collect();
     for mut guard in guards {
         assert!(guard.wait().unwrap().success());

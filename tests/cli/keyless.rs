@@ -124,8 +124,8 @@ fn damage_of_any_kind_to_any_object_is_found_without_a_key_and_no_other_object_i
                 .components()
                 .any(|part| part.as_os_str() == directory)
         };
-        // Nothing names a void, a mark, a key slot, or an entry of the ledger. The next entry will
-        // name the newest entry.
+        // Nothing names a void, a mark, a key slot, or an entry of the ledger. Nothing names the
+        // newest entry of the log, either: only the next entry will name it.
         let is_named = !["voids", "marks", "keys", "log", "ledger"]
             .into_iter()
             .any(is_in);

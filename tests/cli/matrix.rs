@@ -65,8 +65,8 @@ pub(super) struct Whole {
     backups: Vec<(String, String)>,
     /// A backup on which no other backup builds. The tests forget it.
     spare: String,
-    /// Packs that no backup needs and a mark names, and their index segment, which another one
-    /// replaces: damage to these costs nothing.
+    /// Packs that a mark names and that no backup needs. Also the index segment of these packs,
+    /// which another segment replaces. Damage to these objects loses no data.
     unused: Vec<PathBuf>,
 }
 

@@ -143,7 +143,7 @@ fn memory_stays_small_for_a_diff_of_single_bytes() {
         pipe.write_all(b"e")
     };
     let ran = ingest(&world, crumbs);
-    modest(&ran, "diff of crumbs");
+    modest(&ran, "diff of single bytes");
     assert!(ran.peak < 100 * MIB, "{ran:?}");
     // Compare only the first part, since the rest of the image is a hole.
     let file = world.at("sparse");

@@ -13,8 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::program::{CHEAP_KEY, PASSWORD, World, wait};
 use crate::support::skip;
 
-/// Runs the command in its arguments on a terminal, and types one of the lines of standard input
-/// whenever it asks for a password.
+/// A Python script that runs the command in its arguments on a terminal. Whenever the command asks
+/// for a password, the script types the next line of its own standard input.
 const TYPIST: &str = r#"
 import os, pty, sys
 answers = sys.stdin.read().splitlines()
@@ -103,7 +103,7 @@ fn a_wrong_password_is_tried_once_and_the_error_names_its_source() {
     world.set("CUTTLEBONE_PASSWORD", "");
     let opened = fs::File::open(&file).unwrap();
     let number = opened.as_raw_fd();
-    // The program inherits only standard input, so this descriptor belongs to another process.
+    // The program does not inherit this descriptor, so the path names a descriptor of the test.
     world.set(
         "CUTTLEBONE_PASSWORD_FILE",
         format!("/proc/{}/fd/{number}", std::process::id()),

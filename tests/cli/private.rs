@@ -67,7 +67,7 @@ fn a_cache_that_others_may_write_to_is_not_used() {
 }
 
 #[test]
-fn a_directory_of_ours_below_the_cache_is_closed_to_others() {
+fn the_cache_directory_of_a_project_is_closed_to_other_users() {
     let (world, _, cache) = world();
     set_mode(&cache, 0o777);
     let ran = world.run(&["stats"]);
@@ -85,7 +85,8 @@ fn a_link_in_place_of_a_cache_directory_is_not_followed() {
         fs::remove_dir_all(&part).unwrap();
         symlink(&victim, &part).unwrap();
         goes_on_without(&world, &disk, "it is a symbolic link");
-        // The second link leads to a directory without this project.
+        // The second link leads to a directory without a cache of this project. So there is nothing
+        // to clear, and the command succeeds.
         let cleared = world.run(&["cache", "clear"]);
         assert_eq!(cleared.code, Some(i32::from(part == cache)), "{cleared:?}");
         assert_eq!(fs::read(victim.join("index-0.redb")).unwrap(), b"precious");

@@ -1,5 +1,5 @@
-//! `replicate`: copies without a password to directories and servers, of stolen and
-//! hostile originals, and copies that are killed.
+//! Tests of `replicate`: copies without a password, from and to directories and servers. In some
+//! tests, someone deletes objects of the original or adds false ones, or the copy is killed.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -19,7 +19,8 @@ fn damage_of_the_original_is_not_copied_and_everything_else_is() {
     let record = &files(&world.project().join("backups"))[0];
     let bytes = fs::read(record).unwrap();
     fs::write(record, &bytes[..bytes.len() - 1]).unwrap();
-    // Its second copy is whole, so the object is copied completely.
+    // Damage the first copy of the repository file. Both copies are stored in the target, since the
+    // second one is whole.
     fs::write(world.repository().join("cuttlebone"), b"CTLBrepo").unwrap();
     let copied = replicate(&world, &[&target]);
     assert_eq!(copied.code, 21);

@@ -92,7 +92,10 @@ fn the_signature_of_a_report_holds_until_it_is_changed() {
     world.ok(&[&add[..], &CHEAP_KEY].concat());
     let with = ["--password-file", &verifier];
     let other = public_key(&world, &with);
-    assert_ne!(other, key, "each key that is not full has one of its own");
+    assert_ne!(
+        other, key,
+        "each key that is not full signs with a key of its own"
+    );
     let second = world.at("second.json");
     world.ok(&[&["check", "--report", &second][..], &with].concat());
     world.ok(&["audit", "verify-report", &second, "--public-key", &other]);
@@ -167,7 +170,7 @@ fn a_browser_shows_a_report_with_light_and_dark_colors_and_prints_it() {
         fs::read(picture).unwrap()
     });
     assert!(shown.iter().all(|picture| picture.starts_with(b"\x89PNG")));
-    assert_ne!(shown[0], shown[1], "dark and light");
+    assert_ne!(shown[0], shown[1], "dark and light colors differ");
     let paper = world.at("audit.pdf");
     browser(&[&format!("--print-to-pdf={paper}"), &address]);
     assert!(fs::read(paper).unwrap().starts_with(b"%PDF"));

@@ -47,7 +47,7 @@ impl Keys {
         }
     }
 
-    /// The arguments with the key of a role.
+    /// Returns the arguments, with an option that selects the key of this role.
     fn with<'a>(&'a self, role: &str, args: &[&'a str]) -> Vec<&'a str> {
         let file = match role {
             "write" => &self.write,

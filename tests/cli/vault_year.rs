@@ -13,7 +13,7 @@ use crate::support::program::{World, files, finish, json_lines};
 
 const SIZE: usize = 700_000;
 
-/// The original, the vault, and the papers that the custodian keeps.
+/// The original, the vault, and the statement on paper that the custodian keeps.
 struct Year {
     world: World,
     vault: String,
@@ -51,8 +51,8 @@ impl Year {
         copied(&self.world, &[&self.vault]);
     }
 
-    /// Checks the vault without a password, against the newest paper. Returns the exit code and the
-    /// items with findings.
+    /// Checks the vault without a password, against the newest statement. Returns the exit code and
+    /// the items with findings.
     fn audit(&self) -> (i32, Vec<String>) {
         let statement = ["--statement", &self.paper];
         let args = ["-r", &self.vault, "check", "--keyless", "--json"];
@@ -115,7 +115,7 @@ impl Year {
         self.fill();
     }
 
-    /// Someone replaces the vault by an older state. Only the paper shows that.
+    /// Someone replaces the vault by an older state. Only the statement shows that.
     fn roll_back(&self) {
         let old = self.world.at("old vault");
         cp(&self.vault, &old);

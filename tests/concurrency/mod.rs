@@ -3,7 +3,8 @@
 //!
 //! The model omits steps that other processes cannot see, or cannot distinguish from waiting: the
 //! crash of a process that has stored nothing, the log entry of a `forget`, the refusal of a second
-//! prune. It also omits the age of packs: any pack may look old.
+//! prune. It also omits the age of packs: any pack may look old. The modules `forgets`, `log`,
+//! `provenance`, `replica` and `voids` are separate models.
 
 mod forgets;
 mod log;

@@ -30,8 +30,8 @@ pub(super) enum Rule {
     MarksBeforeNames,
     /// The check notices packs that no segment names any longer.
     LostNames,
-    /// The check assumes that each new segment that supersedes others has removed a pack from the
-    /// index. This may be a pack that no segment named at first.
+    /// If a new segment supersedes others, the check assumes that it has removed a pack from the
+    /// index. A comparison with the last look would miss a pack that was named only since then.
     RewritesCount,
     /// A writer whose lease has lapsed stores no segment before it has looked again.
     LapsedNamesNothing,
@@ -64,7 +64,8 @@ pub(super) enum Rule {
     SupersedeAll,
     /// A prune whose lease has lapsed stores and deletes nothing more.
     LapsedPrunerStops,
-    /// A prune treats a tree as used if an unexpired lease names it as intended.
+    /// A prune treats a tree as used if an unexpired lease names it as a tree that its holder
+    /// intends to commit.
     IntentsAreUsed,
     /// A prune treats a pack as used if an unexpired lease relies on it.
     ReliedOnIsUsed,
@@ -109,8 +110,8 @@ pub(super) struct Scenario {
     pub(super) lapses: Option<usize>,
     /// How often a backup checks before it fails.
     pub(super) rounds: u8,
-    /// Whether a prune that has nothing else to do merges segments, and may keep packs that are
-    /// too young.
+    /// Whether a prune merges segments even if it needs no new segment, and may find new packs too
+    /// young to be marked.
     pub(super) thorough: bool,
     /// Whether prunes must be able to clean up after a crash of all actors.
     pub(super) at_rest: bool,
@@ -135,11 +136,13 @@ pub(super) enum Role {
         base: Option<u8>,
         /// Packs that an earlier run stored and that no segment names.
         adopts: Set,
-        /// The packs that it stores: one of new data, and one of data that it stores again.
+        /// The packs that the writer stores: one with new data, and one with data that it stores
+        /// again.
         stores: [u8; 2],
     },
     Pruner {
-        /// The new pack with the used blobs of mostly unused packs, and these packs.
+        /// The pack that the prune stores, and the mostly unused packs whose used blobs it copies
+        /// into that pack.
         repacks: Option<(u8, Set)>,
     },
     Forgetter {

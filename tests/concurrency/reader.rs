@@ -66,7 +66,8 @@ impl Reader {
         needed.fold(0, |all, pack| all | one(pack))
     }
 
-    /// Its next step once it has located all blobs.
+    /// Returns the next step of the reader after its look, or `None` if it has not located all
+    /// blobs.
     fn resolved(&mut self, scenario: &Scenario, n: usize, store: &Store) -> Option<Pc> {
         self.places &= !self.marked;
         self.marked = 0;

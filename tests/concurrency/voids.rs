@@ -249,7 +249,8 @@ impl Scenario {
                 Pc::DeleteMark
             }
             Pc::DeleteMark => {
-                // A backup that may have missed the mark must find it.
+                // The mark stays while a backup is running that may have missed it. That backup
+                // must find the mark when it lists marks again.
                 next.mark = prune.next_is_at_work;
                 Pc::Ended
             }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Changes an image of make.sh like the use of one day: tests/image/change.sh IMAGE
+# Changes an image of make.sh as one day of use would: tests/image/change.sh IMAGE
 #
 # Adds files, enlarges one, replaces one, and removes some. debugfs writes into the file system
 # without mounting it, so that the script need not run as root.

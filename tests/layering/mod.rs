@@ -17,10 +17,11 @@ use std::path::Path;
 
 use graph::Sources;
 
-/// Folders whose files still import each other in circles. This list may only get shorter.
+/// Folders whose files may import each other in circles. There are none, and none may be added.
 const KNOWN_CIRCLES: &[&str] = &[];
 
-/// Files that are too long, or that use `#[path]` or `include!`. This list may only get shorter.
+/// Files that may be too long, or may use `#[path]` or `include!`. There are none, and none may be
+/// added.
 const KNOWN_FILES: &[&str] = &[];
 
 /// Folders with sources, from the root of the package.
@@ -72,8 +73,15 @@ fn tests_are_skipped_only_by_the_functions_in_the_skip_module() {
 fn no_line_has_more_than_100_columns() {
     let mut files = all_files();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    walk(root, &root.join("docs"), &["md"], &mut files);
-    for page in ["README.md", "CHANGELOG.md"] {
+    for directory in ["docs", "fuzz", "tests"] {
+        walk(root, &root.join(directory), &["md"], &mut files);
+    }
+    for page in [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+    ] {
         files.insert(
             page.to_owned(),
             fs::read_to_string(root.join(page)).unwrap(),

@@ -255,7 +255,7 @@ fn a_prune_removes_a_withdrawn_record_if_its_attachment_is_lost() {
     }
 }
 
-/// Bytes that run a hook before they are read from the middle on.
+/// A stream that runs a hook before a read that begins in its second half.
 struct Hooked<F> {
     bytes: Cursor<Vec<u8>>,
     hook: Option<F>,

@@ -118,7 +118,7 @@ impl Whole {
         if let Some((_, other)) = same.next() {
             return self.store.get(&other, u64::MAX).unwrap();
         }
-        // This repository has no other one, so take it from the other repository.
+        // This repository has no other object of this kind, so take one from the other repository.
         let listed = self.other_store.list("").unwrap();
         let mut same = listed.iter().filter(|listed| {
             let (other, _) = ObjectRef::parse(&listed.name).unwrap();
@@ -308,11 +308,11 @@ fn assert_damage_is_contained(whole: &Whole, object: ObjectRef, name: &Name, kin
         _ => true,
     };
     let last = kind == Kind::Delete && !is_named;
-    assert!(thorough.errors > 0 || last, "{when}: check finds it");
+    assert!(thorough.errors > 0 || last, "{when}: damage is found");
     if object.blob_kind().is_none() {
         assert_eq!(
             plain.errors, thorough.errors,
-            "{when}: it is found without --read-data"
+            "{when}: a check without --read-data finds the damage"
         );
     }
 

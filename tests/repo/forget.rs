@@ -395,7 +395,7 @@ fn if_two_concurrent_forgets_would_empty_a_volume_the_later_one_fails() {
     assert_eq!(listed(&first), [newest].into());
     let left = store.list("").unwrap();
     let left = left.iter().filter(|o| o.name.as_str().contains("/log/"));
-    assert_eq!(left.count(), 1, "the loser writes no entry");
+    assert_eq!(left.count(), 1, "the refused forget stores no entry");
     assert!(!Log::load(&first.project).unwrap().excuses(newest));
     assert_whole(&first, "afterwards");
 
@@ -452,7 +452,7 @@ fn a_forget_gives_up_if_another_one_is_about_to_contradict_it() {
             assert!(lost, "{when}: {ran:?}");
             assert_eq!(listed(&test_repo), all, "{when}");
             let log = Log::load(&test_repo.project).unwrap();
-            assert!(log.newest().is_none(), "{when}: nothing was announced");
+            assert!(log.newest().is_none(), "{when}: no entry was stored");
             drop(other);
             forget(&test_repo, &last(2)).unwrap();
         } else {

@@ -24,9 +24,9 @@ fn ids(test_repo: &TestRepo) -> HashSet<BlobId> {
     ids
 }
 
-/// For every object, returns the last part of its name, and its bytes without the beginning. The
-/// beginning is equal for all objects of a kind. It is the header. In a key slot it also has the
-/// fields up to the cost parameters.
+/// Returns the last part of the name of each object, and its bytes without the beginning that all
+/// objects of a kind have in common. This is the header, and in a key slot also the fields up to
+/// the cost parameters.
 fn stored(store: &MemoryBackend) -> Vec<(String, Vec<u8>)> {
     let objects = store.list("").unwrap();
     let read = |name| store.get(name, u64::MAX).unwrap();

@@ -225,7 +225,7 @@ fn a_lease_that_was_stored_long_ago_does_not_count_even_if_nobody_has_seen_it() 
 }
 
 #[test]
-fn a_prune_or_forget_lease_with_no_or_a_wrong_time_of_the_store_does_not_count() {
+fn a_lease_of_a_prune_or_forget_counts_only_with_a_plausible_time_of_the_store() {
     let (store, _) = two_backups();
     let test_repo = open(&store);
     let lease = |work: &str, store_time: Option<u64>| {
@@ -254,8 +254,8 @@ fn a_prune_or_forget_lease_with_no_or_a_wrong_time_of_the_store_does_not_count()
     }
 }
 
-/// Someone could copy any stored version, even the first. So the lease is first stored with other
-/// work, until the time of the store is known.
+/// Someone could copy any stored version, even the first. So a prune first stores its lease with
+/// the work `read`. Its lease states the work `prune` only together with the time of the store.
 #[test]
 fn no_version_of_a_prune_lease_lacks_the_time_of_the_store() {
     let (store, _) = two_backups();

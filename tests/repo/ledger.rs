@@ -216,7 +216,8 @@ fn a_pack_that_was_found_damaged_does_not_count_as_verified_until_it_is_verified
         packs
     };
     state(&owner.project, group(past - 1000, Opened, &[1, 2, 3]));
-    // The run began before the other one, and found the damage after it.
+    // This run began before the packs were verified, but its entry was stored later. Damage counts
+    // from the time when its entry was stored.
     state(
         &owner.project,
         result(past - hour, ReadResult::Damaged, &[1]),
@@ -365,7 +366,7 @@ fn read(part: DataPart) -> ReadData {
 }
 
 #[test]
-fn a_check_of_a_store_that_cannot_be_written_succeeds_and_says_that_it_is_not_noted() {
+fn a_check_succeeds_with_a_notice_if_its_ledger_entry_cannot_be_stored() {
     let store = MemoryBackend::new();
     let owner = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
@@ -405,7 +406,7 @@ fn a_check_of_a_store_that_cannot_be_written_succeeds_and_says_that_it_is_not_no
 }
 
 #[test]
-fn a_run_that_fails_notes_the_packs_that_it_verified() {
+fn a_check_that_fails_stores_the_packs_that_it_verified_in_the_ledger() {
     let store = MemoryBackend::new();
     let owner = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
@@ -445,7 +446,7 @@ fn a_run_that_fails_notes_the_packs_that_it_verified() {
             &host.context(),
             &mut |finding| unreachable!("{finding:?}"),
         );
-        assert!(failed.is_err(), "trouble with the transport is no damage");
+        assert!(failed.is_err(), "an unavailable store is no damage");
         let ledger = load(&owner.project, now());
         verified = ledger.verified(VerifiedLevel::Opened).len();
         if verified > 0 {

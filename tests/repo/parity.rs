@@ -75,7 +75,7 @@ fn all_have_parity(store: &(impl Backend + Clone + 'static), test_repo: &TestRep
     }
 }
 
-/// Verifies that the store has these files again, and that each file that changed is kept.
+/// Verifies that the store has exactly these files again. Ignores files in `quarantine/`.
 pub(super) fn is_restored(store: &impl Backend, before: &BTreeMap<Name, Vec<u8>>, when: &str) {
     let mut after = files(store);
     after.retain(|name, _| !name.as_str().starts_with("quarantine/"));
@@ -221,7 +221,7 @@ fn damage_beyond_the_parity_changes_nothing_and_is_reported() {
 }
 
 #[test]
-fn a_repair_that_is_killed_at_any_call_makes_nothing_worse_and_the_next_one_ends_it() {
+fn a_repair_that_is_killed_at_any_write_makes_nothing_worse_and_the_next_one_completes_it() {
     let (original, test_repo) = with_backups(1);
     let before = files(&original);
     let kinds = ["/packs/", "/backups/", "/keys/", "parity/"];
@@ -329,14 +329,14 @@ fn a_new_key_slot_has_parity_and_nothing_of_a_removed_one_stays() {
             .filter(|name| name.contains(&hash))
             .collect::<Vec<_>>()
     };
-    // These are both copies, the parity, and two damaged files.
+    // These are both copies, the parity, and the two damaged files in `quarantine/`.
     assert_eq!(of_slot(&store).len(), 5);
     for n in 1..=5 {
         let store = FaultBackend::holding(&store);
         store.set_plan(Plan::at_write(n, Fault::Die(Moment::Before)));
         let objects = Objects::new(Arc::new(store.clone()));
         objects.delete_twice(slot).unwrap_err();
-        // The key still opens the repository, so it can be removed again.
+        // The key still opens the repository, so the user can try again to remove it.
         let left = of_slot(&store.crash());
         let has = |name: Name| left.contains(&name.as_str().to_owned());
         assert!(has(slot.copy_name()), "{n}: {left:?}");
@@ -396,7 +396,7 @@ fn a_prune_keeps_the_parity_of_an_object_that_is_missing_by_mistake() {
     store.delete(&missing).unwrap();
     store.age(Duration::from_hours(50));
     let context = host.context();
-    // The prune may refuse to run: then it deletes nothing, either.
+    // The prune may also refuse to run, and then deletes nothing.
     let options = options();
     let planned = ops::plan_prune(&test_repo.project, &options, false, &context);
     drop(planned.and_then(ops::Prune::run));
@@ -408,7 +408,7 @@ fn a_prune_keeps_the_parity_of_an_object_that_is_missing_by_mistake() {
 }
 
 #[test]
-fn a_backup_that_is_killed_at_any_call_leaves_no_object_without_parity() {
+fn a_backup_that_is_killed_at_any_write_leaves_no_object_without_parity() {
     let (content, _) = with_backups(1);
     let mut n = 1;
     loop {

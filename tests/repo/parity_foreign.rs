@@ -30,8 +30,7 @@ fn repair(
     steps
 }
 
-/// Returns two repositories, both with parity or both
-/// without.
+/// Returns two repositories, both with parity or both without.
 fn two(parity: bool) -> (MemoryBackend, MemoryBackend) {
     let make = || {
         let store = MemoryBackend::new();
@@ -59,7 +58,7 @@ fn parity_decides_which_of_two_whole_repository_files_is_genuine() {
         let steps = repair(&store, parity, None);
         assert!(steps.len() == 1 && steps[0].1, "{steps:?}");
         is_restored(&store, &good, "two whole files that differ");
-        // The genuine copy is damaged as well: only parity has it.
+        // Damage the genuine copy, too. Then only parity can restore the file.
         replace_first(&store, &other);
         let copy = ObjectRef::Repository.copy_name();
         let mut bytes = good[&copy].clone();

@@ -165,7 +165,7 @@ impl Whole {
 }
 
 #[test]
-fn damage_of_each_kind_is_found_and_blamed_and_a_repair_makes_it_whole() {
+fn damage_of_each_kind_is_found_with_the_affected_backups_and_repaired() {
     let whole = Whole::new();
     let objects = whole.objects();
     let kinds: BTreeSet<_> = objects.iter().map(|(o, _)| o.kind().info().noun).collect();
@@ -177,15 +177,16 @@ fn damage_of_each_kind_is_found_and_blamed_and_a_repair_makes_it_whole() {
             let when = format!("{way:?} {name}");
             let store = whole.damaged(name, object.kind(), way);
             let host = Host::without_cache();
-            // The check writes into the ledger.
+            // Check a copy of the store, since a check adds an entry to the ledger.
             let test_repo = TestRepo::open(store.copy(), &RecordingObserver::default());
             let test_repo = test_repo.unwrap_or_else(|e| panic!("{when}: {e}"));
 
-            // With the data, the check finds it, and names the backups that need a damaged pack.
+            // A check that reads the data finds the damage, and names the backups that need a
+            // damaged pack.
             let (report, findings) = host.check(&test_repo, true);
-            // A check with a key does not need these objects: packs list their content, too, and
-            // packs without an audit are read again. So only the check without a key finds that one
-            // of them is missing.
+            // A check with a key does not need segments and audits: packs list their content, too,
+            // and packs without an audit are read again. So only a check without a key finds that a
+            // segment or an audit is missing.
             let is_replaced = matches!(object, ObjectRef::Index(..) | ObjectRef::Audit(..));
             // No other object names a void or the newest log entry.
             let is_unnamed = matches!(object, ObjectRef::Void(..)) || *object == newest;
@@ -219,7 +220,7 @@ fn damage_of_each_kind_is_found_and_blamed_and_a_repair_makes_it_whole() {
                 assert!(!affected.is_empty(), "{when}: {findings:#?}");
             }
 
-            // Without a key, it is found, too.
+            // A check without a key finds the damage, too.
             let objects = Objects::new(Arc::new(store.clone()));
             let mut named = false;
             let keyless = ops::check_keyless(&objects, None, &host.context(), &mut |found| {
@@ -300,7 +301,7 @@ fn a_file_that_cannot_be_read_is_restored_and_one_that_the_user_may_not_read_is_
             assert_eq!(steps.len(), 1, "{when}: {steps:?}");
             assert_eq!(steps[0].0.object, object, "{when}");
             let is_denied = kind == StorageErrorKind::Denied;
-            // Parity alone restores only small files.
+            // If nothing of a file can be read, parity restores only small files.
             let is_small = whole.files[&name].len() <= 128 << 10;
             assert_eq!(steps[0].1, is_small && !is_denied, "{when}: {steps:?}");
             assert_eq!(

@@ -60,7 +60,7 @@ fn watched(source: &mut dyn Source, size: u64) -> (u64, Option<u64>) {
     let steps = seen.iter().filter(|(done, ..)| (1..size).contains(done));
     assert!(
         steps.count() > 2,
-        "it is shown while the backup runs: {seen:?}"
+        "progress is shown while the backup runs: {seen:?}"
     );
     let (done, total, _) = *seen.last().unwrap();
     (done, total)

@@ -172,7 +172,7 @@ fn no_backup_relies_on_wrong_data_under_real_ids_and_no_prune_repacks_it() {
     assert_eq!(ids.len(), 4);
     poison(&thief, &ids);
 
-    // A full key and another write key do not rely on them.
+    // A full key and another write key do not rely on the wrong data.
     for (number, client) in [&full, &writer(&store, 2)].into_iter().enumerate() {
         let made = host
             .back_up(client, &format!("disk{number}"), &image)

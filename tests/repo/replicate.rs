@@ -1,5 +1,5 @@
-//! Copies of a repository to another store. They fail at any call, or the source changes during the
-//! copy, or the source lists objects that it does not return.
+//! Copies of a repository to another store. A copy fails at any write, or the source changes during
+//! the copy, or the source lists objects that it does not return.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,5 @@
-//! Copies of a repository whose original is hostile or damaged, or whose target has such batches.
+//! Copies from a hostile or damaged source. Also, batches with many objects, with none, or with
+//! objects whose own files are damaged.
 
 use std::sync::{Arc, Mutex};
 
@@ -62,7 +63,8 @@ fn the_authority_of_a_log_is_that_of_the_project_object_that_was_compared() {
     let project = source.test_repo.project.id;
     let target = MemoryBackend::new();
     copied(&source.store, &target);
-    // A hostile source could deliver another object at the next read. So there may be none.
+    // A hostile source could deliver another object at the next read. So the copy must not read it
+    // again.
     let reads = Arc::new(Mutex::new(0));
     let counted = reads.clone();
     let names = project_names(project).map(|name| name.to_string());
@@ -181,7 +183,7 @@ fn a_project_that_the_source_no_longer_has_is_vanished_history() {
         assert_eq!(*found, Some(project));
     }
     assert_eq!(names_below(&target, "").len(), files);
-    // A repository is made with a project, so a source without any lost one.
+    // Each repository is made with a project. So a source without any project has lost one.
     let new = MemoryBackend::new();
     let (report, findings) = replicate(&store, &new, &ReplicateOptions::default()).unwrap();
     assert_eq!((report.errors, report.of_history), (1, 1), "{findings:?}");
@@ -213,7 +215,7 @@ fn hash_of(bytes: &[u8]) -> ObjectHash {
 }
 
 #[test]
-fn each_object_of_a_batch_with_many_can_be_read() {
+fn each_object_of_a_large_batch_can_be_read() {
     const OBJECTS: u32 = 60_000;
     let project = ProjectId::from_bytes([1; 16]);
     let mut new: Vec<NewBatchedObject> = (0..OBJECTS)

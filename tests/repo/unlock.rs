@@ -423,7 +423,7 @@ fn a_slot_of_a_newer_program_is_ours_if_a_certificate_names_it() {
     let shown = listed(&observer);
     assert!(!shown.foreign && shown.role == Role::Write);
     assert_eq!(shown.volumes, ["web-*"]);
-    assert_eq!(skipped(&observer), [id].into(), "it needs a newer program");
+    assert_eq!(skipped(&observer), [id].into(), "a slot of a newer program");
     let (_, findings) = host.check(&full, false);
     assert!(findings.is_empty(), "{findings:?}");
 }

@@ -27,7 +27,7 @@ macro_rules! contract {
                 an_object_may_be_empty
                 put_replaces_an_object
                 put_new_refuses_a_taken_name_and_changes_nothing
-                of_concurrent_new_puts_exactly_one_succeeds
+                exactly_one_of_several_concurrent_new_puts_succeeds
                 concurrent_puts_leave_one_of_the_objects_whole
                 get_fails_beyond_its_limit
                 get_range_returns_the_range_or_fails_at_the_end
@@ -145,7 +145,7 @@ fn put_new_refuses_a_taken_name_and_changes_nothing(store: &dyn Backend) {
     assert_eq!(store.get(&object, 100).unwrap(), b"third");
 }
 
-fn of_concurrent_new_puts_exactly_one_succeeds(store: &dyn Backend) {
+fn exactly_one_of_several_concurrent_new_puts_succeeds(store: &dyn Backend) {
     for round in 0..10 {
         let object = name(&format!("keys/{round}"));
         let outcomes: Vec<_> = thread::scope(|scope| {

@@ -11,8 +11,9 @@ pub(crate) fn skip(why: &str) {
     print(why);
 }
 
-/// Prints why a test cannot run with the kernel of this machine, which nothing that CI installs
-/// can change. Such a test may skip only what needs the kernel.
+/// Prints why a test cannot run with the kernel of this machine. Unlike [`skip`], this does not
+/// fail in CI, since CI cannot install another kernel. The test may skip only the parts that need
+/// the missing feature of the kernel.
 pub(crate) fn skip_for_kernel(why: &str) {
     print(why);
 }

@@ -10,9 +10,9 @@ const CHILD: &str = "CUTTLEBONE_TEST_WITHOUT_PRIVILEGES";
 
 /// Returns whether file modes restrict this process, so that the calling test can continue.
 ///
-/// If they do not, because the process runs as root, runs the test once more in a process that
-/// lacks these capabilities, and asserts that it passes there. `test` is the name of the test as
-/// the harness prints it.
+/// If they do not, because the process runs as root, runs the test once more in a process without
+/// the capabilities to bypass file modes, and asserts that it passes there. `test` is the name of
+/// the test as the harness prints it.
 #[track_caller]
 pub(crate) fn modes_apply(test: &str) -> bool {
     if !ignores_modes() {

@@ -271,7 +271,7 @@ impl CheckTask<'_> {
                 continue;
             };
             let object = ObjectRef::of_pack(self.project.id, listing.contents.kind, pack);
-            let why = Damage::Impossible("a part of it does not open");
+            let why = Damage::Impossible("a part of it cannot be decrypted");
             let damage = RepoError::Damaged {
                 object,
                 source: why,
@@ -407,7 +407,7 @@ fn read_pack(
         (None, Some(listing), Some(bad)) if bad.is_empty() => PackVerdict::Whole(listing),
         (Some(damage), _, bad) => PackVerdict::Damaged(damage, bad),
         (None, _, bad) => {
-            let why = Damage::Impossible("a part of it does not open");
+            let why = Damage::Impossible("a part of it cannot be decrypted");
             PackVerdict::Damaged(damaged(why), bad)
         }
     })

@@ -122,7 +122,7 @@ impl PrunePlan {
     pub(super) fn notice_damaged(&self, project: ProjectId, observer: &dyn Observer) {
         for (kind, pack) in &self.steps.damaged {
             let object = ObjectRef::of_pack(project, *kind, *pack);
-            let source = Damage::Impossible("a part of it does not open");
+            let source = Damage::Impossible("a part of it cannot be decrypted");
             let problem = RepoError::Damaged { object, source }.to_string();
             observer.notice(Notice::PackStays { problem });
         }

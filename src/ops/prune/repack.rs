@@ -33,8 +33,8 @@ pub(super) struct Repacked {
     pub(super) read: u64,
     /// Bytes that were stored.
     pub(super) written: u64,
-    /// How many packs stay because a used blob of them has no undamaged copy, though the signers of
-    /// these packs are trusted.
+    /// The number of packs that stay, because a used blob in them has no undamaged copy. Counts
+    /// only packs whose signers are trusted and that the log does not remove.
     pub(super) damaged: u64,
     /// The new packs.
     pub(super) packs: Vec<LogItem>,
@@ -55,10 +55,11 @@ struct Attempt {
 
 /// The packs with a used blob of which no undamaged copy exists.
 struct Spared<'a> {
-    /// The packs that may be spared. These are packs of other signers, and packs that the log
-    /// removes, since someone may have stored them again. If small packs are merged, they may be
-    /// spared, too: damage in one of them must not stop every prune. If any other pack had to be
-    /// spared, the repository would be damaged, and the prune fails.
+    /// The packs that may be spared: if a used blob of such a pack has no undamaged copy, the pack
+    /// stays, and the prune goes on. These are packs whose signers are not trusted, and packs that
+    /// the log removes, since someone may have stored them again. If small packs are merged, these
+    /// packs may be spared, too: damage in one of them must not stop every prune. If a used blob of
+    /// any other pack has no undamaged copy, the prune fails.
     may: HashSet<ObjectHash>,
     packs: Mutex<HashSet<ObjectHash>>,
     observer: &'a dyn Observer,
@@ -207,8 +208,8 @@ fn copy_all(
     })
 }
 
-/// Divides packs into groups. To save memory, a group has about as much data as four full packs for
-/// each of this many threads.
+/// Divides packs into groups. To save memory, a group has only about as much data as `4 * threads`
+/// full packs.
 fn groups(packs: &[PackUse], threads: usize) -> impl Iterator<Item = &[PackUse]> {
     let sizes = PackSizes::default();
     let full = threads.max(1) as u64 * 4 * FULL;

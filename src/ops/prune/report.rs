@@ -19,8 +19,9 @@ pub struct PruneReport {
     pub bytes_written: u64,
     /// Packs that had been marked and are used again.
     pub rescued: u64,
-    /// Packs that stay because a used blob of them is damaged, and no other pack has it. Packs
-    /// whose signers are not trusted, and those that the log removes, do not count.
+    /// Packs that stay because a used blob in them is damaged, and no other pack has an undamaged
+    /// copy of it. Packs whose signers are not trusted, and those that the log removes, do not
+    /// count.
     pub damaged: u64,
     /// Interrupted uploads that were removed.
     pub uploads: u64,

@@ -13,7 +13,8 @@ use crate::base::ObjectHash;
 use crate::format::BlobKind;
 use crate::repo::PackSizes;
 
-/// At least this many packs are merged into one, or into two: nodes are stored twice.
+/// At least this many packs are merged at once. Packs of chunks become one pack. Packs of nodes
+/// become two packs, since each node is stored in two packs.
 const MANY: usize = 8;
 /// Merged packs are filled at least this many times as much as each of the packs they replace.
 const GROWTH: u64 = 3;
@@ -48,7 +49,8 @@ fn smallest(
     let limit = sizes.small(kind);
     packs.retain(|pack| pack.size < limit && filled(pack) < limit);
     packs.sort_unstable_by_key(|pack| (filled(pack), pack.pack));
-    // Nodes are stored in two packs each, and these packs share all bytes.
+    // Each node is stored in two packs. So packs of nodes are merged into two packs, each of which
+    // gets half of their bytes.
     let stored = match kind {
         BlobKind::Chunk => 1,
         BlobKind::Node => 2,
@@ -180,8 +182,9 @@ mod tests {
                 }
             }
             let copied = world.merged / (world.stored / 100);
-            assert!(copied <= 500, "{volumes}, {chunk}: {copied} % are copied");
-            assert!(volumes > 1 || idle > 500, "a single volume: {idle} of 1000");
+            let setup = format!("{volumes} volumes, chunks of {chunk}");
+            assert!(copied <= 500, "{setup}: {copied} % are copied");
+            assert!(volumes > 1 || idle > 500, "{setup}: {idle} idle nights");
             assert!(
                 world.count(BlobKind::Chunk)
                     <= 40 + usize::try_from(world.stored / (8 * MIB)).unwrap()

@@ -60,8 +60,8 @@ impl RepoState {
         })
     }
 
-    /// Fails if a record cannot be read and the user has not accepted its loss: it may use any
-    /// data.
+    /// Fails if a record cannot be read and the user has not accepted its loss. Such a record may
+    /// use any data.
     pub(super) fn require_readable(&self, accepted: &AcceptedLoss) -> Result<(), OpsError> {
         let damaged = self.records.damaged().iter();
         let damaged: Vec<_> = damaged.filter(|error| !accepted.includes(error)).collect();

@@ -36,7 +36,7 @@ pub(super) struct Usage {
     unread: HashSet<BlobId>,
     /// Whether a blob that a reader needs is in no pack.
     lacks_held: bool,
-    /// Packs whose blobs do not count for deduplication, since their signers are not trusted.
+    /// Packs whose blobs do not count for deduplication, since this client does not trust them.
     untrusted: HashSet<ObjectHash>,
     /// The number of each volume in the notes of chunks.
     volumes: HashMap<VolumeId, u8>,
@@ -178,9 +178,9 @@ impl Usage {
     }
 
     /// Holds this node and all blobs below it for a reader: all packs that have any of them must
-    /// stay, even if several packs have the same blob. Held blobs count as used. But a walk for a
-    /// backup enters held nodes, too, since this walk skips damaged nodes: the reader cannot read
-    /// the blobs below them either.
+    /// stay, even if several packs have the same blob. Held blobs count as used. This function does
+    /// not hold the blobs below damaged nodes, since the reader cannot read these blobs, either. So
+    /// a [`walk`](Self::walk) for a backup enters held nodes, too.
     pub(super) fn hold(
         &mut self,
         blobs: &BlobReader,

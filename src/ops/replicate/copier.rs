@@ -12,8 +12,8 @@ use crate::ops::error::OpsError;
 use crate::repo::{ObjectRef, Objects, RepoError, read_stored};
 use crate::storage::{Name, StorageErrorKind};
 
-/// The maximum number of bytes that are in memory at the same time. A larger object is copied
-/// alone.
+/// The maximum number of bytes that [`Copier::copy`] has in memory at the same time. A larger
+/// object is copied alone.
 const BUDGET: u64 = 160 << 20;
 
 /// The maximum number of objects that are copied at the same time. While some wait for the disk or

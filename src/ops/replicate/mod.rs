@@ -23,9 +23,10 @@ use crate::repo::{self, ObjectRef, Objects};
 
 use self::task::Task;
 
-/// Copies all projects, or one of them, to `target`. What is there already stays, and damage of
-/// either store is reported through `each`. `Err` means that the copy could not be finished; it can
-/// be repeated, and uses all that was copied.
+/// Copies all projects, or one of them, to `target`. Replaces nothing that is there already.
+/// Deletes objects there only if `options.mirror` is set. Reports damage of either store through
+/// `each`. `Err` means that the copy could not be finished. It can be repeated, and then uses all
+/// that was copied.
 pub fn replicate(
     source: &Objects,
     target: &Objects,

@@ -171,8 +171,9 @@ impl Task<'_> {
         self.copy(jobs)
     }
 
-    /// Copies records, voids and entries. Returns whether the copy has everything now: the source
-    /// may no longer have one of these objects, or the target one of their packs and segments.
+    /// Copies records, voids and entries. Returns whether the copy has everything now. It does not
+    /// if the source no longer has one of these objects, or if the target no longer has a pack or
+    /// segment that they need.
     fn history(&mut self, project: ProjectId, listed: &Listed) -> Result<bool, OpsError> {
         let mut jobs = Vec::new();
         for kind in HISTORY {
@@ -190,8 +191,8 @@ impl Task<'_> {
         Ok(!self.has_lost(project, listed)?)
     }
 
-    /// Lists the packs and segments of the target again. Returns whether any that it had is
-    /// missing now: a prune may have deleted it.
+    /// Lists the packs, parity, segments and audits of the target again. Returns whether one that
+    /// it had before is missing now: a prune may have deleted it.
     fn has_lost(&mut self, project: ProjectId, listed: &Listed) -> Result<bool, OpsError> {
         let mut now = HashSet::new();
         for kind in DATA.into_iter().chain(NAMES) {
@@ -285,7 +286,7 @@ impl Task<'_> {
         Ok(())
     }
 
-    /// Reports the objects that the source does not have now, either.
+    /// Lists the source again, and reports those of these objects that it still lacks.
     fn report_lacking(
         &mut self,
         project: ProjectId,
@@ -322,7 +323,8 @@ impl Task<'_> {
     }
 }
 
-/// Returns whether an entry of one of these logs removes an object, or the object that it protects.
+/// Returns whether an entry of one of these logs removes an object. Parity counts as removed if an
+/// entry removes the object that it protects.
 pub(super) fn is_removed(object: &ObjectRef, logs: &[&PublicLog]) -> bool {
     let by_log = |object: &ObjectRef| {
         let item = object.log_item();

@@ -29,7 +29,7 @@ pub enum Side {
 pub struct ReplicateReport {
     /// The number of findings.
     pub errors: u64,
-    /// Of these, findings about history that has vanished.
+    /// How many of these findings are about history that has vanished.
     pub of_history: u64,
     /// Projects that were copied.
     pub projects: u64,

@@ -8,7 +8,8 @@ use crate::ops::error::OpsError;
 use crate::repo::{Damage, ObjectRef, Objects, RepoError, projects, read_stored};
 use crate::storage::Name;
 
-/// The longest object that is kept twice, in bytes: certificates and settings.
+/// The maximum length of an object that is kept twice, in bytes. Certificates and settings are the
+/// longest of these objects.
 const TWICE_MAX: u64 = 80 << 20;
 
 /// A copy that cannot be used: whether it is the second one, and the error.
@@ -19,8 +20,8 @@ pub(super) type Fault = (bool, RepoError);
 pub(super) type Pair = [Vec<u8>; 2];
 
 /// Reads an object that is kept twice. Returns the bytes of its copies, and the fault of one of
-/// them. The bytes of a copy that is whole stand for one that is not. Two copies that differ are a
-/// fault of the second one.
+/// them. If only one copy is whole, returns its bytes for both copies. If both seem whole and
+/// differ, this is a fault of the second one.
 pub(super) fn read_either(
     objects: &Objects,
     object: ObjectRef,
@@ -58,7 +59,8 @@ pub(super) fn has(objects: &Objects, name: &Name, bytes: &[u8]) -> bool {
     found.is_ok_and(|found| found == bytes)
 }
 
-/// Returns the bytes of which a store has a copy, if they differ: then both copies become the same.
+/// If the two copies of an object differ, and a store has the bytes of only one of them, returns
+/// these bytes for both copies. Otherwise, returns the pair unchanged.
 pub(super) fn prefer_known(objects: &Objects, object: ObjectRef, pair: Pair) -> Pair {
     if pair[0] == pair[1] {
         return pair;

@@ -127,7 +127,8 @@ impl<'a> Task<'a> {
     }
 
     /// Reports the projects that the target has and the source no longer has. Projects are never
-    /// removed, so a source without any project lost one, too.
+    /// removed, so a source without any project has lost one. Reports this, too, if the target has
+    /// no project, either.
     pub(super) fn vanished_projects(&mut self, vanished: &[ProjectId], copied: &[ProjectId]) {
         if vanished.is_empty() && copied.is_empty() {
             let finding = Finding::ProjectVanished { project: None };
@@ -172,8 +173,8 @@ impl<'a> Task<'a> {
     }
 
     /// Stores both copies of an object that is kept twice in the target. Takes the bytes from
-    /// `whole`, or else from the source. Returns those of the first copy, unless both copies in the
-    /// source are damaged or this run has settled the object before.
+    /// `whole`, or else from the source. Returns the bytes of the first copy. Returns `None` if
+    /// both copies in the source are damaged, or if this run has settled the object before.
     fn twice(
         &mut self,
         object: ObjectRef,
@@ -231,7 +232,7 @@ impl<'a> Task<'a> {
         self.copy(jobs).map(drop)
     }
 
-    /// Finishes earlier copies that were interrupted.
+    /// Unpacks the batches that interrupted copies left in the target.
     fn unpack_batches(&mut self) -> Result<(), OpsError> {
         let objects = self.present.keys().filter_map(ObjectRef::parse);
         let batches = objects.filter(|(object, _)| object.kind() == ObjectKind::Batch);
@@ -368,8 +369,9 @@ impl<'a> Task<'a> {
         self.copied.insert(object);
     }
 
-    /// Returns an object that the source listed and no longer has. If the source lists it again,
-    /// reports it and returns `None`.
+    /// Handles an object that the source listed and then did not have. The first time, returns the
+    /// object. The second time, the source has listed the object again: reports it as damaged, and
+    /// returns `None`.
     fn gone(&mut self, object: ObjectRef) -> Option<ObjectRef> {
         if self.vanished.insert(object) {
             return Some(object);

@@ -148,7 +148,8 @@ impl<R: Read> PresentData<R> {
         Ok(())
     }
 
-    /// Continues after `read_to`, in the extent or after it.
+    /// Continues at offset `read_to`: in the rest of the extent, or in the next one if the extent
+    /// ends there.
     fn advance(&mut self, extent: &Extent, read_to: u64) -> Result<(), DiffError> {
         let length = extent.end() - read_to;
         if length == 0 {

@@ -58,8 +58,9 @@ impl<'a> Tools<'a> {
         Ok(())
     }
 
-    /// Compares the unit with the target, and fetches the chunks that differ. Only these will be
-    /// written. Parts of the target that cannot be read count as different.
+    /// Compares the unit with the target, and fetches the chunks that differ. Only these chunks
+    /// will be written, and zeros where only the target has data. Parts of the target that cannot
+    /// be read count as different.
     pub(super) fn update(
         &mut self,
         unit: &mut WriteUnit,

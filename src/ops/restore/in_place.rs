@@ -28,7 +28,7 @@ use crate::repo::{Backup, LostChunks, Project, Records};
 use crate::volume::{DiffTarget, ExportedSnapshot, ImageState, LiveImage, RbdErrorKind, Snapshot};
 
 /// The time to wait until a client of an interrupted restore no longer counts as a user. The
-/// cluster forgets a client that was killed after half a minute.
+/// cluster needs half a minute to forget a client that was killed.
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// How many more times to try if a snapshot with the name of the safety snapshot exists. Each
@@ -60,8 +60,8 @@ pub struct InPlaceReport {
 /// and `backup`. Otherwise, reads and compares the whole image. Writes only what differs.
 ///
 /// Before anything is changed, refuses an image that is in use, that mirrors an image of another
-/// cluster, or that has another size. If the restore fails after it has marked the image as
-/// incomplete, the mark stays.
+/// cluster, or that has another size and may not be resized. If the restore fails after it has
+/// marked the image as incomplete, the mark stays.
 pub fn restore_image_in_place(
     project: &Project,
     records: &Records,
@@ -95,7 +95,8 @@ pub fn restore_image_in_place(
         compared: 0,
         safety_snapshot: earlier,
     };
-    // A safety snapshot that is not needed unless something is written.
+    // The safety snapshot, if it was made before the comparison. It is removed again if nothing
+    // is written.
     let mut early = None;
     let (phase, request) = (
         Phase::Restore,
@@ -299,7 +300,7 @@ fn compare(
     }
 }
 
-/// Fails if chunks to write are known to be lost. So this is found before anything is written.
+/// Fails if chunks to write are known to be lost. Called before anything is written.
 fn examine_ranges(task: &RestoreTask<'_>, ranges: &ExtentList) -> Result<(), OpsError> {
     let lost = LostChunks::new(task.image.blobs().index())?;
     for range in ranges.ranges() {

@@ -22,8 +22,9 @@ pub struct ImageTarget {
 }
 
 /// Restores a backup to an image in a cluster. If there is no image of that name, it is made as the
-/// record and `target` describe it. An existing image must have no data, no snapshots and no users;
-/// it keeps its parameters, and gets the size of the backup.
+/// record and `target` describe it. An existing image must have no data, no snapshots and no users,
+/// and `target` must set no parameters. The image keeps its parameters, and gets the size of the
+/// backup.
 ///
 /// If this fails after the image was made, the image is incomplete, and stays.
 pub fn restore_image(

@@ -14,7 +14,7 @@ use crate::volume::{DiffTarget, LiveImage};
 
 /// Returns consecutive backups of a volume, oldest first. The last one is `to`. The first one is
 /// `from`, or without it, the oldest backup of the volume. Leaves out backups that their writer
-/// withdrew.
+/// withdrew or that another one replaced. Fails if `from` or `to` is one of these.
 pub fn series<'a>(
     records: &'a Records,
     from: Option<&'a Backup>,
@@ -24,7 +24,13 @@ pub fn series<'a>(
     let place = |wanted: &Backup| all.iter().position(|found| found.id == wanted.id);
     let first = from.map_or(Some(0), place);
     let (Some(first), Some(last)) = (first, place(to)) else {
-        return Err(no_series(from, to, "they are of different volumes"));
+        let is_same = |from: &Backup| from.record.volume.name == to.record.volume.name;
+        let why = if from.is_none_or(is_same) {
+            "one of them was withdrawn or replaced, or its time is in the future"
+        } else {
+            "they are of different volumes"
+        };
+        return Err(no_series(from, to, why));
     };
     if first > last {
         return Err(no_series(
@@ -33,8 +39,7 @@ pub fn series<'a>(
             "the first one is newer than the last one",
         ));
     }
-    let chosen = all[first..=last].iter().copied();
-    let chosen: Vec<_> = chosen.filter(|backup| !records.is_voided(backup)).collect();
+    let chosen = all[first..=last].to_vec();
     let of = |backup: &Backup| (backup.record.content.kind, backup.record.content.chunk_size);
     for backup in &chosen {
         if backup.record.content.kind != ContentKind::Image {

@@ -126,7 +126,8 @@ where
     let stages = RestoreStages {
         task,
         fill,
-        // A target that needs order is written by the sink.
+        // If the target needs ascending order, the closure that receives the units in this order
+        // writes them.
         unordered: (!ascending).then_some(target),
     };
     let size = task.image.size();

@@ -1,4 +1,4 @@
-//! Tests places again that were noted as damaged.
+//! Tests whether places that were noted as damaged still are.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::base::{ObjectHash, to_usize};
 use crate::repo::error::RepoError;
 use crate::repo::index::{Index, KnownDamage, PlacedRun};
 
-/// Reads the parts of packs again that were noted as damaged. From now on, the index finds no blob
+/// Reads again all parts of packs that were noted as damaged. From now on, the index finds no blob
 /// in those that are still damaged, except as a last resort. Forgets the others. If a segment is
 /// still damaged, rebuilds the cache without it.
 pub fn exclude_damaged(index: &Index) -> Result<KnownDamage, RepoError> {
@@ -16,7 +16,7 @@ pub fn exclude_damaged(index: &Index) -> Result<KnownDamage, RepoError> {
     index.exclude_damaged_by(&mut |run| is_whole(index, &mut opener, run))
 }
 
-/// Reads the parts of packs again that were noted as damaged. Returns the ordinals of the runs that
+/// Reads again all parts of packs that were noted as damaged. Returns the ordinals of the runs that
 /// are still damaged, for each pack. Forgets the others.
 pub fn still_damaged(index: &Index) -> Result<BTreeMap<ObjectHash, Vec<u64>>, RepoError> {
     let mut opener = Opener::default();

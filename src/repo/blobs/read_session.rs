@@ -119,8 +119,9 @@ impl ReadSession {
     }
 }
 
-/// Takes a lease on trees that are going to be read. If the store cannot be written, returns none
-/// and sends a notice.
+/// Takes a lease on trees that are going to be read. If there are more than [`Lease::TOPS_MAX`]
+/// trees, the lease names only the first of them. If the store cannot be written, returns none and
+/// sends a notice.
 pub fn lease_for_reading(
     project: &Project,
     tops: &[BlobId],

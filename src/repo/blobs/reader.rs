@@ -137,7 +137,7 @@ impl Opener {
             .map_err(|e| RepoError::damaged(pack_of(project, location), Damage::from(e)))
     }
 
-    /// Returns the blob from its opened run. Its id has been verified.
+    /// Returns the blob from its opened run. Fails if the content does not have the id of the blob.
     pub fn blob<'b>(
         project: &Project,
         location: &BlobLocation,
@@ -383,7 +383,7 @@ impl BlobReader {
             return Ok(());
         }
         let object = pack_of(self.index.project(), location);
-        let why = Damage::Impossible("a chunk lies where a tree node should");
+        let why = Damage::Impossible("it has a chunk in the place of a tree node");
         Err(RepoError::damaged(object, why))
     }
 

@@ -115,8 +115,8 @@ impl History {
         unfollowed.map(|entry| entry.id)
     }
 
-    /// The records that others follow, but that neither exist nor were deleted on purpose. In
-    /// ascending order.
+    /// The missing records that records with [`shows_gaps`](OrderedRecord::shows_gaps) follow,
+    /// without those that may be missing. In ascending order.
     #[must_use]
     pub fn gaps(&self) -> &[ObjectHash] {
         &self.gaps

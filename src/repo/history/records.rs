@@ -418,7 +418,7 @@ impl Records {
         })
     }
 
-    /// Returns the reason why this selector fits no backup.
+    /// Returns the reason why this selector matches no backup.
     fn why_none(&self, selector: &str) -> NoBackupReason {
         let counted = selector.rsplit_once('~');
         let counted = counted.filter(|(_, back)| back.parse::<usize>().is_ok());

@@ -21,8 +21,8 @@ const NODE_COPIES: usize = 2;
 pub struct KnownDamage {
     /// The ordinals of damaged runs, for each pack.
     pub runs: BTreeMap<ObjectHash, Vec<u64>>,
-    /// Those of these packs with a blob in a damaged run that too few other packs hold. A chunk
-    /// must be in one other pack, and a node in two.
+    /// The packs among these that are still needed: too few other packs hold one of the blobs in
+    /// their damaged runs. A chunk must be in one other pack, and a node in two.
     pub needed: Vec<ObjectHash>,
 }
 
@@ -59,7 +59,7 @@ impl Index {
         });
     }
 
-    /// Reads the parts of packs again that were noted as damaged. From now on, no blob is found in
+    /// Reads again all parts of packs that were noted as damaged. From now on, no blob is found in
     /// those that are still damaged, except as a last resort. Forgets the others. If a segment is
     /// still damaged, rebuilds the cache without it.
     pub(crate) fn exclude_damaged_by(
@@ -86,7 +86,7 @@ impl Index {
         Ok(found)
     }
 
-    /// Reads the parts of packs again that were noted as damaged. Returns the ordinals of the runs
+    /// Reads again all parts of packs that were noted as damaged. Returns the ordinals of the runs
     /// that are still damaged, for each pack. Forgets the others.
     pub(crate) fn still_damaged_by(
         &self,
@@ -95,7 +95,7 @@ impl Index {
         Ok(by_pack(&self.find_noted(test)?))
     }
 
-    /// Returns what was noted and is still damaged, and notes nothing else.
+    /// Returns the noted damage that still exists, and forgets all other notes.
     fn find_noted(&self, test: &mut TestRun<'_>) -> Result<Noted, RepoError> {
         let noted = self.damage.read();
         if noted == Noted::default() {

@@ -24,7 +24,7 @@ pub struct CacheState {
 impl Index {
     /// Returns a place of a blob that counts for deduplication, in a pack that is not excluded, or
     /// `None` if there is none. Packs of other write keys count only if a full key has verified
-    /// them.
+    /// them, or if the project trusts all write keys.
     pub fn find_trusted(&self, id: &BlobId) -> Result<Option<BlobLocation>, RepoError> {
         self.find(id, BlobLocation::is_trusted)
     }

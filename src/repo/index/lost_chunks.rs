@@ -52,7 +52,7 @@ impl<'a> LostChunks<'a> {
             match self.ask(place) {
                 Ok(()) if self.index.is_damaged(place) => {
                     let object = place.object(self.index.project().id);
-                    let why = Damage::Impossible("a part of it does not open");
+                    let why = Damage::Impossible("a part of it cannot be decrypted");
                     failure = failure.or(Some(RepoError::damaged(object, why)));
                 }
                 Ok(()) => return Ok(()),

@@ -59,8 +59,8 @@ impl Index {
         Ok(segments.into_iter().map(|segment| segment.name).collect())
     }
 
-    /// Verifies the cache, and reads the listings of the packs that no segment names, except those
-    /// that are going to be deleted: their names were removed on purpose.
+    /// Verifies the cache, and reads the listings of the packs that no segment names. Leaves out
+    /// packs that are going to be deleted, since these were removed from the segments on purpose.
     pub fn scan_unindexed(&self) -> Result<(), RepoError> {
         self.verify()?;
         let marked = Marks::load_readable(&self.project)?.packs();
@@ -75,7 +75,7 @@ impl Index {
         if added.is_empty() {
             return Ok(false);
         }
-        // The names of packs that are going to be deleted were removed on purpose.
+        // Packs that are going to be deleted were removed from the segments on purpose.
         let marked = Marks::load_readable(&self.project)?.packs();
         let lost = added.iter().filter(|pack| !marked.contains(pack)).count();
         if lost > 0 {

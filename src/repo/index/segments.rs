@@ -122,7 +122,8 @@ pub(crate) struct SegmentsSeen {
     pub(super) lost: HashSet<ObjectHash>,
 }
 
-/// Segments and packs that a run relied on and that no longer exist.
+/// Segments that a run relied on and that no longer count, and packs that no segment names any
+/// longer.
 pub(super) struct Lost {
     /// Whether anything was lost since the last time.
     pub(super) any: bool,

@@ -138,7 +138,8 @@ impl Index {
         Ok(lost.any.then_some(packs))
     }
 
-    /// Whether a pack that no segment names no longer exists. Lists the packs to find out.
+    /// Whether the store lacks a pack that is in the cache and that no segment names. Lists the
+    /// packs to find out.
     fn has_lost_unnamed(&self) -> Result<bool, RepoError> {
         let unnamed = self.unnamed()?;
         if unnamed.is_empty() {

@@ -2,7 +2,8 @@
 //!
 //! A holder of a write key can store anything under the id of real data. So a blob counts for
 //! deduplication only in packs that this client or a full key has stored and listed, or that a full
-//! key has read and found undamaged. Reading needs no trust, since every id is verified.
+//! key has read and found undamaged. If the settings of the project say so, all write keys that are
+//! not revoked are trusted, too. Reading needs no trust, since every id is verified.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -130,7 +131,7 @@ mod tests {
         }
         assert!(!places.has_left(&named(&[1])));
         assert!(places.has_left(&named(&[2])) && places.has_left(&named(&[])));
-        // A place that both signers name counts for the signer that has some left.
+        // A place that both signers name may be tried as long as one of them has tries left.
         assert!(places.has_left(&named(&[1, 2])));
         for _ in 0..PLACES_MAX {
             places.take(&named(&[1, 2]));

@@ -168,8 +168,8 @@ pub(crate) struct FoundSlot {
     pub(crate) id: ObjectHash,
     /// The part that a password opens.
     pub(crate) lock: SlotLock,
-    /// The whole slot. If its header states an unknown version or feature, this is an error, which
-    /// counts only once the lock has opened.
+    /// The whole slot. If its header states an unknown version or feature, this is an error. The
+    /// error counts only after a password has opened `lock`.
     pub(crate) slot: Result<KeySlot, FormatError>,
 }
 

@@ -57,7 +57,7 @@ struct State {
     body: LeaseBody,
     /// When the last renewal began.
     put: Duration,
-    /// When the last renewal began whose time in the store this process has read.
+    /// When the renewal began whose time in the store this process has read last.
     looked: Duration,
     /// The time of that renewal, by the store's clock.
     stored: Option<SystemTime>,

@@ -149,7 +149,8 @@ impl Marks {
         records: &[ObjectHash],
         worker: Worker<'_>,
     ) -> Result<Vec<ObjectHash>, RepoError> {
-        // Records may be left out: a backup that builds on such a record reads its whole tree.
+        // If there are too many records, some are left out. This is safe: a backup that builds on a
+        // record that the mark does not name reads its whole tree.
         let records = &records[..records.len().min(MarkBody::IDS_MAX)];
         let body = |packs: &[ObjectHash], segments: &[ObjectHash]| MarkBody {
             requires: Vec::new(),

@@ -123,7 +123,7 @@ impl Log {
         self.removed.has(kind, hash)
     }
 
-    /// Returns whether entries remove any record whose loss was not only accepted.
+    /// Returns whether entries remove any record, apart from records whose loss an entry accepts.
     #[must_use]
     pub fn removes_records(&self) -> bool {
         let mut removed = self.removed.of_kind(LogKind::Record);

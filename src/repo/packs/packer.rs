@@ -31,8 +31,7 @@ use crate::format::{Blob, BlobKind, Codec, Contents, PackKey, Run};
 
 /// A worker delivers its buffer when the next run might not fit into this many bytes.
 const PART_LEN: usize = 2 << 20;
-/// Maximum number of bytes between compression and the store. It must exceed the size of a pack
-/// plus one part for each worker.
+/// Maximum number of bytes between compression and the store.
 const BUDGET: usize = 64 << 20;
 /// After this time, a thread that waits for the budget tests whether it must close the open pack.
 const BUDGET_WAIT: Duration = Duration::from_millis(20);

@@ -168,7 +168,7 @@ mod tests {
     use crate::format::FormatError;
 
     #[test]
-    fn a_pack_of_32_mib_has_groups_of_512_and_small_objects_have_twice_their_size() {
+    fn a_large_pack_has_groups_of_512_shards_and_a_small_object_has_parity_of_twice_its_size() {
         let rate = ParityRate::new(5).unwrap();
         let of = ObjectHash::from_bytes([1; 32]);
         let pack = header(3, of, 32 << 20, rate);

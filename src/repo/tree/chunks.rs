@@ -9,16 +9,16 @@ use crate::base::{BlobId, LEAF_SIZE};
 use crate::format::{Children, Content, ContentKind, Node, StreamEntries};
 use crate::repo::error::RepoError;
 
-/// A chunk in its place.
+/// A chunk and its place in the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkRef {
     /// The offset in the content, in bytes.
     pub offset: u64,
-    /// Bytes of the content that it covers.
+    /// The number of bytes of the content that the chunk covers.
     pub len: u32,
     /// The length of the chunk in bytes. It exceeds `len` only at the end of an image.
     pub plain_len: u32,
-    /// Its id.
+    /// The id of the chunk.
     pub id: BlobId,
 }
 
@@ -34,7 +34,7 @@ impl ChunkRef {
         }
     }
 
-    /// The bytes of the content that it covers.
+    /// Returns the range of the content that the chunk covers, in bytes.
     #[must_use]
     pub fn range(&self) -> Range<u64> {
         self.offset..self.offset + u64::from(self.len)
@@ -48,9 +48,9 @@ pub enum ContentPart {
     Chunk(ChunkRef),
     /// A part of the content that cannot be read, because a node of the tree cannot be read.
     Lost {
-        /// The bytes of the content.
+        /// The range of the content that cannot be read, in bytes.
         range: Range<u64>,
-        /// The node.
+        /// The node that cannot be read.
         node: BlobId,
         /// The error of reading the node.
         error: RepoError,
@@ -60,32 +60,32 @@ pub enum ContentPart {
 /// The tree of a content, and the properties that its nodes must have.
 #[derive(Debug, Clone, Copy)]
 pub struct ContentTree {
-    /// Its top node; none if all is zero.
+    /// The top node; none if the whole content is zero.
     pub top: Option<BlobId>,
-    /// An image or a stream.
+    /// Whether the content is an image or a stream.
     pub kind: ContentKind,
     /// The size of the content in bytes.
     pub size: u64,
-    /// Bytes of each chunk of an image.
+    /// The length of each chunk of an image, in bytes.
     pub chunk_size: u32,
     /// Makes the error for a node that cannot be read, given the offset of its subtree in the
     /// content.
     node_error: fn(u64, RepoError) -> RepoError,
 }
 
-/// A subtree in its place.
+/// The place of a subtree in the content.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     /// The level of the top node. It is not known at the top of a stream.
     level: Option<u8>,
     /// The offset in the content, in bytes.
     offset: u64,
-    /// The number of bytes that it spans. It may reach beyond the end of an image.
+    /// The number of bytes that the subtree spans. It may reach beyond the end of an image.
     len: u64,
 }
 
 impl ContentTree {
-    /// The tree below `top` of a content that a record describes.
+    /// Returns the tree of a content that a record describes. `top` is the top node of the tree.
     #[must_use]
     pub fn new(top: Option<BlobId>, content: &Content) -> Self {
         Self {
@@ -104,7 +104,7 @@ impl ContentTree {
         Self { node_error, ..self }
     }
 
-    /// The top node with its level, if it is the tree of an image.
+    /// Returns the top node and its level. Call this only for the tree of an image.
     #[must_use]
     pub fn image_top(&self) -> Top {
         Top::new(self.top, self.size)
@@ -182,7 +182,7 @@ impl ContentTree {
     }
 }
 
-/// Bytes that a node of this level spans in an image.
+/// Returns the number of bytes that a node of this level spans in an image.
 fn span(level: u8) -> u64 {
     64u64.saturating_pow(level.into()).saturating_mul(LEAF_SIZE)
 }

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn two_huge_images_of_a_few_nodes_are_compared_in_a_moment() {
+    fn two_huge_images_of_a_few_nodes_are_compared_quickly() {
         let mut nodes = Nodes::default();
         let a = nodes.self_similar(100, 7, vec![Some(id(1)); 4]);
         let b = nodes.self_similar(200, 7, vec![Some(id(2)); 4]);

@@ -53,7 +53,7 @@ pub struct ImageTree<'a, S> {
     path: Vec<Open>,
 }
 
-/// Leaves below one child of a branch of this level.
+/// Returns the number of leaves below one child of a branch of this level.
 fn child_span(level: u8) -> u64 {
     WIDTH.pow(u32::from(level) - 1)
 }

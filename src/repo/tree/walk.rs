@@ -23,7 +23,7 @@ pub trait Visitor {
         Ok(true)
     }
 
-    /// Predicts whether a node of this level will be entered, so that it is worth being read ahead.
+    /// Predicts whether a node of this level will be entered. Only such nodes are read ahead.
     fn is_wanted(&self, _: &BlobId, _level: u8) -> bool {
         true
     }
@@ -64,7 +64,8 @@ struct Step<P> {
     place: P,
     /// The level that the node above it implies; unknown for the top.
     level: Option<u8>,
-    /// Whether the node was visited, and so were all nodes below it.
+    /// Whether the node was visited. Such a step leaves the queue once all nodes below the node
+    /// were visited, too.
     done: bool,
 }
 
@@ -173,7 +174,7 @@ fn follow<V: Visitor>(
     search.found.into_iter().collect()
 }
 
-/// A search for the nodes of one level that are worth being read together.
+/// A search for nodes of one level, to read them together.
 struct Search<'a, V> {
     level: u8,
     most: usize,

@@ -83,7 +83,7 @@ impl<'a> TemporaryFile<'a> {
     }
 
     /// Renames the file if the name is free. If another process takes the name at the same moment,
-    /// its file may be replaced: a file system without hard links has nothing better.
+    /// its file may be replaced: a file system without hard links offers no safer way.
     fn publish_after_a_look(mut self, name: &str) -> io::Result<()> {
         let (at, from) = (self.directory, self.name.as_str());
         match rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {

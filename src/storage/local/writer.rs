@@ -15,10 +15,10 @@
 //! | `O_DIRECT`, a MiB at a time through an aligned buffer | 0.7 to 0.8 | 0.4 to 0.5 |
 //!
 //! This module uses the fourth method: each call starts its own write, so the disk works while the
-//! next calls are made. `O_DIRECT` would save another 0.1 CPU seconds per GB (a GB of new data
-//! costs about two in all), but needs aligned buffers and a padded tail that is cut off afterwards.
-//! If the kernel (before 6.14) or the file system refuses `RWF_DONTCACHE`, writes are plain, and
-//! the pages are dropped afterwards.
+//! next calls are made. `O_DIRECT` would save another 0.1 CPU seconds per GB, but needs aligned
+//! buffers and a padded tail that is cut off afterwards. In total, a GB of new data takes about two
+//! CPU seconds. If the kernel (before 6.14) or the file system refuses `RWF_DONTCACHE`, writes are
+//! plain, and the pages are dropped afterwards.
 
 use std::fs::File;
 use std::io::{self, IoSlice};

@@ -46,13 +46,13 @@ pub(super) struct Ssh {
     stderr: Mutex<Vec<u8>>,
     /// The first bytes that the server sent.
     first: Mutex<Vec<u8>>,
-    /// Closed when all of its messages have been read.
+    /// Closed when all messages of ssh have been read.
     stderr_open: watch::Receiver<()>,
     /// Closed when no answer can arrive.
     answers_open: watch::Receiver<()>,
     started: Instant,
-    /// Milliseconds after `started` when a byte last moved, or when the oldest of the pending
-    /// requests was sent.
+    /// The time at which a byte last moved, or at which the oldest pending request was sent, in
+    /// milliseconds after `started`.
     moved: AtomicU64,
     pending: AtomicUsize,
 }

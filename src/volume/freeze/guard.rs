@@ -40,18 +40,19 @@ const KILL_LIMIT: Duration = Duration::from_secs(2);
 /// until standard input has a byte or has ended, or until the time limit has passed. Prints each
 /// step on standard output. Returns whether it has thawed.
 ///
-/// Only one freeze on a machine takes place at a time, since the thaw of one could end the other.
-/// The time limit begins when this one begins. A command that still freezes is killed before the
-/// thaw, with all that it started. Signals that ask this process to end are ignored: it ends soon
-/// anyway.
+/// On one machine, only one freeze of a user takes place at a time, since the thaw of one could end
+/// another. The time limit begins once no other freeze takes place. A command that still freezes is
+/// killed before the thaw, with all that it started. Signals that ask this process to end are
+/// ignored: it ends soon anyway.
 #[must_use]
 pub fn guard_freeze(before: Option<&OsStr>, after: Option<&OsStr>, limit: Duration) -> bool {
     let ignored = Arc::new(AtomicBool::new(false));
     for signal in [SIGHUP, SIGINT, SIGTERM] {
-        // Without a handler, the signal ends this process, as it does by default.
+        // If this fails, the signal ends this process, as it does by default.
         let _ = signal_hook::flag::register(signal, Arc::clone(&ignored));
     }
-    // Processes that leave the group of a command become children of this one when it ends.
+    // When a process ends that a command started, its children become children of this process,
+    // even if they have left the group of the command.
     let _ = set_child_subreaper(Some(getpid()));
     let asked = watch_input();
     let turn = match before {
@@ -101,7 +102,7 @@ impl Turn {
                 Err(Errno::WOULDBLOCK) if begun.elapsed() < TURN_LIMIT => {}
                 Err(Errno::WOULDBLOCK) => {
                     return Err(
-                        "it did not run: another freeze on this host does not end".to_owned()
+                        "it did not run: another freeze on this host has not ended".to_owned()
                     );
                 }
                 // Some file systems have no locks.
@@ -114,8 +115,8 @@ impl Turn {
     }
 }
 
-/// Opens the file of the lock. No other user can open it, except if the user has no directory for
-/// such files: then it is the program itself.
+/// Opens the file of the lock, which no other user can open. If the user has no directory for such
+/// a file, opens the executable file of this program instead.
 fn lock_file() -> io::Result<File> {
     let directory = if geteuid().is_root() {
         Some("/run".into())
@@ -153,7 +154,7 @@ fn watch_input() -> Receiver<()> {
 }
 
 /// Runs a command with a shell, in a process group of its own. Its output goes to standard error,
-/// or nowhere.
+/// or is discarded.
 fn start(command: &OsStr, is_shown: bool) -> io::Result<Child> {
     let output = || {
         if is_shown {
@@ -194,7 +195,7 @@ fn kill(child: &mut Child) {
     }
 }
 
-/// Returns the children of this process but `except`; none if the system does not list them.
+/// Returns the children of this process without `except`; none if the system does not list them.
 fn children(except: u32) -> Vec<Pid> {
     let own = getpid().as_raw_nonzero();
     let Ok(listed) = fs::read_dir("/proc/self/task") else {

@@ -111,7 +111,7 @@ impl RbdError {
     }
 }
 
-/// The words of the log after which it names missing files.
+/// In the log of Ceph, the paths of missing keyring files follow these words.
 const NO_KEYRING: &str = "unable to find a keyring on ";
 
 /// Returns the lines that state what failed: all lines that begin with `rbd: `, or the last line if

@@ -288,7 +288,7 @@ impl<'a> LiveImage<'a> {
         if self.is_in_use(cancel)? {
             return refuse("it exists and is in use");
         }
-        let request = format!("find the data of {}", self.name());
+        let request = format!("find out whether {} has data", self.name());
         let mut rbd = self.client.rbd_on(&["diff"], &self.spec);
         rbd.arg("--format=json");
         let extents: Vec<Ignored> = RbdClient::ask_json(rbd, &request, cancel)?;

@@ -17,7 +17,7 @@ use crate::repo::{
     stream_of,
 };
 
-/// Bytes that run a hook before they are first read.
+/// A stream that runs a hook before its first read.
 struct HookedBytes<F> {
     hook: Option<F>,
     bytes: Cursor<Vec<u8>>,
@@ -32,7 +32,7 @@ impl<F: FnOnce()> Read for HookedBytes<F> {
     }
 }
 
-/// Makes a source of these bytes that runs a hook before they are read.
+/// Makes a source with these bytes that runs a hook before its first read.
 pub(super) fn hooked_source(bytes: &[u8], hook: impl FnOnce() + Send + 'static) -> Input {
     stream_of(HookedBytes {
         hook: Some(hook),

@@ -221,7 +221,7 @@ fn packs_that_a_reader_or_a_running_backup_needs_are_not_merged() {
         host.back_up(&test_repo, &volume, &page(number)).unwrap();
     }
     let report = merge(&test_repo, &host, Duration::ZERO);
-    assert_eq!(report.merged.packs, 30, "those of the first ten backups");
+    assert_eq!(report.merged.packs, 30, "packs of the first ten backups");
     drop(lease);
     store.age(EXPIRED);
     merge(&test_repo, &host, Duration::ZERO);
@@ -354,7 +354,7 @@ fn wrong_data_in_packs_of_a_write_key_is_not_merged_into_trusted_packs() {
     let report = merge(&full, &host, Duration::ZERO);
     assert!(
         report.merged.packs >= 9,
-        "six of the wrong ones stay: {report:?}"
+        "six of the packs with wrong data stay: {report:?}"
     );
     let index = Index::in_memory(&full.project, Arc::new(Silent)).unwrap();
     for (id, _) in &shared_ids {

@@ -195,7 +195,7 @@ fn records_of_a_revoked_key_count_only_if_they_are_accepted() {
         let foreign = records.take_foreign();
         assert_eq!(foreign.len(), 1, "{foreign:?}");
         assert!(foreign[0].to_string().contains(&second.to_string()));
-        assert_eq!(records.vanished(), [], "it is there, but does not count");
+        assert_eq!(records.vanished(), [], "the foreign record still exists");
     }
     // Objects that the revoked key signs afterwards do not count.
     let third = put("web-1", first);
@@ -208,7 +208,8 @@ fn records_of_a_revoked_key_count_only_if_they_are_accepted() {
         "{third}: {findings:#?}"
     );
 
-    // A copy of its slot opens the project, but is foreign and backs up nothing.
+    // A copy of the slot of the revoked key opens the project, but is foreign, and a backup with it
+    // is refused.
     assert!(is_refused(owner.open(b"write")));
     let again = owner.plant(&slot);
     let listed = owner.list();

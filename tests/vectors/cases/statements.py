@@ -71,6 +71,11 @@ def settings() -> Cases:
         ("chunk-size-smallest", "", body | {"chunk_size": 4096}),
         ("chunk-size-largest", "", body | {"chunk_size": 4 * MIB}),
         ("trust-other", "means the same as none", body | {"trust": "nobody"}),
+        ("parity-smallest", "", body | {"parity": 1}),
+        ("parity-largest", "", body | {"parity": 50}),
+        ("parity-ended", "writers store no parity", body | {"parity": 0}),
+        ("parity-no-rate", "means the same as none", body | {"parity": 51}),
+        ("parity-fraction", "means the same as none", body | {"parity": 5.5}),
     ]
     return sealed_json("settings", b"CTLBsett", body, right, [
         ("revision-0", {"revision": 0}, "limit-exceeded"), ("revision-string", {"revision": "1"}),

@@ -150,7 +150,7 @@ fn select(records: &Records, selector: &str) -> Result<u8, Vec<u8>> {
 }
 
 #[test]
-fn a_whole_id_counts_before_a_volume_of_that_name() {
+fn a_whole_id_takes_precedence_over_a_volume_of_that_name() {
     let id = "01".repeat(32);
     let upper = "AB".repeat(32);
     let records = records_of(&[(&id, None), ("web1", None), (&id, None), (&upper, None)]);
