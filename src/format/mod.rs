@@ -57,7 +57,7 @@ pub use pack::{
     Blob, BlobKind, Codec, NONCE_LEN, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN, PackHead,
     RUN_BLOBS_MAX, RUN_PLAIN_MAX, Run,
 };
-pub use parity::{ParityHeader, ParityObject};
+pub use parity::{ParityHeader, ParityObject, ShardSum};
 pub use project::ProjectObject;
 pub use rbd::{
     CutIn, DiffBase, DiffError, DiffErrorKind, DiffField, DiffHeader, DiffPlace, DiffReader,

@@ -7,7 +7,7 @@ use super::wire::Reader;
 use crate::base::{ObjectHash, to_usize};
 
 /// The first bytes of the hash of a shard.
-pub(super) type ShardSum = [u8; ParityHeader::SUM_LEN];
+pub type ShardSum = [u8; ParityHeader::SUM_LEN];
 
 /// Which object a parity object protects, and how both are divided into shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,21 +217,24 @@ impl<'a> ParityObject<'a> {
         self.bytes.get(first + number * len..)?.get(..len)
     }
 
-    /// Joins the parts of a parity object. `hash` is BLAKE3.
+    /// Makes a parity object. `fill` writes the hashes of all shards, and the parity shards; both
+    /// are zero before. `hash` is BLAKE3.
     #[must_use]
-    pub fn join(
+    pub fn make(
         header: &ParityHeader,
-        sums: &[ShardSum],
-        shards: &[u8],
         hash: impl Fn(&[u8]) -> [u8; 32],
+        fill: impl FnOnce(&mut [ShardSum], &mut [u8]),
     ) -> Vec<u8> {
         let ends = header.encode(hash);
-        let mut out = Vec::with_capacity(header.object_len());
-        out.extend_from_slice(&ends);
-        out.extend(sums.iter().flatten());
-        out.extend_from_slice(shards);
-        out.extend(sums.iter().flatten());
-        out.extend_from_slice(&ends);
+        let mut out = vec![0; header.object_len()];
+        let (first, rest) = out.split_at_mut(ParityHeader::LEN);
+        let (sums, rest) = rest.split_at_mut(header.sums_len());
+        let (shards, rest) = rest.split_at_mut(rest.len() - header.sums_len() - ParityHeader::LEN);
+        let (second_sums, last) = rest.split_at_mut(header.sums_len());
+        fill(sums.as_chunks_mut().0, shards);
+        second_sums.copy_from_slice(sums);
+        first.copy_from_slice(&ends);
+        last.copy_from_slice(&ends);
         out
     }
 }
@@ -262,8 +265,11 @@ mod tests {
     #[test]
     fn a_parity_object_is_read_by_either_header_and_not_with_both_damaged() {
         let header = header();
-        let sums: Vec<_> = (0..6).map(|shard| [shard; 8]).collect();
-        let whole = ParityObject::join(&header, &sums, &[5; 128], hash);
+        let whole = ParityObject::make(&header, hash, |sums, shards| {
+            assert_eq!((sums.len(), shards.len()), (6, 128));
+            (0..).zip(sums).for_each(|(shard, sum)| *sum = [shard; 8]);
+            shards.fill(5);
+        });
         assert_eq!(whole.len(), header.object_len());
         assert_eq!(ParityObject::decode(&whole, hash).unwrap().header, header);
         let mut first = whole.clone();

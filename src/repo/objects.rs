@@ -190,7 +190,7 @@ impl Objects {
             return Ok(());
         };
         let of = object.hash().unwrap_or_else(|| object_hash(parts));
-        if let Some(parity) = parity_of(object.kind(), of, parts, rate)? {
+        if let Some(parity) = parity_of(object.kind(), of, parts, rate) {
             let hash = object_hash(&[&parity]);
             let name = ObjectRef::Parity(object.project(), of, hash).name();
             self.backend.put(&name, &[&parity])?;

@@ -10,8 +10,7 @@ pub(super) fn parities() -> Named {
     let content = [3; 500];
     let rate = ParityRate::new(5).expect("a valid rate");
     let of = ObjectHash::from_bytes(fixture::hash(&content));
-    let parity = parity_of(ObjectKind::Pack, of, &[&content], rate).expect("memory suffices");
-    let parity = parity.expect("packs have parity");
+    let parity = parity_of(ObjectKind::Pack, of, &[&content], rate).expect("packs have parity");
     // The first byte is the length of what is left of the object.
     let input = |left: &[u8], parity: &[u8]| {
         let len = u8::try_from(left.len()).expect("short");

@@ -47,7 +47,7 @@ pub(super) fn rebuild(
         Err(RepoError::Damaged { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    Ok(repo::rebuild(protected.kind(), of, &bytes, &damaged, name)?)
+    Ok(repo::rebuild(protected.kind(), of, &bytes, &damaged, name))
 }
 
 /// Returns the bytes of an object, if the other repository has it undamaged.

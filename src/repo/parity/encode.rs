@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 
-use reed_solomon_simd::engine::DefaultEngine;
-use reed_solomon_simd::rate::{HighRateEncoder, RateEncoder};
-
+use super::group::GroupParity;
 use super::kinds;
+use super::sum::sum;
 use crate::base::{ObjectHash, ParityRate, to_usize};
 use crate::crypto::{hash, object_hash};
-use crate::format::{ParityHeader, ParityObject};
-use crate::repo::error::RepoError;
+use crate::format::{ParityHeader, ParityObject, ShardSum};
 use crate::repo::object_kind::ObjectKind;
 
 /// The length of a shard of a large object: a block of most file systems.
@@ -62,77 +60,66 @@ fn headers(kind: u8, of: ObjectHash, len: u64) -> Vec<ParityHeader> {
 
 /// Returns the parity object for an object of this kind. `parts` are the bytes of the object, and
 /// `of` is their hash. `None` if the object is not protected.
+#[must_use]
 pub fn parity_of(
     kind: ObjectKind,
     of: ObjectHash,
     parts: &[&[u8]],
     rate: ParityRate,
-) -> Result<Option<Vec<u8>>, RepoError> {
+) -> Option<Vec<u8>> {
     let len = parts.iter().map(|part| part.len() as u64).sum();
-    match kinds::number(kind) {
-        Some(kind) if len > 0 => encode(&header(kind, of, len, rate), parts).map(Some),
-        _ => Ok(None),
-    }
+    let kind = kinds::number(kind).filter(|_| len > 0)?;
+    Some(encode(&header(kind, of, len, rate), parts))
 }
 
 /// Makes a damaged parity object again, from the undamaged object that it protects. `damaged` is
 /// what is left of the parity object. Returns `None` if the bytes with the hash `name` cannot be
 /// made.
+#[must_use]
 pub fn rebuild(
     kind: ObjectKind,
     of: ObjectHash,
     object: &[u8],
     damaged: &[u8],
     name: ObjectHash,
-) -> Result<Option<Vec<u8>>, RepoError> {
-    let Some(number) = kinds::number(kind).filter(|_| !object.is_empty()) else {
-        return Ok(None);
-    };
+) -> Option<Vec<u8>> {
+    let number = kinds::number(kind).filter(|_| !object.is_empty())?;
     let len = object.len() as u64;
     let read = ParityObject::read(damaged, |b| hash(&[b])).ok();
     let read = read.map(|parity| parity.header);
     let read = read.filter(|header| header.of == of && header.len == len);
-    for header in read.into_iter().chain(headers(number, of, len)) {
-        let bytes = encode(&header, &[object])?;
-        if object_hash(&[&bytes]) == name {
-            return Ok(Some(bytes));
-        }
-    }
-    Ok(None)
+    let mut headers = read.into_iter().chain(headers(number, of, len));
+    headers.find_map(|header| {
+        let bytes = encode(&header, &[object]);
+        (object_hash(&[&bytes]) == name).then_some(bytes)
+    })
 }
 
-fn encode(header: &ParityHeader, parts: &[&[u8]]) -> Result<Vec<u8>, RepoError> {
+fn encode(header: &ParityHeader, parts: &[&[u8]]) -> Vec<u8> {
     let shard_len = header.shard_len as usize;
     let (groups, per_group) = (header.groups as usize, header.per_group as usize);
     let data = shards(parts, shard_len);
-    let mut parity = vec![0; header.parity_shards() * shard_len];
-    // A group with fewer data shards is padded with zeros. This does not change its parity, so one
-    // encoder serves all groups.
-    let zeros = vec![0; shard_len];
-    let engine = DefaultEngine::new();
-    let mut encoder = HighRateEncoder::new(header.group_len(), per_group, shard_len, engine, None)?;
-    for group in 0..groups {
-        for place in 0..header.group_len() {
-            let shard = data.get(place * groups + group);
-            encoder.add_original_shard(shard.map_or(&zeros[..], |shard| &shard[..]))?;
+    let mut group_parity = GroupParity::new(per_group, shard_len);
+    let make = |sums: &mut [ShardSum], parity: &mut [u8]| {
+        let (data_sums, parity_sums) = sums.split_at_mut(data.len());
+        for group in 0..groups {
+            let members: Vec<_> = (group..data.len()).step_by(groups).collect();
+            group_parity.clear();
+            for (chunk, numbers) in members.chunks(group_parity.chunk_len()).enumerate() {
+                // Hash the shards while the cache of the processor holds them.
+                for &number in numbers {
+                    data_sums[number] = sum(&data[number]);
+                }
+                group_parity.add_chunk(chunk, numbers.iter().map(|number| &data[*number][..]));
+            }
+            for (place, shard) in group_parity.finish().enumerate() {
+                let number = place * groups + group;
+                parity_sums[number] = sum(shard);
+                parity[number * shard_len..][..shard_len].copy_from_slice(shard);
+            }
         }
-        let result = encoder.encode()?;
-        for (place, shard) in result.recovery_iter().enumerate() {
-            let start = (place * groups + group) * shard_len;
-            parity[start..start + shard_len].copy_from_slice(shard);
-        }
-    }
-    let data = data.iter().map(|shard| &shard[..]);
-    let sums: Vec<_> = data.chain(parity.chunks(shard_len)).map(sum).collect();
-    Ok(ParityObject::join(header, &sums, &parity, |b| hash(&[b])))
-}
-
-/// Returns the stored part of the hash of a shard.
-pub(super) fn sum(shard: &[u8]) -> [u8; ParityHeader::SUM_LEN] {
-    let all = hash(&[shard]);
-    let mut sum = [0; ParityHeader::SUM_LEN];
-    sum.copy_from_slice(&all[..ParityHeader::SUM_LEN]);
-    sum
+    };
+    ParityObject::make(header, |b| hash(&[b]), make)
 }
 
 /// Divides the joined parts into shards. Copies only the shards that are in two parts, and the
@@ -201,10 +188,10 @@ mod tests {
         let bytes: Vec<u8> = (0..70_001_u32)
             .map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3])
             .collect();
-        let whole = parity_of(ObjectKind::Pack, of, &[&bytes], rate).unwrap();
+        let whole = parity_of(ObjectKind::Pack, of, &[&bytes], rate);
         for size in [1, 7, 4095, 4096, 4097, 9000, 70_000] {
             let parts: Vec<_> = bytes.chunks(size).collect();
-            let divided = parity_of(ObjectKind::Pack, of, &parts, rate).unwrap();
+            let divided = parity_of(ObjectKind::Pack, of, &parts, rate);
             assert!(divided == whole, "{size}");
         }
     }

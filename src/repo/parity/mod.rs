@@ -2,8 +2,10 @@
 //! `docs/format.md`.
 
 mod encode;
+mod group;
 mod kinds;
 mod restore;
+mod sum;
 
 pub use encode::{parity_len, parity_of, rebuild};
 pub use kinds::{is_protected, protects_kind};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use reed_solomon_simd::engine::DefaultEngine;
 use reed_solomon_simd::rate::{HighRateDecoder, RateDecoder};
 
-use super::encode::sum;
+use super::sum::sum;
 use crate::base::{ObjectHash, to_usize};
 use crate::crypto::{hash, object_hash};
 use crate::format::ParityObject;

@@ -32,7 +32,7 @@ def encode(content: bytes, ends: bytes) -> bytes:
                 for at, value in enumerate(parity.symbols(shard)):
                     total[at] ^= f.mul(factor, value)
             shards[row * GROUPS + group] = parity.joined_symbols(total)
-    hashes = b"".join(H(shard)[: parity.SUM] for shard in data + shards)
+    hashes = b"".join(parity.shard_hash(shard) for shard in data + shards)
     return ends + hashes + b"".join(shards) + hashes + ends
 
 
