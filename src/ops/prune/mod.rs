@@ -368,9 +368,9 @@ impl Prune<'_> {
         }
         for mark in &due {
             self.delete_segments(&mark.segments)?;
-            let is_free = |pack: &ObjectHash| steps.rescue.contains(pack);
-            let all_gone = !mark.packs.iter().any(is_free);
-            if !all_gone || !self.state.leases.may_have_missed(mark.since) {
+            // The mark must stay even if one of its packs is used again: such a backup may rely on
+            // another pack of the mark, which is deleted now.
+            if !self.state.leases.may_have_missed(mark.since) {
                 self.remove_mark(mark.name)?;
             }
         }

@@ -9,21 +9,24 @@ use cuttlebone::repo::{Lease, Marks, ObjectRef, Work, read_listing};
 use cuttlebone::storage::{Backend, MemoryBackend};
 
 use super::{
-    ELSEWHERE, GRACE, HOUR, Series, assert_tidy, damage, forget, is_pack, leave_unnamed_packs,
-    names, open, pack_names, pack_object, packs, prune,
+    CLOCK_ERROR, ELSEWHERE, GRACE, HOUR, Series, assert_tidy, damage, forget, is_pack,
+    leave_unnamed_packs, names, open, pack_names, pack_object, packs, prune,
 };
 use crate::repo::{CHUNK, Host, Image, LEAF, TestRepo, noise};
 
-/// Stores all records of `before` again and deletes the log, as if no record had been forgotten.
+/// Stores all records of `before` again and deletes newer entries of the log, as if no record had
+/// been forgotten since then.
 fn put_records_back(store: &MemoryBackend, before: &MemoryBackend) {
+    let mut entries = BTreeSet::new();
     for object in before.list("projects").unwrap() {
         if object.name.as_str().contains("/backups/") {
             let record = before.get(&object.name, 1 << 20).unwrap();
             store.put(&object.name, &[&record]).unwrap();
         }
+        entries.insert(object.name);
     }
     for object in store.list("projects").unwrap() {
-        if object.name.as_str().contains("/log/") {
+        if object.name.as_str().contains("/log/") && !entries.contains(&object.name) {
             store.delete(&object.name).unwrap();
         }
     }
@@ -65,6 +68,38 @@ fn marked_packs_that_a_committed_backup_needs_are_rescued() {
     }
     series.assert_restores(&test_repo, "later");
     assert_tidy(&test_repo, &store, "later");
+}
+
+/// A prune deletes some packs of a mark, and rescues others. A running backup may have begun before
+/// the mark was stored, and rely on a deleted pack. It must find the mark in its check.
+#[test]
+fn a_mark_stays_for_a_running_backup_even_if_some_of_its_packs_are_rescued() {
+    let series = Series::of(4);
+    let (store, ids) = series.backed_up();
+    let test_repo = open(&store);
+    let host = Host::without_cache();
+    let running = Lease::take(&test_repo.project, Work::Backup, ELSEWHERE).unwrap();
+    forget(&test_repo, &ids[1..2]);
+    let before = store.copy();
+    forget(&test_repo, &ids[2..3]);
+    prune(&test_repo, &host, CLOCK_ERROR / 2).unwrap();
+    let marks = names(&store, "marks");
+    put_records_back(&store, &before);
+    store.age(CLOCK_ERROR);
+    running.intend(&[]).unwrap();
+
+    let report = prune(&test_repo, &host, CLOCK_ERROR / 2).unwrap();
+    assert!(report.rescued > 0 && report.deleted.packs > 0, "{report:?}");
+    let left = names(&store, "marks");
+    assert!(marks.iter().all(|mark| left.contains(mark)), "{left:?}");
+    series.assert_restores(&test_repo, "the mark names deleted and used packs");
+    drop(running);
+    for _ in 0..3 {
+        store.age(2 * GRACE);
+        prune(&test_repo, &host, GRACE).unwrap();
+    }
+    series.assert_restores(&test_repo, "the backup ended");
+    assert_tidy(&test_repo, &store, "the backup ended");
 }
 
 /// The repacked copies of chunks are damaged. The marked packs with the original chunks still
