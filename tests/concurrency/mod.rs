@@ -2,9 +2,9 @@
 //! backups, prunes, readers and `forget`s can reach, with a crash or a stop at any step.
 //!
 //! The model omits steps that other processes cannot see, or cannot distinguish from waiting: the
-//! crash of a process that has stored nothing, the log entry of a `forget`, the refusal of a second
-//! prune. It also omits the age of packs: any pack may look old. The modules `forgets`, `log`,
-//! `provenance`, `replica` and `voids` are separate models.
+//! crash of a process that has stored nothing, the entries of the log, the records that a prune
+//! deletes, the refusal of a second prune. It also omits the age of packs: any pack may look old.
+//! The modules `forgets`, `log`, `provenance`, `replica` and `voids` are separate models.
 
 mod forgets;
 mod log;
@@ -118,7 +118,7 @@ fn marked_once() -> Store {
     store.put_mark(Mark {
         packs: one(0),
         records: one(0),
-        old: false,
+        ..Mark::default()
     });
     store
 }
@@ -137,6 +137,7 @@ fn scenario(name: &'static str, store: Store, tops: &[u8], roles: &[Role]) -> Sc
         lapses: None,
         rounds: 2,
         thorough: false,
+        has_unnamed: false,
         at_rest: true,
         late_commit: None,
     }
@@ -264,6 +265,29 @@ fn repacking() -> Scenario {
         &[N, T],
         &[backup_on(0, 1), prune],
     )
+}
+
+/// A base whose packs no segment names. The backup stores new data.
+fn unnamed() -> Scenario {
+    let store = Store {
+        records: one(0),
+        ..orphaned()
+    };
+    let roles = [backup_on(0, 1), forget(0), PRUNE, PRUNE];
+    let scenario = scenario("packs that no segment names", store, &[N, T], &roles);
+    Scenario {
+        has_unnamed: true,
+        ..with_grace(scenario)
+    }
+}
+
+/// An interrupted prune has left a mark and a superseded segment.
+fn interrupted() -> Scenario {
+    let mut store = marked_once();
+    let superseded = store.put_segment(one(0) | one(1), 0);
+    store.put_segment(one(1), superseded);
+    let roles = [backup_on(0, 1), forget(0), PRUNE];
+    scenario("what an interrupted prune left", store, &[N, T], &roles)
 }
 
 fn grace_new() -> Scenario {
@@ -434,6 +458,7 @@ fn a_backup_and_two_prunes_at_the_same_time_lose_no_data() {
         based_prunes(),
         adopting_prunes(),
         stored_twice(),
+        interrupted(),
     ] {
         holds(&scenario);
     }
@@ -441,7 +466,7 @@ fn a_backup_and_two_prunes_at_the_same_time_lose_no_data() {
 
 #[test]
 fn backups_and_prunes_with_a_grace_period_lose_no_data() {
-    for scenario in [grace_new(), grace_based(), grace_marked()] {
+    for scenario in [grace_new(), grace_based(), grace_marked(), unnamed()] {
         holds(&scenario);
     }
 }
@@ -491,7 +516,7 @@ fn a_backup_paused_in_its_commit_is_safe_unless_it_crashes_before_it_looks_again
 /// to this.
 #[test]
 fn no_rule_can_be_omitted() {
-    let broken: [(Rule, fn() -> Scenario); 32] = [
+    let broken: [(Rule, fn() -> Scenario); 35] = [
         (Rule::FirstLookBeforeBase, based),
         (Rule::FirstIndexBeforeMarks, based_on_new),
         (Rule::MarkedIsNotReliedOn, new_prunes),
@@ -500,7 +525,7 @@ fn no_rule_can_be_omitted() {
         (Rule::MarksBeforePresence, adopting_prunes),
         (Rule::OwnPacksAlike, new),
         (Rule::IntendBeforeCheck, new),
-        (Rule::MarksBeforeNames, grace_new),
+        (Rule::MarksBeforeNames, new_prunes),
         (Rule::LostNames, new),
         (Rule::RewritesCount, based_on_newer),
         (Rule::LapsedNamesNothing, lapse_adopting),
@@ -513,9 +538,12 @@ fn no_rule_can_be_omitted() {
         (Rule::MarkBeforeLastLook, new),
         (Rule::MarkBeforeUnnaming, new),
         (Rule::UnnameBeforeDelete, new),
-        (Rule::RescueBeforeUnmark, new),
+        (Rule::RescueBeforeUnmark, new_prunes),
         (Rule::DeleteBeforeUnmark, adopting_prunes),
-        (Rule::SupersedeAll, new),
+        (Rule::MarkStays, unnamed),
+        (Rule::MarkStaysThoughUsed, unnamed),
+        (Rule::NamedIsSpared, new),
+        (Rule::SupersedeAll, interrupted),
         (Rule::LapsedPrunerStops, lapse_of_prune),
         (Rule::IntentsAreUsed, new),
         (Rule::ReliedOnIsUsed, adopting_prunes),

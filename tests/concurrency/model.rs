@@ -60,6 +60,12 @@ pub(super) enum Rule {
     RescueBeforeUnmark,
     /// A prune deletes packs before their mark.
     DeleteBeforeUnmark,
+    /// A prune keeps a mark while a backup runs that began before the mark was stored.
+    MarkStays,
+    /// This holds even if some packs that the mark names are used again.
+    MarkStaysThoughUsed,
+    /// The last look spares packs that segments name again.
+    NamedIsSpared,
     /// A superseding segment also lists the segments that are superseded already.
     SupersedeAll,
     /// A prune whose lease has lapsed stores and deletes nothing more.
@@ -85,11 +91,11 @@ pub(super) enum Rule {
 
 /// The rules that are broken.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Broken(u32);
+pub(super) struct Broken(u64);
 
 impl Broken {
     pub(super) const fn rule(rule: Rule) -> Self {
-        Self(1 << rule as u32)
+        Self(1 << rule as u64)
     }
 }
 
@@ -113,6 +119,8 @@ pub(super) struct Scenario {
     /// Whether a prune merges segments even if it needs no new segment, and may find new packs too
     /// young to be marked.
     pub(super) thorough: bool,
+    /// Whether no segment names some of the packs that records need at the beginning.
+    pub(super) has_unnamed: bool,
     /// Whether prunes must be able to clean up after a crash of all actors.
     pub(super) at_rest: bool,
     /// Whether the actor in `lapses` may be stopped while it stores its record, and whether it may
@@ -173,7 +181,7 @@ pub(super) struct State {
 
 impl Scenario {
     pub(super) fn holds(&self, rule: Rule) -> bool {
-        self.broken.0 >> rule as u32 & 1 == 0
+        self.broken.0 >> rule as u64 & 1 == 0
     }
 
     pub(super) fn top(&self, record: u8) -> Set {
@@ -294,7 +302,10 @@ impl search::Model for Scenario {
                 to.push(next);
             }
         }
-        for n in members(state.store.marks).filter(|_| self.grace) {
+        // A mark may become due as long as a prune may still look at it.
+        let looks = |actor: &Actor| matches!(actor, Actor::Pruner(pruner) if pruner.may_look());
+        let may_age = self.grace && state.actors.iter().any(looks);
+        for n in members(state.store.marks).filter(|_| may_age) {
             if !state.store.mark[n].old {
                 let mut next = *state;
                 next.store.mark[n].old = true;
@@ -334,7 +345,7 @@ impl search::Model for Scenario {
             }
             let found = store.blobs(store.packs & (store.named() | store.marked(store.marks)));
             let nameless = tree & !found;
-            if nameless != 0 && !self.is_unsettled(state, record) {
+            if nameless != 0 && !self.has_unnamed && !self.is_unsettled(state, record) {
                 return Some(format!(
                     "no segment and no mark leads to {} of record {record}",
                     Show(nameless.into())

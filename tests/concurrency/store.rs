@@ -51,8 +51,12 @@ pub(super) struct Segment {
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Mark {
     pub(super) packs: Set,
+    /// Superseded segments that still exist.
+    pub(super) segments: Segments,
     /// The records that the prune saw before it stored this mark.
     pub(super) records: Set,
+    /// The backups that held a lease when this mark was stored. They may not have seen it.
+    pub(super) missed_by: Set,
     /// Whether the grace period is over.
     pub(super) old: bool,
 }
@@ -80,7 +84,7 @@ pub(super) struct Store {
     pub(super) segment: [Segment; 16],
     pub(super) segments: Segments,
     pub(super) segments_made: u8,
-    pub(super) mark: [Mark; 6],
+    pub(super) mark: [Mark; 8],
     pub(super) marks: Set,
     pub(super) marks_made: u8,
     pub(super) records: Set,
@@ -112,6 +116,9 @@ impl Store {
         self.segment[n] = Segment::default();
         for segment in &mut self.segment {
             segment.superseded &= !(1 << n);
+        }
+        for mark in &mut self.mark {
+            mark.segments &= !(1 << n);
         }
     }
 
@@ -152,7 +159,10 @@ impl Store {
             new.segment[number.trailing_zeros() as usize].is_rewrite = is_rewrite;
         }
         for n in members(self.marks) {
-            new.put_mark(self.mark[n]);
+            new.put_mark(Mark {
+                segments: compact(self.mark[n].segments, self.segments),
+                ..self.mark[n]
+            });
         }
         new
     }
@@ -179,6 +189,19 @@ impl Store {
     pub(super) fn marked(&self, marks: Set) -> Set {
         let marked = members(marks).map(|n| self.mark[n].packs);
         marked.fold(0, |all, packs| all | packs)
+    }
+
+    /// Segments that one of these marks names.
+    pub(super) fn marked_segments(&self, marks: Set) -> Segments {
+        let marked = members(marks).map(|n| self.mark[n].segments);
+        marked.fold(0, |all, segments| all | segments)
+    }
+
+    /// The actors whose backup holds an unexpired lease.
+    pub(super) fn backups(&self) -> Set {
+        let leases = self.leases.iter().enumerate();
+        let backups = leases.filter(|(_, l)| l.there && !l.expired && !l.prune && l.reads == 0);
+        backups.fold(0, |all, (n, _)| all | one(n))
     }
 
     /// Blobs in these packs.
@@ -214,11 +237,21 @@ impl fmt::Display for Store {
         for n in members(self.marks) {
             let Mark {
                 packs,
+                segments,
                 records,
+                missed_by: _,
                 old,
             } = self.mark[n];
-            let old = if old { " old" } else { "" };
-            write!(f, " M{n}{} saw records {}{old}", show(packs), show(records))?;
+            write!(f, " M{n}{}", show(packs))?;
+            if packs != 0 {
+                write!(f, " saw records {}", show(records))?;
+            }
+            if segments != 0 {
+                write!(f, " segments {}", Show(segments))?;
+            }
+            if old {
+                write!(f, " old")?;
+            }
         }
         write!(f, " records {}", show(self.records))?;
         for (n, lease) in self.leases.iter().enumerate().filter(|(_, l)| l.there) {

@@ -218,7 +218,10 @@ pub(super) fn step(
         Pc::FirstMarks => {
             w.marks = store.marks;
             w.marked = store.marked(store.marks);
-            let seen = members(store.marks).map(|m| store.mark[m].records);
+            let marks = members(store.marks).map(|m| store.mark[m]);
+            let seen = marks
+                .filter(|mark| mark.packs != 0)
+                .map(|mark| mark.records);
             w.seen_by_all = seen.fold(Set::MAX, |all, records| all & records);
             if scenario.holds(Rule::FirstIndexBeforeMarks) {
                 looked_first(scenario, &mut w, base, adopts)

@@ -1,0 +1,107 @@
+//! What a prune does after it has looked at the store.
+
+use super::super::model::{Rule, Scenario};
+use super::super::store::{Set, Store, members, one};
+use super::Pruner;
+
+/// The blobs that are in use, and the packs that must stay because of leases.
+struct Uses {
+    /// The blobs that records need, as far as the nodes above them exist.
+    needed: Set,
+    /// These, and the blobs that backups intend to use.
+    reached: Set,
+    /// The packs that a lease lists.
+    relied_on: Set,
+    /// The packs from which a reader may read.
+    held: Set,
+}
+
+impl Uses {
+    fn find(scenario: &Scenario, store: &Store, p: &Pruner) -> Self {
+        let readable = store.blobs(p.packs);
+        let tops = members(p.records).map(|r| scenario.top(r.try_into().expect("one of eight")));
+        let tops = tops.fold(0, |all, top| all | top);
+        let needed = scenario.walk(tops, readable);
+        let intended = scenario.walk(scenario.under(Rule::IntentsAreUsed, p.intended), readable);
+        let read = scenario.walk(scenario.under(Rule::ReadTreesStay, p.reads), readable);
+        let held = members(p.packs).filter(|pack| store.contents[*pack] & read != 0);
+        Self {
+            needed,
+            reached: needed | intended,
+            relied_on: scenario.under(Rule::ReliedOnIsUsed, p.relied_on),
+            held: held.fold(0, |all, pack| all | one(pack)),
+        }
+    }
+}
+
+/// Makes the plan. Returns false if an object is missing.
+pub(super) fn plan(
+    scenario: &Scenario,
+    store: &Store,
+    p: &mut Pruner,
+    repacks: Option<(u8, Set)>,
+) -> bool {
+    let marked = store.marked(p.marks);
+    let readable = store.blobs(p.packs);
+    let uses = Uses::find(scenario, store, p);
+    if uses.needed & !readable != 0 {
+        return false;
+    }
+    let mut kept = [0; 8];
+    for blob in members(uses.reached & readable) {
+        let mut places = members(p.packs).filter(|pack| store.contents[*pack] & one(blob) != 0);
+        let first = |choices: Set| {
+            members(choices & p.packs).find(|pack| store.contents[*pack] & one(blob) != 0)
+        };
+        let keeper = if scenario.holds(Rule::UnmarkedIsKept) {
+            first(p.named & !marked)
+                .or_else(|| first(!marked))
+                .or_else(|| places.next())
+        } else {
+            places.next()
+        };
+        if let Some(pack) = keeper {
+            kept[pack] |= one(blob);
+        }
+    }
+    let keepers = members(p.packs).filter(|pack| kept[*pack] != 0);
+    let keepers = keepers.fold(0, |all, pack| all | one(pack));
+    let stay = (uses.relied_on | uses.held) & p.packs;
+    let used = keepers | stay;
+
+    let is_due = |m: &usize| !scenario.grace || store.mark[*m].old;
+    let due = members(p.marks).filter(is_due);
+    p.unmarks = due.fold(0, |all, m| all | one(m));
+    p.deletes = store.marked(p.unmarks) & !used & p.packs;
+    p.unnames = marked & !used;
+    p.names = (keepers | marked & used) & !p.named;
+    p.candidates = p.packs & !used & !marked;
+    if let Some((_, from)) = repacks {
+        let from = members(from & keepers & p.named & !marked & !stay);
+        for pack in from.filter(|pack| store.contents[*pack] & !kept[*pack] != 0) {
+            p.copies |= kept[pack];
+            p.candidates |= one(pack);
+        }
+    }
+    true
+}
+
+/// Decides after the last look which of the candidates to delete. The others stay marked for the
+/// next prune. The program also deletes nothing if it finds a mark that another prune has stored
+/// meanwhile. The model does not need this.
+pub(super) fn plan_last(scenario: &Scenario, store: &Store, p: &mut Pruner) {
+    let readable = store.blobs(p.packs);
+    let uses = Uses::find(scenario, store, p);
+    let stays = store.blobs(p.named & p.packs & !p.candidates);
+    let goes = store.blobs(p.candidates & p.packs);
+    if uses.needed & !readable != 0 || uses.reached & goes & !stays != 0 {
+        return;
+    }
+    let named = scenario.under(Rule::NamedIsSpared, p.named);
+    let named = scenario.under(Rule::UnnameBeforeDelete, named);
+    let spared = uses.relied_on | uses.held | named;
+    p.deletes = p.candidates & !spared;
+    if p.candidates & spared == 0 {
+        p.unmarks = p.own;
+    }
+}
