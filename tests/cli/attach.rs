@@ -74,7 +74,7 @@ fn files_that_cannot_be_attached_are_refused_before_anything_is_stored() {
         (vec![&half, &other], 2, "at most 16.0 MiB are allowed"),
         (vec![&half, &twice], 2, "two attachments have this name"),
         (vec![&reserved], 2, "reserved for the metadata"),
-        (vec![&newline], 2, "no safe name"),
+        (vec![&newline], 2, "not a safe name"),
         (vec![&world.at("sub")], 2, "not a regular file"),
         (vec![&world.at("missing")], 1, "to attach it"),
     ] {
