@@ -7,9 +7,9 @@ use super::super::blobs::{pack_context, run_context};
 use super::super::codec::Decompressor;
 use super::super::error::RepoError;
 use super::super::project::Project;
-use crate::base::{Buffer, lock};
+use crate::base::{Buffer, TAG_LEN, lock};
 use crate::crypto::PackCipher;
-use crate::format::{BlobKind, Contents};
+use crate::format::{BlobKind, Contents, RUN_PLAIN_MAX};
 
 /// The memory for verifications. All packs use the same memory, since clearing new memory for each
 /// pack would take longer than the verification. So one pack is verified at a time.
@@ -26,7 +26,8 @@ impl VerifyBuffer {
     fn new() -> Result<Self, RepoError> {
         Ok(Self {
             decompressor: Decompressor::new().map_err(RepoError::Compress)?,
-            sealed: Vec::new(),
+            // A vector that grows leaves behind memory of its former sizes.
+            sealed: Vec::with_capacity(RUN_PLAIN_MAX + TAG_LEN),
             plain: Buffer::default(),
         })
     }
