@@ -168,6 +168,9 @@ pub(crate) struct BackupSummary {
     /// Only the name of a snapshot connects the diff with that backup.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) base_by_name: bool,
+    /// Bytes that changed and that the cluster did not list; `None` if this was not tested.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_missed: Option<u64>,
     /// Damage of the repository that was found during the backup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) damage: Option<MetDamageEntry>,

@@ -1,5 +1,7 @@
 //! Events of the backup of an image in a cluster.
 
+use super::id::ObjectHash;
+
 /// An event that the user should know of, although it is not an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageEvent {
@@ -51,10 +53,28 @@ pub enum ImageEvent {
         snapshot: String,
     },
     /// A restore reads the whole image.
-    ComparesAll {
-        /// Why the backup of one of its snapshots cannot be read; none if there is no such backup.
-        problem: Option<String>,
+    ComparesAll(WholeCompare),
+    /// All data was read, and some of it had changed although the cluster did not list the change.
+    /// So earlier backups may lack changes.
+    ChangesMissed {
+        /// The backup whose content was compared.
+        base: ObjectHash,
+        /// The bytes of the chunks with such changes.
+        bytes: u64,
+        /// The offset of the first of these chunks, in bytes.
+        first: u64,
+        /// A command that tests the cluster's data about the image.
+        command: String,
     },
+    /// All data was read, and the cluster had listed all changes.
+    ChangesComplete {
+        /// The backup whose content was compared.
+        base: ObjectHash,
+        /// Whether the cluster's lists were not relied on before.
+        distrusted: bool,
+    },
+    /// All data was read, but could not be compared with a list of changes of the cluster.
+    ChangesNotCompared(NotCompared),
     /// The users of the image encrypt it.
     Encrypted,
     /// Earlier backups of the image are in a volume of another name. The new backup joins them.
@@ -64,6 +84,26 @@ pub enum ImageEvent {
     },
 }
 
+/// Why a restore to an existing image compares all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WholeCompare {
+    /// There is no backup of one of its snapshots.
+    NoSnapshot,
+    /// The backup of its snapshot cannot be read, for this reason.
+    Damaged(String),
+    /// The cluster did not list all changes of the image.
+    Distrusted,
+}
+
+/// Why the changes of an image were not compared with the cluster's list of changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotCompared {
+    /// There is no backup with which they could be compared, for this reason.
+    NoBase(FullRead),
+    /// The list or the backup could not be read.
+    Problem(String),
+}
+
 /// Why an image is read completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FullRead {
@@ -71,6 +111,16 @@ pub enum FullRead {
     First,
     /// The user asked for it.
     Asked,
+    /// The user asked for it after a number of backups that read only changes.
+    Due {
+        /// Each backup of this number reads all data.
+        every: u64,
+    },
+    /// The cluster did not list all changes of the image.
+    Distrusted {
+        /// The newest backup that says so.
+        backup: ObjectHash,
+    },
     /// The key cannot read stored data, so it cannot merge changes.
     WriteKey,
     /// The volume's earlier backups are of another image.

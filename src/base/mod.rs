@@ -25,7 +25,7 @@ pub(crate) use directory::{lacks_links, sync_directory};
 pub use id::{
     BlobId, LeaseId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, SignerId, VolumeId,
 };
-pub use image_event::{FullRead, ImageEvent};
+pub use image_event::{FullRead, ImageEvent, NotCompared, WholeCompare};
 pub use memory::Memory;
 pub use observe::{Notice, Observer, Phase, Progress, RebuildReason, Silent};
 pub use parity_rate::{ParityRate, ParityRateError};

@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::app::{self, Message, Status, duration};
-use crate::base::{ImageEvent, Notice, Observer, Phase, Progress, RebuildReason, lock, recover};
+use crate::base::{
+    FullRead, ImageEvent, NotCompared, Notice, Observer, Phase, Progress, RebuildReason,
+    WholeCompare, lock, recover,
+};
 
 use super::output::Output;
 
@@ -156,13 +159,18 @@ impl Observer for Meter {
 /// command worked, and are not printed with `--quiet`.
 fn is_wrong(notice: &Notice) -> bool {
     match notice {
+        Notice::Image {
+            event: ImageEvent::ReadCompletely(why),
+            ..
+        } => matches!(why, FullRead::Distrusted { .. }),
         Notice::Image { event, .. } => !matches!(
             event,
-            ImageEvent::ReadCompletely(_)
-                | ImageEvent::Continues { .. }
+            ImageEvent::Continues { .. }
+                | ImageEvent::ChangesComplete { .. }
+                | ImageEvent::ChangesNotCompared(NotCompared::NoBase(_))
                 | ImageEvent::Encrypted
                 | ImageEvent::RestoresSince { .. }
-                | ImageEvent::ComparesAll { problem: None }
+                | ImageEvent::ComparesAll(WholeCompare::NoSnapshot)
         ),
         Notice::IndexRebuilt(reason) => matches!(reason, RebuildReason::Directory { .. }),
         Notice::CopyDamaged { .. }

@@ -197,6 +197,15 @@ pub struct SourceInfo {
     /// source is in the state in which a power cut would have left it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistency: Option<String>,
+    /// The number of backups in a row, up to this one, that read only changes. 0 if this one read
+    /// all data of the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes_in_row: Option<u64>,
+    /// `verified` if all data was read, and the lists of changes named each change since an earlier
+    /// backup. `distrusted` if this backup or an earlier one found a change that no list named, and
+    /// no later backup has verified the lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change_list: Option<String>,
 }
 
 impl SourceInfo {

@@ -3,6 +3,11 @@
 use crate::format::{ContentKind, RbdIdentity};
 use crate::repo::{Backup, Project, Records};
 
+/// The word in a record if all data was read, and Ceph had listed each change.
+pub(super) const VERIFIED: &str = "verified";
+/// The word in a record if Ceph had not listed a change, and its lists were not verified since.
+pub(super) const DISTRUSTED: &str = "distrusted";
+
 /// Whether the packs of this backup can be trusted to hold the blobs that its tree names.
 pub(super) fn trusted(project: &Project, backup: &Backup) -> bool {
     project.settings.trusts_all()
@@ -29,4 +34,40 @@ pub(super) fn backups_of_image<'a>(
         (of.same_image(identity) && is_image && trusted(project, backup))
             .then_some((backup, of.snapshot_id))
     })
+}
+
+/// Returns the newest backup of an image that says that Ceph's lists of its changes are incomplete;
+/// `None` if they can be relied on. The backup of the newest snapshot decides, of those that say
+/// something about the lists.
+pub(super) fn distrusted_by<'a>(
+    project: &Project,
+    records: &'a Records,
+    identity: &RbdIdentity,
+) -> Option<&'a Backup> {
+    let says = |backup: &Backup, word| {
+        let source = backup.record.source.as_ref();
+        source.is_some_and(|source| source.change_list.as_deref() == Some(word))
+    };
+    let all = backups_of_image(project, records, identity);
+    let stated = all.filter(|(backup, _)| says(backup, VERIFIED) || says(backup, DISTRUSTED));
+    let (newest, _) = stated.max_by_key(|(_, snapshot)| *snapshot)?;
+    says(newest, DISTRUSTED).then_some(newest)
+}
+
+/// Returns the number of backups in a row, up to this one, that read only changes. A record that
+/// does not state this number counts as one such backup if it names the start of its changes.
+pub(super) fn changes_in_row(records: &Records, backup: &Backup) -> u64 {
+    let (mut counted, mut next) = (0, Some(backup));
+    while let Some(backup) = next {
+        let source = backup.record.source.as_ref();
+        if let Some(stated) = source.and_then(|source| source.changes_in_row) {
+            return stated.saturating_add(counted);
+        }
+        if source.is_none_or(|source| source.from_snapshot.is_none()) {
+            break;
+        }
+        counted += 1;
+        next = backup.record.base.and_then(|base| records.get(base));
+    }
+    counted
 }

@@ -9,6 +9,7 @@ mod diffs;
 mod image;
 mod live;
 mod live_faults;
+mod live_full;
 mod live_in_place;
 mod live_restore;
 mod live_series;

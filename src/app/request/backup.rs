@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use crate::ops::{Accept, Stated};
@@ -49,6 +50,8 @@ pub(crate) struct ImageRequest {
     pub(crate) keep_snapshots: usize,
     /// Read everything.
     pub(crate) full: bool,
+    /// Read everything if otherwise this number of backups in a row would read only changes.
+    pub(crate) full_every: Option<NonZeroU64>,
     /// Back up all images as of one point in time.
     pub(crate) together: Option<FreezeOptions>,
 }

@@ -1,7 +1,7 @@
 //! The text of events of the backup of an image in a cluster.
 
 use crate::app::human::{printable, short_id};
-use crate::base::{FullRead, ImageEvent};
+use crate::base::{ByteSize, FullRead, ImageEvent, NotCompared, WholeCompare};
 
 pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
     match event {
@@ -39,16 +39,54 @@ pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
         ImageEvent::RestoresSince { snapshot } => format!(
             "writing only what differs: the cluster lists the changes of {image} since {snapshot}"
         ),
-        ImageEvent::ComparesAll { problem: None } => {
-            format!("reading all data of {image}: the repository has no backup of its snapshots")
+        ImageEvent::ComparesAll(why) => {
+            let why = match why {
+                WholeCompare::NoSnapshot => {
+                    ": the repository has no backup of its snapshots".to_owned()
+                }
+                WholeCompare::Damaged(problem) => {
+                    format!(", since the backup of its snapshot is damaged: {problem}")
+                }
+                WholeCompare::Distrusted => {
+                    ", since the cluster did not list all its changes before".to_owned()
+                }
+            };
+            format!("reading all data of {image}{why}")
         }
-        ImageEvent::ComparesAll {
-            problem: Some(problem),
+        ImageEvent::ChangesMissed {
+            base,
+            bytes,
+            first,
+            command,
         } => {
+            let (base, missed) = (base.to_string(), ByteSize(*bytes));
+            let id = short_id(&base);
             format!(
-                "reading all data of {image}, since the backup of its snapshot is damaged: \
-                 {problem}"
+                "warning: the cluster did not list all changes of {image}. Since backup {id}, \
+                 {missed} changed that are in no list of changes, first at byte {first}. This \
+                 backup is right, but backup {id} and those before it may lack changes, back to \
+                 the last one that read all data. All backups of {image} now read all data until \
+                 the list is complete again. “{command}” tests the object map"
             )
+        }
+        ImageEvent::ChangesComplete { base, distrusted } => {
+            let base = base.to_string();
+            let again = if *distrusted {
+                ". The next backups rely on the lists again"
+            } else {
+                ""
+            };
+            format!(
+                "the cluster listed all changes of {image} since backup {}{again}",
+                short_id(&base)
+            )
+        }
+        ImageEvent::ChangesNotCompared(why) => {
+            let why = match why {
+                NotCompared::NoBase(why) => full_read(why),
+                NotCompared::Problem(problem) => printable(problem),
+            };
+            format!("not tested whether the cluster lists all changes of {image}: {why}")
         }
         ImageEvent::Encrypted => format!(
             "{image} is encrypted, and so is its data in the backup: after a restore, the image \
@@ -64,6 +102,17 @@ pub(crate) fn full_read(why: &FullRead) -> String {
     match why {
         FullRead::First => "this is its first backup".to_owned(),
         FullRead::Asked => "you asked for it".to_owned(),
+        FullRead::Due { every } => {
+            format!("--full-every {every} asks for it now")
+        }
+        FullRead::Distrusted { backup } => {
+            let backup = backup.to_string();
+            format!(
+                "the cluster did not list all its changes, as backup {} found, and no backup has \
+                 found a complete list since",
+                short_id(&backup)
+            )
+        }
         FullRead::WriteKey => {
             "a key with the role “write” cannot merge changes with stored data".to_owned()
         }

@@ -118,6 +118,7 @@ fn the_summary_of_a_backup_shows_sizes_base_and_time() {
         duration: 12.3,
         base: None,
         base_by_name: false,
+        bytes_missed: None,
         damage: None,
     };
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -126,9 +126,13 @@ pub(super) struct BackupArgs {
         help_heading = "Options for rbd: images"
     )]
     no_retain: bool,
-    /// Read all data of rbd: images, even if the cluster knows what changed
+    /// Read all data of rbd: images, even if the cluster knows what changed, and test whether the
+    /// cluster lists all changes
     #[arg(long, help_heading = "Options for rbd: images")]
     full: bool,
+    /// Do the same for each Nth backup of an image: after N-1 backups that read only changes
+    #[arg(long, value_name = "N", help_heading = "Options for rbd: images")]
+    full_every: Option<NonZeroU64>,
     #[command(flatten)]
     together: TogetherArgs,
     #[command(flatten)]
@@ -176,10 +180,14 @@ impl BackupArgs {
             )
             .hint("name each as rbd:POOL/IMAGE, and back up other sources in another run"));
         }
-        let of_images = self.full || self.no_retain || self.keep_snapshots.is_some();
+        let of_images = self.full
+            || self.full_every.is_some()
+            || self.no_retain
+            || self.keep_snapshots.is_some();
         if of_images && images().next().is_none() {
             return Err(Failure::usage(
-                "--full, --no-retain and --keep-snapshots apply only to images of a cluster",
+                "--full, --full-every, --no-retain and --keep-snapshots apply only to images of a \
+                 cluster",
             )
             .hint("name one as rbd:POOL/IMAGE, or leave the option out"));
         }
@@ -198,6 +206,7 @@ impl BackupArgs {
                 keep => keep.map_or(1, NonZeroUsize::get),
             },
             full: self.full,
+            full_every: self.full_every,
             together: self.together.into_options()?,
         };
         let starts = self.from_nothing || self.from_snapshot.is_some() || self.base.is_some();

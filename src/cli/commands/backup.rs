@@ -12,7 +12,7 @@ use crate::app::{
 };
 use crate::base::{Notice, child_command};
 use crate::cli::console::Console;
-use crate::ops::{self, BackupReport};
+use crate::ops::{self, BackupReport, ListTest};
 use crate::repo::{self, Project};
 use crate::volume::{
     CommandSource, DiffSource, InputFile, InputStream, ListedImage, RawImage, RbdSpec, Source,
@@ -455,6 +455,10 @@ fn summary(report: &BackupReport, volume: &str, duration: f64) -> BackupSummary 
         duration,
         base: report.base.map(|id| id.to_string()),
         base_by_name: report.base_by_name,
+        bytes_missed: match &report.list_test {
+            Some(ListTest::Compared { missed, .. }) => Some(missed.map_or(0, |m| m.bytes)),
+            Some(ListTest::Failed(_)) | None => None,
+        },
         damage: report.damage.as_ref().map(|damage| MetDamageEntry {
             packs_missing: damage.packs,
             packs_damaged: damage.packs_damaged,

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::num::NonZeroU64;
 
 use crate::app::{Code, Failure, ImageRequest, RbdPattern, VolumeName, volume_name};
 use crate::base::{ImageEvent, Notice};
@@ -18,6 +19,7 @@ pub(super) struct Images {
     client: RbdClient,
     keep_snapshots: usize,
     full: bool,
+    full_every: Option<NonZeroU64>,
     together: Option<FreezeOptions>,
     allow_mixture: bool,
     /// Set when a request got no answer. No request is made after that, since each would take
@@ -38,6 +40,7 @@ impl Images {
             client: RbdClient::new(request.cluster),
             keep_snapshots: request.keep_snapshots,
             full: request.full,
+            full_every: request.full_every,
             together: request.together,
             allow_mixture,
             is_unreachable: Cell::new(false),
@@ -157,6 +160,7 @@ impl Images {
             snapshot: spec.snapshot.clone(),
             keep_snapshots: self.keep_snapshots,
             full: self.full,
+            full_every: self.full_every,
             allow_mixture: self.allow_mixture,
             point: None,
         }

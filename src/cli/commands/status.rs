@@ -219,7 +219,7 @@ fn image(identity: &RbdIdentity, surveyed: &Surveyed) -> ImageStatusEntry {
             base_snapshot: Some(snapshot.name.clone()),
             ..entry
         },
-        NextBackup::Everything(why) => ImageStatusEntry {
+        NextBackup::Everything { why, .. } => ImageStatusEntry {
             state: ImageStateName::Present,
             next: Some("everything"),
             reason: Some(full_read(why)),

@@ -36,6 +36,8 @@ pub use live::{
     ImageOfGroup, LiveOptions, NextBackup, Point, SnapshotNeed, SnapshotUse, backup_image,
     backup_together, volume_of_image,
 };
-pub use options::{Accept, BackupOptions, BackupReport, MetDamage, Stated};
+pub use options::{
+    Accept, BackupOptions, BackupReport, ListTest, MetDamage, MissedChanges, Stated,
+};
 pub use relabel::relabel;
 pub use source::backup;

@@ -104,6 +104,32 @@ pub struct BackupReport {
     /// Damage of the repository that was found during this backup; none if no data is known to be
     /// lost.
     pub damage: Option<MetDamage>,
+    /// The comparison of what changed with the cluster's list of changes; none if this backup was
+    /// not a full reading for which there was such a list.
+    pub list_test: Option<ListTest>,
+}
+
+/// The result of a comparison of what changed with a list of changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListTest {
+    /// Everything was compared.
+    Compared {
+        /// The backup since whose snapshot the list names the changes.
+        base: ObjectHash,
+        /// The changes that the list does not name; none if it names all.
+        missed: Option<MissedChanges>,
+    },
+    /// The list or the earlier backup could not be read, for this reason.
+    Failed(String),
+}
+
+/// Changes that a list does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MissedChanges {
+    /// The bytes of the chunks with such changes.
+    pub bytes: u64,
+    /// The offset of the first of these chunks, in bytes.
+    pub first: u64,
 }
 
 /// Damage of the repository that was found during a backup.

@@ -231,6 +231,7 @@ fn backup_input(
     let damage = present.met(builds_on)?;
     present.close();
     Ok(BackupReport {
+        list_test: None,
         id,
         existing: existing.is_some(),
         snapshot,

@@ -17,12 +17,12 @@ use super::holes::OnDamage;
 use super::live::write_diff;
 use super::task::{RestoreReport, RestoreTask};
 use super::write::write_ranges;
-use crate::base::{Cancel, ImageEvent, Notice, Phase};
+use crate::base::{Cancel, ImageEvent, Notice, Phase, WholeCompare};
 use crate::format::{ContentKind, ExtentList};
 use crate::ops::cancellable_reader::CancellableReader;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::ops::image_backups::backups_of_image;
+use crate::ops::image_backups::{backups_of_image, distrusted_by};
 use crate::ops::image_mark::ImageMark;
 use crate::repo::{Backup, LostChunks, Project, Records};
 use crate::volume::{DiffTarget, ExportedSnapshot, ImageState, LiveImage, RbdErrorKind, Snapshot};
@@ -86,7 +86,10 @@ pub fn restore_image_in_place(
     image.require_unused(patience, cancel)?;
     let size = require_size(image, &state, backup, options)?;
     let snapshots = image.snapshots(cancel)?;
+    // If the cluster does not list all changes, only the image itself shows what differs.
+    let distrusted = distrusted_by(project, records, &state.identity).is_some();
     let common = common_snapshot(project, records, backup, &state, &snapshots);
+    let common = common.filter(|_| !distrusted);
     // Keep the safety snapshot of the interrupted restore: the image holds only a mixture now.
     let earlier = interrupted.and_then(|mark| mark.safety_snapshot);
     let earlier = earlier.filter(|name| snapshots.iter().any(|found| found.name == *name));
@@ -115,8 +118,11 @@ pub fn restore_image_in_place(
             Some(Err(error)) if !matches!(error, OpsError::Repo(_)) => return Err(error),
             // If the other backup is damaged, only the image itself shows what differs.
             none => {
-                let problem = none.and_then(Result::err).map(|error| error.to_string());
-                notice(ImageEvent::ComparesAll { problem });
+                let problem = none.and_then(Result::err);
+                notice(ImageEvent::ComparesAll(why_all(
+                    problem.as_ref(),
+                    distrusted,
+                )));
                 if report.safety_snapshot.is_none() && options.safety_snapshot {
                     let name = make_safety_snapshot(image, context)?;
                     early = Some(name.clone());
@@ -171,6 +177,15 @@ pub fn restore_image_in_place(
     report.restored = restored?;
     ImageMark::remove(image, cancel)?;
     Ok(report)
+}
+
+/// Returns why the whole image is compared. `problem` is the damage of a backup.
+fn why_all(problem: Option<&OpsError>, distrusted: bool) -> WholeCompare {
+    match problem {
+        Some(error) => WholeCompare::Damaged(error.to_string()),
+        None if distrusted => WholeCompare::Distrusted,
+        None => WholeCompare::NoSnapshot,
+    }
 }
 
 /// Fails if the backup is not one of an image, or if the image mirrors one of another cluster.

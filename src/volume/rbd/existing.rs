@@ -45,9 +45,39 @@ impl<'a> LiveImage<'a> {
 
     /// Returns the extents in which the image differs from this snapshot of it.
     pub fn diverged(&self, from: &str, cancel: &Cancel) -> Result<ExtentList, RbdError> {
+        self.list_changes(from, None, cancel)
+    }
+
+    /// Returns the extents that changed from one snapshot to another one. The names must be those
+    /// of the given snapshots when the cluster has answered: otherwise, fails with
+    /// [`RbdErrorKind::Replaced`].
+    pub fn changes(
+        &self,
+        identity: &RbdIdentity,
+        from: &ExportedSnapshot,
+        to: &ExportedSnapshot,
+        cancel: &Cancel,
+    ) -> Result<ExtentList, RbdError> {
+        let changes = self.list_changes(&from.name, Some(&to.name), cancel)?;
+        let request = format!("list the changes of {}", self.name());
+        let used = [from.clone(), to.clone()];
+        self.require_same(identity, &used, &request, cancel)?;
+        Ok(changes)
+    }
+
+    fn list_changes(
+        &self,
+        from: &str,
+        to: Option<&str>,
+        cancel: &Cancel,
+    ) -> Result<ExtentList, RbdError> {
         let mut rbd = self.client.rbd_on(&["diff"], &self.spec);
+        rbd.args(to.map(|to| option("snap", to)));
         rbd.arg(option("from-snap", from)).arg("--format=json");
-        let request = format!("compare {} with its snapshot {from}", self.name());
+        let request = format!(
+            "list the changes of {} since its snapshot {from}",
+            self.name()
+        );
         let limit = ExtentList::TEXT_MAX as u64;
         let printed = answer(rbd, request.clone(), limit, DIFF_LIMIT, cancel)?;
         ExtentList::parse(&printed)

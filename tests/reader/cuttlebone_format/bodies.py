@@ -164,7 +164,7 @@ RECORD = {
         "kind": str, "name*": str, "image_id*": str, "path*": path, "inode*": INODE,
         "changed_ns*": CHANGED, "settled?": bool, "snapshot*": path,
         "protected*": bool, "from_snapshot*": path, "image*": IMAGE, "rbd*": RBD, "group*": str,
-        "consistency*": str,
+        "consistency*": str, "changes_in_row*": U64, "change_list*": str,
     },
     "attachments*": ATTACHMENTS,
     "counts*": {"changed?": U64, "read?": U64, "new?": U64, "stored?": U64, "chunks_new?": U64},

@@ -259,6 +259,9 @@ def records() -> Cases:
         ("rbd-snapshot_id-string", {"source": {"kind": "rbd", "rbd": rbd | {"snapshot_id": "4"}}}),
         ("group-number", {"source": {"kind": "rbd", "group": 1}}),
         ("consistency-array", {"source": {"kind": "rbd", "consistency": ["crash"]}}),
+        ("changes_in_row-string", {"source": {"kind": "rbd", "changes_in_row": "1"}}),
+        ("changes_in_row-negative", {"source": {"kind": "rbd", "changes_in_row": -1}}),
+        ("change_list-bool", {"source": {"kind": "rbd", "change_list": True}}),
         ("follows-string", {"follows": SHORT[5].hex()}),
         ("follows-short", {"follows": [SHORT[5].hex()[:-2]]}),
         ("replaces-array", {"replaces": [SHORT[5].hex()]}),
@@ -317,6 +320,8 @@ def records() -> Cases:
             "snapshot_id": 2**64 - 1},
         "group": "0123",
         "consistency": "quiesced",
+        "changes_in_row": 2**64 - 1,
+        "change_list": "distrusted",
     }  # fmt: skip
     cases.add(
         "rbd",
@@ -324,7 +329,9 @@ def records() -> Cases:
         make(record | {"source": live}),
         {"record": record | {"source": live}},
     )
-    nothing = {"kind": "rbd"} | dict.fromkeys(("image", "rbd", "group", "consistency"))
+    nothing = {"kind": "rbd"} | dict.fromkeys(
+        ("image", "rbd", "group", "consistency", "changes_in_row", "change_list")
+    )
     cases.add(
         "rbd-nulls",
         "",
@@ -335,6 +342,8 @@ def records() -> Cases:
         "kind": "rbd",
         "rbd": rbd | dict.fromkeys(("pool", "namespace", "image", "snapshot_id")),
         "consistency": "a new word",
+        "changes_in_row": 0,
+        "change_list": "a new word",
     }
     cases.add(
         "rbd-least",

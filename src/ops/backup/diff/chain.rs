@@ -19,7 +19,7 @@ use crate::ops::backup::base::{Ancestor, AncestorId, choose_base, find_base, sam
 use crate::ops::backup::content::content;
 use crate::ops::backup::image_spec::ImageSpec;
 use crate::ops::backup::leaves::{QUEUE, store_leaves};
-use crate::ops::backup::options::{BackupOptions, not_empty};
+use crate::ops::backup::options::{BackupOptions, ListTest, not_empty};
 use crate::ops::backup::pack::{Packed, pack};
 use crate::ops::backup::protect::Protection;
 use crate::ops::backup::shared::shares_data;
@@ -30,7 +30,7 @@ use crate::ops::diff_error::reading;
 use crate::ops::error::OpsError;
 use crate::ops::image_backups::trusted;
 use crate::ops::pipeline::Failed;
-use crate::repo::{Backup, Index, Project, Records, RunLen, Top};
+use crate::repo::{Backup, BlobReader, Index, Project, Records, RunLen, Top};
 use crate::volume::Gaps;
 
 /// The source kind in the record of a backup that was made from a diff.
@@ -95,6 +95,8 @@ pub(super) struct Link<'a> {
     /// The backup with this content that the volume has already: of the same snapshot, or of the
     /// head of the image if the diff leads to the head. `None` if there is no such backup.
     pub(super) existing: Option<&'a Backup>,
+    /// The comparison with a list of changes, if there is one for this diff.
+    pub(super) list_test: Option<ListTest>,
 }
 
 impl Link<'_> {
@@ -210,12 +212,22 @@ impl<'a> DiffChain<'a> {
         }
         // The tree of `existing` was not stored again. The next diff builds on this tree.
         protection.build_on(existing);
+        let listed = self.export.as_ref().and_then(|e| e.listed.as_ref());
+        let list_test = match listed.filter(|_| existing.is_none() && !options.dry_run) {
+            Some(listed) => {
+                let blobs = BlobReader::new(index).stopped_by(self.context.cancel);
+                let now = Top::new(packed.stored.top, packed.stored.size);
+                Some(listed.test(&blobs, now, self.context)?)
+            }
+            None => None,
+        };
         Ok(Link {
             header,
             started,
             packed,
             base,
             existing,
+            list_test,
         })
     }
 

@@ -40,7 +40,7 @@ impl DiffChain<'_> {
                         started: link.started,
                         packed: link.packed,
                         source: match &self.export {
-                            Some(export) => export.source(&link.header),
+                            Some(export) => export.source(&link.header, link.list_test.as_ref()),
                             None => SourceInfo {
                                 name: self.options.stated.name.clone(),
                                 image_id: self.options.stated.image_id.clone(),
@@ -72,6 +72,7 @@ impl DiffChain<'_> {
                 base_by_name,
                 verified: None,
                 damage: None,
+                list_test: link.list_test,
             });
         }
         Ok(reports)

@@ -2,8 +2,11 @@
 
 use jiff::Timestamp;
 
+use super::listed_changes::ListedChanges;
 use crate::format::{ByteString, DiffHeader, ImageMetadata, RbdIdentity, RbdImage, SourceInfo};
+use crate::ops::backup::options::ListTest;
 use crate::ops::error::OpsError;
+use crate::ops::image_backups::{DISTRUSTED, VERIFIED};
 
 /// The source kind in the record of a backup of an image in a cluster.
 const KIND: &str = "rbd";
@@ -32,6 +35,13 @@ pub(crate) struct ExportInfo {
     pub(crate) group: Option<String>,
     /// Whether the users of the image had written everything when the snapshot was made.
     pub(crate) is_quiesced: bool,
+    /// For a full reading: the changes since the snapshot of an earlier backup, as the cluster
+    /// lists them.
+    pub(crate) listed: Option<ListedChanges>,
+    /// Whether the cluster's lists of changes were not relied on before this backup.
+    pub(crate) is_distrusted: bool,
+    /// The number of backups in a row, up to this one, that read only changes.
+    pub(crate) changes_in_row: u64,
 }
 
 impl ExportInfo {
@@ -61,8 +71,14 @@ impl ExportInfo {
         Ok(())
     }
 
-    /// Describes the source for the record.
-    pub(super) fn source(&self, header: &DiffHeader) -> SourceInfo {
+    /// Describes the source for the record. `tested` is the comparison with the cluster's list of
+    /// changes.
+    pub(super) fn source(&self, header: &DiffHeader, tested: Option<&ListTest>) -> SourceInfo {
+        let change_list = match tested {
+            Some(ListTest::Compared { missed: None, .. }) => Some(VERIFIED),
+            Some(ListTest::Compared { .. }) => Some(DISTRUSTED),
+            Some(ListTest::Failed(_)) | None => self.is_distrusted.then_some(DISTRUSTED),
+        };
         let named = |name: &Option<Vec<u8>>| name.as_deref().map(ByteString::from);
         SourceInfo {
             image_id: Some(self.identity.image_id.clone()),
@@ -73,6 +89,8 @@ impl ExportInfo {
             rbd: Some(self.identity.clone()),
             group: self.group.clone(),
             consistency: Some(if self.is_quiesced { QUIESCED } else { CRASH }.to_owned()),
+            changes_in_row: Some(self.changes_in_row),
+            change_list: change_list.map(str::to_owned),
             ..SourceInfo::of_kind(KIND)
         }
     }
@@ -95,6 +113,9 @@ mod tests {
             time: None,
             group: None,
             is_quiesced: false,
+            listed: None,
+            is_distrusted: false,
+            changes_in_row: 0,
         };
         let name = |name: &str| Some(name.as_bytes().to_vec());
         let right = DiffHeader {

@@ -11,6 +11,8 @@ mod cutter;
 mod export_info;
 mod image;
 mod ingest;
+mod listed_changes;
 
 pub(super) use export_info::ExportInfo;
 pub(super) use ingest::{backup_diffs, backup_export};
+pub(super) use listed_changes::ListedChanges;

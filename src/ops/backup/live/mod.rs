@@ -6,6 +6,7 @@
 //! export and store, verify the snapshots, commit, and only then remove older snapshots. A run that
 //! is killed leaves a snapshot that the next run removes.
 
+mod change_list;
 mod labels;
 mod luks;
 mod needs;

@@ -11,7 +11,8 @@ use crate::volume::Snapshot;
 /// Why a snapshot is needed, or why it is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnapshotNeed {
-    /// The next backup of the image reads only the changes since this snapshot.
+    /// The next backup of the image reads only the changes since this snapshot, or compares them
+    /// with what it reads.
     NextBackup,
     /// There is a backup of it, but the next backup will build on a newer snapshot.
     OlderBackup,
@@ -86,8 +87,10 @@ pub(crate) fn snapshot_uses(
         let of_it = backups.iter().filter(|(id, _)| *id == snapshot.id);
         let backup = of_it.map(|(_, backup)| *backup).max_by_key(|b| b.time);
         let is_own = is_own(&snapshot.name, project.id);
-        let is_next = matches!(&next, NextBackup::Changes { snapshot: base, .. }
-            if base.id == snapshot.id);
+        let is_next = match &next {
+            NextBackup::Changes { snapshot: base, .. } => base.id == snapshot.id,
+            NextBackup::Everything { compared, .. } => *compared == Some(snapshot.id),
+        };
         let need = match backup {
             None if !is_tracking(&snapshot.name) => return None,
             None if !is_own => SnapshotNeed::OtherProject,

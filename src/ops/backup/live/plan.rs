@@ -1,12 +1,14 @@
 //! Chooses the base of a backup of an image in a cluster.
 
+use std::num::NonZeroU64;
+
 use crate::base::{FullRead, ObjectHash, Role};
 use crate::format::{RbdIdentity, SourceInfo};
 use crate::ops::backup::options::BackupOptions;
 use crate::ops::backup::record::load;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::ops::image_backups::{backups_of_image, identity_of};
+use crate::ops::image_backups::{backups_of_image, changes_in_row, distrusted_by, identity_of};
 use crate::repo::{Backup, Project, Records};
 use crate::volume::{ExportedSnapshot, Snapshot};
 
@@ -16,8 +18,9 @@ pub(super) enum Plan<'a> {
     Existing(&'a Backup),
     /// Only the changes since the snapshot of this backup are read.
     Changes(&'a Backup, ExportedSnapshot),
-    /// All data is read.
-    Everything(FullRead),
+    /// All data is read. If a backup and its snapshot are given, what changed since then is
+    /// compared with the cluster's list of changes.
+    Everything(FullRead, Option<(&'a Backup, ExportedSnapshot)>),
 }
 
 /// The next backup of an image.
@@ -31,7 +34,13 @@ pub enum NextBackup {
         snapshot: ExportedSnapshot,
     },
     /// It will read all data.
-    Everything(FullRead),
+    Everything {
+        /// Why.
+        why: FullRead,
+        /// The number of the snapshot since which it will compare the cluster's list of changes
+        /// with what it reads.
+        compared: Option<u64>,
+    },
 }
 
 /// What the user asked for, as far as the plan depends on it.
@@ -41,6 +50,9 @@ pub(super) struct Wishes<'a> {
     pub(super) volume: &'a str,
     /// Read everything.
     pub(super) full: bool,
+    /// Read everything if this number of backups in a row, the new one included, would otherwise
+    /// read only changes.
+    pub(super) full_every: Option<NonZeroU64>,
 }
 
 impl<'a> Plan<'a> {
@@ -64,10 +76,7 @@ impl<'a> Plan<'a> {
         }
         if project.role() == Role::Write {
             // Only a full key can read the rest of a chunk of which a part has changed.
-            return Self::Everything(FullRead::WriteKey);
-        }
-        if wishes.full {
-            return Self::Everything(FullRead::Asked);
+            return Self::Everything(FullRead::WriteKey, None);
         }
         let chunk_size = project.chunk_size.bytes();
         let fits = |backup: &Backup| backup.record.content.chunk_size == chunk_size;
@@ -76,16 +85,27 @@ impl<'a> Plan<'a> {
             (snapshot.id < target.id && fits(backup)).then_some((backup, snapshot))
         });
         // The highest number is that of the newest snapshot.
-        match bases.max_by_key(|(_, snapshot)| snapshot.id) {
-            Some((base, snapshot)) => Self::Changes(
-                base,
-                ExportedSnapshot {
-                    id: snapshot.id,
-                    name: snapshot.name.clone(),
-                },
-            ),
-            None => Self::Everything(reason(records, wishes.volume, &all, snapshots, chunk_size)),
-        }
+        let base = bases.max_by_key(|(_, snapshot)| snapshot.id);
+        let base = base.map(|(base, snapshot)| {
+            let (id, name) = (snapshot.id, snapshot.name.clone());
+            (base, ExportedSnapshot { id, name })
+        });
+        let Some((base, from)) = base else {
+            let why = reason(records, wishes.volume, &all, snapshots, chunk_size);
+            return Self::Everything(why, None);
+        };
+        let why = if wishes.full {
+            FullRead::Asked
+        } else if let Some(by) = distrusted_by(project, records, identity) {
+            FullRead::Distrusted { backup: by.id }
+        } else if let Some(every) = wishes.full_every
+            && changes_in_row(records, base) + 1 >= every.get()
+        {
+            FullRead::Due { every: every.get() }
+        } else {
+            return Self::Changes(base, from);
+        };
+        Self::Everything(why, Some((base, from)))
     }
 }
 
@@ -138,6 +158,7 @@ pub(super) fn next_backup(
     let wishes = Wishes {
         volume,
         full: false,
+        full_every: None,
     };
     // The snapshot that the next backup will make.
     let target = Snapshot {
@@ -147,8 +168,14 @@ pub(super) fn next_backup(
         protected: false,
     };
     match Plan::choose(project, records, wishes, identity, snapshots, &target) {
-        Plan::Existing(_) => NextBackup::Everything(FullRead::NoOlderSnapshot),
-        Plan::Everything(why) => NextBackup::Everything(why),
+        Plan::Existing(_) => NextBackup::Everything {
+            why: FullRead::NoOlderSnapshot,
+            compared: None,
+        },
+        Plan::Everything(why, compared) => NextBackup::Everything {
+            why,
+            compared: compared.map(|(_, snapshot)| snapshot.id),
+        },
         Plan::Changes(base, from) => NextBackup::Changes {
             base: base.id,
             snapshot: from,

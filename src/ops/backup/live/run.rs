@@ -1,20 +1,24 @@
 //! The steps of the backup of an image in a cluster.
 
+use std::num::NonZeroU64;
+
 use jiff::Timestamp;
 
+use super::change_list::{list_changes, no_base, notice_result};
 use super::labels::labels_of;
 use super::luks::{Beginning, says_encrypted};
 use super::plan::{Plan, Wishes, require_same_image};
 use super::tracking::{TrackingSnapshot, remove_older};
 use crate::base::{FullRead, ImageEvent, Notice};
 use crate::format::{Counts, ImageMetadata, RbdIdentity};
-use crate::ops::backup::diff::{ExportInfo, backup_export};
+use crate::ops::backup::diff::{ExportInfo, ListedChanges, backup_export};
 use crate::ops::backup::options::{BackupOptions, BackupReport};
 use crate::ops::backup::protect::Protection;
 use crate::ops::backup::record::load;
 use crate::ops::backup::snapshots::notice_labels;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
+use crate::ops::image_backups::{changes_in_row, distrusted_by};
 use crate::ops::image_mark::ImageMark;
 use crate::repo::{Backup, Project, Records};
 use crate::volume::{ExportedSnapshot, ImageState, LiveImage, RbdError, RbdErrorKind, Snapshot};
@@ -30,6 +34,9 @@ pub struct LiveOptions {
     pub keep_snapshots: usize,
     /// Read everything, even if the cluster knows what changed.
     pub full: bool,
+    /// Read everything if otherwise this number of backups in a row, the new one included, would
+    /// read only changes.
+    pub full_every: Option<NonZeroU64>,
     /// Back up the image although a restore to it was interrupted.
     pub allow_mixture: bool,
     /// The point in time that the snapshot has in common with those of other images.
@@ -165,7 +172,9 @@ fn back_up_snapshot(
     let wishes = Wishes {
         volume: &options.volume,
         full: live.full || options.reread,
+        full_every: live.full_every,
     };
+    let is_distrusted = distrusted_by(project, records, &state.identity).is_some();
     let plan = Plan::choose(
         project,
         records,
@@ -174,6 +183,7 @@ fn back_up_snapshot(
         &snapshots,
         target,
     );
+    let mut listed = None;
     let (base, from) = match plan {
         Plan::Existing(existing) => {
             notice_labels(existing, options, context);
@@ -184,7 +194,17 @@ fn back_up_snapshot(
             notice_flags(image, Some(&target.name), &flags, context);
             (Some(base), Some(from))
         }
-        Plan::Everything(why) => {
+        Plan::Everything(why, Some((base, from))) => {
+            notice_full(image, why, context);
+            if !options.dry_run {
+                listed = list_changes(image, &state.identity, (base, &from), target, context)?;
+            }
+            (None, None)
+        }
+        Plan::Everything(why, None) => {
+            if (wishes.full || is_distrusted) && !matches!(why, FullRead::First) {
+                no_base(image, &why, context);
+            }
             notice_full(image, why, context);
             (None, None)
         }
@@ -197,9 +217,11 @@ fn back_up_snapshot(
         (state, live),
         (base, from),
         (target, tracking.as_ref().map(TrackingSnapshot::time)),
+        (listed, is_distrusted),
         options,
         context,
     )?;
+    notice_result(image, &report, is_distrusted, context);
     if let Some(tracking) = tracking
         && report.id.is_some()
     {
@@ -224,6 +246,7 @@ fn export(
     (state, live): (&ImageState, &LiveOptions),
     (base, from): (Option<&Backup>, Option<ExportedSnapshot>),
     (target, time): (&Snapshot, Option<Timestamp>),
+    (listed, is_distrusted): (Option<ListedChanges>, bool),
     options: &BackupOptions,
     context: &Context<'_>,
 ) -> Result<BackupReport, OpsError> {
@@ -241,6 +264,9 @@ fn export(
         time,
         group: live.point.as_ref().map(|point| point.group.clone()),
         is_quiesced: live.point.as_ref().is_some_and(|point| point.is_quiesced),
+        listed,
+        is_distrusted,
+        changes_in_row: base.map_or(0, |base| changes_in_row(records, base).saturating_add(1)),
     };
     let mut labels = labels_of(image.image_name(), info.metadata.as_ref());
     labels.extend(options.labels.clone());
@@ -337,6 +363,7 @@ fn existing_report(existing: &Backup) -> BackupReport {
         base_by_name: false,
         verified: None,
         damage: None,
+        list_test: None,
     }
 }
 

@@ -1,0 +1,78 @@
+//! Asks the cluster for its list of changes during a full reading, and reports whether this list
+//! was complete.
+
+use crate::base::{FullRead, ImageEvent, NotCompared, Notice};
+use crate::format::RbdIdentity;
+use crate::ops::backup::diff::ListedChanges;
+use crate::ops::backup::options::{BackupReport, ListTest};
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
+use crate::repo::Backup;
+use crate::volume::{ExportedSnapshot, LiveImage, RbdErrorKind, Snapshot};
+
+/// Returns the changes from the snapshot of `base` to `target`, as the cluster lists them. If they
+/// cannot be listed, sends a notice and returns `None`: the full reading does not need them.
+pub(super) fn list_changes(
+    image: &LiveImage<'_>,
+    identity: &RbdIdentity,
+    (base, from): (&Backup, &ExportedSnapshot),
+    target: &Snapshot,
+    context: &Context<'_>,
+) -> Result<Option<ListedChanges>, OpsError> {
+    let to = ExportedSnapshot {
+        id: target.id,
+        name: target.name.clone(),
+    };
+    match image.changes(identity, from, &to, context.cancel) {
+        Ok(listed) => Ok(Some(ListedChanges::new(base, &listed, target.size))),
+        Err(error) if error.kind == RbdErrorKind::Cancelled => Err(error.into()),
+        Err(error) => {
+            not_compared(image, NotCompared::Problem(error.to_string()), context);
+            Ok(None)
+        }
+    }
+}
+
+/// Reports that there is no backup with which the list could be compared.
+pub(super) fn no_base(image: &LiveImage<'_>, why: &FullRead, context: &Context<'_>) {
+    not_compared(image, NotCompared::NoBase(why.clone()), context);
+}
+
+/// Reports the result of the comparison, after the backup was committed. `is_distrusted` says
+/// whether the lists were not relied on before.
+pub(super) fn notice_result(
+    image: &LiveImage<'_>,
+    report: &BackupReport,
+    is_distrusted: bool,
+    context: &Context<'_>,
+) {
+    let event = match report.list_test.as_ref().filter(|_| report.id.is_some()) {
+        None => return,
+        Some(ListTest::Failed(problem)) => {
+            return not_compared(image, NotCompared::Problem(problem.clone()), context);
+        }
+        Some(ListTest::Compared { base, missed: None }) => ImageEvent::ChangesComplete {
+            base: *base,
+            distrusted: is_distrusted,
+        },
+        Some(ListTest::Compared {
+            base,
+            missed: Some(missed),
+        }) => ImageEvent::ChangesMissed {
+            base: *base,
+            bytes: missed.bytes,
+            first: missed.first,
+            command: format!("{} object-map check {}", image.shown_rbd(), image.name()),
+        },
+    };
+    notice(image, event, context);
+}
+
+fn not_compared(image: &LiveImage<'_>, why: NotCompared, context: &Context<'_>) {
+    notice(image, ImageEvent::ChangesNotCompared(why), context);
+}
+
+fn notice(image: &LiveImage<'_>, event: ImageEvent, context: &Context<'_>) {
+    let image = image.name();
+    context.observer.notice(Notice::Image { image, event });
+}
