@@ -23,6 +23,11 @@ pub enum ImageEvent {
         /// Why.
         problem: String,
     },
+    /// Older snapshots were not removed, since it is unknown which of them other runs need.
+    SnapshotsStay {
+        /// Why.
+        problem: String,
+    },
     /// The new snapshot vanished after the backup, so no other snapshot was removed.
     SnapshotVanished {
         /// Its name.

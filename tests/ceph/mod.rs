@@ -13,6 +13,7 @@ mod live_full;
 mod live_in_place;
 mod live_restore;
 mod live_series;
+mod live_snapshots;
 mod live_status;
 mod live_together;
 

@@ -15,6 +15,9 @@ pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
         ImageEvent::SnapshotStays { snapshot, problem } => {
             format!("the snapshot {image}@{snapshot} is no longer needed, but stays: {problem}")
         }
+        ImageEvent::SnapshotsStay { problem } => {
+            format!("older snapshots of {image} stay until the next backup: {problem}")
+        }
         ImageEvent::SnapshotVanished { snapshot } => format!(
             "the new snapshot {image}@{snapshot} has vanished, so the older snapshots stay. This \
              backup is complete, but the next backup may read all data"

@@ -55,6 +55,11 @@ impl<'a> Protection<'a> {
         }
     }
 
+    /// Returns the lease of this backup; `None` for a dry run.
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        self.guard.as_ref().map(|guard| &**guard.lease())
+    }
+
     /// Adds the lease of this backup to a list of unindexed packs, so that the lease names these
     /// packs.
     pub(super) fn with_lease(&self, unindexed: UnindexedPacks) -> UnindexedPacks {

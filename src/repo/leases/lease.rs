@@ -89,6 +89,8 @@ pub struct OtherLease {
     pub expired: bool,
     /// Whether a full key signed it.
     pub is_full: bool,
+    /// Whether this process holds it, for other work that it does at the same time.
+    pub is_of_this_process: bool,
     /// Packs that its holder relies on and that no segment or record names.
     pub packs: Vec<ObjectHash>,
     /// Top nodes of the trees that its holder reads or is about to commit.
@@ -112,7 +114,7 @@ impl OtherLease {
 pub struct Leases {
     /// This moment, by the store's clock.
     pub now: SystemTime,
-    /// All leases except that of this process.
+    /// All leases except the given one of this process.
     pub others: Vec<OtherLease>,
 }
 
@@ -509,6 +511,7 @@ fn other(
         begun: before(running.saturating_add(CLOCK_SLACK)),
         expired: age >= TTL || gone,
         is_full: false,
+        is_of_this_process: body.process.is_some() && body.process == this_process(),
         packs: body.packs.iter().filter_map(|id| id.parse().ok()).collect(),
         tops: body.tops.iter().filter_map(|id| id.parse().ok()).collect(),
         removes: body.removes,

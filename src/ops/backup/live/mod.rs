@@ -7,6 +7,7 @@
 //! is killed leaves a snapshot that the next run removes.
 
 mod change_list;
+mod kept;
 mod labels;
 mod luks;
 mod needs;

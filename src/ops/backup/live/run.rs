@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use jiff::Timestamp;
 
 use super::change_list::{list_changes, no_base, notice_result};
+use super::kept::KeptSnapshots;
 use super::labels::labels_of;
 use super::luks::{Beginning, says_encrypted};
 use super::plan::{Plan, Wishes, require_same_image};
@@ -228,7 +229,13 @@ fn back_up_snapshot(
         if live.keep_snapshots > 0 {
             tracking.keep();
         }
-        remove_older(image, project, target, live.keep_snapshots, context);
+        let kept = KeptSnapshots {
+            project,
+            records,
+            identity: &state.identity,
+            lease: protection.lease(),
+        };
+        remove_older(image, project, target, live.keep_snapshots, &kept, context);
     }
     Ok(report)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::kept::KeptSnapshots;
 use crate::base::{Cancel, ImageEvent, Notice};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
@@ -102,13 +103,14 @@ impl Drop for TrackingSnapshot<'_> {
 
 /// Removes the snapshots of earlier backups, except the newest ones: `keep` snapshots stay, and
 /// `newest` is one of them. Leaves alone the snapshots of others. Also leaves alone those that are
-/// newer than `newest`, since another run may be at work. If `keep` is not 0 and `newest` no longer
-/// exists, removes nothing. Reports failures as notices.
+/// newer than `newest`, since another run may be at work, and those that other runs need. If `keep`
+/// is not 0 and `newest` no longer exists, removes nothing. Reports failures as notices.
 pub(super) fn remove_older(
     image: &LiveImage<'_>,
     project: &Project,
     newest: &Snapshot,
     keep: usize,
+    kept: &KeptSnapshots<'_>,
     context: &Context<'_>,
 ) {
     let notice = |event| {
@@ -130,9 +132,18 @@ pub(super) fn remove_older(
             snapshot: newest.name.clone(),
         });
     }
+    let needed = match kept.find(&snapshots, newest) {
+        Ok(needed) => needed,
+        Err(error) => {
+            return notice(ImageEvent::SnapshotsStay {
+                problem: error.to_string(),
+            });
+        }
+    };
     let older = snapshots.iter().rev();
     let older = older.filter(|found| found.id < newest.id && is_own(&found.name, project.id));
-    for old in older.skip(keep.saturating_sub(1)) {
+    let unneeded = older.skip(keep.saturating_sub(1));
+    for old in unneeded.filter(|old| !needed.contains(&old.id)) {
         if let Err(error) = image.remove_snapshot(&old.name, context.cancel) {
             stays(image, &old.name, &error, context);
         }
