@@ -299,7 +299,7 @@ fn third_backup(stage: &Stage, image: &Image<'_>) -> (String, String) {
     let script = format!(
         "rbd snap create --no-progress {IMAGE}@{new}\n\
         rbd export-diff --no-progress --from-snap {old} {IMAGE}@{new} - |\n\
-        cuttlebone backup --diff - --volume web1\n\
+        cuttlebone backup --diff - --volume {IMAGE}\n\
         rbd snap rm --no-progress {IMAGE}@{new}\n"
     );
     let ran = stage.run(&script);
