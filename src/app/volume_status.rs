@@ -23,6 +23,9 @@ pub(crate) struct VolumeStatusEntry {
     pub(crate) snapshot: Option<ByteString>,
     /// `None` without a maximum age.
     pub(crate) overdue: Option<bool>,
+    /// The newest backup has the label `status=retired`, so the volume is never overdue.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) retired: bool,
     /// Newer backups that do not count, since their times are in the future.
     pub(crate) backups_from_future: usize,
     /// The image in a cluster, if the volume has backups of one.

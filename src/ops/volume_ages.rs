@@ -22,16 +22,23 @@ pub struct VolumeAge<'a> {
     /// Newer backups that do not count, since their times are in the future. Their real times are
     /// not known, and with such a backup, the volume would not become overdue.
     pub from_future: usize,
+    /// Whether the volume is no longer backed up: its newest backup has the label
+    /// [`RETIRED`](Self::RETIRED).
+    pub is_retired: bool,
     /// The image of the volume's newest backup of an image in a cluster; `None` if there is no such
     /// backup.
     pub image: Option<&'a RbdIdentity>,
 }
 
 impl VolumeAge<'_> {
-    /// Whether no backup has been made since this time, as far as the times can be trusted.
+    /// The key and the value of a label. A volume whose newest backup has it is never overdue.
+    pub const RETIRED: (&'static str, &'static str) = ("status", "retired");
+
+    /// Whether no backup has been made since this time, as far as the times can be trusted, although
+    /// the volume is still backed up.
     #[must_use]
     pub fn is_overdue(&self, earliest: Timestamp) -> bool {
-        self.newest.is_none_or(|newest| newest.time < earliest)
+        !self.is_retired && self.newest.is_none_or(|newest| newest.time < earliest)
     }
 }
 
@@ -43,12 +50,18 @@ pub fn volume_ages(records: &Records, now: Timestamp) -> Vec<VolumeAge<'_>> {
         let newest_first = || records.of_volume(volume).rev();
         let newest = newest_first().find(|backup| backup.time <= latest);
         let from_future = newest_first().take_while(|backup| backup.time > latest);
+        let (key, value) = VolumeAge::RETIRED;
+        let has_label = |backup: &Backup| {
+            backup.record.labels.get(key).is_some_and(|found| found == value)
+        };
         let age = newest.map(|backup| now.duration_since(backup.time));
         VolumeAge {
             volume,
             newest,
             age: age.map(not_negative),
             from_future: from_future.count(),
+            // A later backup without the label shows that the volume is backed up again.
+            is_retired: newest_first().next().is_some_and(has_label),
             image: newest_first().find_map(|backup| backup.record.source.as_ref()?.rbd.as_ref()),
         }
     };

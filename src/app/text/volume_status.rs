@@ -66,6 +66,7 @@ pub(crate) fn volume_statuses(
 fn state(entry: &VolumeStatusEntry) -> Option<&'static str> {
     match (entry.overdue, entry.backups_from_future) {
         (Some(true), _) => Some("overdue"),
+        _ if entry.retired => Some("retired"),
         (_, 1..) => Some("times in the future"),
         _ => None,
     }

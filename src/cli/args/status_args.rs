@@ -12,6 +12,9 @@ pub(super) struct StatusArgs {
     #[arg(value_name = "VOLUME")]
     volumes: Vec<String>,
     /// Fail with exit code 25 if the newest backup of a volume is older, for example 26h or 2d
+    ///
+    /// Volumes that are no longer backed up do not count if their newest backup has the label
+    /// status=retired: “cuttlebone label VOLUME status=retired”.
     #[arg(long, value_name = "SPAN")]
     max_age: Option<Span>,
     /// Do not ask a cluster

@@ -83,8 +83,8 @@ pub(super) fn status(
         "back these volumes up. Some of their backups have times in the future and do not count: \
          compare the clocks of this host and of the hosts that made them"
     } else {
-        "back these volumes up, and find out why this did not happen. “cuttlebone forget” removes \
-         the backups of volumes that no longer exist"
+        "back these volumes up, and find out why this did not happen. If a volume is no longer \
+         backed up, mark it with “cuttlebone label VOLUME status=retired”"
     }))
 }
 
@@ -165,6 +165,7 @@ fn entry(
         host: newest.and_then(|backup| backup.record.host.clone()),
         snapshot: newest.and_then(|backup| backup.snapshot().cloned()),
         overdue: earliest.map(|earliest| age.is_overdue(earliest)),
+        retired: age.is_retired,
         backups_from_future: age.from_future,
         image: age.image.map(|identity| image(identity, surveyed)),
     }
