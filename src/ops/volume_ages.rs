@@ -52,7 +52,11 @@ pub fn volume_ages(records: &Records, now: Timestamp) -> Vec<VolumeAge<'_>> {
         let from_future = newest_first().take_while(|backup| backup.time > latest);
         let (key, value) = VolumeAge::RETIRED;
         let has_label = |backup: &Backup| {
-            backup.record.labels.get(key).is_some_and(|found| found == value)
+            backup
+                .record
+                .labels
+                .get(key)
+                .is_some_and(|found| found == value)
         };
         let age = newest.map(|backup| now.duration_since(backup.time));
         VolumeAge {

@@ -345,6 +345,52 @@ impl Live {
 }
 
 #[test]
+fn after_an_interrupted_restore_was_undone_the_next_one_saves_what_was_written_since() {
+    let Some(live) = Live::with_pool("place-undone") else {
+        return;
+    };
+    let (cluster, name) = (&live.cluster, "place-undone/img");
+    let mut img = image(cluster, name, &[]);
+    live.backs_up(name, &[]);
+    img.change(8 * MIB, vec![data(2 * MIB, 4), data(5 * MIB, 6)]);
+    let before = cluster.digest(name);
+    let target = format!("rbd:{name}");
+    let script = "case \"$*\" in *import-diff*) head -c 70000 | rbd \"$@\"; exit 5;; esac";
+    let program = live.rbd_script(script);
+    let args = [
+        "restore",
+        name,
+        &target,
+        "--in-place",
+        "--rbd-command",
+        &program,
+    ];
+    let safety = || {
+        let mut names = live.snapshots(name);
+        names.retain(|name| name.starts_with("before-restore-"));
+        names
+    };
+    live.world.fails(&args, 1);
+    let first = safety();
+    assert_eq!(first.len(), 1);
+    assert_ne!(cluster.digest(name), before, "a part was written");
+    // The user undoes this.
+    let snapshot = format!("{name}@{}", first[0]);
+    cluster.rbd(&["snap", "rollback", "--no-progress", &snapshot]);
+    assert_eq!(cluster.digest(name), before);
+    // The user goes on to use the image, and then restores it.
+    img.read_again();
+    img.change(8 * MIB, vec![data(7 * MIB, 8)]);
+    let used = cluster.digest(name);
+    let (summary, _) = live.brings_back(name, name, &[]);
+    let all = safety();
+    assert_eq!((all.len(), &all[0]), (2, &first[0]));
+    assert_eq!(summary["safety_snapshot"], all[1].as_str(), "{summary}");
+    let digest = |snapshot: &str| cluster.digest(&format!("{name}@{snapshot}"));
+    assert_eq!((digest(&all[0]), digest(&all[1])), (before, used));
+}
+
+#[test]
 fn a_restore_in_place_waits_for_a_client_that_was_killed_and_is_still_counted() {
     let Some(live) = Live::with_pool("place-wait") else {
         return;

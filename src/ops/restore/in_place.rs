@@ -5,7 +5,8 @@
 //! parts that differ, make the safety snapshot, mark the image, write, and remove the mark. If the
 //! whole image is compared, the safety snapshot is made first, to find what changes meanwhile. A
 //! run that is killed after it has marked the image leaves the mark. The next run finds the parts
-//! that differ again, and keeps the first safety snapshot, since the image holds a mixture now.
+//! that differ again. It keeps the safety snapshot of the first run, and makes another one if the
+//! image has changed since: it may hold a mixture, or a user may have rolled it back and used it.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -90,13 +91,15 @@ pub fn restore_image_in_place(
     let distrusted = distrusted_by(project, records, &state.identity).is_some();
     let common = common_snapshot(project, records, backup, &state, &snapshots);
     let common = common.filter(|_| !distrusted);
-    // Keep the safety snapshot of the interrupted restore: the image holds only a mixture now.
     let earlier = interrupted.and_then(|mark| mark.safety_snapshot);
-    let earlier = earlier.filter(|name| snapshots.iter().any(|found| found.name == *name));
+    let earlier = earlier.and_then(|name| snapshots.iter().find(|found| found.name == name));
+    let unchanged = has_content_of(image, &state, earlier, cancel)?;
     let mut report = InPlaceReport {
         restored: RestoreReport::default(),
         compared: 0,
-        safety_snapshot: earlier,
+        safety_snapshot: earlier
+            .filter(|_| unchanged)
+            .map(|found| found.name.clone()),
     };
     // The safety snapshot, if it was made before the comparison. It is removed again if nothing
     // is written.
@@ -151,13 +154,7 @@ pub fn restore_image_in_place(
         early = None;
         let used = common.as_ref().map(|(_, used)| exported(used));
         image.require_same(&state.identity, used.as_slice(), &request, cancel)?;
-        let mark = ImageMark {
-            backup_id: backup.id.to_string(),
-            volume: backup.record.volume.name.clone(),
-            time: Timestamp::now().to_string(),
-            safety_snapshot: report.safety_snapshot.clone(),
-        };
-        mark.write(image, cancel)?;
+        mark(backup, report.safety_snapshot.clone()).write(image, cancel)?;
         write_diff(image, context, |output| {
             let target = DiffTarget::over_data(output, image.name(), size)?;
             write_ranges(task, &ranges, state.size, &target)
@@ -175,6 +172,8 @@ pub fn restore_image_in_place(
         report.safety_snapshot = None;
     }
     report.restored = restored?;
+    let earlier = || earlier.map(|found| found.name.clone());
+    report.safety_snapshot = report.safety_snapshot.or_else(earlier);
     ImageMark::remove(image, cancel)?;
     Ok(report)
 }
@@ -185,6 +184,31 @@ fn why_all(problem: Option<&OpsError>, distrusted: bool) -> WholeCompare {
         Some(error) => WholeCompare::Damaged(error.to_string()),
         None if distrusted => WholeCompare::Distrusted,
         None => WholeCompare::NoSnapshot,
+    }
+}
+
+/// Whether the image still has the content and the size that it had in this snapshot. Returns false
+/// if there is no such snapshot.
+fn has_content_of(
+    image: &LiveImage<'_>,
+    state: &ImageState,
+    snapshot: Option<&Snapshot>,
+    cancel: &Cancel,
+) -> Result<bool, OpsError> {
+    let Some(snapshot) = snapshot else {
+        return Ok(false);
+    };
+    let diverged = image.diverged(&snapshot.name, cancel)?;
+    Ok(state.size == snapshot.size && diverged.ranges().is_empty())
+}
+
+/// Returns the mark of an image to which this backup is restored.
+fn mark(backup: &Backup, safety_snapshot: Option<String>) -> ImageMark {
+    ImageMark {
+        backup_id: backup.id.to_string(),
+        volume: backup.record.volume.name.clone(),
+        time: Timestamp::now().to_string(),
+        safety_snapshot,
     }
 }
 

@@ -41,7 +41,9 @@ impl KeptSnapshots<'_> {
         let others: Vec<_> = snapshots.iter().filter(is_other).collect();
         let without_backup = |records: &Records| {
             let known: HashSet<u64> = self.backups(records).map(|(id, _)| id).collect();
-            let unknown = others.iter().filter(|snapshot| !known.contains(&snapshot.id));
+            let unknown = others
+                .iter()
+                .filter(|snapshot| !known.contains(&snapshot.id));
             unknown.map(|snapshot| snapshot.id).collect::<Vec<_>>()
         };
         let fresh;
@@ -60,9 +62,15 @@ impl KeptSnapshots<'_> {
         }
         // A run that is under way does not know the new backup yet.
         let base_of = |id: u64| {
-            let bases = self.backups(records).filter(|(_, backup)| self.is_base(backup));
-            let bases = bases.map(|(base, _)| base).filter(|base| *base < id.min(newest.id));
-            bases.filter(|base| others.iter().any(|snapshot| snapshot.id == *base)).max()
+            let bases = self
+                .backups(records)
+                .filter(|(_, backup)| self.is_base(backup));
+            let bases = bases
+                .map(|(base, _)| base)
+                .filter(|base| *base < id.min(newest.id));
+            bases
+                .filter(|base| others.iter().any(|snapshot| snapshot.id == *base))
+                .max()
         };
         let mut kept: HashSet<u64> = waiting.iter().filter_map(|id| base_of(*id)).collect();
         kept.extend(&waiting);
