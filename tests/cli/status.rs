@@ -62,6 +62,35 @@ fn a_volume_is_overdue_once_its_newest_backup_is_older_than_the_maximum_age() {
 }
 
 #[test]
+fn a_volume_with_the_label_for_retired_ones_is_not_overdue_until_it_is_backed_up_again() {
+    let world = World::new();
+    let (a, b) = (world.write("a", b"a"), world.write("b", b"b"));
+    world.backup(&[&a, "--label", "status=retired"]);
+    world.backup(&[&b, "--label", "status=active"]);
+    let overdue = |expected: &[&str], code: i32| {
+        let ran = world.run(&["status", "--max-age", "0h", "--json"]);
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        let (volumes, summary) = status(&ran);
+        assert_eq!(summary["overdue"], serde_json::json!(expected), "{ran:?}");
+        volumes
+    };
+    let volumes = overdue(&["b"], 25);
+    assert_eq!(
+        (&volumes[0]["retired"], &volumes[0]["overdue"]),
+        (&true.into(), &false.into())
+    );
+    assert_eq!(volumes[1]["retired"], Value::Null);
+    world.ok(&["label", "b", "status=retired"]);
+    overdue(&[], 0);
+    let text = world.ok(&["status", "--max-age", "0h"]);
+    assert_eq!(text.matches("retired").count(), 2, "{text}");
+    // The new backup has no such label.
+    world.write("a", b"new");
+    world.backup(&[&a]);
+    overdue(&["a"], 25);
+}
+
+#[test]
 fn a_backup_from_the_future_does_not_hide_that_a_volume_is_overdue() {
     if Command::new("faketime").arg("--version").output().is_err() {
         return skip("there is no faketime");

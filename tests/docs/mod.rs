@@ -4,6 +4,7 @@
 mod blocks;
 mod readme;
 mod sections;
+mod types;
 
 use std::fs;
 use std::path::{Path, PathBuf};

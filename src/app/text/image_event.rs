@@ -65,7 +65,7 @@ pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
             let (base, missed) = (base.to_string(), ByteSize(*bytes));
             let id = short_id(&base);
             format!(
-                "warning: the cluster did not list all changes of {image}. Since backup {id}, \
+                "the cluster did not list all changes of {image}. Since backup {id}, \
                  {missed} changed that are in no list of changes, first at byte {first}. This \
                  backup is right, but backup {id} and those before it may lack changes, back to \
                  the last one that read all data. All backups of {image} now read all data until \
