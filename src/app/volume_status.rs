@@ -72,6 +72,9 @@ pub(crate) struct StatusSummary {
     pub(crate) overdue: Option<Vec<String>>,
     /// Snapshots of cuttlebone that nothing needs, also of images in the trash.
     pub(crate) unneeded_snapshots: Vec<String>,
+    /// The command that removes them.
+    #[serde(skip)]
+    pub(crate) removal: String,
     /// Why the cluster could not be asked.
     pub(crate) cluster_problem: Option<String>,
 }

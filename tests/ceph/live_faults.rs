@@ -485,5 +485,10 @@ fn an_image_in_the_trash_and_an_encrypted_one_are_named_as_such() {
     live.cluster.rbd(&["trash", "mv", name]);
     let error = live.world.fails(&["backup", "rbd:live-kinds/luks"], 1);
     assert!(error.contains("in the trash, with the id "), "{error}");
-    assert!(error.contains("rbd trash restore"), "{error}");
+    // The command has the options with which the cluster was reached.
+    let command = format!(
+        "“rbd --conf {} trash restore”",
+        live.cluster.conf().display()
+    );
+    assert!(error.contains(&command), "{error}");
 }

@@ -99,7 +99,8 @@ pub(super) fn status_summary(summary: &StatusSummary) -> String {
         let number = count(summary.unneeded_snapshots.len() as u64, "snapshot");
         let _ = writeln!(
             text,
-            "{number} of cuttlebone that nothing needs (“cuttlebone snapshots --remove-unneeded”):"
+            "{number} of cuttlebone that nothing needs (“{}”):",
+            printable(&summary.removal)
         );
         for snapshot in &summary.unneeded_snapshots {
             let _ = writeln!(text, "  {}", printable(snapshot));

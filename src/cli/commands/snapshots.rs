@@ -34,7 +34,10 @@ pub(super) fn snapshots(
             let problem = match removal {
                 SnapshotRemoval::Removed => None,
                 SnapshotRemoval::Protected => {
-                    Some("it is protected: “rbd snap unprotect” removes the protection".to_owned())
+                    let rbd = client.options().shown();
+                    Some(format!(
+                        "it is protected: “{rbd} snap unprotect” removes the protection"
+                    ))
                 }
                 SnapshotRemoval::Failed(error) => Some(error.to_string()),
             };

@@ -59,6 +59,7 @@ pub(super) fn status(
         volumes: entries.len(),
         overdue: earliest.map(|_| overdue.clone()),
         unneeded_snapshots: surveyed.unneeded(),
+        removal: request.cluster.shown_for("snapshots") + " --remove-unneeded",
         cluster_problem: surveyed.problem(),
     }))?;
     // The newest backup of a volume may be among the lost ones.

@@ -64,8 +64,22 @@ impl RbdOptions {
     /// Returns the beginning of a command that a user can copy: `rbd` with these options.
     #[must_use]
     pub fn shown(&self) -> String {
-        let mut words = vec!["rbd".to_owned()];
+        self.shown_with("rbd", "conf")
+    }
+
+    /// Returns the beginning of a command that a user can copy: `cuttlebone COMMAND` with these
+    /// options.
+    #[must_use]
+    pub fn shown_for(&self, command: &str) -> String {
+        self.shown_with(&format!("cuttlebone {command}"), "ceph-conf")
+    }
+
+    /// Returns `command` with these options. `conf` is the name of the option for the configuration
+    /// file.
+    fn shown_with(&self, command: &str, conf: &str) -> String {
+        let mut words = vec![command.to_owned()];
         for (name, value) in self.reach() {
+            let name = if name == "conf" { conf } else { name };
             let value = value.to_string_lossy();
             // Ceph cannot take a value with a zero byte, which is what cannot be quoted.
             let quoted = shlex::try_quote(&value).unwrap_or_default();

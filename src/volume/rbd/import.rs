@@ -44,11 +44,11 @@ impl LiveImage<'_> {
         };
         let waits = is("rbd_cache_policy", "writethrough") || is("rbd_cache_max_dirty", "0");
         if !is("rbd_cache", "false") && !waits {
-            let image = self.name();
+            let (rbd, image) = (self.shown_rbd(), self.name());
             let why = format!(
                 "the settings of the image or of its pool enable a cache that hides failed writes: \
-                 “rbd config image list {image}” shows them. Remove rbd_cache with “rbd config \
-                 image remove {image} rbd_cache” or “rbd config pool remove POOL rbd_cache”"
+                 “{rbd} config image list {image}” shows them. Remove rbd_cache with “{rbd} config \
+                 image remove {image} rbd_cache” or “{rbd} config pool remove POOL rbd_cache”"
             );
             return Err(RbdError::new(RbdErrorKind::Failed, request, why));
         }
