@@ -34,8 +34,8 @@ impl VolumeAge<'_> {
     /// The key and the value of a label. A volume whose newest backup has it is never overdue.
     pub const RETIRED: (&'static str, &'static str) = ("status", "retired");
 
-    /// Whether no backup has been made since this time, as far as the times can be trusted, although
-    /// the volume is still backed up.
+    /// Whether no backup has been made since this time although the volume is still backed up, as
+    /// far as the times can be trusted.
     #[must_use]
     pub fn is_overdue(&self, earliest: Timestamp) -> bool {
         !self.is_retired && self.newest.is_none_or(|newest| newest.time < earliest)

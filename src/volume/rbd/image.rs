@@ -161,8 +161,8 @@ impl<'a> LiveImage<'a> {
         let trash = trash.unwrap_or_default();
         match trash.iter().find(|image| image.name == spec.image) {
             Some(TrashedImage { id, .. }) => error.because(&format!(
-                "an image of this name is in the trash, with the id {id}: “{} trash restore” brings \
-                 it back",
+                "an image of this name is in the trash, with the id {id}: “{} trash restore” \
+                 brings it back",
                 self.shown_rbd()
             )),
             None => error,
