@@ -14,7 +14,7 @@ use super::prompt::Prompt;
 pub(crate) struct Session {
     pub(crate) environment: Environment,
     pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) prompt: Box<dyn Prompt>,
+    pub(crate) prompt: Box<dyn Prompt + Send + Sync>,
     pub(crate) cancel: Cancel,
     /// Threads that compress and encrypt.
     pub(crate) threads: NonZeroUsize,

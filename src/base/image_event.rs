@@ -28,11 +28,6 @@ pub enum ImageEvent {
         /// Why.
         problem: String,
     },
-    /// The new snapshot vanished after the backup, so no other snapshot was removed.
-    SnapshotVanished {
-        /// Its name.
-        snapshot: String,
-    },
     /// The metadata of the image could not be read and is not in the backup.
     NoMetadata {
         /// Why.

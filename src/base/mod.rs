@@ -33,7 +33,7 @@ pub(crate) use private_dir::{create_private_dir, remove_unless_private};
 pub(crate) use private_file::{replace_file, replace_file_durably};
 pub use role::{ParseRoleError, Role};
 pub(crate) use sync::{lock, read_lock, recover, write_lock};
-pub(crate) use threads::map_in_threads;
+pub(crate) use threads::{join, map_in_threads};
 pub(crate) use units::to_usize;
 pub use units::{
     ByteSize, CHUNK_SIZE_DEFAULT, CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, ChunkSize, LEAF_SIZE,

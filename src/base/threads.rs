@@ -43,10 +43,38 @@ pub(crate) fn map_in_threads<T: Sync, R: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
+/// Calls two functions at the same time, the first one in a thread of its own. If no thread can be
+/// started, calls one after the other.
+pub(crate) fn join<A: Send, B>(first: impl Fn() -> A + Sync, second: impl FnOnce() -> B) -> (A, B) {
+    thread::scope(|scope| {
+        let started = thread::Builder::new().spawn_scoped(scope, &first);
+        let second = second();
+        let first = match started {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_) => first(),
+        };
+        (first, second)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Barrier;
+
+    #[test]
+    fn two_functions_run_at_the_same_time() {
+        let barrier = Barrier::new(2);
+        let first = || {
+            barrier.wait();
+            1
+        };
+        let second = || {
+            barrier.wait();
+            "two"
+        };
+        assert_eq!(join(first, second), (1, "two"));
+    }
 
     #[test]
     fn results_are_in_the_order_of_the_items_and_calls_run_at_the_same_time() {

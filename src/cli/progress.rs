@@ -117,6 +117,11 @@ impl Meter {
         self.shared.bar.finish_and_clear();
     }
 
+    /// Shows results while the bar continues: hides the bar, calls `show`, and draws the bar again.
+    pub(crate) fn suspended<T>(&self, show: impl FnOnce() -> T) -> T {
+        self.shared.bar.suspend(show)
+    }
+
     /// Prints a notice on standard error above the bar. With `--quiet`, it is printed only as JSON.
     pub(crate) fn note(&self, text: &str) {
         if self.shows_notes() {

@@ -26,6 +26,7 @@ mod object_kind;
 mod object_ref;
 mod objects;
 mod pack_listing;
+mod pack_memory;
 mod packs;
 mod parallel;
 mod parity;

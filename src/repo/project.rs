@@ -7,6 +7,7 @@ use super::cache_dir::CacheDir;
 use super::error::RepoError;
 use super::object_cache::ObjectCache;
 use super::objects::Objects;
+use super::pack_memory::PackMemory;
 use super::removals::KnownRemovals;
 use super::sessions::Sessions;
 use super::signers::Signers;
@@ -41,6 +42,8 @@ pub struct Project {
     pub(super) removals: Arc<KnownRemovals>,
     /// What was seen of the leases and marks of others.
     pub(super) watch: Arc<Watch>,
+    /// The memory of all packers.
+    pub(super) pack_memory: Arc<PackMemory>,
 }
 
 impl Project {
@@ -75,6 +78,7 @@ impl Project {
             sessions: Arc::default(),
             removals: Arc::default(),
             watch: Arc::default(),
+            pack_memory: Arc::default(),
         }
     }
 

@@ -6,14 +6,21 @@ use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::fcntl_setpipe_size;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+};
 
 use super::stdin::Stdin;
 use crate::base::ChildGroup;
 
+/// The size in bytes of a pipe after [`ChildOutput::widen`]: the maximum for users without
+/// privileges.
+const PIPE_LEN: usize = 1 << 20;
 /// The time that a program may take to end after SIGTERM, before SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
-/// The time between two tests whether the program has ended.
+/// The maximum time between two tests whether the program has ended.
 pub(super) const STEP: Duration = Duration::from_millis(20);
 
 /// A running program and its standard output.
@@ -61,6 +68,14 @@ impl ChildOutput {
         })
     }
 
+    /// Makes the pipe of the output larger, so that the program seldom waits for its reader.
+    pub(super) fn widen(&self) {
+        if let Some(output) = &self.output {
+            // If the system refuses, the pipe stays as it is.
+            let _ = fcntl_setpipe_size(output, PIPE_LEN);
+        }
+    }
+
     /// Returns how the program ended; none while it runs.
     pub(super) fn status(&self) -> Option<ExitStatus> {
         self.status
@@ -90,6 +105,20 @@ impl ChildOutput {
         Ok(waitid(WaitId::Pid(pid), look)?.is_some())
     }
 
+    /// Waits until the program has ended, for a short time.
+    fn wait_shortly(&self) {
+        let opened = self.group().map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        match opened {
+            Some(Ok(program)) => {
+                let wait = Timespec::try_from(STEP).ok();
+                // The caller tests whether the program has ended.
+                let _ = poll(&mut [PollFd::new(&program, PollFlags::IN)], wait.as_ref());
+            }
+            // An old kernel, or there are too many open files.
+            _ => thread::sleep(STEP),
+        }
+    }
+
     /// Ends the program and all processes that it started.
     fn end(&mut self) -> io::Result<()> {
         let signal = |signal| {
@@ -99,7 +128,7 @@ impl ChildOutput {
         signal(Signal::TERM);
         let begun = Instant::now();
         while !self.has_ended()? && begun.elapsed() < GRACE {
-            thread::sleep(STEP);
+            self.wait_shortly();
         }
         signal(Signal::KILL);
         self.reap()
@@ -127,7 +156,9 @@ impl Read for ChildOutput {
             return Ok(0);
         }
         if !self.has_ended()? {
-            thread::sleep(STEP);
+            self.wait_shortly();
+        }
+        if !self.has_ended()? {
             return Err(ErrorKind::WouldBlock.into());
         }
         if self.kills_rest

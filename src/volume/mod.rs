@@ -58,8 +58,8 @@ pub use output::{NamedOutput, OutputStream};
 pub use output_file::OutputFile;
 pub use raw_image::RawImage;
 pub use rbd::{
-    CHOSEN_FEATURES, ExportedSnapshot, ImageState, LiveImage, RbdClient, RbdError, RbdErrorKind,
-    RbdExport, RbdImport, RbdOptions, RbdSpec, Snapshot, TrashedImage, feature_bits,
+    CHOSEN_FEATURES, ExportEnd, ExportedSnapshot, ImageState, LiveImage, RbdClient, RbdError,
+    RbdErrorKind, RbdExport, RbdImport, RbdOptions, RbdSpec, Snapshot, TrashedImage, feature_bits,
 };
 pub use source::{ExtentIter, Gaps, ImageSource, Source, SourceData};
 pub use stdin::Stdin;

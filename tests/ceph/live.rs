@@ -1,6 +1,7 @@
 //! Backups of images in the cluster: `backup rbd:POOL/IMAGE`.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use blake3::Hash;
 use cuttlebone::format::{Extent, ExtentKind};
@@ -18,6 +19,8 @@ const MIB: u64 = 1 << 20;
 pub(super) struct Live {
     pub(super) world: World,
     pub(super) cluster: Arc<Cluster>,
+    /// How many scripts were made that run in place of `rbd`.
+    pub(super) scripts: AtomicU32,
 }
 
 impl Live {
@@ -31,7 +34,11 @@ impl Live {
         let mut world = World::new();
         cluster.make_pool(pool);
         world.set("CUTTLEBONE_CEPH_CONF", cluster.conf());
-        Self { world, cluster }
+        Self {
+            world,
+            cluster,
+            scripts: AtomicU32::new(0),
+        }
     }
 
     pub(super) fn snapshots(&self, image: &str) -> Vec<String> {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Cluster;
@@ -14,14 +15,20 @@ const MIB: u64 = 1 << 20;
 
 impl Live {
     /// Makes a program that the backup calls in place of `rbd`. In the script, `$count` is the
-    /// number of the call, from 1, and `$*` are its arguments, the first of which names the
-    /// cluster. The script runs before `rbd`.
+    /// number of the call, from 1. Calls at the same time have different numbers. `$*` are its
+    /// arguments, the first of which names the cluster. The script runs before `rbd`.
     pub(super) fn rbd_script(&self, script: &str) -> String {
-        let (path, count) = (self.world.at("rbd-script"), self.world.at("count"));
+        // Each script has its own files. If a run is killed, a script that it started may go on for
+        // a moment, and must not count as a call of the next run.
+        let number = self.scripts.fetch_add(1, Ordering::Relaxed) + 1;
+        let path = self.world.at(&format!("rbd-script-{number}"));
+        let count = self.world.at(&format!("count-{number}"));
         fs::write(&count, "0").unwrap();
         let script = format!(
             "#!/bin/bash\n\
+             exec 9>{count}.lock; flock 9\n\
              count=$(($(cat {count}) + 1)); echo $count >{count}\n\
+             exec 9>&-\n\
              {script}\n\
              exec rbd \"$@\"\n"
         );
@@ -49,8 +56,10 @@ impl Live {
         path
     }
 
+    /// Returns how often the last script was called.
     pub(super) fn calls(&self) -> u32 {
-        fs::read_to_string(self.world.path("count"))
+        let number = self.scripts.load(Ordering::Relaxed);
+        fs::read_to_string(self.world.path(&format!("count-{number}")))
             .unwrap()
             .trim()
             .parse()

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::live::{Live, image};
@@ -28,7 +29,9 @@ impl Group {
     fn run(&self, script: &str, before: &str, after: &str, limit: &str) -> Ran {
         let log = self.live.world.at("log");
         fs::write(&log, "").unwrap();
-        let rbd = self.live.world.at("rbd-script");
+        // Each run has its own script, since a script of a killed run may go on for a moment.
+        let number = self.live.scripts.fetch_add(1, Ordering::Relaxed);
+        let rbd = self.live.world.at(&format!("rbd-script-{number}"));
         let script = format!("#!/bin/bash\nlog={log}\n{script}\nexec rbd \"$@\"\n");
         fs::write(&rbd, script).unwrap();
         fs::set_permissions(&rbd, fs::Permissions::from_mode(0o755)).unwrap();
@@ -214,7 +217,7 @@ fn a_freeze_is_thawed_even_if_the_run_is_killed_at_any_step() {
     let mut step = 0;
     loop {
         step += 1;
-        let count = group.live.world.at("count");
+        let count = group.live.world.at(&format!("count-{step}"));
         fs::write(&count, "0").unwrap();
         let kill = format!(
             "exec 9>>{count}.lock; flock 9; count=$(($(cat {count}) + 1)); echo $count >{count}; \

@@ -11,9 +11,11 @@ mod live;
 mod live_faults;
 mod live_full;
 mod live_in_place;
+mod live_jobs;
 mod live_restore;
 mod live_series;
 mod live_snapshots;
+mod live_starts;
 mod live_status;
 mod live_together;
 

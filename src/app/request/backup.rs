@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use crate::ops::{Accept, Stated};
@@ -52,6 +52,8 @@ pub(crate) struct ImageRequest {
     pub(crate) full: bool,
     /// Read everything if otherwise this number of backups in a row would read only changes.
     pub(crate) full_every: Option<NonZeroU64>,
+    /// How many images to back up at the same time.
+    pub(crate) jobs: NonZeroUsize,
     /// Back up all images as of one point in time.
     pub(crate) together: Option<FreezeOptions>,
 }

@@ -18,10 +18,6 @@ pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
         ImageEvent::SnapshotsStay { problem } => {
             format!("older snapshots of {image} stay until the next backup: {problem}")
         }
-        ImageEvent::SnapshotVanished { snapshot } => format!(
-            "the new snapshot {image}@{snapshot} has vanished, so the older snapshots stay. This \
-             backup is complete, but the next backup may read all data"
-        ),
         ImageEvent::NoMetadata { problem } => {
             format!("the metadata of {image} is not in the backup: {problem}")
         }

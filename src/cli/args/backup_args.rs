@@ -19,6 +19,8 @@ use crate::ops::{Accept, OpsError, Stated};
 use crate::repo::{Compression, VerifyWrites};
 
 const VERIFY_SAMPLE_DEFAULT: u64 = 64;
+/// The maximum number of images that are backed up at the same time.
+const JOBS_MAX: usize = 16;
 /// The beginning of a source that is an image in a cluster.
 const RBD: &[u8] = b"rbd:";
 
@@ -133,6 +135,10 @@ pub(super) struct BackupArgs {
     /// Do the same for each Nth backup of an image: after N-1 backups that read only changes
     #[arg(long, value_name = "N", help_heading = "Options for rbd: images")]
     full_every: Option<NonZeroU64>,
+    /// Back up N rbd: images at the same time, at most 16 [default: 1]
+    #[arg(long, value_name = "N", value_parser = jobs, conflicts_with = "together")]
+    #[arg(help_heading = "Options for rbd: images")]
+    jobs: Option<NonZeroUsize>,
     #[command(flatten)]
     together: TogetherArgs,
     #[command(flatten)]
@@ -183,11 +189,12 @@ impl BackupArgs {
         let of_images = self.full
             || self.full_every.is_some()
             || self.no_retain
-            || self.keep_snapshots.is_some();
+            || self.keep_snapshots.is_some()
+            || self.jobs.is_some();
         if of_images && images().next().is_none() {
             return Err(Failure::usage(
-                "--full, --full-every, --no-retain and --keep-snapshots apply only to images of a \
-                 cluster",
+                "--full, --full-every, --no-retain, --keep-snapshots and --jobs apply only to \
+                 images of a cluster",
             )
             .hint("name one as rbd:POOL/IMAGE, or leave the option out"));
         }
@@ -207,6 +214,7 @@ impl BackupArgs {
             },
             full: self.full,
             full_every: self.full_every,
+            jobs: self.jobs.unwrap_or(NonZeroUsize::MIN),
             together: self.together.into_options()?,
         };
         let starts = self.from_nothing || self.from_snapshot.is_some() || self.base.is_some();
@@ -343,6 +351,12 @@ fn file_name(path: &Path) -> Result<String, Failure> {
 fn named(what: &str, text: String) -> Result<String, Failure> {
     check_name(what, &text)?;
     Ok(text)
+}
+
+fn jobs(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse().ok().and_then(NonZeroUsize::new);
+    let few = number.filter(|number| number.get() <= JOBS_MAX);
+    few.ok_or_else(|| format!("give a number from 1 to {JOBS_MAX}"))
 }
 
 fn compression(text: &str) -> Result<Compression, String> {

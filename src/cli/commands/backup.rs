@@ -1,16 +1,18 @@
 //! The command `backup`.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::backup_image::Images;
+use super::backup_image::{FoundImage, Images};
+use super::backup_jobs::SumOfJobs;
 use crate::app::{
     Attempt, BackupRequest, BackupSource, BackupSummary, ClientMemory, Code, Failure, Message,
     MetDamageEntry, ReadFrom, RepositorySettings, RequestedSource, VolumeName, affected_entry,
     count, hole_extents, host_name, lost_parts, open_or_create, printable, project, read_attached,
     short_id,
 };
-use crate::base::{Notice, child_command};
+use crate::base::{Notice, child_command, lock, map_in_threads, recover};
 use crate::cli::console::Console;
 use crate::ops::{self, BackupReport, ListTest};
 use crate::repo::{self, Project};
@@ -29,6 +31,7 @@ pub(super) fn backup(
     request: BackupRequest,
 ) -> Result<(), Failure> {
     let mut started = Instant::now();
+    let jobs = request.images.jobs.get();
     let images = Images::new(request.images, request.allow_interrupted_restore);
     let attached = read_attached(&request.attached)?;
     let mut failed = Failed::new(request.sources.len() > 1);
@@ -84,17 +87,30 @@ pub(super) fn backup(
         project: &project,
         images: &images,
         options,
+        showing: Mutex::default(),
     };
     let mut done = 0;
     if images.are_together() {
         done = run.back_up_together(items, &mut failed)?;
         return failed.result(done);
     }
-    for item in items {
-        let name = item.name.clone();
-        match run.back_up(item, started) {
-            Ok(()) => done += 1,
-            Err(failure) => failed.add(console, name, failure)?,
+    let mut items = items.into_iter().peekable();
+    while let Some(item) = items.next() {
+        let (name, volume) = (item.name, item.volume);
+        match item.source {
+            ItemSource::Opened(source) => match run.back_up(&name, volume, source, started) {
+                Ok(()) => done += 1,
+                Err(failure) => failed.add(console, name, failure)?,
+            },
+            ItemSource::Image(found) => {
+                let mut images = vec![(name, volume, found)];
+                while let Some(next) = items.next_if(|next| !next.is_opened()) {
+                    if let ItemSource::Image(found) = next.source {
+                        images.push((next.name, next.volume, found));
+                    }
+                }
+                done += run.back_up_images(&images, jobs, started, &mut failed)?;
+            }
         }
         started = Instant::now();
     }
@@ -106,13 +122,23 @@ struct Item {
     /// The name of the source in messages.
     name: String,
     volume: VolumeName,
-    verify_sample: u64,
     source: ItemSource,
 }
 
+impl Item {
+    fn is_opened(&self) -> bool {
+        matches!(self.source, ItemSource::Opened(_))
+    }
+}
+
 enum ItemSource {
-    Opened(Box<dyn Source>),
-    Image(RbdSpec),
+    Opened(OpenedSource),
+    Image(Box<FoundImage>),
+}
+
+struct OpenedSource {
+    source: Box<dyn Source>,
+    verify_sample: u64,
 }
 
 /// Opens a source. Returns several items if the source is a pattern that matches several images.
@@ -127,30 +153,28 @@ fn prepare(
     if let BackupSource::Rbd(pattern) = &source {
         let found = images.find(console, pattern)?;
         unlisted.extend(found.failed);
-        let item = |spec: RbdSpec| Item {
-            name: format!("rbd:{spec}"),
+        let item = |found: FoundImage| Item {
+            name: format!("rbd:{}", found.spec),
             volume: volume.clone(),
-            verify_sample: 0,
-            source: ItemSource::Image(spec),
+            source: ItemSource::Image(Box::new(found)),
         };
         return Ok(found.images.into_iter().map(item).collect());
     }
     if !allow_interrupted_restore {
         refuse_interrupted_restore(console, &source)?;
     }
-    Ok(vec![Item {
-        name: source.to_string(),
-        volume,
+    let opened = open_source(console, &source);
+    let opened = OpenedSource {
+        source: opened.map_err(|failure| failure.hint_if(image_instead(&source)))?,
         verify_sample: match source {
             BackupSource::Listed { verify_sample, .. } => verify_sample,
             _ => 0,
         },
-        source: ItemSource::Opened(open_source(console, &source).map_err(|failure| {
-            match image_instead(&source) {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            }
-        })?),
+    };
+    Ok(vec![Item {
+        name: source.to_string(),
+        volume,
+        source: ItemSource::Opened(opened),
     }])
 }
 
@@ -183,13 +207,30 @@ impl Failed {
     /// Reports a failure, so that the command can go on with the next source. Returns the failure
     /// instead if there is only one source, or if the user interrupted the command.
     fn add(&mut self, console: &Console, name: String, failure: Failure) -> Result<(), Failure> {
+        console.meter.finish();
+        self.add_quietly(console, name, failure)
+    }
+
+    /// Does the same, but does not end the progress display.
+    fn add_quietly(
+        &mut self,
+        console: &Console,
+        name: String,
+        failure: Failure,
+    ) -> Result<(), Failure> {
         if !self.several || failure.code == Code::Interrupted {
             return Err(failure);
         }
-        console.meter.finish();
         console.output.partial_failure(&failure);
         self.names.push(name);
         Ok(())
+    }
+
+    /// Sorts the names of the sources that failed: first the others, then these in this order.
+    fn sort_as<'a>(&mut self, names: impl Iterator<Item = &'a String>) {
+        let order: Vec<_> = names.collect();
+        let place = |name: &String| order.iter().position(|other| *other == name);
+        self.names.sort_by_key(place);
     }
 
     fn result(self, done: usize) -> Result<(), Failure> {
@@ -217,6 +258,8 @@ struct Run<'a> {
     project: &'a Project,
     images: &'a Images,
     options: ops::BackupOptions,
+    /// Locked while a result is shown.
+    showing: Mutex<()>,
 }
 
 impl Run<'_> {
@@ -229,11 +272,11 @@ impl Run<'_> {
             return Err(Failure::new(Code::Failed, message).hint("the reasons are above"));
         }
         let context = console.session.context(Some(&self.settings.cache_dir));
-        let (mut names, mut specs) = (Vec::new(), Vec::new());
+        let (mut names, mut found) = (Vec::new(), Vec::new());
         for item in items {
-            if let ItemSource::Image(spec) = item.source {
+            if let ItemSource::Image(image) = item.source {
                 names.push(item.name);
-                specs.push((spec, item.volume));
+                found.push((*image, item.volume));
             }
         }
         let (mut done, mut started) = (0, Instant::now());
@@ -248,41 +291,90 @@ impl Run<'_> {
             Ok(())
         };
         let (images, options) = (self.images, &self.options);
-        images.back_up_together(console, project, &specs, options, &context, each)?;
+        images.back_up_together(console, project, &found, options, &context, each)?;
+        Ok(done)
+    }
+
+    /// Backs up images, `jobs` of them at the same time, and shows each result as soon as it is
+    /// known. Returns how many succeeded. `started` is when the work on the first one began.
+    fn back_up_images(
+        &self,
+        images: &[(String, VolumeName, Box<FoundImage>)],
+        jobs: usize,
+        started: Instant,
+        failed: &mut Failed,
+    ) -> Result<usize, Failure> {
+        let (console, project) = (self.console, self.project);
+        let jobs = jobs.min(images.len());
+        let mut context = console.session.context(Some(&self.settings.cache_dir));
+        // All jobs together have the threads of one.
+        context.threads = context.threads.div_ceil(jobs);
+        let sum = SumOfJobs::new(Arc::clone(&context.observer));
+        let first = Mutex::new(Some(started));
+        let failed = Mutex::new(failed);
+        let each = |(name, volume, found): &(String, VolumeName, Box<FoundImage>)| {
+            let started = lock(&first).take().unwrap_or_else(Instant::now);
+            let mut context = context.clone();
+            if jobs > 1 {
+                context.observer = sum.job();
+            }
+            let (images, options) = (self.images, &self.options);
+            let result = images.back_up(console, project, found, volume, options, &context);
+            let show = || {
+                let shown = result.and_then(|(volume, report)| {
+                    self.show(&volume, std::slice::from_ref(&report), started)
+                });
+                match shown {
+                    Ok(()) => Ok(true),
+                    Err(failure) => {
+                        let mut failed = lock(&failed);
+                        let added = failed.add_quietly(console, name.clone(), failure);
+                        added.map(|()| false)
+                    }
+                }
+            };
+            if jobs == 1 {
+                console.meter.finish();
+                return show();
+            }
+            let _one_at_a_time = lock(&self.showing);
+            console.meter.suspended(show)
+        };
+        let results = map_in_threads(images, jobs, each, Result::is_err);
+        let failed = recover(failed.into_inner());
+        failed.sort_as(images.iter().map(|(name, ..)| name));
+        let mut done = 0;
+        for result in results {
+            done += usize::from(result?);
+        }
         Ok(done)
     }
 
     /// Backs up one source and shows the result.
-    fn back_up(&self, item: Item, started: Instant) -> Result<(), Failure> {
+    fn back_up(
+        &self,
+        name: &str,
+        volume: VolumeName,
+        mut opened: OpenedSource,
+        started: Instant,
+    ) -> Result<(), Failure> {
         let (console, project) = (self.console, self.project);
         let context = console.session.context(Some(&self.settings.cache_dir));
-        let (volume, reports) = match item.source {
-            ItemSource::Image(spec) => {
-                let (volume, options) = (&item.volume, &self.options);
-                let (volume, report) = self
-                    .images
-                    .back_up(console, project, &spec, volume, options, &context)?;
-                (volume, vec![report])
-            }
-            ItemSource::Opened(mut source) => {
-                let (volume, volume_chosen) = match item.volume {
-                    VolumeName::Chosen(name) => (name, true),
-                    VolumeName::OfFile(name) => (name, false),
-                    // This does not occur: only an image in a cluster has this kind of name.
-                    VolumeName::OfImage => (item.name, false),
-                };
-                let options = ops::BackupOptions {
-                    volume,
-                    volume_chosen,
-                    verify_sample: item.verify_sample,
-                    ..self.options.clone()
-                };
-                let reports = ops::backup(project, &mut *source, &options, &context)?;
-                (options.volume, reports)
-            }
+        let (volume, volume_chosen) = match volume {
+            VolumeName::Chosen(name) => (name, true),
+            VolumeName::OfFile(name) => (name, false),
+            // This does not occur: only an image in a cluster has this kind of name.
+            VolumeName::OfImage => (name.to_owned(), false),
         };
+        let options = ops::BackupOptions {
+            volume,
+            volume_chosen,
+            verify_sample: opened.verify_sample,
+            ..self.options.clone()
+        };
+        let reports = ops::backup(project, &mut *opened.source, &options, &context)?;
         console.meter.finish();
-        self.show(&volume, &reports, started)
+        self.show(&options.volume, &reports, started)
     }
 
     fn show(

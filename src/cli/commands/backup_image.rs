@@ -1,9 +1,11 @@
 //! Backups of images in a Ceph cluster, for the command `backup`.
 
-use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use super::backup_jobs::VolumesInUse;
 use crate::app::{Code, Failure, ImageRequest, RbdPattern, VolumeName, volume_name};
 use crate::base::{ImageEvent, Notice};
 use crate::cli::console::Console;
@@ -13,6 +15,9 @@ use crate::repo::Project;
 use crate::volume::{
     FreezeOptions, ImageState, LiveImage, RbdClient, RbdError, RbdErrorKind, RbdOptions, RbdSpec,
 };
+
+/// How long the state of an image is used. The backup finds out if the image is replaced later.
+const FRESH: Duration = Duration::from_secs(30);
 
 /// Images in a cluster that is reached with one set of options.
 pub(super) struct Images {
@@ -24,12 +29,20 @@ pub(super) struct Images {
     allow_mixture: bool,
     /// Set when a request got no answer. No request is made after that, since each would take
     /// minutes.
-    is_unreachable: Cell<bool>,
+    is_unreachable: AtomicBool,
+    volumes: VolumesInUse,
+}
+
+/// An image that a pattern matches.
+pub(super) struct FoundImage {
+    pub(super) spec: RbdSpec,
+    /// Its state, if it is known, and the time at which it was read.
+    state: Option<(ImageState, Instant)>,
 }
 
 /// The images that a pattern matches.
 pub(super) struct FoundImages {
-    pub(super) images: Vec<RbdSpec>,
+    pub(super) images: Vec<FoundImage>,
     /// Pools whose images cannot be listed, and why.
     pub(super) failed: Vec<(String, Failure)>,
 }
@@ -43,13 +56,14 @@ impl Images {
             full_every: request.full_every,
             together: request.together,
             allow_mixture,
-            is_unreachable: Cell::new(false),
+            is_unreachable: AtomicBool::new(false),
+            volumes: VolumesInUse::default(),
         }
     }
 
     /// Fails if the cluster has not answered before.
     fn require_reachable(&self, source: impl fmt::Display) -> Result<(), Failure> {
-        if !self.is_unreachable.get() {
+        if !self.is_unreachable.load(Ordering::Relaxed) {
             return Ok(());
         }
         let message = format!("{source} was not tried, since the cluster does not answer");
@@ -59,7 +73,7 @@ impl Images {
     /// If the error shows that the cluster does not answer, remembers that.
     fn note(&self, error: &RbdError) {
         if error.kind == RbdErrorKind::Unreachable {
-            self.is_unreachable.set(true);
+            self.is_unreachable.store(true, Ordering::Relaxed);
         }
     }
 
@@ -86,8 +100,11 @@ impl Images {
             failed: Vec::new(),
         };
         if !pattern.matches_many() {
-            self.state(console, spec)?;
-            found.images.push(spec.clone());
+            let state = self.state(console, spec)?;
+            found.images.push(FoundImage {
+                spec: spec.clone(),
+                state: Some((state, Instant::now())),
+            });
             return Ok(found);
         }
         let pools = self.client.pool_names(cancel);
@@ -113,10 +130,13 @@ impl Images {
             let names = names
                 .into_iter()
                 .filter(|name| matches_pattern(&spec.image, name));
-            found.images.extend(names.map(|image| RbdSpec {
-                pool: pool.clone(),
-                image,
-                ..spec.clone()
+            found.images.extend(names.map(|image| FoundImage {
+                spec: RbdSpec {
+                    pool: pool.clone(),
+                    image,
+                    ..spec.clone()
+                },
+                state: None,
             }));
         }
         if found.images.is_empty() && found.failed.is_empty() {
@@ -131,21 +151,34 @@ impl Images {
         Ok(state.inspect_err(|error| self.note(error))?)
     }
 
-    /// Backs up one image. Returns the name of its volume with the report.
+    /// Returns the state of an image that was found. Asks the cluster again if the state was read
+    /// some time ago, for example before the user typed a password.
+    fn state_of(&self, console: &Console, found: &FoundImage) -> Result<ImageState, Failure> {
+        match &found.state {
+            Some((state, read)) if read.elapsed() < FRESH => Ok(state.clone()),
+            _ => self.state(console, &found.spec),
+        }
+    }
+
+    /// Backs up one image. Waits while another backup to its volume runs. Returns the name of the
+    /// volume with the report. Several threads may call this.
     pub(super) fn back_up(
         &self,
         console: &Console,
         project: &Project,
-        spec: &RbdSpec,
+        found: &FoundImage,
         volume: &VolumeName,
         options: &BackupOptions,
         context: &Context<'_>,
     ) -> Result<(String, BackupReport), Failure> {
+        let spec = &found.spec;
         self.require_reachable(format!("rbd:{spec}"))?;
         let image = LiveImage::new(&self.client, spec);
-        let state = self.state(console, spec)?;
+        let state = self.state_of(console, found)?;
         let options = options_of(project, &image, &state, volume, options, context)?;
         let live = self.live_options(spec);
+        let claimed = self.volumes.claim(&options.volume, context.cancel);
+        let _in_use = claimed.map_err(OpsError::from)?;
         let report = ops::backup_image(project, &image, &state, &live, &options, context);
         let report = report.inspect_err(|error| {
             if let OpsError::Rbd(error) = error {
@@ -173,7 +206,7 @@ impl Images {
         &self,
         console: &Console,
         project: &Project,
-        specs: &[(RbdSpec, VolumeName)],
+        found: &[(FoundImage, VolumeName)],
         options: &BackupOptions,
         context: &Context<'_>,
         mut each: impl FnMut(usize, &str, Result<BackupReport, Failure>) -> Result<(), Failure>,
@@ -182,14 +215,14 @@ impl Images {
             return Ok(());
         };
         let mut opened = Vec::new();
-        for (spec, _) in specs {
+        for (found, _) in found {
             opened.push((
-                LiveImage::new(&self.client, spec),
-                self.state(console, spec)?,
+                LiveImage::new(&self.client, &found.spec),
+                self.state_of(console, found)?,
             ));
         }
         let mut images: Vec<ImageOfGroup<'_>> = Vec::new();
-        for ((image, state), (spec, volume)) in opened.iter().zip(specs) {
+        for ((image, state), (FoundImage { spec, .. }, volume)) in opened.iter().zip(found) {
             let same = |of: &ImageOfGroup<'_>| of.state.identity.same_image(&state.identity);
             if images.iter().any(same) {
                 return Err(Failure::usage(format!("rbd:{spec} is named twice"))

@@ -4,6 +4,7 @@ mod attachments;
 mod audit;
 mod backup;
 mod backup_image;
+mod backup_jobs;
 mod cache;
 mod check;
 mod check_keyless;

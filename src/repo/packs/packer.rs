@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::super::error::RepoError;
 use super::super::index::{BlobLocation, Index};
 use super::super::object_ref::ObjectRef;
 use super::super::pack_listing::read_listing;
+use super::super::pack_memory::{BUDGET, PackMemory};
 use super::budget::{Budget, CloseOnDrop, CloseOnPanic};
 use super::full_pack::{FullPack, PackerOptions, ToWriter};
 use super::in_flight_ids::InFlightIds;
@@ -31,9 +32,6 @@ use crate::format::{Blob, BlobKind, Codec, Contents, PackKey, Run};
 
 /// A worker delivers its buffer when the next run might not fit into this many bytes.
 const PART_LEN: usize = 2 << 20;
-/// Maximum number of bytes between compression and the store: a pack that is stored, and more than
-/// half of the next one. With 64 MiB, a backup is not faster.
-const BUDGET: usize = 52 << 20;
 /// After this time, a thread that waits for the budget tests whether it must close the open pack.
 const BUDGET_WAIT: Duration = Duration::from_millis(20);
 /// Each tree node is stored in this many packs.
@@ -77,10 +75,7 @@ struct Shared {
     /// Ids that this run stores and the index does not know yet.
     in_flight: InFlightIds,
     budget: Budget,
-    /// The number of closed packs that have not given back their bytes to the budget.
-    closed: AtomicUsize,
-    /// Buffers for reuse.
-    spare: Mutex<Vec<Vec<u8>>>,
+    memory: Arc<PackMemory>,
     /// The capacity of a spare buffer, in bytes.
     part_len: usize,
     /// The plain bytes of chunks that the project did not hold.
@@ -137,9 +132,8 @@ impl Packer<'_> {
             } else {
                 InFlightIds::to_store()
             },
-            budget: Budget::new(BUDGET),
-            closed: AtomicUsize::new(0),
-            spare: Mutex::default(),
+            budget: Budget::new(&index.project().pack_memory),
+            memory: Arc::clone(&index.project().pack_memory),
             part_len: PART_LEN.min(options.sizes.data()),
             bytes_new: AtomicU64::new(0),
             bytes_durable: AtomicU64::new(0),
@@ -356,7 +350,7 @@ impl Packer<'_> {
                 contents,
             });
         }
-        self.shared.closed.fetch_add(NODE_COPIES, Ordering::Relaxed);
+        self.shared.budget.add_closed(NODE_COPIES);
         self.send(copies)
     }
 
@@ -395,7 +389,7 @@ impl Packer<'_> {
     /// back. So if there is no closed pack, closes the open one.
     fn take_budget(&self, bytes: usize) -> Result<(), RepoError> {
         while !self.shared.budget.take_within(bytes, BUDGET_WAIT)? {
-            if self.shared.closed.load(Ordering::Relaxed) == 0 {
+            if !self.shared.budget.waits_for_packs() {
                 self.close_open()?;
             }
         }
@@ -407,7 +401,7 @@ impl Packer<'_> {
         let Some(pack) = lock(&self.open).take() else {
             return Ok(());
         };
-        self.shared.closed.fetch_add(1, Ordering::Relaxed);
+        self.shared.budget.add_closed(1);
         let mut state = lock(&pack.state);
         state.closed = true;
         if state.missing > 0 {
@@ -452,7 +446,7 @@ impl Packer<'_> {
         state.len += len;
         state.closed = state.len >= self.options.sizes.data() || state.blobs >= BLOBS_TARGET;
         if state.closed {
-            self.shared.closed.fetch_add(1, Ordering::Relaxed);
+            self.shared.budget.add_closed(1);
         }
         *open = if state.closed {
             None
@@ -527,15 +521,18 @@ impl OpenPack {
 
 impl Shared {
     fn buffer(&self) -> Vec<u8> {
-        lock(&self.spare)
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(self.part_len))
+        let mut spare = lock(&self.memory.spare);
+        let fits = |part: &Vec<u8>| part.capacity() == self.part_len;
+        match spare.iter().rposition(fits) {
+            Some(found) => spare.swap_remove(found),
+            None => Vec::with_capacity(self.part_len),
+        }
     }
 
     fn take_back(&self, parts: Vec<Vec<u8>>) {
-        self.closed.fetch_sub(1, Ordering::Relaxed);
+        self.budget.remove_closed();
         self.budget.give_back(parts.iter().map(Vec::capacity).sum());
-        let mut spare = lock(&self.spare);
+        let mut spare = lock(&self.memory.spare);
         for mut part in parts {
             // Do not reuse buffers of another capacity.
             if part.capacity() == self.part_len && spare.len() < BUDGET / PART_LEN / 2 {

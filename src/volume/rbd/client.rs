@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use super::error::{RbdError, RbdErrorKind};
 use super::json::{NamespaceItem, Pool};
 use super::run::{ANSWER_MAX, answer};
 use super::spec::RbdSpec;
-use crate::base::{Cancel, child_command};
+use crate::base::{Cancel, child_command, join};
 
 /// The time that a request may take. A cluster that is healthy answers within seconds.
 pub(super) const LIMIT: Duration = Duration::from_mins(2);
@@ -104,6 +104,8 @@ pub struct RbdClient {
     options: RbdOptions,
     fsid: OnceLock<String>,
     pools: OnceLock<Vec<Pool>>,
+    /// Locked while a snapshot is removed: the cluster has to free its data.
+    pub(super) removing: Mutex<()>,
 }
 
 impl RbdClient {
@@ -114,6 +116,7 @@ impl RbdClient {
             options,
             fsid: OnceLock::new(),
             pools: OnceLock::new(),
+            removing: Mutex::new(()),
         }
     }
 
@@ -172,6 +175,16 @@ impl RbdClient {
         Ok(found.ok_or_else(missing)?.poolnum)
     }
 
+    /// Returns the cluster's id and the number of a pool. Asks for both at the same time.
+    pub(super) fn cluster_and_pool(
+        &self,
+        pool: &str,
+        cancel: &Cancel,
+    ) -> Result<(String, u64), RbdError> {
+        let (number, cluster) = join(|| self.pool_id(pool, cancel), || self.fsid(cancel));
+        Ok((cluster?, number?))
+    }
+
     /// Returns the name that the pool with this number has now; `None` if there is no such pool.
     pub fn pool_name(&self, number: u64, cancel: &Cancel) -> Result<Option<String>, RbdError> {
         let found = self.pools(cancel)?.iter();
@@ -179,9 +192,12 @@ impl RbdClient {
         Ok(found.next().map(|pool| pool.poolname.clone()))
     }
 
-    /// Returns the names of all pools, sorted.
+    /// Returns the names of all pools, sorted. Asks for the cluster's id at the same time, since
+    /// each image of these pools needs it.
     pub fn pool_names(&self, cancel: &Cancel) -> Result<Vec<String>, RbdError> {
-        let pools = self.pools(cancel)?.iter();
+        // A later request for the id returns its error.
+        let (pools, _) = join(|| self.pools(cancel), || self.fsid(cancel));
+        let pools = pools?.iter();
         let mut names: Vec<_> = pools.map(|pool| pool.poolname.clone()).collect();
         names.sort();
         Ok(names)

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::client::{RbdClient, option};
 use super::error::{RbdError, RbdErrorKind};
-use super::export::RbdExport;
-use super::image::{ExportedSnapshot, LiveImage};
+use super::export::{ExportEnd, RbdExport};
+use super::image::LiveImage;
 use super::json::Status;
 use super::run::answer;
+use super::snapshot::ExportedSnapshot;
 use crate::base::Cancel;
 use crate::format::{ExtentList, RbdIdentity};
 
@@ -96,7 +97,10 @@ impl<'a> LiveImage<'a> {
         let request = format!("read the image {}", self.name());
         let (image, identity) = (self.clone(), identity.clone());
         let (asked, cancel) = (request.clone(), cancel.clone());
-        let verify = move || image.require_same(&identity, &[], &asked, &cancel);
+        let verify = move || {
+            image.require_same(&identity, &[], &asked, &cancel)?;
+            Ok(ExportEnd::default())
+        };
         RbdExport::start(rbd, self.name(), request, self.client.stall(), verify)
     }
 

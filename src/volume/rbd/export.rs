@@ -6,7 +6,17 @@ use std::time::{Duration, Instant};
 
 use super::error::{RbdError, RbdErrorKind};
 use super::run::Run;
+use super::snapshot::Snapshot;
 use crate::volume::input::InputStream;
+
+/// The state of an image after the whole export was read.
+#[derive(Debug, Default)]
+pub struct ExportEnd {
+    /// The snapshots that users and programs made, oldest first.
+    pub snapshots: Vec<Snapshot>,
+    /// Problems of the object map of the exported snapshot, as `rbd info` names them.
+    pub flags: Vec<String>,
+}
 
 /// A running `rbd export-diff`. If it is dropped before its end, the program is killed.
 pub struct RbdExport<'a> {
@@ -14,13 +24,15 @@ pub struct RbdExport<'a> {
     /// The name of the image.
     name: String,
     /// Verifies at the end that the stream is of the right snapshots.
-    verify: Box<dyn Fn() -> Result<(), RbdError> + Send + 'a>,
+    verify: Box<dyn Fn() -> Result<ExportEnd, RbdError> + Send + 'a>,
     /// The maximum time without data.
     stall: Duration,
     /// Since when the reader waits for data. The time that the reader itself takes does not count.
     waits: Option<Instant>,
     /// The whole stream was read and verified.
     complete: bool,
+    /// Set at that time.
+    end: Option<ExportEnd>,
     failure: Option<RbdError>,
 }
 
@@ -30,17 +42,26 @@ impl<'a> RbdExport<'a> {
         name: String,
         request: String,
         stall: Duration,
-        verify: impl Fn() -> Result<(), RbdError> + Send + 'a,
+        verify: impl Fn() -> Result<ExportEnd, RbdError> + Send + 'a,
     ) -> Result<Self, RbdError> {
+        let run = Run::start(command, request)?;
+        run.widen();
         Ok(Self {
-            run: Run::start(command, request)?,
+            run,
             name,
             verify: Box::new(verify),
             stall,
             waits: None,
             complete: false,
+            end: None,
             failure: None,
         })
+    }
+
+    /// Returns the state of the image after the export. Returns `None` unless the whole stream was
+    /// read and verified, and if it was returned before.
+    pub fn take_end(&mut self) -> Option<ExportEnd> {
+        self.end.take()
     }
 
     /// Returns why the export failed, if it did. A failed read has only the text of this error.
@@ -63,7 +84,7 @@ impl<'a> RbdExport<'a> {
             self.waits = None;
         }
         if matches!(read, Ok(0)) && !into.is_empty() {
-            (self.verify)()?;
+            self.end = Some((self.verify)()?);
             self.complete = true;
         }
         Ok(read)

@@ -4,10 +4,11 @@ use std::process::Command;
 
 use super::client::{RbdClient, TrashedImage, option};
 use super::error::{RbdError, RbdErrorKind};
-use super::export::RbdExport;
+use super::export::{ExportEnd, RbdExport};
 use super::json::{Ignored, Info, SnapshotItem, feature_bits, feature_names};
+use super::snapshot::{ExportedSnapshot, Snapshot, check_snapshots, replaced};
 use super::spec::RbdSpec;
-use crate::base::Cancel;
+use crate::base::{Cancel, join, lock};
 use crate::format::{ByteString, RbdIdentity, RbdImage};
 
 /// An image of a cluster. Nothing about it is cached: each method that needs it asks the
@@ -36,28 +37,6 @@ pub struct ImageState {
     pub flags: Vec<String>,
     /// It is the copy of an image of another cluster, and cannot be changed.
     pub is_mirror: bool,
-}
-
-/// A snapshot, identified by both its number and its name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExportedSnapshot {
-    /// Its number.
-    pub id: u64,
-    /// Its name when the export begins.
-    pub name: String,
-}
-
-/// A snapshot that a user or a program made, and not one that Ceph made for itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Its number. A later snapshot of the image has a larger one.
-    pub id: u64,
-    /// Its name, which can be used again.
-    pub name: String,
-    /// The size of the image when the snapshot was made, in bytes.
-    pub size: u64,
-    /// Whether it is protected from removal.
-    pub protected: bool,
 }
 
 impl<'a> LiveImage<'a> {
@@ -110,12 +89,13 @@ impl<'a> LiveImage<'a> {
         self.client.options().shown()
     }
 
-    /// Returns the state of the image.
+    /// Returns the state of the image. Asks all questions at the same time.
     pub fn state(&self, cancel: &Cancel) -> Result<ImageState, RbdError> {
-        let client = self.client;
-        let cluster = client.fsid(cancel)?;
-        let pool_id = client.pool_id(&self.spec.pool, cancel)?;
-        let info = self.info(None, cancel);
+        let (named, info) = join(
+            || self.client.cluster_and_pool(&self.spec.pool, cancel),
+            || self.info(None, cancel),
+        );
+        let (cluster, pool_id) = named?;
         let info = info.map_err(|error| self.find_in_trash(error, cancel))?;
         let Some(image_id) = info.id else {
             let request = format!("use the image {}", self.name());
@@ -169,11 +149,6 @@ impl<'a> LiveImage<'a> {
         }
     }
 
-    /// Returns the flags of a snapshot, like [`ImageState::flags`].
-    pub fn snapshot_flags(&self, snapshot: &str, cancel: &Cancel) -> Result<Vec<String>, RbdError> {
-        Ok(self.info(Some(snapshot), cancel)?.flags)
-    }
-
     fn info(&self, snapshot: Option<&str>, cancel: &Cancel) -> Result<Info, RbdError> {
         let mut rbd = self.rbd(&["info"]);
         rbd.arg("--format=json");
@@ -219,8 +194,10 @@ impl<'a> LiveImage<'a> {
         self.change_snapshot("create", name, request, cancel)
     }
 
-    /// Removes a snapshot. Fails if it is protected.
+    /// Removes a snapshot. Fails if it is protected. If several threads call this, they remove one
+    /// snapshot at a time.
     pub fn remove_snapshot(&self, name: &str, cancel: &Cancel) -> Result<(), RbdError> {
+        let _one_at_a_time = lock(&self.client.removing);
         let request = format!("remove the snapshot {}@{name}", self.name());
         self.change_snapshot("rm", name, request, cancel)
     }
@@ -319,8 +296,34 @@ impl<'a> LiveImage<'a> {
         let expected: Vec<_> = from.into_iter().chain([to]).cloned().collect();
         let (image, id, cancel) = (self.clone(), identity.image_id.clone(), cancel.clone());
         let asked = request.clone();
-        let verify = move || image.require(&id, &expected, &asked, &cancel);
+        let verify = move || image.export_end(&id, &expected, &asked, &cancel);
         RbdExport::start(rbd, self.name(), request, self.client.stall(), verify)
+    }
+
+    /// Returns the state of the image and of the last of these snapshots. Fails like
+    /// [`require`](Self::require).
+    fn export_end(
+        &self,
+        id: &str,
+        expected: &[ExportedSnapshot],
+        request: &str,
+        cancel: &Cancel,
+    ) -> Result<ExportEnd, RbdError> {
+        let to = expected.last().map(|to| &to.name[..]);
+        let (snapshots, info) = join(|| self.snapshots(cancel), || self.info(to, cancel));
+        let info = match info {
+            Err(error) if error.is_absent() => {
+                // Find out whether the image or the snapshot is missing.
+                self.require(id, expected, request, cancel)?;
+                return Err(error);
+            }
+            info => info?,
+        };
+        let snapshots = snapshots?;
+        check_same(&info, id, request)?;
+        check_snapshots(&snapshots, expected, request)?;
+        let flags = info.flags;
+        Ok(ExportEnd { snapshots, flags })
     }
 
     /// Fails unless the image has this id, and snapshots with these names and numbers.
@@ -331,24 +334,20 @@ impl<'a> LiveImage<'a> {
         request: &str,
         cancel: &Cancel,
     ) -> Result<(), RbdError> {
-        let replaced = |what: String| {
-            let why = format!("{what} was removed or made again meanwhile");
-            RbdError::new(RbdErrorKind::Replaced, request, why)
+        let list = || match expected {
+            [] => Ok(Vec::new()),
+            _ => self.snapshots(cancel),
         };
-        if self.info(None, cancel)?.id.as_deref() != Some(id) {
-            return Err(replaced("the image".to_owned()));
-        }
-        if expected.is_empty() {
-            return Ok(());
-        }
-        let found = self.snapshots(cancel)?;
-        let is = |wanted: &ExportedSnapshot, found: &Snapshot| {
-            (found.id, &found.name) == (wanted.id, &wanted.name)
-        };
-        let missing = |wanted: &&ExportedSnapshot| !found.iter().any(|found| is(wanted, found));
-        match expected.iter().find(missing) {
-            None => Ok(()),
-            Some(wanted) => Err(replaced(format!("the snapshot {}", wanted.name))),
-        }
+        let (found, info) = join(list, || self.info(None, cancel));
+        check_same(&info?, id, request)?;
+        check_snapshots(&found?, expected, request)
     }
+}
+
+/// Fails unless the image has this id.
+fn check_same(info: &Info, id: &str, request: &str) -> Result<(), RbdError> {
+    if info.id.as_deref() == Some(id) {
+        return Ok(());
+    }
+    Err(replaced("the image", request))
 }

@@ -13,12 +13,14 @@ mod import;
 mod json;
 mod metadata;
 mod run;
+mod snapshot;
 mod spec;
 
 pub use client::{RbdClient, RbdOptions, TrashedImage};
 pub use error::{RbdError, RbdErrorKind};
-pub use export::RbdExport;
-pub use image::{ExportedSnapshot, ImageState, LiveImage, Snapshot};
+pub use export::{ExportEnd, RbdExport};
+pub use image::{ImageState, LiveImage};
 pub use import::RbdImport;
 pub use json::{CHOSEN_FEATURES, feature_bits};
+pub use snapshot::{ExportedSnapshot, Snapshot};
 pub use spec::RbdSpec;

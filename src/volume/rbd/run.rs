@@ -57,6 +57,11 @@ impl Run {
         self.output.take_stdin()
     }
 
+    /// See [`ChildOutput::widen`].
+    pub(super) fn widen(&self) {
+        self.output.widen();
+    }
+
     pub(super) fn request(&self) -> &str {
         &self.request
     }

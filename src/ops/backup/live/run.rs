@@ -10,7 +10,7 @@ use super::labels::labels_of;
 use super::luks::{Beginning, says_encrypted};
 use super::plan::{Plan, Wishes, require_same_image};
 use super::tracking::{TrackingSnapshot, remove_older};
-use crate::base::{FullRead, ImageEvent, Notice};
+use crate::base::{FullRead, ImageEvent, Notice, join};
 use crate::format::{Counts, ImageMetadata, RbdIdentity};
 use crate::ops::backup::diff::{ExportInfo, ListedChanges, backup_export};
 use crate::ops::backup::options::{BackupOptions, BackupReport};
@@ -22,7 +22,9 @@ use crate::ops::error::OpsError;
 use crate::ops::image_backups::{changes_in_row, distrusted_by};
 use crate::ops::image_mark::ImageMark;
 use crate::repo::{Backup, Project, Records};
-use crate::volume::{ExportedSnapshot, ImageState, LiveImage, RbdError, RbdErrorKind, Snapshot};
+use crate::volume::{
+    ExportEnd, ExportedSnapshot, ImageState, LiveImage, RbdError, RbdErrorKind, Snapshot,
+};
 
 /// How to back up an image in a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,7 +168,11 @@ fn back_up_snapshot(
     options: &BackupOptions,
     context: &Context<'_>,
 ) -> Result<BackupReport, OpsError> {
-    let snapshots = image.snapshots(context.cancel)?;
+    let (metadata, snapshots) = join(
+        || image.metadata(context.cancel),
+        || image.snapshots(context.cancel),
+    );
+    let snapshots = snapshots?;
     let wanted = tracking.as_ref().map(TrackingSnapshot::name);
     let wanted = wanted.or(live.snapshot.as_deref()).unwrap_or_default();
     let target = find(image, &snapshots, wanted)?;
@@ -190,11 +196,7 @@ fn back_up_snapshot(
             notice_labels(existing, options, context);
             return Ok(existing_report(existing));
         }
-        Plan::Changes(base, from) => {
-            let flags = image.snapshot_flags(&target.name, context.cancel)?;
-            notice_flags(image, Some(&target.name), &flags, context);
-            (Some(base), Some(from))
-        }
+        Plan::Changes(base, from) => (Some(base), Some(from)),
         Plan::Everything(why, Some((base, from))) => {
             notice_full(image, why, context);
             if !options.dry_run {
@@ -210,7 +212,7 @@ fn back_up_snapshot(
             (None, None)
         }
     };
-    let report = export(
+    let (report, end) = export(
         project,
         protection,
         records,
@@ -219,6 +221,7 @@ fn back_up_snapshot(
         (base, from),
         (target, tracking.as_ref().map(TrackingSnapshot::time)),
         (listed, is_distrusted),
+        metadata_of(metadata, image, live, context)?,
         options,
         context,
     )?;
@@ -235,12 +238,14 @@ fn back_up_snapshot(
             identity: &state.identity,
             lease: protection.lease(),
         };
-        remove_older(image, project, target, live.keep_snapshots, &kept, context);
+        let (found, keep) = (&end.snapshots, live.keep_snapshots);
+        remove_older(image, project, found, target, keep, &kept, context);
     }
     Ok(report)
 }
 
-/// Exports the changes, stores them, and commits the backup.
+/// Exports the changes, stores them, and commits the backup. Returns the report, and the state of
+/// the image after the export.
 #[expect(
     clippy::too_many_arguments,
     reason = "the parts of one operation, used once each"
@@ -254,16 +259,17 @@ fn export(
     (base, from): (Option<&Backup>, Option<ExportedSnapshot>),
     (target, time): (&Snapshot, Option<Timestamp>),
     (listed, is_distrusted): (Option<ListedChanges>, bool),
+    metadata: Option<ImageMetadata>,
     options: &BackupOptions,
     context: &Context<'_>,
-) -> Result<BackupReport, OpsError> {
+) -> Result<(BackupReport, ExportEnd), OpsError> {
     let info = ExportInfo {
         identity: RbdIdentity {
             snapshot_id: Some(target.id),
             ..state.identity.clone()
         },
         image: state.image.clone(),
-        metadata: metadata(image, live, context)?,
+        metadata,
         from: from.as_ref().map(|from| from.name.clone()),
         to: target.name.clone(),
         size: target.size,
@@ -304,6 +310,10 @@ fn export(
     if from.is_none() && (says_encrypted || stream.is_luks()) {
         notice(image, ImageEvent::Encrypted, context);
     }
+    let end = export.take_end();
+    if let (Some(end), Some(_)) = (&end, &from) {
+        notice_flags(image, Some(&target.name), &end.flags, context);
+    }
     match (stored, export.take_failure()) {
         // The error of the `rbd` program explains why the stream is not complete.
         (
@@ -314,22 +324,26 @@ fn export(
             ),
             Some(failure),
         ) => Err(failure.into()),
-        (stored, _) => stored,
+        (stored, _) => {
+            let ended = end.ok_or(OpsError::Internal("an export that did not end"));
+            Ok((stored?, ended?))
+        }
     }
 }
 
-/// Reads the metadata of the image. If it is not text, sends a notice and returns no metadata. Does
-/// the same if the user may only read the image, since Ceph opens an image for writing to list its
-/// metadata.
+/// Returns the metadata of the image, given the answer of the cluster. If the metadata is not text,
+/// sends a notice and returns none. Does the same if the user may only read the image, since Ceph
+/// opens an image for writing to list its metadata.
 ///
 /// Fails if the metadata contains the mark of a restore, unless the options allow that or name a
 /// snapshot. The mark is not part of the result.
-fn metadata(
+fn metadata_of(
+    answer: Result<Option<ImageMetadata>, RbdError>,
     image: &LiveImage<'_>,
     live: &LiveOptions,
     context: &Context<'_>,
 ) -> Result<Option<ImageMetadata>, OpsError> {
-    let mut metadata = match image.metadata(context.cancel) {
+    let mut metadata = match answer {
         Err(error) if matches!(error.kind, RbdErrorKind::BadAnswer | RbdErrorKind::Denied) => {
             let problem = error.to_string();
             notice(image, ImageEvent::NoMetadata { problem }, context);

@@ -103,49 +103,36 @@ impl Drop for TrackingSnapshot<'_> {
 
 /// Removes the snapshots of earlier backups, except the newest ones: `keep` snapshots stay, and
 /// `newest` is one of them. Leaves alone the snapshots of others. Also leaves alone those that are
-/// newer than `newest`, since another run may be at work, and those that other runs need. If `keep`
-/// is not 0 and `newest` no longer exists, removes nothing. Reports failures as notices.
+/// newer than `newest`, since another run may be at work, and those that other runs need. Reports
+/// failures as notices.
+///
+/// `snapshots` are those of the image. They were listed after the export, with `newest` among them.
 pub(super) fn remove_older(
     image: &LiveImage<'_>,
     project: &Project,
+    snapshots: &[Snapshot],
     newest: &Snapshot,
     keep: usize,
     kept: &KeptSnapshots<'_>,
     context: &Context<'_>,
 ) {
-    let notice = |event| {
-        let image = image.name();
-        context.observer.notice(Notice::Image { image, event });
-    };
-    let snapshots = match image.snapshots(context.cancel) {
-        Ok(snapshots) => snapshots,
-        Err(error) => {
-            return notice(ImageEvent::SnapshotStays {
-                snapshot: newest.name.clone(),
-                problem: error.to_string(),
-            });
-        }
-    };
-    let is_newest = |found: &&Snapshot| (found.id, &found.name) == (newest.id, &newest.name);
-    if keep > 0 && !snapshots.iter().any(|found| is_newest(&found)) {
-        return notice(ImageEvent::SnapshotVanished {
-            snapshot: newest.name.clone(),
-        });
-    }
-    let needed = match kept.find(&snapshots, newest) {
+    let needed = match kept.find(snapshots, newest) {
         Ok(needed) => needed,
         Err(error) => {
-            return notice(ImageEvent::SnapshotsStay {
-                problem: error.to_string(),
-            });
+            let (image, problem) = (image.name(), error.to_string());
+            let event = ImageEvent::SnapshotsStay { problem };
+            return context.observer.notice(Notice::Image { image, event });
         }
     };
     let older = snapshots.iter().rev();
     let older = older.filter(|found| found.id < newest.id && is_own(&found.name, project.id));
     let unneeded = older.skip(keep.saturating_sub(1));
     for old in unneeded.filter(|old| !needed.contains(&old.id)) {
-        if let Err(error) = image.remove_snapshot(&old.name, context.cancel) {
-            stays(image, &old.name, &error, context);
+        match image.remove_snapshot(&old.name, context.cancel) {
+            // Someone else has removed it meanwhile.
+            Err(error) if error.kind == RbdErrorKind::NotFound => {}
+            Err(error) => stays(image, &old.name, &error, context),
+            Ok(()) => {}
         }
     }
 }
