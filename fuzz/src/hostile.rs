@@ -197,6 +197,7 @@ impl Repo {
             base: None,
             follows: Vec::new(),
             replaces: None,
+            original: None,
             heads: Vec::new(),
             marks: Vec::new(),
             labels: std::collections::BTreeMap::new(),

@@ -510,6 +510,7 @@ fn backup(kind: ContentKind, size: u64, chunk_size: u32, top: Option<u8>) -> Bac
         base: Some(ObjectHash::from_bytes([0x11; 32])),
         follows: Vec::new(),
         replaces: None,
+        original: None,
         heads: vec![ObjectHash::from_bytes([0x11; 32])],
         marks: Vec::new(),
         labels: [("keep".to_owned(), "yes".to_owned())].into(),

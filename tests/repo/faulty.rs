@@ -125,6 +125,7 @@ fn commit(test_repo: &TestRepo, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -
             base: None,
             follows: Vec::new(),
             replaces: None,
+            original: None,
             heads: Vec::new(),
             marks: Vec::new(),
             labels: BTreeMap::new(),

@@ -63,6 +63,7 @@ impl Entry {
             base: self.base,
             follows: self.follows.clone(),
             replaces: None,
+            original: None,
             heads: self.heads.clone(),
             marks: cleared.marks().to_vec(),
             labels: options.labels.clone(),

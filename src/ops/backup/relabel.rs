@@ -68,6 +68,7 @@ pub fn relabel(
     let cleared = cleared.ok_or(OpsError::Internal("a new record needs a permit"))?;
     let record = BackupRecord {
         replaces: Some(id),
+        original: backup.record.original.or(Some(id)),
         heads: records.heads(),
         marks: cleared.marks().to_vec(),
         labels,

@@ -159,7 +159,8 @@ ATTACHMENTS = where(
 RECORD = {
     "volume": VOLUME, "time": timestamp, "finished": timestamp, "content": CONTENT, "host*": str,
     "follows*": [HASH],
-    "replaces*": HASH, "base*": HASH, "heads*": [HASH], "marks*": [HASH], "labels*": labels,
+    "replaces*": HASH, "original*": HASH, "base*": HASH, "heads*": [HASH], "marks*": [HASH],
+    "labels*": labels,
     "source*": {
         "kind": str, "name*": str, "image_id*": str, "path*": path, "inode*": INODE,
         "changed_ns*": CHANGED, "settled?": bool, "snapshot*": path,

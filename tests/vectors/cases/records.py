@@ -32,7 +32,7 @@ def records() -> Cases:
         "requires": [], **record, "finished": "2026-11-21T12:00:00.123456+02:00", "host": "h",
         "base": SHORT[5].hex(),
         "heads": [SHORT[5].hex(), SHORT[6].hex()], "follows": [SHORT[5].hex()],
-        "replaces": SHORT[6].hex(),
+        "replaces": SHORT[6].hex(), "original": SHORT[4].hex(),
         "marks": [SHORT[7].hex()], "labels": {"keep": "yes"},
         "source": {"kind": "file", "path": {"hex": "ff2f00"}, "inode": [1, 2**64 - 1],
             "changed_ns": [-1, 2**63 - 1],
@@ -42,8 +42,8 @@ def records() -> Cases:
         "tool": "vectors 1",
     }  # fmt: skip
     nulls = dict.fromkeys((
-        "requires", "host", "base", "heads", "follows", "replaces", "marks", "labels", "source",
-        "attachments", "counts",
+        "requires", "host", "base", "heads", "follows", "replaces", "original", "marks", "labels",
+        "source", "attachments", "counts",
         "tool",
     ))  # fmt: skip
     right = make(record)
@@ -266,6 +266,8 @@ def records() -> Cases:
         ("follows-short", {"follows": [SHORT[5].hex()[:-2]]}),
         ("replaces-array", {"replaces": [SHORT[5].hex()]}),
         ("replaces-upper-case", {"replaces": SHORT[5].hex().upper()}),
+        ("original-array", {"original": [SHORT[4].hex()]}),
+        ("original-short", {"original": SHORT[4].hex()[:-2]}),
         ("marks-number", {"marks": [1]}),
         ("attachments-object", {"attachments": attachment("x", 5)}),
         ("attachments-of-null", {"attachments": [None]}),

@@ -27,6 +27,7 @@ fn backup(number: u8, volume: &str, snapshot: Option<&[u8]>) -> Backup {
         base: None,
         follows: Vec::new(),
         replaces: None,
+        original: None,
         heads: Vec::new(),
         marks: Vec::new(),
         labels: [].into(),
