@@ -86,6 +86,7 @@ fn commit(
         base: None,
         follows: Vec::new(),
         replaces: None,
+        original: None,
         heads: Vec::new(),
         marks: Vec::new(),
         labels: BTreeMap::new(),

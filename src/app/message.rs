@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::attachment_message::{AttachmentEntry, Attachments};
 use super::audit_message::{CoverageEntry, DrillEntry, ReportKeyText, ReportVerified, RunEntry};
+use super::copy_message::{CopiedBackup, CopySummary};
 use super::damage_message::Consequences;
 use super::json_time::{optional_rfc3339, rfc3339};
 use super::key_change::KeyChange;
@@ -68,6 +69,10 @@ pub(crate) enum Message {
     Prune(Box<PruneSummary>),
     #[serde(rename = "summary")]
     Label(LabelSummary),
+    /// The result of `copy` for one backup.
+    Copied(CopiedBackup),
+    #[serde(rename = "summary")]
+    Copy(CopySummary),
     #[serde(rename = "summary")]
     Replicate(ReplicateSummary),
     Head(HeadStatement),
@@ -267,6 +272,8 @@ pub(crate) struct BackupDetail {
     pub(crate) root: String,
     #[serde(serialize_with = "rfc3339")]
     pub(crate) finished: Timestamp,
+    /// The first record of a backup that was copied, or whose labels were changed.
+    pub(crate) original: Option<String>,
     pub(crate) base: Option<String>,
     /// The source's description of itself.
     pub(crate) source: serde_json::Value,

@@ -10,6 +10,7 @@ mod backend;
 mod client_memory;
 mod cluster;
 mod consequences;
+mod copy_message;
 mod damage_message;
 mod environment;
 mod failure;
@@ -45,9 +46,12 @@ pub(crate) use audit_message::{AuditEntries, DrillEntry, ReportKeyText, ReportVe
 pub(crate) use client_memory::{ClientMemory, Lost, history_lost};
 pub(crate) use cluster::ClusterOptions;
 pub(crate) use consequences::{Repairable, consequences, findings};
+pub(crate) use copy_message::{CopiedBackup, CopySummary};
 pub(crate) use environment::Environment;
 pub(crate) use failure::{Code, Failure};
-pub(crate) use human::{count, duration, printable, printable_lines, short_id, wrapped};
+pub(crate) use human::{
+    count, duration, printable, printable_lines, shell_word, short_id, wrapped,
+};
 pub(crate) use key_change::{KeyChange, RevokedVolume};
 pub(crate) use message::{
     BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary, CompareSummary, DataRead,
@@ -60,7 +64,7 @@ pub(crate) use opening::{
     create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,
     open_objects, open_or_create, open_project, open_target, project, refuse_if_lost, slot_info,
 };
-pub(crate) use password::{PasswordOptions, Passwords};
+pub(crate) use password::{PasswordFor, PasswordOptions, Passwords};
 pub(crate) use permission::Attempt;
 pub(crate) use prompt::{Prompt, TerminalLoan};
 pub(crate) use prune_message::{PackAmount, PrunePlan, PruneSummary};
@@ -69,12 +73,12 @@ pub(crate) use replicate_message::ReplicateSummary;
 pub(crate) use report::{Report, WholeBackup};
 pub(crate) use report_html::report_html;
 pub(crate) use request::{
-    AcceptedBackups, BackupRequest, BackupSource, CacheRequest, CheckRequest, DrillRequest,
-    ExportRequest, ForgetRequest, ForgetSelection, ImageMode, ImageRequest, KeyRequest,
-    LabelRequest, ListRequest, MergeRequest, NewKeyAccess, NewKeyRequest, PruneRequest, RbdPattern,
-    ReadFrom, RepairRequest, ReplicateRequest, RequestedSource, RestoreImageRequest,
-    RestoreRequest, Since, SnapshotsRequest, StatusRequest, VolumeName, WriteTo, backup_selector,
-    check_name, is_stdin, volume_name,
+    AcceptedBackups, BackupRequest, BackupSource, CacheRequest, CheckRequest, CopyRequest,
+    CopySelection, CopyTarget, DrillRequest, ExportRequest, ForgetRequest, ForgetSelection,
+    ImageMode, ImageRequest, KeyRequest, LabelRequest, ListRequest, MergeRequest, NewKeyAccess,
+    NewKeyRequest, PruneRequest, RbdPattern, ReadFrom, RepairRequest, ReplicateRequest,
+    RequestedSource, RestoreImageRequest, RestoreRequest, Since, SnapshotsRequest, StatusRequest,
+    VolumeName, WriteTo, backup_selector, check_name, is_stdin, volume_name,
 };
 pub(crate) use rescue_map::rescue_map;
 pub(crate) use restore_mark::{MarkPlaces, RestoreMark};

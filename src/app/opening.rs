@@ -150,7 +150,7 @@ fn wrong_password(settings: &RepositorySettings, origin: &Origin) -> Failure {
             "check that this is the right file for this repository, and that it has nothing but \
              the password; “cuttlebone key test --password-file FILE” checks another one"
         }
-        Origin::Variable => {
+        Origin::Variable(_) => {
             "set it to the password of this repository, or unset it to be asked on a terminal"
         }
         Origin::Stdin | Origin::Descriptor(_) | Origin::Command => {

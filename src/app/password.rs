@@ -27,7 +27,6 @@ use super::session::Session;
 /// The bytes of a password; wiped when dropped.
 pub(crate) type Password = Zeroizing<Vec<u8>>;
 
-const PASSWORD: &str = "CUTTLEBONE_PASSWORD";
 /// Longer input is probably the wrong file, not a password.
 const LENGTH_MAX: usize = 64 << 10;
 /// The time between two tests whether the user interrupted the program, while the password command
@@ -42,9 +41,39 @@ pub(crate) struct GivenPassword {
     pub(crate) origin: Origin,
 }
 
+/// The repository that a password opens. Each has its own options and variables.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PasswordFor {
+    /// The repository of a command.
+    #[default]
+    Repository,
+    /// The repository that gets the copies of `copy`.
+    Target,
+}
+
+impl PasswordFor {
+    /// Returns the variable with the password. The names of other variables begin with this name.
+    const fn variable(self) -> &'static str {
+        match self {
+            Self::Repository => "CUTTLEBONE_PASSWORD",
+            Self::Target => "CUTTLEBONE_TO_PASSWORD",
+        }
+    }
+
+    /// Returns the beginning of the options.
+    const fn option(self) -> &'static str {
+        match self {
+            Self::Repository => "--password",
+            Self::Target => "--to-password",
+        }
+    }
+}
+
 /// The sources of the password that the user chose.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct PasswordOptions {
+    /// The repository that it opens.
+    pub(crate) of: PasswordFor,
     pub(crate) file: Option<PathBuf>,
     /// Run with `sh -c`.
     pub(crate) command: Option<OsString>,
@@ -55,7 +84,8 @@ pub(crate) struct PasswordOptions {
 pub(crate) enum Origin {
     File(PathBuf),
     Stdin,
-    Variable,
+    /// The variable of this name.
+    Variable(&'static str),
     Descriptor(u32),
     Command,
     Terminal,
@@ -66,7 +96,7 @@ impl fmt::Display for Origin {
         match self {
             Self::File(path) => write!(f, "the password file {}", path.display()),
             Self::Stdin => f.write_str("standard input"),
-            Self::Variable => f.write_str(PASSWORD),
+            Self::Variable(name) => f.write_str(name),
             Self::Descriptor(number) => write!(f, "file descriptor {number}"),
             Self::Command => f.write_str("the password command"),
             Self::Terminal => f.write_str("the terminal"),
@@ -79,7 +109,7 @@ impl Origin {
     pub(crate) fn password(&self) -> String {
         match self {
             Self::File(path) => format!("the password in {}", path.display()),
-            Self::Variable => format!("the password in {PASSWORD}"),
+            Self::Variable(name) => format!("the password in {name}"),
             Self::Stdin | Self::Descriptor(_) => format!("the password from {self}"),
             Self::Command => "the output of the password command".to_owned(),
             Self::Terminal => "the password that was typed".to_owned(),
@@ -98,8 +128,8 @@ pub(crate) enum PasswordError {
     ByteOrderMark(Origin),
     #[error("could not read the password from {origin}")]
     Read { origin: Origin, source: io::Error },
-    #[error("CUTTLEBONE_PASSWORD_FD is not a file descriptor number")]
-    NotADescriptor,
+    #[error("{0}_FD is not a file descriptor number")]
+    NotADescriptor(&'static str),
     #[error("the password command failed ({0})")]
     CommandFailed(ExitStatus),
     #[error("the two passwords differ")]
@@ -107,7 +137,7 @@ pub(crate) enum PasswordError {
     #[error("interrupted")]
     Interrupted,
     #[error("no password given, and no terminal to ask on")]
-    NoTerminal { new: bool },
+    NoTerminal { new: bool, of: PasswordFor },
 }
 
 fn empty(origin: &Origin) -> String {
@@ -126,12 +156,14 @@ impl From<PasswordError> for Failure {
         };
         let failure = Self::from_error(code, &error);
         match error {
-            PasswordError::NoTerminal { new: false } => failure.hint(
-                "give it with --password-file or --password-command, or in \
-                 CUTTLEBONE_PASSWORD, CUTTLEBONE_PASSWORD_FD, CUTTLEBONE_PASSWORD_FILE or \
-                 CUTTLEBONE_PASSWORD_COMMAND",
-            ),
-            PasswordError::NoTerminal { new: true } => {
+            PasswordError::NoTerminal { new: false, of } => {
+                let (option, variable) = (of.option(), of.variable());
+                failure.hint(format!(
+                    "give it with {option}-file or {option}-command, or in {variable}, \
+                     {variable}_FD, {variable}_FILE or {variable}_COMMAND"
+                ))
+            }
+            PasswordError::NoTerminal { new: true, .. } => {
                 failure.hint("give the new password with --new-password-file")
             }
             PasswordError::Empty(Origin::Command) => failure
@@ -184,13 +216,14 @@ impl Passwords<'_> {
     ) -> Result<GivenPassword, PasswordError> {
         match self.unattended(options)? {
             Some(password) => Ok(password),
-            None => self.ask(&format!("password for {location}: "), false),
+            None => self.ask(&format!("password for {location}: "), false, options.of),
         }
     }
 
     /// Asks again, after the password that was typed did not open the repository.
     pub(crate) fn again(&self) -> Result<GivenPassword, PasswordError> {
-        self.ask("no key opens with this password; try again: ", false)
+        let prompt = "no key opens with this password; try again: ";
+        self.ask(prompt, false, PasswordFor::default())
     }
 
     /// Returns the password for a new repository at `location`, in the form in which new keys are
@@ -225,16 +258,18 @@ impl Passwords<'_> {
         if let Some(command) = &options.command {
             return self.command(command).map(Some);
         }
-        if let Some(password) = self.environment.get(PASSWORD) {
-            return checked(Zeroizing::new(password.into_vec()), Origin::Variable).map(Some);
+        let name = options.of.variable();
+        let variable = |suffix: &str| self.environment.get(&format!("{name}{suffix}"));
+        if let Some(password) = variable("") {
+            return checked(Zeroizing::new(password.into_vec()), Origin::Variable(name)).map(Some);
         }
-        if let Some(number) = self.environment.get("CUTTLEBONE_PASSWORD_FD") {
-            return from_descriptor(&number).map(Some);
+        if let Some(number) = variable("_FD") {
+            return from_descriptor(&number, name).map(Some);
         }
-        if let Some(file) = self.environment.get("CUTTLEBONE_PASSWORD_FILE") {
+        if let Some(file) = variable("_FILE") {
             return self.file(Path::new(&file)).map(Some);
         }
-        if let Some(command) = self.environment.get("CUTTLEBONE_PASSWORD_COMMAND") {
+        if let Some(command) = variable("_COMMAND") {
             return self.command(&command).map(Some);
         }
         Ok(None)
@@ -297,7 +332,12 @@ impl Passwords<'_> {
         printed.unwrap_or(Err(PasswordError::Empty(Origin::Command)))
     }
 
-    fn ask(&self, prompt: &str, new: bool) -> Result<GivenPassword, PasswordError> {
+    fn ask(
+        &self,
+        prompt: &str,
+        new: bool,
+        of: PasswordFor,
+    ) -> Result<GivenPassword, PasswordError> {
         let typed = self
             .prompt
             .password(prompt)
@@ -308,25 +348,28 @@ impl Passwords<'_> {
                     source,
                 },
             })?;
-        let mut typed = typed.ok_or(PasswordError::NoTerminal { new })?;
+        let mut typed = typed.ok_or(PasswordError::NoTerminal { new, of })?;
         let password = Zeroizing::new(std::mem::take(&mut *typed).into_bytes());
         checked(password, Origin::Terminal)
     }
 
     fn ask_twice(&self, prompt: &str, new: bool) -> Result<Password, PasswordError> {
-        let first = self.ask(prompt, new)?.bytes;
-        if self.ask("repeat the password: ", new)?.bytes != first {
+        let of = PasswordFor::default();
+        let first = self.ask(prompt, new, of)?.bytes;
+        if self.ask("repeat the password: ", new, of)?.bytes != first {
             return Err(PasswordError::Mismatch);
         }
         Ok(composed(first))
     }
 }
 
-fn from_descriptor(number: &OsStr) -> Result<GivenPassword, PasswordError> {
+/// Reads a password from the descriptor that a variable states. The name of the variable begins
+/// with `name`.
+fn from_descriptor(number: &OsStr, name: &'static str) -> Result<GivenPassword, PasswordError> {
     let number: u32 = number
         .to_str()
         .and_then(|text| text.parse().ok())
-        .ok_or(PasswordError::NotADescriptor)?;
+        .ok_or(PasswordError::NotADescriptor(name))?;
     let origin = Origin::Descriptor(number);
     match File::open(format!("/proc/self/fd/{number}")) {
         Ok(file) => read(file, origin),

@@ -25,6 +25,10 @@ pub(crate) enum Attempt {
     Restore,
     Drill,
     ExportDiff,
+    /// Read backups to copy them.
+    Copy,
+    /// Store copies of backups of another project.
+    StoreCopies,
     Label,
     Forget,
     Prune,
@@ -60,6 +64,8 @@ impl Attempt {
             Self::Restore => (Role::Full, "restore"),
             Self::Drill => (Role::Full, "restore, as a drill does"),
             Self::ExportDiff => (Role::Full, "export a diff"),
+            Self::Copy => (Role::Full, "copy backups, which reads their data"),
+            Self::StoreCopies => (Role::Write, "store copies of backups"),
             Self::Label => (Role::Full, "change labels"),
             Self::Forget => (Role::Full, "forget backups"),
             Self::Prune => (Role::Full, "prune"),
@@ -79,6 +85,7 @@ impl Attempt {
         matches!(
             self,
             Self::Backup
+                | Self::StoreCopies
                 | Self::RemoveSnapshots
                 | Self::Label
                 | Self::Forget
@@ -114,7 +121,7 @@ mod tests {
     use super::*;
 
     /// Attempts, the roles that may make them, and the text for those that may not.
-    const RULES: [(Attempt, &[Role], &str); 26] = {
+    const RULES: [(Attempt, &[Role], &str); 28] = {
         use Attempt::*;
         const ALL: &[Role] = &[Role::Full, Role::Write, Role::Verify];
         const WRITERS: &[Role] = &[Role::Full, Role::Write];
@@ -138,6 +145,8 @@ mod tests {
             (Restore, FULL, "may not restore"),
             (Drill, FULL, "as a drill does"),
             (ExportDiff, FULL, "may not export a diff"),
+            (Copy, FULL, "may not copy backups"),
+            (StoreCopies, WRITERS, "may not store copies of backups"),
             (Label, FULL, "may not change labels"),
             (Forget, FULL, "may not forget"),
             (Prune, FULL, "may not prune"),

@@ -14,7 +14,7 @@ use super::environment::Environment;
 use super::failure::{Code, Failure};
 use super::location::Location;
 use super::password::PasswordOptions;
-use super::request::check_name;
+use super::request::{CopyTarget, check_name};
 
 /// Each thread takes some 17 MiB, and the host has other work to do.
 const THREADS_DEFAULT_MAX: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
@@ -121,6 +121,18 @@ impl RepositorySettings {
             project: self.project.clone(),
             password: self.password.clone(),
             cache_dir: self.cache_dir.clone(),
+        })
+    }
+
+    /// Returns the settings for the project that gets copies of backups. If its name is not given,
+    /// it has the same name as the project of these settings.
+    pub(crate) fn target(&self, target: &CopyTarget) -> Result<Self, Failure> {
+        let project = target.project.as_ref().unwrap_or(&self.project);
+        check_name("project", project)?;
+        Ok(Self {
+            project: project.clone(),
+            password: target.password.clone(),
+            ..self.at(&target.repository)?
         })
     }
 }

@@ -9,13 +9,17 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::sync::lock;
 
-/// The environment variables that hold the password, or that name a file, a descriptor or a command
-/// from which the password is read.
-const SECRET_VARIABLES: [&str; 4] = [
+/// The environment variables that hold a password, or that name a file, a descriptor or a command
+/// from which a password is read.
+const SECRET_VARIABLES: [&str; 8] = [
     "CUTTLEBONE_PASSWORD",
     "CUTTLEBONE_PASSWORD_FD",
     "CUTTLEBONE_PASSWORD_FILE",
     "CUTTLEBONE_PASSWORD_COMMAND",
+    "CUTTLEBONE_TO_PASSWORD",
+    "CUTTLEBONE_TO_PASSWORD_FD",
+    "CUTTLEBONE_TO_PASSWORD_FILE",
+    "CUTTLEBONE_TO_PASSWORD_COMMAND",
 ];
 
 /// Returns a command that starts `program` without our [`SECRET_VARIABLES`]. All child processes

@@ -104,7 +104,9 @@ impl Output {
             | Message::Export(_)
             | Message::Forget(_)
             | Message::Prune(_)
-            | Message::Label(_) => true,
+            | Message::Label(_)
+            | Message::Copied(_)
+            | Message::Copy(_) => true,
             Message::Check(check) => check.errors == 0,
             Message::Keyless(check) => check.errors == 0,
             Message::Replicate(copy) => copy.errors == 0,

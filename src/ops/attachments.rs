@@ -54,12 +54,22 @@ pub fn is_safe_name(name: &str) -> bool {
     !is_relative && name.len() <= 255 && !name.contains(|c: char| c == '/' || c.is_control())
 }
 
-/// Reads a whole attachment. Fails if it is too large, since a record may state any size.
+/// Reads a whole attachment under a lease of its own.
 fn read(
     project: &Project,
     attachment: &Attachment,
     context: &Context<'_>,
 ) -> Result<Vec<u8>, OpsError> {
+    let tops = Vec::from_iter(attachment.top);
+    let session = ReadSession::open(project, &tops, READER, context.cache, &context.observer)?;
+    let blobs = BlobReader::under(&session).stopped_by(context.cancel);
+    let bytes = read_whole(&blobs, attachment)?;
+    Arc::clone(session.index()).close();
+    Ok(bytes)
+}
+
+/// Reads a whole attachment. Fails if it is too large, since a record may state any size.
+pub(super) fn read_whole(blobs: &BlobReader, attachment: &Attachment) -> Result<Vec<u8>, OpsError> {
     let size = attachment.size;
     if size > SIZE_MAX {
         return Err(OpsError::AttachmentTooLarge {
@@ -68,11 +78,7 @@ fn read(
             limit: ByteSize(SIZE_MAX),
         });
     }
-    let tops = Vec::from_iter(attachment.top);
-    let session = ReadSession::open(project, &tops, READER, context.cache, &context.observer)?;
-    let blobs = BlobReader::under(&session).stopped_by(context.cancel);
     let mut bytes = vec![0; to_usize(size)];
-    ImageReader::of(&blobs, &attachment.as_content()).read_at(0, &mut bytes)?;
-    Arc::clone(session.index()).close();
+    ImageReader::of(blobs, &attachment.as_content()).read_at(0, &mut bytes)?;
     Ok(bytes)
 }

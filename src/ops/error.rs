@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::missing::MissingHistory;
 use crate::base::{ByteSize, Cancelled, ObjectHash};
 use crate::format::{ContentKind, DiffError, ExtentsError, FormatError};
-use crate::repo::{ObjectRef, RepoError};
+use crate::repo::{Backup, ObjectRef, RepoError};
 use crate::volume::{FreezeError, RbdError, RbdErrorKind, VolumeError};
 
 /// An operation failed.
@@ -352,6 +352,20 @@ pub enum OpsError {
         written: u64,
         source: Box<RepoError>,
     },
+    #[error("backup {backup} of volume “{volume}” was not copied: {part} cannot be read")]
+    NotCopied {
+        backup: ObjectHash,
+        volume: String,
+        /// The part of the backup.
+        part: String,
+        source: Box<RepoError>,
+    },
+    #[error("backup {backup} was withdrawn by its writer, or forgotten, so it is not copied")]
+    CopyWithdrawn { backup: ObjectHash },
+    #[error("both locations hold the same project, with the same keys")]
+    SameProject,
+    #[error("the target has another volume with the name “{volume}”")]
+    OtherVolume { volume: String },
     #[error("another program changed the target at byte {offset} while it was restored")]
     TargetChanged { offset: u64 },
     #[error(transparent)]
@@ -363,6 +377,18 @@ pub enum OpsError {
     /// A fault of this program.
     #[error("internal error: {0}")]
     Internal(&'static str),
+}
+
+impl OpsError {
+    /// Returns the error for a backup that is not copied, because a part of it is damaged.
+    pub(super) fn not_copied(backup: &Backup, part: String, source: RepoError) -> Self {
+        Self::NotCopied {
+            backup: backup.id,
+            volume: backup.record.volume.name.clone(),
+            part,
+            source: Box::new(source),
+        }
+    }
 }
 
 impl From<RbdError> for OpsError {

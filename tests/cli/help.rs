@@ -287,6 +287,7 @@ fn every_command_has_a_manual_page() {
         "-diff-export",
         "-diff-inspect",
         "-diff-merge",
+        "-copy",
         "-drill",
         "-forget",
         "-head",

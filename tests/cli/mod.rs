@@ -7,6 +7,7 @@ mod check;
 mod client_memory;
 mod command;
 mod consequences;
+mod copy;
 mod devices;
 mod diff;
 mod drill;

@@ -14,6 +14,7 @@
 mod attachments;
 mod command_crash;
 mod copied_packs;
+mod copy;
 mod crash;
 mod damage;
 mod diff_of_other_key;

@@ -32,6 +32,7 @@ fn code(error: &OpsError) -> Code {
         | OpsError::ListWithoutStart
         | OpsError::NotMissing { .. }
         | OpsError::SeveralMissing { .. }
+        | OpsError::SameProject
         | OpsError::DiffAsContent { .. } => Code::Usage,
         OpsError::PartOfChunk { .. } | OpsError::LabelOfWriteKey { .. } => Code::NotAllowed,
         OpsError::NoVolume { .. } | OpsError::NoProjectId { .. } => Code::NotFound,
@@ -70,6 +71,7 @@ fn code(error: &OpsError) -> Code {
         OpsError::Unreadable { .. }
         | OpsError::DamagedDiff { .. }
         | OpsError::AttachmentDamaged { .. }
+        | OpsError::NotCopied { .. }
         | OpsError::Holes { .. }
         | OpsError::Hole { .. }
         | OpsError::SnapshotTwice { .. } => Code::Damage,
@@ -342,6 +344,21 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         OpsError::Hole { .. } => {
             "the target is incomplete, and a new file was not created; restore all other parts \
              with --keep-going, or try an older backup. “cuttlebone check” shows all damage"
+        }
+        OpsError::NotCopied { .. } => {
+            "all other backups are copied. “cuttlebone check --read-data” shows the damage, and \
+             “cuttlebone restore --keep-going” restores all other parts of this backup"
+        }
+        OpsError::CopyWithdrawn { .. } => {
+            "restore it, and back up the result, if its data is complete"
+        }
+        OpsError::SameProject => {
+            "name a repository that was made with “cuttlebone init”. To copy a repository with \
+             the same keys, use “cuttlebone replicate”"
+        }
+        OpsError::OtherVolume { .. } => {
+            "nothing was copied. If both are the same disk, repeat its name with --to-volume, and \
+             copy the backups of this volume alone. Otherwise, give another name with --to-volume"
         }
         OpsError::TargetChanged { .. } => {
             "the target is a mixture of old and restored data; stop the program that writes to it, \

@@ -68,8 +68,8 @@ fn file(directory: &tempfile::TempDir, name: &str, content: &[u8]) -> PathBuf {
 
 fn command(text: &str) -> PasswordOptions {
     PasswordOptions {
-        file: None,
         command: Some(text.into()),
+        ..PasswordOptions::default()
     }
 }
 
@@ -90,7 +90,7 @@ fn the_first_source_given_is_used() {
 
     let options = PasswordOptions {
         file: Some(option),
-        command: None,
+        ..PasswordOptions::default()
     };
     assert_eq!(
         existing(&variables, &options, &typed).unwrap(),
@@ -109,7 +109,7 @@ fn the_first_source_given_is_used() {
     assert_eq!(existing(&[], &options, &typed).unwrap(), "typed");
     assert!(matches!(
         existing(&[], &options, &no_user()),
-        Err(PasswordError::NoTerminal { new: false })
+        Err(PasswordError::NoTerminal { new: false, .. })
     ));
 }
 
@@ -263,7 +263,10 @@ fn the_environment_does_not_give_the_new_password_of_a_key() {
 fn unusable_password_variables_are_named_in_the_error() {
     let with = |name, value| existing(&[(name, value)], &PasswordOptions::default(), &no_user());
     let error = with("CUTTLEBONE_PASSWORD_FD", "three").unwrap_err();
-    assert!(matches!(error, PasswordError::NotADescriptor));
+    assert!(matches!(
+        error,
+        PasswordError::NotADescriptor("CUTTLEBONE_PASSWORD")
+    ));
     let error = with("CUTTLEBONE_PASSWORD_FD", "987654").unwrap_err();
     assert!(matches!(
         error,

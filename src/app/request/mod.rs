@@ -3,6 +3,7 @@
 
 mod backup;
 mod check;
+mod copy;
 mod drill;
 mod forget;
 mod key;
@@ -19,6 +20,7 @@ pub(crate) use backup::{
     BackupRequest, BackupSource, ImageRequest, RbdPattern, RequestedSource, VolumeName,
 };
 pub(crate) use check::CheckRequest;
+pub(crate) use copy::{CopyRequest, CopySelection, CopyTarget};
 pub(crate) use drill::DrillRequest;
 pub(crate) use forget::{ForgetRequest, ForgetSelection, PruneRequest};
 pub(crate) use key::{AcceptedBackups, CacheRequest, KeyRequest, NewKeyAccess, NewKeyRequest};

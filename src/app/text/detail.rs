@@ -31,6 +31,7 @@ pub(super) fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
         ("Root", Some(detail.root.clone())),
         ("Begun", Some(time(entry.time, zone))),
         ("Finished", Some(time(detail.finished, zone))),
+        ("Original", detail.original.clone()),
         ("Host", entry.host.clone()),
         ("Base", detail.base.clone()),
         ("Labels", Some(labels(entry)).filter(|all| !all.is_empty())),

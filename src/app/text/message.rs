@@ -7,7 +7,7 @@ use crate::app::message::{FindingKind, Message};
 
 use super::detail::detail;
 use super::{
-    consequences, diff, forget, head, prune, repair, status, summary, tables, volume_status,
+    consequences, copy, diff, forget, head, prune, repair, status, summary, tables, volume_status,
 };
 
 /// Returns a sentence that says what a command has done. If the message of the command cannot be
@@ -29,6 +29,11 @@ pub(crate) fn done(message: &Message) -> Option<String> {
         }
         Message::Merge(_) | Message::Export(_) => "the diff was written".to_owned(),
         Message::Label(_) => "the labels were changed".to_owned(),
+        Message::Copied(copied) if copied.existing => return None,
+        Message::Copied(copied) => {
+            let id = copied.backup_id.as_ref()?;
+            format!("the copy {} was made", short_id(id))
+        }
         Message::Forget(summary) if summary.dry_run => return None,
         Message::Forget(_) => "the backups were removed".to_owned(),
         Message::Prune(summary) if summary.dry_run => return None,
@@ -83,6 +88,8 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
         Message::Forget(summary) => forget::forgotten(summary),
         Message::Prune(summary) => prune::pruned(summary),
         Message::Label(summary) => summary::label(summary),
+        Message::Copied(copied) => copy::copied(copied, zone),
+        Message::Copy(summary) => copy::summary(summary),
         Message::Replicate(summary) => summary::replicate(summary),
         Message::RepairStep(step) => repair::step(step),
         Message::Repair(summary) => repair::summary(summary),

@@ -3,6 +3,7 @@
 mod audit;
 mod common;
 mod consequences;
+mod copy;
 mod detail;
 mod diff;
 mod finding;

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use crate::app::{
-    BackupRequest, CacheRequest, CheckRequest, DrillRequest, ExportRequest, ForgetRequest,
-    KeyRequest, LabelRequest, ListRequest, MergeRequest, PruneRequest, ReadFrom, RepairRequest,
-    ReplicateRequest, RepositorySettings, RestoreImageRequest, RestoreRequest, SnapshotsRequest,
-    StatusRequest, WriteTo,
+    BackupRequest, CacheRequest, CheckRequest, CopyRequest, DrillRequest, ExportRequest,
+    ForgetRequest, KeyRequest, LabelRequest, ListRequest, MergeRequest, PruneRequest, ReadFrom,
+    RepairRequest, ReplicateRequest, RepositorySettings, RestoreImageRequest, RestoreRequest,
+    SnapshotsRequest, StatusRequest, WriteTo,
 };
 use crate::base::{ChunkSize, ParityRate};
 use crate::repo::KdfParams;
@@ -74,6 +74,7 @@ pub(crate) enum RepositoryAction {
         qr: bool,
     },
     Replicate(ReplicateRequest),
+    Copy(Box<CopyRequest>),
     Label(LabelRequest),
     Stats {
         volume: Option<String>,
@@ -122,6 +123,10 @@ impl RepositoryAction {
     pub(super) fn reads_stdin(&self) -> bool {
         match self {
             Self::Backup(request) => request.sources.iter().any(|s| s.source.reads_stdin()),
+            Self::Copy(request) => {
+                let file = request.target.password.file.as_ref();
+                file.is_some_and(|file| file.as_os_str() == "-")
+            }
             Self::Key(KeyRequest::Add { new, .. } | KeyRequest::Passwd(new)) => new
                 .password_file
                 .as_ref()

@@ -359,7 +359,7 @@ fn jobs(text: &str) -> Result<NonZeroUsize, String> {
     few.ok_or_else(|| format!("give a number from 1 to {JOBS_MAX}"))
 }
 
-fn compression(text: &str) -> Result<Compression, String> {
+pub(super) fn compression(text: &str) -> Result<Compression, String> {
     if text == "off" {
         return Ok(Compression::Off);
     }
@@ -369,7 +369,7 @@ fn compression(text: &str) -> Result<Compression, String> {
     }
 }
 
-fn verify_writes(text: &str) -> Result<VerifyWrites, String> {
+pub(super) fn verify_writes(text: &str) -> Result<VerifyWrites, String> {
     match text {
         "all" => Ok(VerifyWrites::ALL),
         "sample" => Ok(VerifyWrites::SAMPLE),

@@ -10,6 +10,7 @@ use super::audit_args::AuditCommand;
 use super::backup_args::BackupArgs;
 use super::cache_args::CacheCommand;
 use super::check_args::CheckArgs;
+use super::copy_args::CopyArgs;
 use super::diff_args::DiffCommand;
 use super::drill_args::DrillArgs;
 use super::forget_args::ForgetArgs;
@@ -58,6 +59,7 @@ Environment:
   CUTTLEBONE_PASSWORD_FD       file descriptor to read it from
   CUTTLEBONE_PASSWORD_FILE     see --password-file
   CUTTLEBONE_PASSWORD_COMMAND  see --password-command
+  CUTTLEBONE_TO_PASSWORD…      the same four for the target of “copy”
   CUTTLEBONE_CACHE_DIR         see --cache-dir
   CUTTLEBONE_PROGRESS_FPS      progress updates a second
   CUTTLEBONE_SSH_COMMAND       see --ssh-command
@@ -312,6 +314,20 @@ Examples:
   cuttlebone replicate sftp:vault@vault.example.org:backup --limit-upload 20M
   cuttlebone -r sftp:vault@vault.example.org:backup replicate /srv/restored")]
     Replicate(ReplicateArgs),
+
+    /// Copy backups to another repository, with other keys
+    ///
+    /// Decrypts the backups, verifies them, and encrypts them with the keys of the other
+    /// repository. Stores only data that is not there yet. The copies keep volume, time, labels,
+    /// attachments, source and order. A backup that is there already is not copied again. If the
+    /// command is interrupted, run it again: it uses what was stored. Needs a full key here, and a
+    /// full or write key there. If a backup is damaged, it is not copied, but all others are.
+    #[command(after_help = "\
+Examples:
+  cuttlebone copy --all --to /srv/new --to-password-file /root/new.pw
+  cuttlebone copy web1 web2~3 --to sftp:backup@example.org:team
+  cuttlebone copy --volume web1 --to /srv/new --to-volume web1-old --dry-run")]
+    Copy(CopyArgs),
 
     /// Change the labels of backups
     ///

@@ -9,7 +9,8 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 
 use crate::app::{
-    CONNECTIONS_MAX, Environment, Failure, PasswordOptions, RepositoryOptions, THREADS_MAX,
+    CONNECTIONS_MAX, Environment, Failure, PasswordFor, PasswordOptions, RepositoryOptions,
+    THREADS_MAX,
 };
 use crate::base::ByteSize;
 use crate::cli::display::{DisplaySettings, Verbosity};
@@ -106,6 +107,7 @@ impl GlobalArgs {
             repository: self.repo,
             project: self.project,
             password: PasswordOptions {
+                of: PasswordFor::Repository,
                 file: self.password_file,
                 command: self.password_command,
             },

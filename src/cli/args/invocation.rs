@@ -109,6 +109,7 @@ fn action(
         } => RepositoryAction::SetParity { rate: rate.0 },
         Command::Head { qr } => RepositoryAction::Head { qr },
         Command::Replicate(args) => RepositoryAction::Replicate(args.into_request()),
+        Command::Copy(args) => RepositoryAction::Copy(Box::new(args.into_request()?)),
         Command::Label(args) => RepositoryAction::Label(args.into_request()?),
         Command::Stats { volume } => RepositoryAction::Stats { volume },
         Command::Status(args) => {

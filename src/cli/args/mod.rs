@@ -7,6 +7,7 @@ mod cache_args;
 mod ceph_args;
 mod check_args;
 mod command_line;
+mod copy_args;
 mod diff_args;
 mod drill_args;
 mod duration;

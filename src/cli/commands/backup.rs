@@ -23,7 +23,12 @@ use crate::volume::{
 
 use super::cache::cache_path;
 use super::diff_files::{open_diff, stdin};
+use super::failed::Failed;
 use super::restore::{describe, interrupted_restore};
+
+/// The next step after some sources failed.
+const AGAIN: &str = "the reasons are above. All other backups are done. Run the command again for \
+    the sources that failed";
 
 pub(super) fn backup(
     console: &Console,
@@ -34,7 +39,7 @@ pub(super) fn backup(
     let jobs = request.images.jobs.get();
     let images = Images::new(request.images, request.allow_interrupted_restore);
     let attached = read_attached(&request.attached)?;
-    let mut failed = Failed::new(request.sources.len() > 1);
+    let mut failed = Failed::new(AGAIN, request.sources.len() > 1);
     // Open the sources first: if one has a typing error, the program must neither ask for a
     // password nor create a repository.
     let mut items = Vec::new();
@@ -189,66 +194,6 @@ fn image_instead(source: &BackupSource) -> Option<String> {
     let spec = RbdSpec::parse(path.to_str()?)?;
     let is_step = |name: &str| matches!(name, "." | "..");
     (!is_step(&spec.pool)).then(|| format!("for an image of a Ceph cluster, write rbd:{spec}"))
-}
-
-/// Sources that failed.
-struct Failed {
-    /// Whether there are several sources. If there is only one, the command fails with its failure.
-    several: bool,
-    names: Vec<String>,
-}
-
-impl Failed {
-    fn new(several: bool) -> Self {
-        let names = Vec::new();
-        Self { several, names }
-    }
-
-    /// Reports a failure, so that the command can go on with the next source. Returns the failure
-    /// instead if there is only one source, or if the user interrupted the command.
-    fn add(&mut self, console: &Console, name: String, failure: Failure) -> Result<(), Failure> {
-        console.meter.finish();
-        self.add_quietly(console, name, failure)
-    }
-
-    /// Does the same, but does not end the progress display.
-    fn add_quietly(
-        &mut self,
-        console: &Console,
-        name: String,
-        failure: Failure,
-    ) -> Result<(), Failure> {
-        if !self.several || failure.code == Code::Interrupted {
-            return Err(failure);
-        }
-        console.output.partial_failure(&failure);
-        self.names.push(name);
-        Ok(())
-    }
-
-    /// Sorts the names of the sources that failed: first the others, then these in this order.
-    fn sort_as<'a>(&mut self, names: impl Iterator<Item = &'a String>) {
-        let order: Vec<_> = names.collect();
-        let place = |name: &String| order.iter().position(|other| *other == name);
-        self.names.sort_by_key(place);
-    }
-
-    fn result(self, done: usize) -> Result<(), Failure> {
-        if self.names.is_empty() {
-            return Ok(());
-        }
-        let failed = self.names.len();
-        let names: Vec<_> = self.names.iter().map(|name| printable(name)).collect();
-        let names = names.join(", ");
-        if done == 0 {
-            let message = format!("all {failed} backups failed: {names}");
-            return Err(Failure::new(Code::Failed, message).hint("the reasons are above"));
-        }
-        let message = format!("{failed} of {} backups failed: {names}", failed + done);
-        let hint = "the reasons are above. All other backups are done. Run the command again for \
-                    the sources that failed";
-        Err(Failure::new(Code::Partly, message).hint(hint))
-    }
 }
 
 /// All that the backups of one run have in common.

@@ -11,6 +11,7 @@ use super::cache::cache;
 use super::check::check;
 use super::check_keyless::check_keyless;
 use super::compare::compare;
+use super::copy::copy;
 use super::diff_export::export_diff;
 use super::drill::drill;
 use super::forget::forget;
@@ -71,6 +72,7 @@ pub(crate) fn run_in_repository(
         RepositoryAction::SetParity { rate } => set_parity(console, settings, rate),
         RepositoryAction::Head { qr } => head(console, settings, qr),
         RepositoryAction::Replicate(request) => replicate(console, settings, request),
+        RepositoryAction::Copy(request) => copy(console, settings, &request),
         RepositoryAction::Label(request) => label(console, settings, &request),
         RepositoryAction::Stats { volume } => stats(console, settings, volume),
         RepositoryAction::Status(request) => status(console, settings, &request),

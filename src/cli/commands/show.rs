@@ -52,6 +52,7 @@ pub(super) fn show(
             chunk_size: record.content.chunk_size,
             root: backup.root.to_string(),
             finished: record.finished.at(),
+            original: record.original.map(|id| id.to_string()),
             base: record.base.map(|id| id.to_string()),
             source: serde_json::to_value(&record.source).unwrap_or_default(),
             attachments: attachments.collect(),

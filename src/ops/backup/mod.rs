@@ -7,6 +7,7 @@ mod attached_file;
 mod attachment;
 mod base;
 mod content;
+mod copy;
 mod coverage;
 mod diff;
 mod extent_list;
@@ -30,6 +31,7 @@ mod stream;
 mod task;
 
 pub use attached_file::AttachedFile;
+pub use copy::{CopyOptions, CopyReport, copy};
 pub use extent_list::read_extents;
 pub(super) use live::{Circumstances, snapshot_uses};
 pub use live::{

@@ -50,6 +50,29 @@ pub struct BackupOptions {
     pub host: Option<String>,
 }
 
+impl BackupOptions {
+    /// Returns options for a new record of this volume whose content is in a project already.
+    pub(super) fn of_record(volume: &str, host: Option<&str>) -> Self {
+        Self {
+            volume: volume.to_owned(),
+            volume_chosen: true,
+            base: None,
+            force_base: false,
+            labels: BTreeMap::new(),
+            attached: Vec::new(),
+            dry_run: false,
+            compression: Compression::default(),
+            pack_sizes: PackSizes::default(),
+            verify_writes: VerifyWrites::default(),
+            reread: false,
+            verify_sample: 0,
+            accept: Accept::default(),
+            stated: Stated::default(),
+            host: host.map(str::to_owned),
+        }
+    }
+}
+
 /// Risks that the user accepts. Most are sources that are usually a mistake.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Accept {

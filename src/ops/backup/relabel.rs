@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::options::{Accept, BackupOptions, Stated};
+use super::options::BackupOptions;
 use super::pack::pack;
 use super::protect::Protection;
 use super::record::load;
@@ -14,7 +14,7 @@ use crate::format::BackupRecord;
 use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
 use crate::ops::forget::{Forget, forget, plan_forget};
-use crate::repo::{Compression, Log, PackSizes, Project, Records, RunLen, VerifyWrites};
+use crate::repo::{Log, Project, Records, RunLen};
 
 /// Replaces the labels of a backup. Stores a new record with the same content, time and place in
 /// the history, and then removes the old record. Returns the id of the new record, or of the old
@@ -42,7 +42,7 @@ pub fn relabel(
     if !backup.is_full {
         return Err(OpsError::LabelOfWriteKey { backup: id });
     }
-    let options = options_for(&backup.record.volume.name, host);
+    let options = BackupOptions::of_record(&backup.record.volume.name, host);
     let mut protection = Protection::begin(project, &options, context)?;
     // Test this again: the backup may have been removed before it was protected.
     let records = load(project, context)?;
@@ -89,25 +89,4 @@ pub fn relabel(
     let plan = plan_forget(&records, &log, &old, Timestamp::now())?;
     forget(project, &plan, host, context)?;
     Ok(new)
-}
-
-/// Returns the options of a backup that stores only a record.
-fn options_for(volume: &str, host: Option<&str>) -> BackupOptions {
-    BackupOptions {
-        volume: volume.to_owned(),
-        volume_chosen: true,
-        base: None,
-        force_base: false,
-        labels: BTreeMap::new(),
-        attached: Vec::new(),
-        dry_run: false,
-        compression: Compression::default(),
-        pack_sizes: PackSizes::default(),
-        verify_writes: VerifyWrites::default(),
-        reread: false,
-        verify_sample: 0,
-        accept: Accept::default(),
-        stated: Stated::default(),
-        host: host.map(str::to_owned),
-    }
 }

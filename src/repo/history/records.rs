@@ -54,14 +54,14 @@ pub struct Records {
     log_tips: Vec<ObjectHash>,
 }
 
-/// Maximum number of records that a new one follows, so that a record stays below its maximum
-/// length. Only a flood of forged records exceeds it.
-const FOLLOWS_MAX: usize = 10_000;
-
 /// Minimum number of digits of an id that select a backup.
 const PREFIX_MIN: usize = 4;
 
 impl Records {
+    /// Maximum number of records that a new one follows, so that a record stays below its maximum
+    /// length. Only a flood of forged records exceeds it.
+    pub const FOLLOWS_MAX: usize = 10_000;
+
     /// Reads all records. The errors of damaged and foreign ones are kept separately. Fails if a
     /// record needs a newer version of this program.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
@@ -346,7 +346,7 @@ impl Records {
     pub fn unfollowed(&self, volume: &str) -> Vec<ObjectHash> {
         let history = self.histories.get(volume).into_iter();
         let unfollowed = history.flat_map(History::unfollowed);
-        unfollowed.take(FOLLOWS_MAX).collect()
+        unfollowed.take(Self::FOLLOWS_MAX).collect()
     }
 
     /// The backups of a volume that end a line of history: those that no other backup follows,

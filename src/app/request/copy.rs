@@ -1,0 +1,41 @@
+//! Requests to copy backups to another project.
+
+use std::ffi::OsString;
+
+use crate::app::password::PasswordOptions;
+use crate::repo::{Compression, VerifyWrites};
+
+/// Which backups to copy, and where to.
+#[derive(Debug)]
+pub(crate) struct CopyRequest {
+    pub(crate) target: CopyTarget,
+    pub(crate) selection: CopySelection,
+    /// The volume in the target, if its name is not that of the source.
+    pub(crate) volume: Option<String>,
+    pub(crate) dry_run: bool,
+    pub(crate) compression: Compression,
+    pub(crate) verify_writes: VerifyWrites,
+}
+
+/// The project that gets the copies.
+#[derive(Debug)]
+pub(crate) struct CopyTarget {
+    /// The location of the repository.
+    pub(crate) repository: OsString,
+    /// The name of the project; none if it has the same name as the source.
+    pub(crate) project: Option<String>,
+    pub(crate) password: PasswordOptions,
+}
+
+/// The backups to copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CopySelection {
+    /// All backups of the project.
+    All,
+    Some {
+        /// Single backups.
+        backups: Vec<String>,
+        /// Volumes of which all backups are copied.
+        volumes: Vec<String>,
+    },
+}

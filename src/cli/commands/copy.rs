@@ -1,0 +1,262 @@
+//! The command `copy`.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use crate::app::{
+    Attempt, ClientMemory, Code, CopiedBackup, CopyRequest, CopySelection, CopySummary, Failure,
+    Message, RepositorySettings, Session, count, host_name, load_records, open_project,
+    refuse_if_lost, shell_word, short_id,
+};
+use crate::base::ObjectHash;
+use crate::cli::console::Console;
+use crate::ops::{self, CopyOptions, CopyReport, OpsError};
+use crate::repo::{Backup, PackSizes, Project, Records};
+
+use super::failed::Failed;
+
+/// The next step after some backups could not be copied.
+const AGAIN: &str = "the reasons are above. All other backups are copied. If another copy of the \
+    repository has the data, repair this one with “cuttlebone repair --from”, and run the command \
+    again";
+
+pub(super) fn copy(
+    console: &Console,
+    settings: &RepositorySettings,
+    request: &CopyRequest,
+) -> Result<(), Failure> {
+    let started = Instant::now();
+    let session = &console.session;
+    let there = settings.target(&request.target)?;
+    let is_same_place = settings.location.canonical() == there.location.canonical();
+    if is_same_place && settings.project == there.project {
+        return Err(OpsError::SameProject.into());
+    }
+    let (_, source) = open_project(session, settings, Attempt::Copy)?;
+    let records = load_records(session, settings, &source)?;
+    let selected = select(console, settings, &source, &records, &request.selection)?;
+    require_one_volume(request, &records, &selected)?;
+    let (_, target) = open_project(session, &there, Attempt::StoreCopies)
+        .map_err(|failure| with_init(failure, session, &there))?;
+    let options = CopyOptions {
+        volume: request.volume.clone(),
+        dry_run: request.dry_run,
+        compression: request.compression,
+        pack_sizes: PackSizes::default(),
+        verify_writes: request.verify_writes,
+        host: Some(host_name()),
+    };
+    let mut run = Run {
+        console,
+        memory: ClientMemory::new(session, &there),
+        target: &target,
+        failed: Failed::new(AGAIN, selected.len() > 1),
+        only_damage: true,
+        by_write_keys: 0,
+        last: Instant::now(),
+        summary: CopySummary {
+            target: there.location.to_string(),
+            project: there.project.clone(),
+            backups_copied: 0,
+            backups_existing: 0,
+            backups_failed: 0,
+            bytes_read: 0,
+            bytes_new: 0,
+            bytes_stored: 0,
+            dry_run: request.dry_run,
+            duration: 0.0,
+        },
+    };
+    let mut shown = Ok(());
+    let context = session.context(Some(&settings.cache_dir));
+    let copied = ops::copy(
+        &source,
+        &records,
+        &selected,
+        &target,
+        &options,
+        &context,
+        &mut |backup, result| match run.show(backup, result) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(failure) => {
+                shown = Err(failure);
+                ControlFlow::Break(())
+            }
+        },
+    );
+    console.meter.finish();
+    shown?;
+    copied?;
+    run.finish(started)?;
+    match (&request.selection, records.lost().len()) {
+        (CopySelection::Some { volumes, .. }, _) if volumes.is_empty() => Ok(()),
+        (_, 0) => Ok(()),
+        (_, lost) => Err(incomplete(lost as u64)),
+    }
+}
+
+/// Returns the backups to copy. Copies neither backups that their writers withdrew nor those that
+/// were forgotten, unless the user names them.
+fn select(
+    console: &Console,
+    settings: &RepositorySettings,
+    source: &Project,
+    records: &Records,
+    selection: &CopySelection,
+) -> Result<Vec<ObjectHash>, Failure> {
+    let counts = |backup: &&Backup| !records.is_voided(backup) && !records.is_removed(backup);
+    let (backups, volumes) = match selection {
+        CopySelection::All => {
+            let all = records.listed().filter(counts);
+            return Ok(all.map(|backup| backup.id).collect());
+        }
+        CopySelection::Some { backups, volumes } => (backups, volumes),
+    };
+    let mut selected = Vec::new();
+    for backup in backups {
+        let found = records.select_surely(backup)?;
+        refuse_if_lost(&console.session, settings, source, backup, found)?;
+        selected.push(found.id);
+    }
+    for volume in volumes {
+        let before = selected.len();
+        let of_volume = records.of_volume(volume).filter(counts);
+        selected.extend(of_volume.map(|backup| backup.id));
+        if selected.len() == before {
+            let volume = volume.clone();
+            return Err(OpsError::NoVolume { volume }.into());
+        }
+    }
+    selected.sort_unstable();
+    selected.dedup();
+    Ok(selected)
+}
+
+/// Fails if the user names the volume of the target, but the backups are of several volumes.
+fn require_one_volume(
+    request: &CopyRequest,
+    records: &Records,
+    selected: &[ObjectHash],
+) -> Result<(), Failure> {
+    let backups = selected.iter().filter_map(|id| records.get(*id));
+    let mut volumes: Vec<_> = backups.map(|backup| &backup.record.volume.name).collect();
+    volumes.sort_unstable();
+    volumes.dedup();
+    if request.volume.is_none() || volumes.len() < 2 {
+        return Ok(());
+    }
+    let text = "--to-volume names one volume, but the backups are of several";
+    Err(Failure::usage(text).hint("copy the backups of each volume with a command of its own"))
+}
+
+/// Adds the command that makes the missing repository, unless this host saw one there: then its
+/// disk may not be mounted.
+fn with_init(failure: Failure, session: &Session, there: &RepositorySettings) -> Failure {
+    let was_seen = || ClientMemory::new(session, there).repository().is_some();
+    if failure.code != Code::NoRepository || was_seen() {
+        return failure;
+    }
+    let location = shell_word(&there.location.to_string());
+    failure.hint(format!(
+        "check the path, or make a repository there: cuttlebone -r {location} init"
+    ))
+}
+
+/// Returns the failure if not all backups could be listed, although the user asked for all.
+fn incomplete(lost: u64) -> Failure {
+    let message = format!(
+        "all backups that can be read are copied, but {} cannot be read",
+        count(lost, "record")
+    );
+    Failure::new(Code::Damage, message).hint("“cuttlebone check” shows them")
+}
+
+/// The state of the command while backups are copied.
+struct Run<'a> {
+    console: &'a Console,
+    /// The memory of the target.
+    memory: ClientMemory<'a>,
+    target: &'a Project,
+    failed: Failed,
+    /// Whether all failures so far are damage.
+    only_damage: bool,
+    /// Copied backups that a write key has signed.
+    by_write_keys: u64,
+    /// When the last backup was done.
+    last: Instant,
+    summary: CopySummary,
+}
+
+impl Run<'_> {
+    /// Shows the result for one backup. Fails if the command must stop.
+    fn show(
+        &mut self,
+        backup: &Backup,
+        result: Result<CopyReport, OpsError>,
+    ) -> Result<(), Failure> {
+        self.console.meter.finish();
+        let report = match result {
+            Ok(report) => report,
+            Err(error) => {
+                let id = backup.id.to_string();
+                let name = format!("{} ({})", short_id(&id), backup.record.volume.name);
+                let failure = Failure::from(error);
+                self.summary.backups_failed += 1;
+                self.only_damage &= failure.code == Code::Damage;
+                return self.failed.add(self.console, name, failure);
+            }
+        };
+        let is_new = !report.existing;
+        if let Some(copy) = report.id.filter(|_| is_new) {
+            self.memory
+                .remember_backup(self.target, copy, &report.volume);
+        }
+        let (counts, summary) = (&report.counts, &mut self.summary);
+        summary.backups_copied += u64::from(is_new);
+        summary.backups_existing += u64::from(report.existing);
+        summary.bytes_read += counts.read;
+        summary.bytes_new += counts.new;
+        summary.bytes_stored += counts.stored;
+        self.by_write_keys += u64::from(is_new && !backup.is_full);
+        let message = Message::Copied(CopiedBackup {
+            source_id: backup.id.to_string(),
+            backup_id: report.id.map(|id| id.to_string()),
+            volume: report.volume,
+            time: backup.time,
+            size: backup.record.content.size,
+            existing: report.existing,
+            base: report.base.map(|base| base.to_string()),
+            bytes_read: counts.read,
+            bytes_new: counts.new,
+            bytes_stored: counts.stored,
+            chunks_new: counts.chunks_new,
+            duration: self.last.elapsed().as_secs_f64(),
+        });
+        self.last = Instant::now();
+        self.console.output.show(&message)
+    }
+
+    /// Shows the result of the command. Fails if any backup could not be copied.
+    fn finish(mut self, started: Instant) -> Result<(), Failure> {
+        if self.by_write_keys > 0 && !self.summary.dry_run {
+            self.console.output.notice(&format!(
+                "write keys had signed {} of the copied backups. Their copies are signed by the \
+                 key of the target, so they no longer show this",
+                self.by_write_keys
+            ));
+        }
+        self.summary.duration = started.elapsed().as_secs_f64();
+        let done = self.summary.backups_copied + self.summary.backups_existing;
+        self.console.output.show(&Message::Copy(self.summary))?;
+        let done = usize::try_from(done).unwrap_or(usize::MAX);
+        self.failed
+            .result(done)
+            .map_err(|failure| match failure.code {
+                Code::Failed if self.only_damage => Failure {
+                    code: Code::Damage,
+                    ..failure
+                },
+                _ => failure,
+            })
+    }
+}

@@ -1,0 +1,48 @@
+//! The copies that a project has of another project's backups.
+
+use std::collections::HashMap;
+
+use crate::base::ObjectHash;
+use crate::ops::image_backups::trusted;
+use crate::repo::{Backup, Project, Records};
+
+/// The backups of one volume of the target, by their origins.
+#[derive(Default)]
+pub(super) struct Copies(HashMap<ObjectHash, Backup>);
+
+/// Returns the origin of a backup: the first record of it, from which all copies of the backup
+/// were made, and all records with other labels. Ignores what another write key states, since it
+/// may be false.
+pub(super) fn origin(project: &Project, backup: &Backup) -> ObjectHash {
+    let stated = backup.record.original;
+    let stated = stated.filter(|_| trusted(project, backup));
+    stated.unwrap_or(backup.id)
+}
+
+impl Copies {
+    /// Finds the backups of a volume of the target that can be relied on.
+    pub(super) fn find(target: &Project, records: &Records, volume: &str) -> Self {
+        let of_volume = records.of_volume(volume);
+        let found = of_volume.filter(|backup| trusted(target, backup));
+        Self(found.map(|b| (origin(target, b), b.clone())).collect())
+    }
+
+    /// Returns all of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Backup> {
+        self.0.values()
+    }
+
+    /// Adds a new copy.
+    pub(super) fn add(&mut self, target: &Project, copy: Backup) {
+        self.0.insert(origin(target, &copy), copy);
+    }
+
+    /// Returns the copy of this backup of the source.
+    pub(super) fn of(&self, source: &Project, backup: &Backup) -> Option<&Backup> {
+        let copy = self.0.get(&origin(source, backup))?;
+        let (here, there) = (&backup.record.content, &copy.record.content);
+        let is_same =
+            backup.time == copy.time && (here.kind, here.size) == (there.kind, there.size);
+        is_same.then_some(copy)
+    }
+}

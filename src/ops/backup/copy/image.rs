@@ -1,0 +1,182 @@
+//! Copies the content of an image.
+
+use std::ops::{ControlFlow, Range};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+use super::volume::CopyBase;
+use crate::base::{LEAF_SIZE, lock, to_usize};
+use crate::format::ContentKind;
+use crate::ops::backup::coverage::Coverage;
+use crate::ops::backup::image::show_progress;
+use crate::ops::backup::image_spec::ImageSpec;
+use crate::ops::backup::leaves::{LeafProducer, store_leaves};
+use crate::ops::backup::task::{BackupTask, Stored};
+use crate::ops::error::OpsError;
+use crate::ops::pipeline::{Failed, StageError};
+use crate::repo::{
+    Backup, BlobReader, ChunkFetcher, ChunkRef, ImageReader, RepoError, RepoErrorKind, Top,
+    compare_trees, leaf_chunks,
+};
+use crate::volume::Gaps;
+
+/// Copies the content of an image. With a base, reads only the parts that differ from it.
+pub(super) fn copy_image(
+    task: &BackupTask<'_>,
+    from: &BlobReader,
+    backup: &Backup,
+    base: Option<&CopyBase<'_>>,
+) -> Result<Stored, OpsError> {
+    let image = SourceImage::new(task, from, backup)?;
+    let spec = ImageSpec {
+        size: image.size,
+        base: base.map(|base| base.copy.tree()),
+        gaps: Gaps::Unchanged,
+    };
+    let before = base.map_or(Top { id: None, level: 0 }, |base| base.source.tree());
+    let fetchers = Mutex::new(Vec::new());
+    let top = store_leaves(
+        task,
+        &spec,
+        &Failed::default(),
+        |leaves| image.send_different(before, leaves),
+        |leaf, coverage, (), buf| {
+            let fetcher = lock(&fetchers).pop();
+            let mut fetcher = fetcher.unwrap_or_else(|| ChunkFetcher::new(from));
+            buf.resize(to_usize(LEAF_SIZE));
+            image.fill(leaf, coverage, &mut fetcher, buf)?;
+            lock(&fetchers).push(fetcher);
+            Ok(())
+        },
+        show_progress(task, image.size),
+    )?;
+    Ok(Stored {
+        kind: ContentKind::Image,
+        size: image.size,
+        top,
+    })
+}
+
+/// The image in the source.
+struct SourceImage<'a> {
+    task: &'a BackupTask<'a>,
+    from: &'a BlobReader,
+    backup: &'a Backup,
+    /// In bytes.
+    size: u64,
+    /// The size of its chunks, in bytes.
+    chunk_size: u32,
+    /// The size of the larger chunks: those of the source or of the target. In bytes.
+    grid: usize,
+}
+
+impl<'a> SourceImage<'a> {
+    /// Fails if the tree has chunks after the end of the image.
+    fn new(
+        task: &'a BackupTask<'a>,
+        from: &'a BlobReader,
+        backup: &'a Backup,
+    ) -> Result<Self, OpsError> {
+        let content = &backup.record.content;
+        ImageReader::new(from, backup).check_end()?;
+        Ok(Self {
+            task,
+            from,
+            backup,
+            size: content.size,
+            chunk_size: content.chunk_size,
+            grid: (content.chunk_size as usize).max(task.project.chunk_size.usize()),
+        })
+    }
+
+    /// Sends the leaves that differ from the tree `before`. The ranges to read are whole chunks of
+    /// both the source and the target.
+    fn send_different(
+        &self,
+        before: Top,
+        leaves: &mut LeafProducer<'_, '_, ()>,
+    ) -> Result<(), StageError> {
+        let (end, chunk_size) = (self.size.div_ceil(LEAF_SIZE), self.chunk_size as usize);
+        let per_leaf = to_usize(LEAF_SIZE) / chunk_size;
+        let mut open: Option<(u64, Coverage)> = None;
+        compare_trees(self.from, before, self.backup.tree(), &mut |found| {
+            if found.leaf >= end {
+                // The tree has no chunks there, so the image before was larger.
+                return Ok(ControlFlow::Break(()));
+            }
+            // A faulty writer may have made such a leaf.
+            if found.chunk >= per_leaf {
+                return Err(StageError::from(RepoError::Tree));
+            }
+            if let Some((leaf, coverage)) = open.take_if(|(leaf, _)| *leaf != found.leaf) {
+                leaves.leaf(leaf, coverage, ())?;
+            }
+            let start = found.chunk * chunk_size / self.grid * self.grid;
+            let (_, coverage) = open.get_or_insert_with(|| (found.leaf, Coverage::default()));
+            coverage.push(start..start + self.grid);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        match open {
+            Some((leaf, coverage)) => leaves.leaf(leaf, coverage, ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Fills the ranges of `coverage` with the content of the image.
+    fn fill(
+        &self,
+        leaf: u64,
+        coverage: &Coverage,
+        fetcher: &mut ChunkFetcher<'_>,
+        buf: &mut [u8],
+    ) -> Result<(), OpsError> {
+        let chunk_size = self.chunk_size as usize;
+        let width = to_usize(LEAF_SIZE) / chunk_size;
+        let chunks = leaf_chunks(self.from, self.backup.tree(), leaf, width)?;
+        let start = leaf * LEAF_SIZE;
+        let mut wanted = Vec::new();
+        for range in coverage.ranges() {
+            for number in range.start / chunk_size..range.end / chunk_size {
+                let Some(id) = chunks[number] else { continue };
+                let offset = start + (number * chunk_size) as u64;
+                // `check_end` has found that no chunk begins after the end.
+                let left = self.size.checked_sub(offset).ok_or(RepoError::Tree)?;
+                wanted.push(ChunkRef::new(offset, left, self.chunk_size, id));
+            }
+            buf[range].fill(0);
+        }
+        match fetcher.fetch(&wanted, start, buf) {
+            Ok(_) => {}
+            Err(error) if error.kind() == RepoErrorKind::Damaged => {
+                return Err(self.first_damaged(&wanted, start, fetcher, buf, error));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let read = wanted.iter().map(|chunk| u64::from(chunk.len)).sum();
+        self.task.tally.read.fetch_add(read, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Returns the error that names the first of these chunks that cannot be read.
+    fn first_damaged(
+        &self,
+        chunks: &[ChunkRef],
+        start: u64,
+        fetcher: &mut ChunkFetcher<'_>,
+        buf: &mut [u8],
+        first: RepoError,
+    ) -> OpsError {
+        let part = |range: Range<u64>| format!("bytes {} to {}", range.start, range.end - 1);
+        for chunk in chunks {
+            match fetcher.fetch(&[*chunk], start, buf) {
+                Ok(_) => {}
+                Err(error) if error.kind() == RepoErrorKind::Damaged => {
+                    return OpsError::not_copied(self.backup, part(chunk.range()), error);
+                }
+                Err(error) => return error.into(),
+            }
+        }
+        // All chunks could be read one by one.
+        OpsError::not_copied(self.backup, "its content".to_owned(), first)
+    }
+}

@@ -1,0 +1,16 @@
+//! Copies backups to another project, which has other keys. Each chunk is opened, its id is
+//! verified, and it is stored under the keys of the target, unless the target holds it.
+//!
+//! The backups of a volume are copied oldest first. Only the parts in which a backup differs from
+//! an earlier one are read, if the target has a copy of the earlier one.
+
+mod attachments;
+mod copies;
+mod image;
+mod report;
+mod run;
+mod stream;
+mod volume;
+
+pub use report::{CopyOptions, CopyReport};
+pub use run::copy;

@@ -1,0 +1,63 @@
+//! Options and report of a copy.
+
+use crate::base::ObjectHash;
+use crate::format::Counts;
+use crate::repo::{Backup, Compression, PackSizes, VerifyWrites};
+
+/// How to copy backups.
+#[derive(Debug, Clone, Default)]
+pub struct CopyOptions {
+    /// The volume in the target that gets the copies. `None` means that each volume keeps its name.
+    /// Then a volume of the target that has the same name and another origin is an error.
+    pub volume: Option<String>,
+    /// Only find out which backups the target lacks.
+    pub dry_run: bool,
+    /// The compression of chunks.
+    pub compression: Compression,
+    /// The sizes at which packs are full.
+    pub pack_sizes: PackSizes,
+    /// Which data is read again before it is stored.
+    pub verify_writes: VerifyWrites,
+    /// The name of this host.
+    pub host: Option<String>,
+}
+
+/// The result of copying one backup.
+#[derive(Debug, Clone)]
+pub struct CopyReport {
+    /// The copy; none if a dry run found that the target lacks it.
+    pub id: Option<ObjectHash>,
+    /// Whether the target had the copy already, so that nothing was stored.
+    pub existing: bool,
+    /// The volume in the target.
+    pub volume: String,
+    /// The copy in the target with which the backup was compared. Parts that are equal were not
+    /// read.
+    pub base: Option<ObjectHash>,
+    /// Bytes of the content that were read, and what was stored.
+    pub counts: Counts,
+}
+
+impl CopyReport {
+    /// The target has this copy already.
+    pub(super) fn existing(copy: &Backup) -> Self {
+        Self {
+            id: Some(copy.id),
+            existing: true,
+            volume: copy.record.volume.name.clone(),
+            base: None,
+            counts: Counts::default(),
+        }
+    }
+
+    /// The volume in the target lacks the copy.
+    pub(super) fn lacking(volume: &str) -> Self {
+        Self {
+            id: None,
+            existing: false,
+            volume: volume.to_owned(),
+            base: None,
+            counts: Counts::default(),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The operation `copy`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::copies::Copies;
+use super::report::{CopyOptions, CopyReport};
+use super::volume::CopyTask;
+use crate::base::{BlobId, ObjectHash, Role};
+use crate::ops::backup::options::{Accept, BackupOptions};
+use crate::ops::backup::record::load;
+use crate::ops::context::{Context, READER};
+use crate::ops::error::OpsError;
+use crate::repo::{Backup, BlobReader, Project, ReadSession, Records, RepoError};
+
+/// Copies backups of `source` to `target`, and calls `each` with the result for each of them.
+/// `records` are the backups of the source, and `selected` those to copy. Stops if `each` breaks.
+///
+/// A backup that the target has already is not copied. A damaged backup fails alone. Fails before
+/// anything is stored if the target must not get one of the volumes. Each copy is committed as soon
+/// as it is complete. If the operation fails later, it can be repeated, and uses all that was
+/// stored.
+pub fn copy(
+    source: &Project,
+    records: &Records,
+    selected: &[ObjectHash],
+    target: &Project,
+    options: &CopyOptions,
+    context: &Context<'_>,
+    each: &mut dyn FnMut(&Backup, Result<CopyReport, OpsError>) -> ControlFlow<()>,
+) -> Result<(), OpsError> {
+    if source.id == target.id {
+        return Err(OpsError::SameProject);
+    }
+    source.keys.require(Role::Full).map_err(RepoError::from)?;
+    let present = load(target, context)?;
+    let mut plans = Vec::new();
+    for (name, backups) in by_volume(records, selected) {
+        let to = options.volume.as_deref().unwrap_or(name);
+        target.may_back_up(to, &*context.observer)?;
+        if options.volume.is_none() {
+            require_same_volume(&present, to, &backups)?;
+        }
+        plans.push(Plan { to, backups });
+    }
+    let mut session = None;
+    let mut task = CopyTask {
+        source,
+        records,
+        target,
+        context,
+        each,
+    };
+    for plan in &plans {
+        let copies = Copies::find(target, &present, plan.to);
+        let has = |backup: &&Backup| copies.of(source, backup).is_some();
+        let flow = if options.dry_run || plan.backups.iter().all(has) {
+            task.show_volume(&copies, &plan.backups, plan.to)
+        } else {
+            let session = match &mut session {
+                Some(session) => session,
+                none @ None => {
+                    let tops = tops(records, &plans);
+                    let (cache, observer) = (context.cache, &context.observer);
+                    let opened = ReadSession::open(source, &tops, READER, cache, observer)?;
+                    none.insert(opened)
+                }
+            };
+            let from = BlobReader::under(session).stopped_by(context.cancel);
+            let options = backup_options(plan.to, options);
+            task.copy_volume(&from, &plan.backups, &options)?
+        };
+        if flow.is_break() {
+            return Ok(());
+        }
+    }
+    if let Some(session) = session {
+        Arc::clone(session.index()).close();
+    }
+    Ok(())
+}
+
+/// The selected backups of one volume of the source, oldest first.
+struct Plan<'a> {
+    /// The volume in the target.
+    to: &'a str,
+    backups: Vec<&'a Backup>,
+}
+
+/// Returns the selected backups of each volume in the source, oldest first, each once.
+fn by_volume<'a>(
+    records: &'a Records,
+    selected: &[ObjectHash],
+) -> BTreeMap<&'a str, Vec<&'a Backup>> {
+    let mut places: Vec<_> = selected
+        .iter()
+        .filter_map(|id| records.place(*id))
+        .collect();
+    places.sort_unstable();
+    places.dedup();
+    let mut volumes: BTreeMap<&str, Vec<&Backup>> = BTreeMap::new();
+    for place in places {
+        let backup = &records.all()[place];
+        volumes
+            .entry(&backup.record.volume.name)
+            .or_default()
+            .push(backup);
+    }
+    volumes
+}
+
+/// Fails if the target has a volume of this name that is not the one that is copied.
+fn require_same_volume(present: &Records, name: &str, backups: &[&Backup]) -> Result<(), OpsError> {
+    let mut there = present.of_volume(name).peekable();
+    let is_same = |found: &Backup| backups.iter().any(|backup| backup.volume == found.volume);
+    if there.peek().is_none() || there.any(is_same) {
+        return Ok(());
+    }
+    Err(OpsError::OtherVolume {
+        volume: name.to_owned(),
+    })
+}
+
+/// Returns the tops of all trees of these volumes. A backup is compared with others of its volume.
+fn tops(records: &Records, plans: &[Plan<'_>]) -> Vec<BlobId> {
+    let selected = plans.iter().flat_map(|plan| &plan.backups);
+    let selected = selected.flat_map(|backup| backup.tops());
+    let volumes = plans.iter().filter_map(|plan| plan.backups.first());
+    let others = volumes.flat_map(|backup| records.of_volume(&backup.record.volume.name));
+    let mut tops: Vec<_> = selected.collect();
+    // If there are too many for a lease, the selected ones count.
+    tops.extend(others.flat_map(Backup::tops));
+    let mut seen = HashSet::new();
+    tops.retain(|top| seen.insert(*top));
+    tops
+}
+
+/// Returns the options for storing the copies of one volume.
+fn backup_options(volume: &str, options: &CopyOptions) -> BackupOptions {
+    BackupOptions {
+        compression: options.compression,
+        pack_sizes: options.pack_sizes,
+        verify_writes: options.verify_writes,
+        accept: Accept {
+            empty: true,
+            diff_as_content: true,
+            new_content: true,
+            times: false,
+        },
+        ..BackupOptions::of_record(volume, options.host.as_deref())
+    }
+}

@@ -1,0 +1,78 @@
+//! Copies the content of a stream. Keys decide where a stream is cut, so the whole stream is read
+//! and cut again.
+
+use std::io::{self, Read};
+
+use super::volume::CopyBase;
+use crate::format::ContentKind;
+use crate::ops::backup::options::BackupOptions;
+use crate::ops::backup::stream::store_stream;
+use crate::ops::backup::task::{BackupTask, Stored};
+use crate::ops::error::OpsError;
+use crate::repo::{Backup, BlobReader, ImageReader, RepoError};
+use crate::volume::InputStream;
+
+/// Copies the content of a stream, unless the base has the same content.
+pub(super) fn copy_stream(
+    task: &BackupTask<'_>,
+    from: &BlobReader,
+    backup: &Backup,
+    base: Option<&CopyBase<'_>>,
+    options: &BackupOptions,
+) -> Result<Stored, OpsError> {
+    if let Some(base) = base.filter(|base| base.source.root == backup.root) {
+        return Ok(Stored {
+            kind: ContentKind::Stream,
+            size: backup.record.content.size,
+            top: base.copy.top,
+        });
+    }
+    let mut stream = SourceStream {
+        reader: ImageReader::new(from, backup),
+        name: format!("backup {}", backup.id),
+        at: 0,
+        failure: None,
+    };
+    let stored = store_stream(task, &mut stream, options);
+    match stream.failure {
+        // This error says more than the one of the stream.
+        Some(failure) => Err(failure.into()),
+        None => stored,
+    }
+}
+
+/// The stream in the source.
+struct SourceStream {
+    reader: ImageReader,
+    name: String,
+    /// Bytes that were read.
+    at: u64,
+    /// Why reading failed.
+    failure: Option<RepoError>,
+}
+
+impl Read for SourceStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.reader.read_at(self.at, buffer) {
+            Ok(read) => {
+                self.at += read as u64;
+                Ok(read)
+            }
+            Err(error) => {
+                let text = error.to_string();
+                self.failure = Some(error);
+                Err(io::Error::other(text))
+            }
+        }
+    }
+}
+
+impl InputStream for SourceStream {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn size(&self) -> Option<u64> {
+        Some(self.reader.size())
+    }
+}
