@@ -8,6 +8,7 @@ mod backup;
 mod diffs;
 mod image;
 mod live;
+mod live_copy;
 mod live_faults;
 mod live_full;
 mod live_in_place;

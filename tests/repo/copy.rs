@@ -473,6 +473,10 @@ fn the_same_project_and_another_volume_of_the_same_name_are_refused_before_anyth
             .iter()
             .all(|backup| backup.volume == joined[3].volume)
     );
+    // From now on, the volume is known to hold copies.
+    let more = host.back_up(&source, "disk", &states()[0]).unwrap().id;
+    let copied = copy(&source, &[more], &target).unwrap();
+    assert!(!copied[0].1.as_ref().unwrap().existing);
     // Under another name, it is another volume.
     let options = CopyOptions {
         volume: Some("old disk".to_owned()),

@@ -15,6 +15,7 @@ mod attachments;
 mod command_crash;
 mod copied_packs;
 mod copy;
+mod copy_crash;
 mod crash;
 mod damage;
 mod diff_of_other_key;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::copies::Copies;
+use super::copies::{Copies, origin};
 use super::report::{CopyOptions, CopyReport};
 use super::volume::CopyTask;
 use crate::base::{BlobId, ObjectHash, Role};
@@ -40,7 +40,7 @@ pub fn copy(
         let to = options.volume.as_deref().unwrap_or(name);
         target.may_back_up(to, &*context.observer)?;
         if options.volume.is_none() {
-            require_same_volume(&present, to, &backups)?;
+            require_same_volume((source, records), (target, &present), to, &backups)?;
         }
         plans.push(Plan { to, backups });
     }
@@ -110,10 +110,21 @@ fn by_volume<'a>(
     volumes
 }
 
-/// Fails if the target has a volume of this name that is not the one that is copied.
-fn require_same_volume(present: &Records, name: &str, backups: &[&Backup]) -> Result<(), OpsError> {
+/// Fails if the target has a volume of this name that is not the one that is copied, and holds no
+/// copy of it.
+fn require_same_volume(
+    (source, records): (&Project, &Records),
+    (target, present): (&Project, &Records),
+    name: &str,
+    backups: &[&Backup],
+) -> Result<(), OpsError> {
     let mut there = present.of_volume(name).peekable();
-    let is_same = |found: &Backup| backups.iter().any(|backup| backup.volume == found.volume);
+    let all = records.of_volume(name);
+    let origins: HashSet<_> = all.map(|backup| origin(source, backup)).collect();
+    let is_same = |found: &Backup| {
+        let has_id = backups.iter().any(|backup| backup.volume == found.volume);
+        has_id || origins.contains(&origin(target, found))
+    };
     if there.peek().is_none() || there.any(is_same) {
         return Ok(());
     }
