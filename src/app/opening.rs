@@ -311,6 +311,17 @@ pub(crate) fn load_records(
     Ok(records)
 }
 
+/// Opens the project that the settings name, and loads its backup records.
+pub(crate) fn open_records(
+    session: &Session,
+    settings: &RepositorySettings,
+    attempt: Attempt,
+) -> Result<(Project, Records), Failure> {
+    let (_, project) = open_project(session, settings, attempt)?;
+    let records = load_records(session, settings, &project)?;
+    Ok((project, records))
+}
+
 /// Reports damaged records and entries of the log as notices.
 pub(crate) fn notice_damaged(session: &Session, errors: &[RepoError]) {
     for error in errors {

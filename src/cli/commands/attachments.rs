@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::app::{
     AttachmentEntry, Attachments, Attempt, Code, Failure, Message, RepositorySettings,
-    load_records, open_project, refuse_if_lost,
+    open_records, refuse_if_lost,
 };
 use crate::base::sync_directory;
 use crate::cli::console::Console;
@@ -19,8 +19,7 @@ pub(super) fn show_attachments(
     settings: &RepositorySettings,
     selector: &str,
 ) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings, Attempt::Show)?;
-    let records = load_records(&console.session, settings, &project)?;
+    let (_, records) = open_records(&console.session, settings, Attempt::Show)?;
     let backup = records.select(selector)?;
     console.meter.finish();
     let entries = ops::attached_files(backup).map(|attachment| AttachmentEntry {
@@ -41,8 +40,7 @@ pub(super) fn restore_attachments(
     selector: &str,
     directory: &Path,
 ) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings, Attempt::Restore)?;
-    let records = load_records(&console.session, settings, &project)?;
+    let (project, records) = open_records(&console.session, settings, Attempt::Restore)?;
     let backup = records.select_surely(selector)?;
     refuse_if_lost(&console.session, settings, &project, selector, backup)?;
     let context = console.session.context(Some(&settings.cache_dir));

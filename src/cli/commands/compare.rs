@@ -1,8 +1,7 @@
 //! The command `compare`.
 
 use crate::app::{
-    Attempt, CompareSummary, Extent, Failure, Message, RepositorySettings, load_records,
-    open_project,
+    Attempt, CompareSummary, Extent, Failure, Message, RepositorySettings, open_records,
 };
 use crate::cli::console::Console;
 use crate::ops;
@@ -16,8 +15,7 @@ pub(super) fn compare(
     a: &str,
     b: &str,
 ) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings, Attempt::Compare)?;
-    let records = load_records(&console.session, settings, &project)?;
+    let (project, records) = open_records(&console.session, settings, Attempt::Compare)?;
     let (a, b) = (records.select(a)?, records.select(b)?);
     let mut extents = Vec::new();
     let report = ops::compare(

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::app::{
     Attempt, ClientMemory, Code, CopiedBackup, CopyRequest, CopySelection, CopySummary, Failure,
-    Message, RepositorySettings, Session, count, host_name, load_records, open_project,
+    Message, RepositorySettings, Session, count, host_name, open_project, open_records,
     refuse_if_lost, shell_word, short_id,
 };
 use crate::base::ObjectHash;
@@ -32,8 +32,7 @@ pub(super) fn copy(
     if is_same_place && settings.project == there.project {
         return Err(OpsError::SameProject.into());
     }
-    let (_, source) = open_project(session, settings, Attempt::Copy)?;
-    let records = load_records(session, settings, &source)?;
+    let (source, records) = open_records(session, settings, Attempt::Copy)?;
     let selected = select(console, settings, &source, &records, &request.selection)?;
     require_one_volume(request, &records, &selected)?;
     let (_, target) = open_project(session, &there, Attempt::StoreCopies)

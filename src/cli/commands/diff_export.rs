@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use crate::app::{
-    Attempt, ExportRequest, ExportSummary, Failure, Message, RepositorySettings, load_records,
-    notice_state, open_project, refuse_if_lost,
+    Attempt, ExportRequest, ExportSummary, Failure, Message, RepositorySettings, notice_state,
+    open_records, refuse_if_lost,
 };
 use crate::cli::console::Console;
 use crate::format::ByteString;
@@ -18,8 +18,7 @@ pub(super) fn export_diff(
     request: ExportRequest,
 ) -> Result<(), Failure> {
     let started = Instant::now();
-    let (_, project) = open_project(&console.session, settings, Attempt::ExportDiff)?;
-    let records = load_records(&console.session, settings, &project)?;
+    let (project, records) = open_records(&console.session, settings, Attempt::ExportDiff)?;
     let from = request
         .from
         .map(|from| records.select_surely(&from))

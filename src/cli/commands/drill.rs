@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::app::{
     Attempt, Code, DrillEntry, DrillRequest, Failure, RepositorySettings, count, host_name,
-    load_records, open_project,
+    open_records,
 };
 use crate::base::{Cancelled, Notice, child_command, create_private_dir};
 use crate::cli::console::Console;
@@ -30,8 +30,7 @@ pub(super) fn drill(
     settings: &RepositorySettings,
     request: &DrillRequest,
 ) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings, Attempt::Drill)?;
-    let records = load_records(&console.session, settings, &project)?;
+    let (project, records) = open_records(&console.session, settings, Attempt::Drill)?;
     let max_bytes = request.max_bytes;
     let chosen = ops::choose_drill(&project, &records, request.sample, max_bytes)?;
     if chosen.is_empty() {

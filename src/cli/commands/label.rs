@@ -2,7 +2,7 @@
 
 use crate::app::{
     Attempt, Failure, LabelRequest, LabelSummary, Message, RepositorySettings, host_name,
-    load_records, open_project,
+    open_records,
 };
 use crate::cli::console::Console;
 use crate::ops;
@@ -12,8 +12,7 @@ pub(super) fn label(
     settings: &RepositorySettings,
     request: &LabelRequest,
 ) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings, Attempt::Label)?;
-    let records = load_records(&console.session, settings, &project)?;
+    let (project, records) = open_records(&console.session, settings, Attempt::Label)?;
     // Select all backups first, so that no backup changes if one has a typing error.
     let selected = request.backups.iter().map(|backup| records.select(backup));
     let selected = selected.collect::<Result<Vec<_>, _>>()?;

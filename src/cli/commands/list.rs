@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::app::{
-    Attempt, BackupEntry, Failure, ListRequest, RepositorySettings, load_records,
-    notice_several_newest, open_project,
+    Attempt, BackupEntry, Failure, ListRequest, RepositorySettings, notice_several_newest,
+    open_records,
 };
 use crate::base::Notice;
 use crate::cli::console::Console;
@@ -16,8 +16,7 @@ pub(super) fn list(
     settings: &RepositorySettings,
     request: &ListRequest,
 ) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings, Attempt::List)?;
-    let records = load_records(&console.session, settings, &project)?;
+    let (_, records) = open_records(&console.session, settings, Attempt::List)?;
     let volume = request.volume.as_deref();
     let of_volume = |b: &&Backup| volume.is_none_or(|name| b.record.volume.name == name);
     let fits = request.filter();

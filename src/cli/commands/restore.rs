@@ -12,8 +12,8 @@ use jiff::Timestamp;
 
 use crate::app::{
     Attempt, Code, Extent, Failure, MarkPlaces, Message, RepositorySettings, RestoreMark,
-    RestoreRequest, RestoreSummary, WriteTo, count, load_records, notice_several_newest,
-    notice_state, open_project, printable, refuse_if_lost, rescue_map, short_id,
+    RestoreRequest, RestoreSummary, WriteTo, count, notice_several_newest, notice_state,
+    open_records, printable, refuse_if_lost, rescue_map, short_id,
 };
 use crate::base::Notice;
 use crate::cli::console::Console;
@@ -40,8 +40,7 @@ pub(super) fn restore(
             .output
             .notice(&format!("{target} holds {}", describe(&mark)));
     }
-    let (_, project) = open_project(&console.session, settings, Attempt::Restore)?;
-    let records = load_records(&console.session, settings, &project)?;
+    let (project, records) = open_records(&console.session, settings, Attempt::Restore)?;
     let backup = records.select_surely(&request.backup)?;
     refuse_if_lost(
         &console.session,

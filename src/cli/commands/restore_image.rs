@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::app::{
     Attempt, Failure, ImageMode, Message, RepositorySettings, RestoreImageRequest, RestoreSummary,
-    load_records, notice_several_newest, notice_state, open_project, refuse_if_lost,
+    notice_several_newest, notice_state, open_records, refuse_if_lost,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, RestoreReport};
@@ -17,8 +17,7 @@ pub(super) fn restore_image(
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let session = &console.session;
-    let (_, project) = open_project(session, settings, Attempt::Restore)?;
-    let records = load_records(session, settings, &project)?;
+    let (project, records) = open_records(session, settings, Attempt::Restore)?;
     let backup = records.select_surely(&request.backup)?;
     refuse_if_lost(session, settings, &project, &request.backup, backup)?;
     if records.newest(&request.backup).is_some() {

@@ -2,7 +2,7 @@
 
 use crate::app::{
     AttachmentEntry, Attempt, BackupDetail, Failure, Message, Metadata, RepositorySettings,
-    load_records, open_project,
+    open_records,
 };
 use crate::base::Role;
 use crate::cli::console::Console;
@@ -16,8 +16,7 @@ pub(super) fn show(
     settings: &RepositorySettings,
     selector: &str,
 ) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings, Attempt::Show)?;
-    let records = load_records(&console.session, settings, &project)?;
+    let (project, records) = open_records(&console.session, settings, Attempt::Show)?;
     let backup = records.select(selector)?;
     let record = &backup.record;
     let counts = &record.counts;

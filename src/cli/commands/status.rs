@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use crate::app::{
     Attempt, ClientMemory, Code, Failure, ImageStateName, ImageStatusEntry, Message,
     RepositorySettings, StatusRequest, StatusSummary, VolumeStatusEntry, full_read, history_lost,
-    load_records, open_project, printable,
+    open_records, printable,
 };
 use crate::cli::console::Console;
 use crate::format::{RbdIdentity, matches_pattern};
@@ -19,8 +19,7 @@ pub(super) fn status(
     settings: &RepositorySettings,
     request: &StatusRequest,
 ) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings, Attempt::Status)?;
-    let records = load_records(&console.session, settings, &project)?;
+    let (project, records) = open_records(&console.session, settings, Attempt::Status)?;
     let now = Timestamp::now();
     let wanted = |age: &VolumeAge<'_>| {
         let patterns = &request.volumes;
