@@ -70,6 +70,8 @@ const ITEM_LEN: usize = 1 + 32 + 4;
 impl Batch {
     /// The maximum length in bytes.
     pub const LEN_MAX: usize = 128 << 20;
+    /// The maximum number of objects, so that the table of a false batch takes little memory.
+    pub const OBJECTS_MAX: usize = 1 << 18;
     /// The number of bytes before the table.
     pub const START_LEN: usize = HEADER_LEN + 16 + 4;
 
@@ -140,7 +142,11 @@ impl Batch {
 
     fn start(reader: &mut Reader<'_>) -> Result<(ProjectId, u32), FormatError> {
         Magic::Batch.read(reader)?;
-        Ok((ProjectId::from_bytes(reader.array()?), reader.u32()?))
+        let (project, count) = (ProjectId::from_bytes(reader.array()?), reader.u32()?);
+        if count as usize > Self::OBJECTS_MAX {
+            return Err(FormatError::LimitExceeded("number of objects"));
+        }
+        Ok((project, count))
     }
 }
 

@@ -11,7 +11,7 @@ use cuttlebone::ops::{
     self, AcceptedLoss, Finding, MaxUnused, OpsError, PruneOptions, ReplicateOptions,
     ReplicateReport, Side,
 };
-use cuttlebone::repo::{ObjectKind, ObjectRef, Objects, RepoError};
+use cuttlebone::repo::{ObjectKind, ObjectRef, Objects, RepoError, RepoErrorKind};
 use cuttlebone::storage::{
     Backend, Fault, FaultBackend, MemoryBackend, Moment, Name, Plan, StorageErrorKind,
     StorageOperation,
@@ -219,7 +219,7 @@ pub(super) fn interrupted_at(
 }
 
 /// The batches of a project.
-pub(super) fn batches(store: &MemoryBackend, project: ProjectId) -> Vec<Name> {
+pub(super) fn batches(store: &dyn Backend, project: ProjectId) -> Vec<Name> {
     let listed = store.list(&ObjectKind::Batch.directory(project)).unwrap();
     listed.into_iter().map(|info| info.name).collect()
 }
@@ -258,6 +258,47 @@ fn without_its_batch_an_interrupted_copy_lacks_history() {
         }
         let (report, _) = Host::without_cache().check(&open(&store).unwrap(), false);
         assert!(!report.vanished.is_empty(), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_copy_whose_target_is_full_while_a_batch_is_unpacked_is_whole_and_goes_on() {
+    let source = Source::new();
+    let old = MemoryBackend::new();
+    copied(&source.store, &old);
+    source.change(2);
+    source.change(3);
+    let (project, after) = (source.test_repo.project.id, ids(&source.test_repo));
+    for (part, fault) in [
+        ("backups", Fault::Fail(StorageErrorKind::Full)),
+        ("log", Fault::Fail(StorageErrorKind::Full)),
+        ("log", Fault::Tear),
+    ] {
+        for n in 1.. {
+            let when = format!("{fault:?} at {n} below {part}");
+            let store = FaultBackend::holding(&old);
+            store.set_plan(Plan::at_put_below(part, n, fault));
+            let ran = replicate(&source.store, &store, &ReplicateOptions::default());
+            if store.is_planned() {
+                assert!(ran.is_ok() && n > 2, "{when}");
+                break;
+            }
+            let failed = ran.unwrap_err();
+            if let Fault::Fail(kind) = fault {
+                let is_cause = matches!(&failed, OpsError::Repo(error)
+                    if error.kind() == RepoErrorKind::Storage(kind));
+                assert!(is_cause, "{when}: {failed:?}");
+            }
+            // All objects that are not unpacked yet are read from the batch.
+            let store = store.crash();
+            let test_repo = open(&store).unwrap();
+            assert_eq!(batches(&store, project).len(), 1, "{when}");
+            Host::without_cache().check_clean(&test_repo, &when);
+            assert!(ids(&test_repo).is_superset(&after), "{when}");
+            copied(&source.store, &store);
+            assert!(batches(&store, project).is_empty(), "{when}");
+            Host::without_cache().check_clean(&open(&store).unwrap(), &when);
+        }
     }
 }
 

@@ -303,7 +303,8 @@ Examples:
     /// Copy the repository to another place, without a key
     ///
     /// Verifies each object by the hash in its name. Copies only what the target lacks, never
-    /// replaces a file there, and deletes objects there only with --mirror. Safe while backups,
+    /// replaces a file there, and deletes objects there only with --mirror. Compares packs that the
+    /// target has already by their sizes only, unless --verify is given. Safe while backups,
     /// “forget” and “prune” run on the original. If it is interrupted, the copy is still a complete
     /// repository, with its earlier backups, and the next run continues. The exit code is 21 if
     /// anything is damaged, and 23 if history has vanished from the original; everything else is

@@ -18,6 +18,8 @@ pub(super) struct ReplicateArgs {
     #[arg(long)]
     mirror: bool,
     /// Read the whole copy at the end, and verify it like “check --keyless”
+    ///
+    /// Without this option, damage inside a pack that the copy had before is not noticed.
     #[arg(long)]
     verify: bool,
     /// Leave out data and backups that were stored before a day (2026-11-28), a time

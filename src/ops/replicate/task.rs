@@ -267,12 +267,7 @@ impl<'a> Task<'a> {
             return self.copy(jobs);
         }
         while !jobs.is_empty() {
-            let mut len = Batch::START_LEN as u64;
-            let fits = jobs.iter().position(|job| {
-                len += Batch::len_of(job.size);
-                len > Batch::LEN_MAX as u64
-            });
-            let more = jobs.split_off(fits.unwrap_or(jobs.len()));
+            let more = jobs.split_off(fitting(&jobs));
             let (mut together, mut gone) = (Vec::new(), Vec::new());
             for (job, fetched) in self.copier.read(jobs)? {
                 match fetched {
@@ -393,4 +388,33 @@ impl<'a> Task<'a> {
 fn list_all(objects: &Objects) -> Result<HashMap<Name, u64>, OpsError> {
     let listed = objects.list("")?.into_iter();
     Ok(listed.map(|(.., info)| (info.name, info.size)).collect())
+}
+
+/// Returns how many of the first jobs fit into one batch.
+fn fitting(jobs: &[Job]) -> usize {
+    let mut len = Batch::START_LEN as u64;
+    let too_long = jobs.iter().position(|job| {
+        len += Batch::len_of(job.size);
+        len > Batch::LEN_MAX as u64
+    });
+    too_long.unwrap_or(jobs.len()).min(Batch::OBJECTS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_has_neither_too_many_bytes_nor_too_many_objects() {
+        let job = |size| Job {
+            object: ObjectRef::Repository,
+            size,
+        };
+        assert_eq!(fitting(&[job(1), job(2)]), 2);
+        let half = (Batch::LEN_MAX / 2) as u64;
+        assert_eq!(fitting(&[job(half), job(1), job(half)]), 2);
+        let many = vec![job(0); Batch::OBJECTS_MAX + 1];
+        assert_eq!(fitting(&many), Batch::OBJECTS_MAX);
+        assert_eq!(fitting(&many[1..]), Batch::OBJECTS_MAX);
+    }
 }

@@ -41,6 +41,7 @@ LOG_KINDS = {
 BATCHED = {0: "log", 1: "backups", 7: "voids"}
 """The directories of the objects in a batch, by their kinds."""
 MAX_BATCH = 128 * MIB
+MAX_BATCHED = 1 << 18
 
 
 class Batched(NamedTuple):
@@ -58,6 +59,7 @@ def decode_batch(data: bytes, name: bytes | None, project_id: bytes) -> list[Bat
     check_header(header)
     require(fields.take(16) == project_id, "does-not-open", "the batch of another project")
     count = fields.number(4)
+    require(count <= MAX_BATCHED, "limit-exceeded", "the batch has too many objects")
     rows = Fields(fields.take(count * 37))
     table = [
         (rows.one_of(1, BATCHED, "kind"), rows.take(32), rows.number(4)) for _ in range(count)
