@@ -16,6 +16,7 @@ mod command_crash;
 mod copied_packs;
 mod copy;
 mod copy_crash;
+mod copy_damage;
 mod crash;
 mod damage;
 mod diff_of_other_key;

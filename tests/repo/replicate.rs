@@ -289,7 +289,6 @@ fn a_copy_whose_target_is_full_while_a_batch_is_unpacked_is_whole_and_goes_on() 
                     if error.kind() == RepoErrorKind::Storage(kind));
                 assert!(is_cause, "{when}: {failed:?}");
             }
-            // All objects that are not unpacked yet are read from the batch.
             let store = store.crash();
             let test_repo = open(&store).unwrap();
             assert_eq!(batches(&store, project).len(), 1, "{when}");

@@ -1,6 +1,6 @@
 //! Copies the attachments of a backup.
 
-use super::volume::CopyBase;
+use super::base::CopyBase;
 use crate::format::Attachment;
 use crate::ops::attachments::read_whole;
 use crate::ops::backup::attachment::store_attachment;

@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-use super::volume::CopyBase;
+use super::base::CopyBase;
 use crate::base::{LEAF_SIZE, lock, to_usize};
 use crate::format::ContentKind;
 use crate::ops::backup::coverage::Coverage;

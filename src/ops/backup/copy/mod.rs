@@ -5,6 +5,7 @@
 //! an earlier one are read, if the target has a copy of the earlier one.
 
 mod attachments;
+mod base;
 mod copies;
 mod image;
 mod report;

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 
-use super::volume::CopyBase;
+use super::base::CopyBase;
 use crate::format::ContentKind;
 use crate::ops::backup::options::BackupOptions;
 use crate::ops::backup::stream::store_stream;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::attachments::copy_attachments;
+use super::base::CopyBase;
 use super::copies::{Copies, origin};
 use super::image::copy_image;
 use super::report::CopyReport;
@@ -24,14 +25,6 @@ use crate::ops::error::OpsError;
 use crate::repo::{
     Backup, BlobReader, CommitPermit, Index, Project, Records, RepoErrorKind, RunLen,
 };
-
-/// An earlier backup of the volume that the target has a copy of.
-pub(super) struct CopyBase<'a> {
-    /// The backup in the source.
-    pub(super) source: &'a Backup,
-    /// Its copy in the target.
-    pub(super) copy: &'a Backup,
-}
 
 /// The two projects of a copy, and all that its volumes have in common.
 pub(super) struct CopyTask<'a> {
@@ -91,11 +84,11 @@ impl CopyTask<'_> {
             copies,
         };
         for backup in backups {
-            let copied = match volume.copy(backup) {
+            let result = match volume.copy(backup) {
                 Err(error) if !is_of_one_backup(&error) => return Err(error),
-                copied => copied,
+                result => result,
             };
-            if (self.each)(backup, copied).is_break() {
+            if (self.each)(backup, result).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -110,6 +103,11 @@ fn volume_id(records: &Records, options: &BackupOptions, backups: &[&Backup]) ->
     there
         .or(backups.first().copied())
         .map(|backup| backup.volume)
+}
+
+/// Whether an error means that an object is damaged, or that one is missing.
+fn is_damage(error: &OpsError) -> bool {
+    matches!(error, OpsError::Repo(error) if error.kind() == RepoErrorKind::Damaged)
 }
 
 /// Whether other backups can be copied in spite of this error.
@@ -148,7 +146,6 @@ impl VolumeCopy<'_> {
             return Err(OpsError::CopyWithdrawn { backup: backup.id });
         }
         let base = self.base_of(backup);
-        let is_damage = |error: &OpsError| matches!(error, OpsError::Repo(error) if error.kind() == RepoErrorKind::Damaged);
         let (packed, base) = match (self.store(backup, base.as_ref()), base) {
             // The damage may be in a tree of the base.
             (Err(error), Some(_)) if is_damage(&error) => (self.store(backup, None), None),

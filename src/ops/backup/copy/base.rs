@@ -1,0 +1,11 @@
+//! The backup with which a backup is compared while it is copied.
+
+use crate::repo::Backup;
+
+/// An earlier backup of the volume that the target has a copy of.
+pub(super) struct CopyBase<'a> {
+    /// The backup in the source.
+    pub(super) source: &'a Backup,
+    /// Its copy in the target.
+    pub(super) copy: &'a Backup,
+}
