@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::missing::MissingHistory;
 use crate::base::{ByteSize, Cancelled, ObjectHash};
 use crate::format::{ContentKind, DiffError, ExtentsError, FormatError};
-use crate::repo::{Backup, ObjectRef, RepoError};
+use crate::repo::{Backup, ObjectRef, RepoError, RepoErrorKind};
 use crate::volume::{FreezeError, RbdError, RbdErrorKind, VolumeError};
 
 /// An operation failed.
@@ -362,6 +362,24 @@ pub enum OpsError {
     },
     #[error("backup {backup} was withdrawn by its writer, or forgotten, so it is not copied")]
     CopyWithdrawn { backup: ObjectHash },
+    #[error("backup {backup} of volume “{volume}” was not copied, since a write key signed it")]
+    CopyOfWriteKey { backup: ObjectHash, volume: String },
+    #[error("backup {backup} of volume “{volume}” was not copied, since it is too large")]
+    CopyTooLarge {
+        backup: ObjectHash,
+        volume: String,
+        source: Box<Self>,
+    },
+    #[error("the target has backup {copy}, a copy of {backup} of volume “{volume}”, but lost data")]
+    CopyLost {
+        /// The backup in the source.
+        backup: ObjectHash,
+        volume: String,
+        /// Its copy in the target.
+        copy: ObjectHash,
+    },
+    #[error("a part of the target is damaged")]
+    DamagedTarget { source: Box<RepoError> },
     #[error("both locations hold the same project, with the same keys")]
     SameProject,
     #[error("the target has another volume with the name “{volume}”")]
@@ -380,6 +398,15 @@ pub enum OpsError {
 }
 
 impl OpsError {
+    /// Returns the error for a part of the source of a copy that cannot be read. Damage concerns
+    /// only this backup.
+    pub(super) fn unread(backup: &Backup, part: &str, error: RepoError) -> Self {
+        match error.kind() {
+            RepoErrorKind::Damaged => Self::not_copied(backup, part.to_owned(), error),
+            _ => error.into(),
+        }
+    }
+
     /// Returns the error for a backup that is not copied, because a part of it is damaged.
     pub(super) fn not_copied(backup: &Backup, part: String, source: RepoError) -> Self {
         Self::NotCopied {

@@ -195,6 +195,13 @@ pub fn require_history(
     Ok((records, log))
 }
 
+/// Finds the certificates that the log names, and that are missing or damaged. Backups of their
+/// keys do not count.
+pub fn lost_certificates(project: &Project) -> Result<Vec<MissingCertificate>, OpsError> {
+    let errors = project.verify_certificates(&Log::load(project)?)?;
+    Ok(errors.iter().filter_map(certificate).collect())
+}
+
 fn read_history(project: &Project) -> Result<(MissingHistory, Records, Log), OpsError> {
     let certificates = project.verify_certificates(&Log::load(project)?)?;
     let (records, log) = Records::load_with_log(project)?;

@@ -59,7 +59,7 @@ pub use forget::{
     Reason, Removal, Rule, Span, VolumePlan, forget, plan_forget,
 };
 pub use head::{Head, head};
-pub use history::{AcceptedLoss, LostName, ParseLostNameError, require_history};
+pub use history::{AcceptedLoss, LostName, ParseLostNameError, lost_certificates, require_history};
 pub use keyless::{KeylessReport, check_keyless};
 pub use missing::{DamagedHistory, MissingCertificate, MissingHistory, MissingRecord};
 pub use parity::{

@@ -2,7 +2,7 @@
 
 use super::no_backup::{LostRecord, NewestReadable, NoBackupReason};
 use super::object_ref::ObjectRef;
-use crate::base::{BlobId, Cancelled, ObjectHash, ProjectId, Role, SignerId};
+use crate::base::{BlobId, ByteSize, Cancelled, ObjectHash, ProjectId, Role, SignerId};
 use crate::crypto::{KdfError, OpenError, RandomError, RoleError, SignatureError};
 use crate::format::FormatError;
 use crate::storage::{self, StorageError, StorageErrorClass, StorageOperation};
@@ -107,6 +107,12 @@ pub enum RepoError {
         volume: String,
         /// Shell patterns of the names of volumes that it may back up.
         patterns: Vec<String>,
+    },
+    #[error("the record of a backup of volume “{volume}” would have {size}, more than {limit}")]
+    RecordTooLarge {
+        volume: String,
+        size: ByteSize,
+        limit: ByteSize,
     },
     #[error("could not compress")]
     Compress(#[source] std::io::Error),

@@ -294,6 +294,38 @@ fn a_write_key_reads_no_backup_and_stores_copies() {
     there.is_clean();
 }
 
+#[test]
+fn backups_of_write_keys_are_named_and_copied_only_if_the_user_accepts_them() {
+    let (world, target) = with_target();
+    let file = world.write("writer", b"of the writer");
+    let add = [
+        "key",
+        "add",
+        "--role",
+        "write",
+        "--new-password-file",
+        &file,
+    ];
+    world.ok(&[&add[..], &CHEAP_KEY].concat());
+    let disk = world.write("by writer.img", &noise(5, MIB));
+    let made = world.backup(&[&disk, "--volume", "alpha", "--password-file", &file]);
+    let id = made["backup_id"].as_str().unwrap();
+    let all = ["copy", "--all", "--to", &target];
+    let failed = world.fails(&all, 3);
+    let named = [id, "“alpha”", "write key", "1 of 4 backups failed"];
+    assert_error(&failed, &named);
+    assert!(failed.contains("--accept-write-keys"), "{failed}");
+    let there = in_target(&world, &target);
+    assert_eq!(there.json(&["list"]).len(), 3);
+    let failed = world.fails(&["copy", "alpha", "--to", &target], 1);
+    assert_error(&failed, &[id, "--accept-write-keys"]);
+    let text = world.ok(&[&all[..], &["--accept-write-keys"]].concat());
+    assert!(text.contains("copied 1 backup to"), "{text}");
+    there.restores("alpha", &disk);
+    world.ok(&all);
+    there.is_clean();
+}
+
 /// Zeroes bytes in the middle of each of these files.
 fn damage(paths: &[std::path::PathBuf]) {
     for path in paths {

@@ -23,7 +23,7 @@ use super::prune::{forget, is_pack, prune};
 use super::{CHUNK, Host, Image, LEAF, TestRepo, noise};
 
 /// Zeroes most bytes of each object that `wanted` accepts.
-fn damage(store: &MemoryBackend, wanted: impl Fn(&Name) -> bool) {
+pub(super) fn damage(store: &MemoryBackend, wanted: impl Fn(&Name) -> bool) {
     for name in listed(store).into_iter().filter(wanted) {
         let mut bytes = store.get(&name, u64::MAX).unwrap();
         let end = bytes.len() - 100;
@@ -230,7 +230,15 @@ fn a_copy_that_is_cancelled_stores_no_further_backup() {
 }
 
 /// Commits a record whose data is in the project already.
-fn commit(test_repo: &TestRepo, record: &BackupRecord) -> ObjectHash {
+pub(super) fn commit(test_repo: &TestRepo, record: &BackupRecord) -> ObjectHash {
+    try_commit(test_repo, record).unwrap()
+}
+
+/// Tries to commit a record whose data is in the project already.
+pub(super) fn try_commit(
+    test_repo: &TestRepo,
+    record: &BackupRecord,
+) -> Result<ObjectHash, RepoError> {
     let project = &test_repo.project;
     let index = Index::in_memory(project, Arc::new(Silent)).unwrap();
     let nothing = |_: &Packer<'_>| Ok::<_, RepoError>(());
@@ -244,7 +252,7 @@ fn commit(test_repo: &TestRepo, record: &BackupRecord) -> ObjectHash {
     let CommitCheck::Permitted(cleared) = guard.clear(&index, &[]).unwrap() else {
         panic!("no other process is running");
     };
-    Records::commit(project, record, &receipt, &cleared).unwrap()
+    Records::commit(project, record, &receipt, &cleared)
 }
 
 /// Commits a record of another image as the holder of a write key. The record claims to be a copy
@@ -284,6 +292,7 @@ fn the_holder_of_a_write_key_cannot_keep_a_backup_from_being_copied() {
         ids.retain(|other| *other != id);
         let options = CopyOptions {
             volume: Some("disk".to_owned()),
+            accept_write_keys: true,
             ..copy_options()
         };
         copy_with(&host, &source, &ids, &target, &options).unwrap();

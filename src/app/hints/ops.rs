@@ -72,6 +72,8 @@ fn code(error: &OpsError) -> Code {
         | OpsError::DamagedDiff { .. }
         | OpsError::AttachmentDamaged { .. }
         | OpsError::NotCopied { .. }
+        | OpsError::CopyLost { .. }
+        | OpsError::DamagedTarget { .. }
         | OpsError::Holes { .. }
         | OpsError::Hole { .. }
         | OpsError::SnapshotTwice { .. } => Code::Damage,
@@ -346,8 +348,25 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              with --keep-going, or try an older backup. “cuttlebone check” shows all damage"
         }
         OpsError::NotCopied { .. } => {
-            "all other backups are copied. “cuttlebone check --read-data” shows the damage, and \
-             “cuttlebone restore --keep-going” restores all other parts of this backup"
+            "“cuttlebone check --read-data” shows the damage, and “cuttlebone restore \
+             --keep-going” restores all other parts of this backup. If another copy of the \
+             repository has the data, repair this one with “cuttlebone repair --from”, and run the \
+             command again"
+        }
+        OpsError::CopyOfWriteKey { .. } => {
+            "to copy such backups, too, add --accept-write-keys. The holder of a write key can make \
+             a backup with any content, even with data of other volumes. The key of the target \
+             signs the copy, which then counts like any backup there. So do this only if you trust \
+             the holders of all write keys"
+        }
+        OpsError::CopyTooLarge { .. } => "restore it, and back up the result",
+        OpsError::CopyLost { .. } => {
+            "“cuttlebone check” of the target shows the damage. Repair the target with “cuttlebone \
+             repair”, or remove this copy there with “cuttlebone forget”, and run the command again"
+        }
+        OpsError::DamagedTarget { .. } => {
+            "“cuttlebone check --read-data” of the target shows the damage, and “cuttlebone \
+             repair” helps. The backups that were copied until now are complete"
         }
         OpsError::CopyWithdrawn { .. } => {
             "restore it, and back up the result, if its data is complete"

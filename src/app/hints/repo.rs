@@ -155,6 +155,7 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
         }
         RepoError::QuarantineFull => "delete old files in quarantine/: no command needs them",
         RepoError::LostRace => "run it again; nothing is lost",
+        RepoError::RecordTooLarge { .. } => "nothing was stored; use fewer or shorter labels",
         RepoError::LeaseLost => "run it again; an object in leases/ was deleted",
         RepoError::Kdf(_) => "free some memory: unlocking this key needs more than is available",
         RepoError::Storage(_)

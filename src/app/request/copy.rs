@@ -12,6 +12,8 @@ pub(crate) struct CopyRequest {
     pub(crate) selection: CopySelection,
     /// The volume in the target, if its name is not that of the source.
     pub(crate) volume: Option<String>,
+    /// Whether to copy backups of write keys, too.
+    pub(crate) accept_write_keys: bool,
     pub(crate) dry_run: bool,
     pub(crate) compression: Compression,
     pub(crate) verify_writes: VerifyWrites,

@@ -45,6 +45,10 @@ pub(super) struct CopyArgs {
     /// Shell command that prints the password of the other repository
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     to_password_command: Option<OsString>,
+    /// Also copy backups that a write key signed: they may have any content, even data of other
+    /// volumes
+    #[arg(long)]
+    accept_write_keys: bool,
     /// Show what would be copied, but copy nothing
     #[arg(long)]
     dry_run: bool,
@@ -79,6 +83,7 @@ impl CopyArgs {
                 },
             },
             volume: self.to_volume.map(volume_name).transpose()?,
+            accept_write_keys: self.accept_write_keys,
             dry_run: self.dry_run,
             compression: self.compression,
             verify_writes: self.verify_writes,

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use crate::app::{
     Attempt, ClientMemory, Code, CopiedBackup, CopyRequest, CopySelection, CopySummary, Failure,
-    Message, RepositorySettings, Session, count, host_name, open_project, open_records,
-    refuse_if_lost, shell_word, short_id,
+    Message, RepositorySettings, Session, count, history_lost, host_name, open_project,
+    open_records, refuse_if_lost, shell_word, short_id,
 };
 use crate::base::ObjectHash;
 use crate::cli::console::Console;
@@ -16,9 +16,7 @@ use crate::repo::{Backup, PackSizes, Project, Records};
 use super::failed::Failed;
 
 /// The next step after some backups could not be copied.
-const AGAIN: &str = "the reasons are above. All other backups are copied. If another copy of the \
-    repository has the data, repair this one with “cuttlebone repair --from”, and run the command \
-    again";
+const AGAIN: &str = "the reasons and the next steps are above. All other backups are copied";
 
 pub(super) fn copy(
     console: &Console,
@@ -39,6 +37,7 @@ pub(super) fn copy(
         .map_err(|failure| with_init(failure, session, &there))?;
     let options = CopyOptions {
         volume: request.volume.clone(),
+        accept_write_keys: request.accept_write_keys,
         dry_run: request.dry_run,
         compression: request.compression,
         pack_sizes: PackSizes::default(),
@@ -51,6 +50,8 @@ pub(super) fn copy(
         target: &target,
         failed: Failed::new(AGAIN, selected.len() > 1),
         only_damage: true,
+        lost_copies: 0,
+        was_refused: false,
         by_write_keys: 0,
         last: Instant::now(),
         summary: CopySummary {
@@ -87,15 +88,43 @@ pub(super) fn copy(
     shown?;
     copied?;
     run.finish(started)?;
-    match (&request.selection, records.lost().len()) {
-        (CopySelection::Some { volumes, .. }, _) if volumes.is_empty() => Ok(()),
-        (_, 0) => Ok(()),
-        (_, lost) => Err(incomplete(lost as u64)),
+    match &request.selection {
+        CopySelection::Some { volumes, .. } if volumes.is_empty() => Ok(()),
+        _ => require_complete(session, settings, &source, &records),
     }
 }
 
-/// Returns the backups to copy. Copies neither backups that their writers withdrew nor those that
-/// were forgotten, unless the user names them.
+/// Fails if the source is known to lack backups, although the user asked for all.
+fn require_complete(
+    session: &Session,
+    settings: &RepositorySettings,
+    source: &Project,
+    records: &Records,
+) -> Result<(), Failure> {
+    let lost = ClientMemory::new(session, settings).recorded(source);
+    if !lost.is_empty() {
+        return Err(history_lost(&settings.location, &lost));
+    }
+    let certificates = ops::lost_certificates(source)?;
+    if !certificates.is_empty() {
+        let names: Vec<_> = certificates.iter().map(ToString::to_string).collect();
+        let message = format!(
+            "the source lacks {}: backups of these keys do not count, so they were not copied",
+            names.join(", ")
+        );
+        return Err(Failure::new(Code::Damage, message).hint(
+            "copy the files from another copy of the repository (projects/*/writers/NAME, and \
+             NAME.copy), and run the command again",
+        ));
+    }
+    match records.lost().len() {
+        0 => Ok(()),
+        lost => Err(incomplete(lost as u64)),
+    }
+}
+
+/// Returns the backups to copy. Leaves out those that their writers withdrew, and those that were
+/// forgotten, unless the user names them: then their copies fail.
 fn select(
     console: &Console,
     settings: &RepositorySettings,
@@ -179,6 +208,10 @@ struct Run<'a> {
     failed: Failed,
     /// Whether all failures so far are damage.
     only_damage: bool,
+    /// Copies in the target that have lost data.
+    lost_copies: u64,
+    /// Whether a backup of a write key was refused.
+    was_refused: bool,
     /// Copied backups that a write key has signed.
     by_write_keys: u64,
     /// When the last backup was done.
@@ -199,9 +232,15 @@ impl Run<'_> {
             Err(error) => {
                 let id = backup.id.to_string();
                 let name = format!("{} ({})", short_id(&id), backup.record.volume.name);
-                let failure = Failure::from(error);
                 self.summary.backups_failed += 1;
+                self.lost_copies += u64::from(matches!(error, OpsError::CopyLost { .. }));
+                let is_refused = matches!(error, OpsError::CopyOfWriteKey { .. });
+                let mut failure = Failure::from(error);
                 self.only_damage &= failure.code == Code::Damage;
+                if is_refused && std::mem::replace(&mut self.was_refused, true) {
+                    // Give the long hint once.
+                    failure.hint = None;
+                }
                 return self.failed.add(self.console, name, failure);
             }
         };
@@ -248,10 +287,16 @@ impl Run<'_> {
         let done = self.summary.backups_copied + self.summary.backups_existing;
         self.console.output.show(&Message::Copy(self.summary))?;
         let done = usize::try_from(done).unwrap_or(usize::MAX);
+        let only_lost_copies = self.lost_copies == self.failed.names.len() as u64;
         self.failed
             .result(done)
             .map_err(|failure| match failure.code {
                 Code::Failed if self.only_damage => Failure {
+                    code: Code::Damage,
+                    ..failure
+                },
+                // These backups do not lack their copies: the target is damaged.
+                Code::Partly if only_lost_copies => Failure {
                     code: Code::Damage,
                     ..failure
                 },

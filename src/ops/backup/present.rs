@@ -2,11 +2,12 @@
 //! of packs that were found damaged on this host. It stores again the lost data that it needs, and
 //! reports the loss.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::options::{BackupOptions, MetDamage};
-use crate::base::Notice;
+use crate::base::{Notice, ObjectHash};
 use crate::format::Content;
 use crate::ops::affected::{AffectedBackup, affected, listed_holes};
 use crate::ops::context::Context;
@@ -101,6 +102,22 @@ impl<'a> Present<'a> {
             base: self.base.clone(),
             holes,
         }))
+    }
+
+    /// Returns those of these backups that cannot be restored completely.
+    pub(super) fn lost_among(&self, backups: &[&Backup]) -> Result<HashSet<ObjectHash>, OpsError> {
+        let mut found = HashSet::new();
+        if self.packs + self.damaged == 0 {
+            return Ok(found);
+        }
+        let lost = LostChunks::new(&self.index)?;
+        for backup in backups {
+            let affected = affected(backup, |_, content| self.holes(&lost, content))?;
+            if !affected.holes.is_empty() || !affected.attachments.is_empty() {
+                found.insert(backup.id);
+            }
+        }
+        Ok(found)
     }
 
     fn holes(

@@ -10,7 +10,7 @@ use super::forgotten_record::ForgottenRecord;
 use super::lost_records::LostRecords;
 use super::order::{History, OrderedRecord};
 use super::revocation::divide;
-use crate::base::{ObjectHash, SignerId};
+use crate::base::{ByteSize, ObjectHash, SignerId};
 use crate::format::{BackupRecord, LogKind};
 use crate::repo::backup::Backup;
 use crate::repo::error::{ForeignReason, RepoError};
@@ -482,15 +482,25 @@ impl Records {
     }
 
     /// Commits a backup. The receipts prove that all data that the record names is durable and
-    /// indexed, and that none of it is going to be deleted.
+    /// indexed, and that none of it is going to be deleted. Fails before it stores anything if the
+    /// record is too large.
     pub fn commit(
         project: &Project,
         record: &BackupRecord,
         _: &IndexStored,
         cleared: &CommitPermit,
     ) -> Result<ObjectHash, RepoError> {
+        let body = record.encode();
+        // Nobody could read such a record.
+        if body.len() > BackupRecord::BODY_MAX {
+            return Err(RepoError::RecordTooLarge {
+                volume: record.volume.name.clone(),
+                size: ByteSize(body.len() as u64),
+                limit: ByteSize(BackupRecord::BODY_MAX as u64),
+            });
+        }
         cleared.stands()?;
-        project.put_encoded::<BackupRecord>(&record.encode(), |hash| cleared.note(hash, record))
+        project.put_encoded::<BackupRecord>(&body, |hash| cleared.note(hash, record))
     }
 }
 

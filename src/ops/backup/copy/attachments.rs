@@ -6,7 +6,7 @@ use crate::ops::attachments::read_whole;
 use crate::ops::backup::attachment::store_attachment;
 use crate::ops::backup::task::BackupTask;
 use crate::ops::error::OpsError;
-use crate::repo::{Backup, BlobReader, RepoErrorKind};
+use crate::repo::{Backup, BlobReader};
 
 /// Copies the attachments. Does not read those that the base has, too.
 pub(super) fn copy_attachments(
@@ -22,9 +22,9 @@ pub(super) fn copy_attachments(
         }
         match read_whole(from, attachment) {
             Ok(bytes) => store_attachment(task, &attachment.name, &bytes),
-            Err(OpsError::Repo(error)) if error.kind() == RepoErrorKind::Damaged => {
+            Err(OpsError::Repo(error)) => {
                 let part = format!("the attachment “{}”", attachment.name);
-                Err(OpsError::not_copied(backup, part, error))
+                Err(OpsError::unread(backup, &part, error))
             }
             Err(error) => Err(error),
         }

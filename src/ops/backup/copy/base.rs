@@ -1,5 +1,7 @@
 //! The backup with which a backup is compared while it is copied.
 
+use std::sync::atomic::AtomicBool;
+
 use crate::repo::Backup;
 
 /// An earlier backup of the volume that the target has a copy of.
@@ -8,4 +10,7 @@ pub(super) struct CopyBase<'a> {
     pub(super) source: &'a Backup,
     /// Its copy in the target.
     pub(super) copy: &'a Backup,
+    /// Set if the two trees in the source could not be compared. The damage may be in the tree of
+    /// this backup.
+    pub(super) is_unreadable: AtomicBool,
 }

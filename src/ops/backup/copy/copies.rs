@@ -27,16 +27,6 @@ impl Copies {
         Self(found.map(|b| (origin(target, b), b.clone())).collect())
     }
 
-    /// Returns all of them.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Backup> {
-        self.0.values()
-    }
-
-    /// Adds a new copy.
-    pub(super) fn add(&mut self, target: &Project, copy: Backup) {
-        self.0.insert(origin(target, &copy), copy);
-    }
-
     /// Returns the copy of this backup of the source.
     pub(super) fn of(&self, source: &Project, backup: &Backup) -> Option<&Backup> {
         let copy = self.0.get(&origin(source, backup))?;

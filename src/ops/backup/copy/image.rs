@@ -33,13 +33,12 @@ pub(super) fn copy_image(
         base: base.map(|base| base.copy.tree()),
         gaps: Gaps::Unchanged,
     };
-    let before = base.map_or(Top { id: None, level: 0 }, |base| base.source.tree());
     let fetchers = Mutex::new(Vec::new());
     let top = store_leaves(
         task,
         &spec,
         &Failed::default(),
-        |leaves| image.send_different(before, leaves),
+        |leaves| image.send_different(base, leaves),
         |leaf, coverage, (), buf| {
             let fetcher = lock(&fetchers).pop();
             let mut fetcher = fetcher.unwrap_or_else(|| ChunkFetcher::new(from));
@@ -78,7 +77,9 @@ impl<'a> SourceImage<'a> {
         backup: &'a Backup,
     ) -> Result<Self, OpsError> {
         let content = &backup.record.content;
-        ImageReader::new(from, backup).check_end()?;
+        ImageReader::new(from, backup)
+            .check_end()
+            .map_err(|error| unreadable(backup, error))?;
         Ok(Self {
             task,
             from,
@@ -89,18 +90,24 @@ impl<'a> SourceImage<'a> {
         })
     }
 
-    /// Sends the leaves that differ from the tree `before`. The ranges to read are whole chunks of
-    /// both the source and the target.
+    /// Sends the leaves that differ from the tree of the base. The ranges to read are whole chunks
+    /// of both the source and the target. If a tree cannot be read, notes this in the base.
     fn send_different(
         &self,
-        before: Top,
+        base: Option<&CopyBase<'_>>,
         leaves: &mut LeafProducer<'_, '_, ()>,
     ) -> Result<(), StageError> {
-        let (end, chunk_size) = (self.size.div_ceil(LEAF_SIZE), self.chunk_size as usize);
-        let per_leaf = to_usize(LEAF_SIZE) / chunk_size;
-        let mut open: Option<(u64, Coverage)> = None;
-        compare_trees(self.from, before, self.backup.tree(), &mut |found| {
-            if found.leaf >= end {
+        let before = base.map_or(Top { id: None, level: 0 }, |base| base.source.tree());
+        let per_leaf = to_usize(LEAF_SIZE) / self.chunk_size as usize;
+        let mut cut = base.map_or_else(Vec::new, |base| self.cut_chunks(base.source));
+        let mut sender = Sender {
+            image: self,
+            leaves,
+            open: None,
+        };
+        let compared = compare_trees(self.from, before, self.backup.tree(), &mut |found| {
+            let place = (found.leaf, found.chunk);
+            if found.leaf >= self.size.div_ceil(LEAF_SIZE) {
                 // The tree has no chunks there, so the image before was larger.
                 return Ok(ControlFlow::Break(()));
             }
@@ -108,18 +115,41 @@ impl<'a> SourceImage<'a> {
             if found.chunk >= per_leaf {
                 return Err(StageError::from(RepoError::Tree));
             }
-            if let Some((leaf, coverage)) = open.take_if(|(leaf, _)| *leaf != found.leaf) {
-                leaves.leaf(leaf, coverage, ())?;
+            while let Some(cut) = cut.pop_if(|cut| *cut < place) {
+                sender.add(cut)?;
             }
-            let start = found.chunk * chunk_size / self.grid * self.grid;
-            let (_, coverage) = open.get_or_insert_with(|| (found.leaf, Coverage::default()));
-            coverage.push(start..start + self.grid);
+            sender.add(place)?;
             Ok(ControlFlow::Continue(()))
-        })?;
-        match open {
-            Some((leaf, coverage)) => leaves.leaf(leaf, coverage, ()),
-            None => Ok(()),
+        });
+        match compared {
+            Err(StageError::Failed(OpsError::Repo(error))) => {
+                if let Some(base) = base {
+                    base.is_unreadable.store(true, Ordering::Relaxed);
+                }
+                return Err(unreadable(self.backup, error).into());
+            }
+            compared => compared?,
         }
+        while let Some(cut) = cut.pop() {
+            sender.add(cut)?;
+        }
+        sender.end()
+    }
+
+    /// Returns the places of the chunks in which this image and another one may end, in descending
+    /// order. The copy of such a chunk has zeros after the end. So if the sizes differ, equal ids
+    /// do not mean that the copies are equal.
+    fn cut_chunks(&self, other: &Backup) -> Vec<(u64, usize)> {
+        let other = other.record.content.size;
+        if self.size == other {
+            return Vec::new();
+        }
+        let lasts = [self.size, self.size.min(other)].map(|size| size.checked_sub(1));
+        let places = lasts.into_iter().flatten().map(|last| {
+            let chunk = to_usize(last % LEAF_SIZE) / self.chunk_size as usize;
+            (last / LEAF_SIZE, chunk)
+        });
+        places.collect()
     }
 
     /// Fills the ranges of `coverage` with the content of the image.
@@ -132,7 +162,8 @@ impl<'a> SourceImage<'a> {
     ) -> Result<(), OpsError> {
         let chunk_size = self.chunk_size as usize;
         let width = to_usize(LEAF_SIZE) / chunk_size;
-        let chunks = leaf_chunks(self.from, self.backup.tree(), leaf, width)?;
+        let chunks = leaf_chunks(self.from, self.backup.tree(), leaf, width)
+            .map_err(|error| unreadable(self.backup, error))?;
         let start = leaf * LEAF_SIZE;
         let mut wanted = Vec::new();
         for range in coverage.ranges() {
@@ -140,7 +171,8 @@ impl<'a> SourceImage<'a> {
                 let Some(id) = chunks[number] else { continue };
                 let offset = start + (number * chunk_size) as u64;
                 // `check_end` has found that no chunk begins after the end.
-                let left = self.size.checked_sub(offset).ok_or(RepoError::Tree)?;
+                let left = self.size.checked_sub(offset);
+                let left = left.ok_or_else(|| unreadable(self.backup, RepoError::Tree))?;
                 wanted.push(ChunkRef::new(offset, left, self.chunk_size, id));
             }
             buf[range].fill(0);
@@ -177,6 +209,41 @@ impl<'a> SourceImage<'a> {
             }
         }
         // All chunks could be read one by one.
-        OpsError::not_copied(self.backup, "its content".to_owned(), first)
+        unreadable(self.backup, first)
     }
+}
+
+/// Sends leaves whose chunks are added in ascending order.
+struct Sender<'a, 'l, 'p, 'q> {
+    image: &'a SourceImage<'a>,
+    leaves: &'l mut LeafProducer<'p, 'q, ()>,
+    /// The last leaf, which is not yet sent, and the ranges to read.
+    open: Option<(u64, Coverage)>,
+}
+
+impl Sender<'_, '_, '_, '_> {
+    /// Adds the chunk of the source with this number in this leaf.
+    fn add(&mut self, (leaf, chunk): (u64, usize)) -> Result<(), StageError> {
+        if let Some((before, coverage)) = self.open.take_if(|(open, _)| *open != leaf) {
+            self.leaves.leaf(before, coverage, ())?;
+        }
+        let grid = self.image.grid;
+        let start = chunk * self.image.chunk_size as usize / grid * grid;
+        let (_, coverage) = self.open.get_or_insert_with(|| (leaf, Coverage::default()));
+        coverage.push(start..start + grid);
+        Ok(())
+    }
+
+    /// Sends the last leaf.
+    fn end(self) -> Result<(), StageError> {
+        match self.open {
+            Some((leaf, coverage)) => self.leaves.leaf(leaf, coverage, ()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns the error for a content of the source that cannot be read.
+fn unreadable(backup: &Backup, error: RepoError) -> OpsError {
+    OpsError::unread(backup, "its content", error)
 }

@@ -10,6 +10,9 @@ pub struct CopyOptions {
     /// The volume in the target that gets the copies. `None` means that each volume keeps its name.
     /// Then a volume of the target that has the same name and another origin is an error.
     pub volume: Option<String>,
+    /// Also copy backups that another write key signed. The holder of a write key can make a backup
+    /// with any content, even with data of other volumes, and of any size.
+    pub accept_write_keys: bool,
     /// Only find out which backups the target lacks.
     pub dry_run: bool,
     /// The compression of chunks.

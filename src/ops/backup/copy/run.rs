@@ -9,18 +9,20 @@ use super::report::{CopyOptions, CopyReport};
 use super::volume::CopyTask;
 use crate::base::{BlobId, ObjectHash, Role};
 use crate::ops::backup::options::{Accept, BackupOptions};
+use crate::ops::backup::present::Present;
 use crate::ops::backup::record::load;
 use crate::ops::context::{Context, READER};
 use crate::ops::error::OpsError;
+use crate::ops::image_backups::trusted;
 use crate::repo::{Backup, BlobReader, Project, ReadSession, Records, RepoError};
 
 /// Copies backups of `source` to `target`, and calls `each` with the result for each of them.
 /// `records` are the backups of the source, and `selected` those to copy. Stops if `each` breaks.
 ///
-/// A backup that the target has already is not copied. A damaged backup fails alone. Fails before
-/// anything is stored if the target must not get one of the volumes. Each copy is committed as soon
-/// as it is complete. If the operation fails later, it can be repeated, and uses all that was
-/// stored.
+/// A backup that the target has already is not copied. A damaged backup fails alone. Backups that
+/// may not be copied fail first, before any work. Fails before anything is stored if the target
+/// must not get one of the volumes. Each copy is committed as soon as it is complete. If the
+/// operation fails later, it can be repeated, and uses all that was stored.
 pub fn copy(
     source: &Project,
     records: &Records,
@@ -42,37 +44,53 @@ pub fn copy(
         if options.volume.is_none() {
             require_same_volume((source, records), (target, &present), to, &backups)?;
         }
-        plans.push(Plan { to, backups });
+        plans.push(Plan {
+            to,
+            copies: Copies::find(target, &present, to),
+            backups,
+        });
     }
-    let mut session = None;
     let mut task = CopyTask {
         source,
         records,
         target,
         context,
+        lost: HashSet::new(),
         each,
     };
-    for plan in &plans {
-        let copies = Copies::find(target, &present, plan.to);
-        let has = |backup: &&Backup| copies.of(source, backup).is_some();
-        let flow = if options.dry_run || plan.backups.iter().all(has) {
-            task.show_volume(&copies, &plan.backups, plan.to)
-        } else {
-            let session = match &mut session {
-                Some(session) => session,
-                none @ None => {
-                    let tops = tops(records, &plans);
-                    let (cache, observer) = (context.cache, &context.observer);
-                    let opened = ReadSession::open(source, &tops, READER, cache, observer)?;
-                    none.insert(opened)
-                }
-            };
-            let from = BlobReader::under(session).stopped_by(context.cancel);
-            let options = backup_options(plan.to, options);
-            task.copy_volume(&from, &plan.backups, &options)?
-        };
-        if flow.is_break() {
+    for plan in &mut plans {
+        let refused = task.refuse(&plan.copies, &mut plan.backups, options.accept_write_keys);
+        if refused.is_break() {
             return Ok(());
+        }
+    }
+    task.lost = lost_copies(source, target, &plans, options, context)?;
+    let mut session = None;
+    // Backups that may be false come last, since the copy of such a backup may take any time.
+    for is_trusted in [true, false] {
+        for plan in &plans {
+            let mut backups = plan.backups.clone();
+            backups.retain(|backup| trusted(source, backup) == is_trusted);
+            let has = |backup: &&Backup| plan.copies.of(source, backup).is_some();
+            let flow = if options.dry_run || backups.iter().all(has) {
+                task.show_volume(&plan.copies, &backups, plan.to)
+            } else {
+                let session = match &mut session {
+                    Some(session) => session,
+                    none @ None => {
+                        let tops = tops(records, &plans);
+                        let (cache, observer) = (context.cache, &context.observer);
+                        let opened = ReadSession::open(source, &tops, READER, cache, observer)?;
+                        none.insert(opened)
+                    }
+                };
+                let from = BlobReader::under(session).stopped_by(context.cancel);
+                let options = backup_options(plan.to, options);
+                task.copy_volume(&from, &plan.copies, &backups, &options)?
+            };
+            if flow.is_break() {
+                return Ok(());
+            }
         }
     }
     if let Some(session) = session {
@@ -81,10 +99,36 @@ pub fn copy(
     Ok(())
 }
 
+/// Returns the copies of the selected backups that exist already, but have lost data. Finds only
+/// losses that a listing of the packs shows, or that were noted on this host.
+fn lost_copies(
+    source: &Project,
+    target: &Project,
+    plans: &[Plan<'_>],
+    options: &CopyOptions,
+    context: &Context<'_>,
+) -> Result<HashSet<ObjectHash>, OpsError> {
+    let existing = plans.iter().flat_map(|plan| {
+        let of_plan = plan.backups.iter();
+        of_plan.filter_map(|backup| plan.copies.of(source, backup))
+    });
+    let existing: Vec<&Backup> = existing.collect();
+    let Some(first) = existing.first() else {
+        return Ok(HashSet::new());
+    };
+    let options = backup_options(&first.record.volume.name, options);
+    let found = Present::find(context.index(target)?, None, &options, context)?;
+    let lost = found.lost_among(&existing)?;
+    found.close();
+    Ok(lost)
+}
+
 /// The selected backups of one volume of the source, oldest first.
 struct Plan<'a> {
     /// The volume in the target.
     to: &'a str,
+    /// The copies that it has.
+    copies: Copies,
     backups: Vec<&'a Backup>,
 }
 

@@ -36,7 +36,7 @@ pub(super) fn copy_stream(
     let stored = store_stream(task, &mut stream, options);
     match stream.failure {
         // This error says more than the one of the stream.
-        Some(failure) => Err(failure.into()),
+        Some(failure) => Err(OpsError::unread(backup, "its content", failure)),
         None => stored,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 
@@ -13,17 +14,17 @@ use super::image::copy_image;
 use super::report::CopyReport;
 use super::stream::copy_stream;
 use crate::base::{ObjectHash, VolumeId};
-use crate::format::{BackupRecord, ContentKind, Counts, VolumeInfo};
+use crate::format::{BackupRecord, ContentKind, Counts, SourceInfo, VolumeInfo};
 use crate::ops::backup::content::content;
 use crate::ops::backup::options::BackupOptions;
 use crate::ops::backup::pack::{Packed, pack};
 use crate::ops::backup::present::Present;
 use crate::ops::backup::protect::Protection;
-use crate::ops::backup::record::load;
 use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
+use crate::ops::image_backups::trusted;
 use crate::repo::{
-    Backup, BlobReader, CommitPermit, Index, Project, Records, RepoErrorKind, RunLen,
+    Backup, BlobReader, CommitPermit, Index, Project, Records, RepoError, RepoErrorKind, RunLen,
 };
 
 /// The two projects of a copy, and all that its volumes have in common.
@@ -33,11 +34,58 @@ pub(super) struct CopyTask<'a> {
     pub(super) records: &'a Records,
     pub(super) target: &'a Project,
     pub(super) context: &'a Context<'a>,
+    /// The copies in the target that are known to have lost data.
+    pub(super) lost: HashSet<ObjectHash>,
     /// Receives the result for each backup, and decides whether to go on.
     pub(super) each: &'a mut dyn FnMut(&Backup, Result<CopyReport, OpsError>) -> ControlFlow<()>,
 }
 
 impl CopyTask<'_> {
+    /// Reports the backups that may not be copied, and removes them from the list. `copies` are
+    /// those of the volume in the target.
+    pub(super) fn refuse(
+        &mut self,
+        copies: &Copies,
+        backups: &mut Vec<&Backup>,
+        accept_write_keys: bool,
+    ) -> ControlFlow<()> {
+        let (source, records) = (self.source, self.records);
+        let refusal = |backup: &Backup| {
+            let id = backup.id;
+            if copies.of(source, backup).is_some() {
+                return None;
+            }
+            if records.is_voided(backup) || records.is_removed(backup) {
+                return Some(OpsError::CopyWithdrawn { backup: id });
+            }
+            let volume = backup.record.volume.name.clone();
+            let is_refused = !accept_write_keys && !trusted(source, backup);
+            is_refused.then_some(OpsError::CopyOfWriteKey { backup: id, volume })
+        };
+        let mut flow = ControlFlow::Continue(());
+        backups.retain(|backup| match refusal(backup) {
+            Some(error) if flow.is_continue() => {
+                flow = (self.each)(backup, Err(error));
+                false
+            }
+            Some(_) => false,
+            None => true,
+        });
+        flow
+    }
+
+    /// Returns the result for a backup of which the target has this copy.
+    fn existing(&self, backup: &Backup, copy: &Backup) -> Result<CopyReport, OpsError> {
+        if self.lost.contains(&copy.id) {
+            return Err(OpsError::CopyLost {
+                backup: backup.id,
+                volume: backup.record.volume.name.clone(),
+                copy: copy.id,
+            });
+        }
+        Ok(CopyReport::existing(copy))
+    }
+
     /// Reports which of these backups the volume of the target has, and which it lacks.
     pub(super) fn show_volume(
         &mut self,
@@ -47,135 +95,156 @@ impl CopyTask<'_> {
     ) -> ControlFlow<()> {
         backups.iter().try_for_each(|backup| {
             let report = match copies.of(self.source, backup) {
-                Some(copy) => CopyReport::existing(copy),
-                None => CopyReport::lacking(volume),
+                Some(copy) => self.existing(backup, copy),
+                None => Ok(CopyReport::lacking(volume)),
             };
-            (self.each)(backup, Ok(report))
+            (self.each)(backup, report)
         })
     }
 
     /// Copies these backups of one volume, which are in order, oldest first. `options` names the
-    /// volume of the target. Goes on if a backup is damaged.
+    /// volume of the target, and `copies` are those that it had at first. Goes on if a backup is
+    /// damaged.
     pub(super) fn copy_volume(
         &mut self,
         from: &BlobReader,
+        copies: &Copies,
         backups: &[&Backup],
         options: &BackupOptions,
     ) -> Result<ControlFlow<()>, OpsError> {
+        for backup in backups {
+            let copied = match copies.of(self.source, backup) {
+                Some(copy) => self.existing(backup, copy),
+                None => self.copy(from, backup, options),
+            };
+            let copied = match copied {
+                Err(error) if !is_of_one_backup(&error) => return Err(error),
+                copied => copied,
+            };
+            if (self.each)(backup, copied).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Copies a backup, unless the target has a copy of it. Protects it from concurrent prunes, and
+    /// reads the backups and the index of the target, as for any other backup: a prune may have
+    /// removed data since the backup before was copied.
+    fn copy(
+        &self,
+        from: &BlobReader,
+        backup: &Backup,
+        options: &BackupOptions,
+    ) -> Result<CopyReport, OpsError> {
         let (target, context) = (self.target, self.context);
-        let mut protection = Protection::begin(target, options, context)?;
-        let records = load(target, context)?;
+        let protection = Protection::begin(target, options, context)?;
+        let records = Records::load_to_build_on(target)?;
         let copies = Copies::find(target, &records, &options.volume);
-        copies
-            .all()
-            .for_each(|copy| protection.build_on(Some(copy)));
+        if let Some(copy) = copies.of(self.source, backup) {
+            return self.existing(backup, copy);
+        }
         let present = Present::find(protection.index()?, None, options, context)?;
-        let mut volume = VolumeCopy {
+        let there = records.of_volume(&options.volume).next_back();
+        let copy = VolumeCopy {
             source: self.source,
             target,
             records: self.records,
             from,
             index: Arc::clone(present.index()),
-            protection,
             options: present.options(options),
             context,
-            volume: volume_id(&records, options, backups),
+            // A new volume gets the id that it has in the source.
+            volume: there.map_or(backup.volume, |backup| backup.volume),
             heads: records.heads(),
             copies,
         };
-        for backup in backups {
-            let result = match volume.copy(backup) {
-                Err(error) if !is_of_one_backup(&error) => return Err(error),
-                result => result,
-            };
-            if (self.each)(backup, result).is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
+        let report = copy.copy(backup, protection)?;
         present.close();
-        Ok(ControlFlow::Continue(()))
+        Ok(report)
     }
-}
-
-/// Returns the id of the volume in the target. A new volume gets the id that it has in the source.
-fn volume_id(records: &Records, options: &BackupOptions, backups: &[&Backup]) -> Option<VolumeId> {
-    let there = records.of_volume(&options.volume).next_back();
-    there
-        .or(backups.first().copied())
-        .map(|backup| backup.volume)
-}
-
-/// Whether an error means that an object is damaged, or that one is missing.
-fn is_damage(error: &OpsError) -> bool {
-    matches!(error, OpsError::Repo(error) if error.kind() == RepoErrorKind::Damaged)
 }
 
 /// Whether other backups can be copied in spite of this error.
 fn is_of_one_backup(error: &OpsError) -> bool {
     matches!(
         error,
-        OpsError::NotCopied { .. }
-            | OpsError::CopyWithdrawn { .. }
-            | OpsError::AttachmentTooLarge { .. }
+        OpsError::NotCopied { .. } | OpsError::CopyTooLarge { .. } | OpsError::CopyLost { .. }
     )
 }
 
-/// Copies the backups of one volume.
+/// Copies a backup of one volume.
 struct VolumeCopy<'a> {
     source: &'a Project,
     target: &'a Project,
     records: &'a Records,
     from: &'a BlobReader,
     index: Arc<Index>,
-    protection: Protection<'a>,
     options: BackupOptions,
     context: &'a Context<'a>,
-    volume: Option<VolumeId>,
+    volume: VolumeId,
     /// The heads of the target.
     heads: Vec<ObjectHash>,
     copies: Copies,
 }
 
 impl VolumeCopy<'_> {
-    /// Copies a backup, unless the target has a copy of it.
-    fn copy(&mut self, backup: &Backup) -> Result<CopyReport, OpsError> {
-        if let Some(copy) = self.copies.of(self.source, backup) {
-            return Ok(CopyReport::existing(copy));
-        }
-        if self.records.is_voided(backup) || self.records.is_removed(backup) {
-            return Err(OpsError::CopyWithdrawn { backup: backup.id });
-        }
+    /// Copies a backup.
+    fn copy(
+        &self,
+        backup: &Backup,
+        mut protection: Protection<'_>,
+    ) -> Result<CopyReport, OpsError> {
         let base = self.base_of(backup);
-        let (packed, base) = match (self.store(backup, base.as_ref()), base) {
-            // The damage may be in a tree of the base.
-            (Err(error), Some(_)) if is_damage(&error) => (self.store(backup, None), None),
+        protection.build_on(base.as_ref().map(|base| base.copy));
+        let stored = self.store(backup, base.as_ref(), &protection);
+        let (packed, base) = match (stored, base) {
+            (Err(OpsError::NotCopied { .. }), Some(base))
+                if base.is_unreadable.load(Ordering::Relaxed) =>
+            {
+                (self.store(backup, None, &protection), None)
+            }
             stored => stored,
         };
-        let packed = packed.map_err(|error| match error {
-            OpsError::Repo(error) if error.kind() == RepoErrorKind::Damaged => {
-                OpsError::not_copied(backup, "its content".to_owned(), error)
-            }
-            error => error,
-        })?;
+        let packed = packed.map_err(|error| self.failure(backup, error))?;
         self.context.cancel.check()?;
         let base = base.map(|base| base.copy.id);
         let counts = packed.counts;
-        let copy = self.commit(backup, packed)?;
-        let report = CopyReport {
-            id: Some(copy.id),
+        let id = self
+            .commit(backup, packed, &mut protection)
+            .map_err(|error| self.failure(backup, error))?;
+        Ok(CopyReport {
+            id: Some(id),
             existing: false,
-            volume: copy.record.volume.name.clone(),
+            volume: self.options.volume.clone(),
             base,
             counts,
-        };
-        self.heads = vec![copy.id];
-        self.copies.add(self.target, copy);
-        Ok(report)
+        })
+    }
+
+    /// Names the backup in an error that concerns only this backup. All errors of the source that
+    /// mean damage do so already, so other damage is in the target.
+    fn failure(&self, backup: &Backup, error: OpsError) -> OpsError {
+        match error {
+            OpsError::AttachmentTooLarge { .. }
+            | OpsError::Repo(RepoError::RecordTooLarge { .. }) => OpsError::CopyTooLarge {
+                backup: backup.id,
+                volume: backup.record.volume.name.clone(),
+                source: Box::new(error),
+            },
+            OpsError::Repo(error) if error.kind() == RepoErrorKind::Damaged => {
+                OpsError::DamagedTarget {
+                    source: Box::new(error),
+                }
+            }
+            error => error,
+        }
     }
 
     /// Returns the backup with which to compare one of the same volume: the next older one of which
-    /// the target has a copy, or else the next newer one. If data of the target was lost, returns
-    /// none, so that lost data is stored again.
+    /// the target has a copy, or else the next newer one. Does not build on a backup of another
+    /// write key, which may be false. If data of the target was lost, returns none, so that lost
+    /// data is stored again.
     fn base_of<'b>(&'b self, backup: &Backup) -> Option<CopyBase<'b>> {
         let (kind, chunk_size) = (backup.record.content.kind, backup.record.content.chunk_size);
         if self.options.reread {
@@ -190,15 +259,28 @@ impl VolumeCopy<'_> {
         let (newer, older) = entries.split_at(place);
         older.iter().chain(newer.iter().rev()).find_map(|entry| {
             let source = self.records.get(entry.id)?;
+            if !trusted(self.source, source) && source.signer != backup.signer {
+                return None;
+            }
             let copy = self.copies.of(self.source, source)?;
             let (here, there) = (&source.record.content, &copy.record.content);
             let fits = (here.kind, here.chunk_size) == (kind, chunk_size);
-            (fits && there.chunk_size == target_chunk_size).then_some(CopyBase { source, copy })
+            let fits = fits && there.chunk_size == target_chunk_size;
+            fits.then(|| CopyBase {
+                source,
+                copy,
+                is_unreadable: AtomicBool::new(false),
+            })
         })
     }
 
     /// Stores the content and the attachments.
-    fn store(&self, backup: &Backup, base: Option<&CopyBase<'_>>) -> Result<Packed, OpsError> {
+    fn store(
+        &self,
+        backup: &Backup,
+        base: Option<&CopyBase<'_>>,
+        protection: &Protection<'_>,
+    ) -> Result<Packed, OpsError> {
         let source = backup.record.source.as_ref();
         // Later diffs read single chunks of such backups.
         let run_len = match source.map(|source| &source.kind[..]) {
@@ -208,7 +290,7 @@ impl VolumeCopy<'_> {
         pack(
             self.target,
             &self.index,
-            &self.protection,
+            protection,
             &self.options,
             run_len,
             self.context,
@@ -225,28 +307,23 @@ impl VolumeCopy<'_> {
         )
     }
 
-    /// Commits the copy of a backup.
-    fn commit(&mut self, backup: &Backup, packed: Packed) -> Result<Backup, OpsError> {
+    /// Commits the copy of a backup. Returns its id.
+    fn commit(
+        &self,
+        backup: &Backup,
+        packed: Packed,
+        protection: &mut Protection<'_>,
+    ) -> Result<ObjectHash, OpsError> {
         let tops: Vec<_> = packed.tops().collect();
-        let cleared = self.protection.clear(&self.index, &tops)?;
+        let cleared = protection.clear(&self.index, &tops)?;
         let cleared = cleared.ok_or(OpsError::Internal("a copy needs a permit"))?;
         let record = self.record(backup, &packed, &cleared);
         let id = Records::commit(self.target, &record, &packed.receipt, &cleared);
-        let stays = self.protection.committed(&cleared);
+        let stays = protection.committed(&cleared);
         // Report the failure to commit first.
         let id = id?;
         stays?;
-        let signer = self.target.keys.signing().public();
-        Ok(Backup {
-            id,
-            volume: record.volume.id,
-            time: record.time.at(),
-            top: record.content.top,
-            root: record.content.root,
-            is_full: self.target.signers.is_full(&signer),
-            signer,
-            record,
-        })
+        Ok(id)
     }
 
     /// Returns the record of a copy.
@@ -255,7 +332,7 @@ impl VolumeCopy<'_> {
         BackupRecord {
             requires: Vec::new(),
             volume: VolumeInfo {
-                id: self.volume.unwrap_or(backup.volume),
+                id: self.volume,
                 name: self.options.volume.clone(),
             },
             content: content(self.target, &packed.stored),
@@ -269,7 +346,7 @@ impl VolumeCopy<'_> {
             heads: self.heads.clone(),
             marks: cleared.marks().to_vec(),
             labels: record.labels.clone(),
-            source: record.source.clone(),
+            source: self.source_info(backup),
             attachments: packed.attachments.clone(),
             counts: Counts {
                 changed: record.counts.changed,
@@ -278,6 +355,26 @@ impl VolumeCopy<'_> {
             },
             tool: Some(TOOL.to_owned()),
         }
+    }
+
+    /// Returns what the copy states about its source. The copy counts as a backup of the key of the
+    /// target. So leave out what later backups rely on if another write key stated it, since it may
+    /// be false.
+    fn source_info(&self, backup: &Backup) -> Option<SourceInfo> {
+        let stated = backup.record.source.clone()?;
+        if trusted(self.source, backup) {
+            return Some(stated);
+        }
+        Some(SourceInfo {
+            inode: None,
+            changed_ns: None,
+            settled: false,
+            snapshot: None,
+            protected: None,
+            from_snapshot: None,
+            rbd: None,
+            ..stated
+        })
     }
 
     /// Returns the copy of the backup with this record in the source.
