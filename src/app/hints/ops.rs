@@ -354,10 +354,10 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              command again"
         }
         OpsError::CopyOfWriteKey { .. } => {
-            "to copy such backups, too, add --accept-write-keys. The holder of a write key can make \
-             a backup with any content, even with data of other volumes. The key of the target \
-             signs the copy, which then counts like any backup there. So do this only if you trust \
-             the holders of all write keys"
+            "to copy such backups, too, add --accept-write-keys. The holder of a write key can \
+             make a backup with any content, even with data of other volumes. The key of the \
+             target signs the copy, which then counts like any backup there. So do this only if \
+             you trust the holders of all write keys"
         }
         OpsError::CopyTooLarge { .. } => "restore it, and back up the result",
         OpsError::CopyLost { .. } => {
