@@ -113,15 +113,15 @@ impl CopyTask<'_> {
         options: &BackupOptions,
     ) -> Result<ControlFlow<()>, OpsError> {
         for backup in backups {
-            let copied = match copies.of(self.source, backup) {
+            let result = match copies.of(self.source, backup) {
                 Some(copy) => self.existing(backup, copy),
                 None => self.copy(from, backup, options),
             };
-            let copied = match copied {
+            let result = match result {
                 Err(error) if !is_of_one_backup(&error) => return Err(error),
-                copied => copied,
+                result => result,
             };
-            if (self.each)(backup, copied).is_break() {
+            if (self.each)(backup, result).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
