@@ -217,6 +217,9 @@ pub(crate) struct RestoreSummary {
     /// The snapshot with the earlier content of an existing image of a cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) safety_snapshot: Option<String>,
+    /// Those of earlier, interrupted restores, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) earlier_snapshots: Vec<String>,
     /// The snapshots that a series has made, oldest first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snapshots: Option<Vec<String>>,

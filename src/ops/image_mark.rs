@@ -21,9 +21,10 @@ pub(super) struct ImageMark {
     pub(super) volume: String,
     /// When the restore began to write, in RFC 3339.
     pub(super) time: String,
-    /// The snapshot with the content of the image before the restore, if one was made.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) safety_snapshot: Option<String>,
+    /// The snapshots with the content of the image before this restore and before the interrupted
+    /// ones that preceded it, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) safety_snapshots: Vec<String>,
 }
 
 impl ImageMark {
@@ -63,7 +64,7 @@ mod tests {
             backup_id: "ab".to_owned(),
             volume: "v".to_owned(),
             time: "2027-01-15T08:00:00Z".to_owned(),
-            safety_snapshot: None,
+            safety_snapshots: vec!["before".to_owned()],
         };
         let text = serde_json::to_vec(&mark).unwrap();
         let other = (b"owner".to_vec(), b"me".to_vec());

@@ -64,8 +64,9 @@ pub fn volume_ages(records: &Records, now: Timestamp) -> Vec<VolumeAge<'_>> {
             newest,
             age: age.map(not_negative),
             from_future: from_future.count(),
-            // A later backup without the label shows that the volume is backed up again.
-            is_retired: newest_first().next().is_some_and(has_label),
+            // A later backup without the label shows that the volume is backed up again. Only a
+            // full key can end the warning: a thief with a write key must not be able to do so.
+            is_retired: newest.is_some_and(|newest| newest.is_full && has_label(newest)),
             image: newest_first().find_map(|backup| backup.record.source.as_ref()?.rbd.as_ref()),
         }
     };

@@ -320,7 +320,7 @@ impl Live {
             let error = self.world.fails(&["backup", &format!("rbd:{name}")], 1);
             assert!(error.contains("holds an interrupted restore"), "{error}");
         }
-        let (_, notes) = self.brings_back(backup, name, &[]);
+        let (summary, notes) = self.brings_back(backup, name, &[]);
         assert_eq!(
             notes.contains("holds an interrupted restore"),
             marked,
@@ -328,6 +328,12 @@ impl Live {
         );
         let mut safe = self.snapshots(name);
         safe.retain(|name| name.starts_with("before-restore-"));
+        if marked {
+            // The mixture that the interrupted restore left may be in a snapshot, too.
+            let earlier = summary["earlier_snapshots"][0].as_str();
+            let first = earlier.or(summary["safety_snapshot"].as_str());
+            assert_eq!(first, safe.first().map(String::as_str), "step {step}");
+        }
         let oldest = safe.first().map(|snapshot| format!("{name}@{snapshot}"));
         if let Some(oldest) = oldest {
             assert_eq!(self.cluster.digest(&oldest), before, "step {step}");
@@ -386,6 +392,11 @@ fn after_an_interrupted_restore_was_undone_the_next_one_saves_what_was_written_s
     let all = safety();
     assert_eq!((all.len(), &all[0]), (2, &first[0]));
     assert_eq!(summary["safety_snapshot"], all[1].as_str(), "{summary}");
+    assert_eq!(
+        summary["earlier_snapshots"][0],
+        all[0].as_str(),
+        "{summary}"
+    );
     let digest = |snapshot: &str| cluster.digest(&format!("{name}@{snapshot}"));
     assert_eq!((digest(&all[0]), digest(&all[1])), (before, used));
 }

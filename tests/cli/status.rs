@@ -145,6 +145,27 @@ fn a_verify_key_sees_the_status_but_may_not_remove_snapshots() {
 }
 
 #[test]
+fn a_write_key_cannot_mark_a_volume_as_retired() {
+    let mut world = World::new();
+    let disk = world.write("disk", b"content");
+    let password = world.write("write.pw", b"only writes\n");
+    let add = [
+        "key",
+        "add",
+        "--role",
+        "write",
+        "--new-password-file",
+        &password,
+    ];
+    world.ok(&[&add[..], &crate::support::program::CHEAP_KEY].concat());
+    world.set("CUTTLEBONE_PASSWORD", "only writes");
+    world.backup(&[&disk, "--label", "status=retired"]);
+    let ran = world.run(&["status", "--max-age", "0h", "--json"]);
+    assert_eq!(ran.code, Some(25), "{ran:?}");
+    assert_eq!(status(&ran).0[0]["overdue"], true, "{ran:?}");
+}
+
+#[test]
 fn a_missing_record_is_reported_even_if_no_other_record_names_it() {
     for is_known in [true, false] {
         let mut world = World::new();

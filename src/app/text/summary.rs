@@ -76,13 +76,19 @@ pub(super) fn restore(summary: &RestoreSummary) -> String {
         0 => String::new(),
         bytes => format!("all but {bytes} bytes of "),
     };
-    let snapshots = match (&summary.snapshots, &summary.safety_snapshot) {
+    let mut snapshots = match (&summary.snapshots, &summary.safety_snapshot) {
         (Some(names), _) => format!("  made its snapshots {}\n", names.join(", ")),
         (None, Some(name)) => {
             format!("  its earlier content is in its snapshot {name}: remove it when done\n")
         }
         (None, None) => String::new(),
     };
+    if !summary.earlier_snapshots.is_empty() {
+        snapshots += &format!(
+            "  its content before earlier, interrupted restores is in {}\n",
+            summary.earlier_snapshots.join(", ")
+        );
+    }
     format!(
         "restored {missing}{} of {} to {}\n  {}, written {}, fetched {}, in {}\n{snapshots}",
         short_id(&summary.backup_id),

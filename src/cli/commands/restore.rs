@@ -117,6 +117,7 @@ pub(super) fn restore(
         bytes_after_end: rest.filter(|rest| !rest.cut).map(|rest| rest.bytes),
         bytes_compared: None,
         safety_snapshot: None,
+        earlier_snapshots: Vec::new(),
         snapshots: None,
         duration: started.elapsed().as_secs_f64(),
     }))?;

@@ -38,6 +38,7 @@ pub(super) fn restore_image(
             Done {
                 compared: Some(report.compared),
                 safety_snapshot: report.safety_snapshot,
+                earlier_snapshots: report.earlier_snapshots,
                 ..Done::of(report.restored)
             }
         }
@@ -69,6 +70,7 @@ pub(super) fn restore_image(
         bytes_after_end: None,
         bytes_compared: done.compared,
         safety_snapshot: done.safety_snapshot,
+        earlier_snapshots: done.earlier_snapshots,
         snapshots: done.snapshots,
         duration: started.elapsed().as_secs_f64(),
     }))
@@ -79,6 +81,7 @@ struct Done {
     restored: RestoreReport,
     compared: Option<u64>,
     safety_snapshot: Option<String>,
+    earlier_snapshots: Vec<String>,
     snapshots: Option<Vec<String>>,
 }
 
@@ -88,6 +91,7 @@ impl Done {
             restored,
             compared: None,
             safety_snapshot: None,
+            earlier_snapshots: Vec::new(),
             snapshots: None,
         }
     }

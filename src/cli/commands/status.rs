@@ -84,7 +84,8 @@ pub(super) fn status(
          compare the clocks of this host and of the hosts that made them"
     } else {
         "back these volumes up, and find out why this did not happen. If a volume is no longer \
-         backed up, mark it with “cuttlebone label VOLUME status=retired”"
+         backed up, mark it with “cuttlebone label VOLUME status=retired”, or name only the other \
+         volumes"
     }))
 }
 

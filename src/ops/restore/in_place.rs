@@ -54,6 +54,9 @@ pub struct InPlaceReport {
     pub compared: u64,
     /// The snapshot with the content that the image had before the restore.
     pub safety_snapshot: Option<String>,
+    /// The snapshots with the content that it had before earlier restores, which were interrupted,
+    /// oldest first.
+    pub earlier_snapshots: Vec<String>,
 }
 
 /// Restores a backup to an existing image. If there is a backup of a snapshot that the image still
@@ -91,15 +94,16 @@ pub fn restore_image_in_place(
     let distrusted = distrusted_by(project, records, &state.identity).is_some();
     let common = common_snapshot(project, records, backup, &state, &snapshots);
     let common = common.filter(|_| !distrusted);
-    let earlier = interrupted.and_then(|mark| mark.safety_snapshot);
-    let earlier = earlier.and_then(|name| snapshots.iter().find(|found| found.name == name));
-    let unchanged = has_content_of(image, &state, earlier, cancel)?;
+    let mut earlier = interrupted.map_or_else(Vec::new, |mark| mark.safety_snapshots);
+    earlier.retain(|name| snapshots.iter().any(|found| found.name == *name));
+    let last = earlier.last();
+    let last = last.and_then(|name| snapshots.iter().find(|found| found.name == *name));
+    let unchanged = !distrusted && has_content_of(image, &state, last, cancel)?;
     let mut report = InPlaceReport {
         restored: RestoreReport::default(),
         compared: 0,
-        safety_snapshot: earlier
-            .filter(|_| unchanged)
-            .map(|found| found.name.clone()),
+        safety_snapshot: earlier.pop_if(|_| unchanged),
+        earlier_snapshots: earlier,
     };
     // The safety snapshot, if it was made before the comparison. It is removed again if nothing
     // is written.
@@ -154,7 +158,7 @@ pub fn restore_image_in_place(
         early = None;
         let used = common.as_ref().map(|(_, used)| exported(used));
         image.require_same(&state.identity, used.as_slice(), &request, cancel)?;
-        mark(backup, report.safety_snapshot.clone()).write(image, cancel)?;
+        mark(backup, &report).write(image, cancel)?;
         write_diff(image, context, |output| {
             let target = DiffTarget::over_data(output, image.name(), size)?;
             write_ranges(task, &ranges, state.size, &target)
@@ -172,8 +176,6 @@ pub fn restore_image_in_place(
         report.safety_snapshot = None;
     }
     report.restored = restored?;
-    let earlier = || earlier.map(|found| found.name.clone());
-    report.safety_snapshot = report.safety_snapshot.or_else(earlier);
     ImageMark::remove(image, cancel)?;
     Ok(report)
 }
@@ -203,12 +205,13 @@ fn has_content_of(
 }
 
 /// Returns the mark of an image to which this backup is restored.
-fn mark(backup: &Backup, safety_snapshot: Option<String>) -> ImageMark {
+fn mark(backup: &Backup, report: &InPlaceReport) -> ImageMark {
+    let snapshots = report.earlier_snapshots.iter();
     ImageMark {
         backup_id: backup.id.to_string(),
         volume: backup.record.volume.name.clone(),
         time: Timestamp::now().to_string(),
-        safety_snapshot,
+        safety_snapshots: snapshots.chain(&report.safety_snapshot).cloned().collect(),
     }
 }
 

@@ -205,7 +205,9 @@ fn back_up_snapshot(
             (None, None)
         }
         Plan::Everything(why, None) => {
-            if (wishes.full || is_distrusted) && !matches!(why, FullRead::First) {
+            if (wishes.full || wishes.full_every.is_some() || is_distrusted)
+                && !matches!(why, FullRead::First)
+            {
                 no_base(image, &why, context);
             }
             notice_full(image, why, context);
