@@ -18,6 +18,7 @@ use super::key_change::KeyChange;
 use super::prune_message::PruneSummary;
 use super::repair_message::{ParitySummary, RepairStepEntry, RepairSummary};
 use super::replicate_message::ReplicateSummary;
+use super::restore_message::RestoreSummary;
 use super::stats::{Stats, VolumeStats};
 use super::volume_status::{SnapshotEntry, SnapshotsSummary, StatusSummary, VolumeStatusEntry};
 use crate::format::ByteString;
@@ -193,37 +194,6 @@ pub(crate) struct MetDamageEntry {
     pub(crate) base: Option<AffectedEntry>,
     /// The parts of the new backup that cannot be restored.
     pub(crate) extents: Vec<Extent>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct RestoreSummary {
-    pub(crate) backup_id: String,
-    pub(crate) volume: String,
-    pub(crate) target: String,
-    pub(crate) size: u64,
-    pub(crate) bytes_written: u64,
-    pub(crate) bytes_fetched: u64,
-    /// Bytes that could not be restored.
-    pub(crate) bytes_missing: u64,
-    /// Bytes of the target after the end of the backup that were cut off.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) bytes_cut: Option<u64>,
-    /// Bytes of the target after the end of the backup that stay as they were.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) bytes_after_end: Option<u64>,
-    /// Bytes that were read from an existing image of a cluster to compare it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) bytes_compared: Option<u64>,
-    /// The snapshot with the earlier content of an existing image of a cluster.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) safety_snapshot: Option<String>,
-    /// Those of earlier, interrupted restores, oldest first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) earlier_snapshots: Vec<String>,
-    /// The snapshots that a series has made, oldest first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) snapshots: Option<Vec<String>>,
-    pub(crate) duration: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

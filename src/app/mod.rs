@@ -32,6 +32,7 @@ mod report_html;
 mod request;
 mod rescue_map;
 mod restore_mark;
+mod restore_message;
 mod session;
 mod settings;
 mod state_dir;
@@ -57,8 +58,7 @@ pub(crate) use message::{
     BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary, CompareSummary, DataRead,
     DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, FindingText, ForgetSummary,
     ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry, KeylessSummary, LabelSummary,
-    ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup, RestoreSummary,
-    Status,
+    ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup, Status,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,
@@ -83,6 +83,7 @@ pub(crate) use request::{
 };
 pub(crate) use rescue_map::rescue_map;
 pub(crate) use restore_mark::{MarkPlaces, RestoreMark};
+pub(crate) use restore_message::{RestoreSummary, RestoredImage};
 pub(crate) use session::Session;
 pub(crate) use settings::{
     CONNECTIONS_MAX, RepositoryOptions, RepositorySettings, THREADS_MAX, worker_threads,

@@ -8,9 +8,10 @@ use crate::app::human::{count, printable, short_id};
 use crate::app::key_change::{KeyChange, RevokedVolume};
 use crate::app::message::{
     BackupSummary, CacheInfo, CheckSummary, CompareSummary, DataRead, InitSummary, KeylessSummary,
-    LabelSummary, RestoreSummary,
+    LabelSummary,
 };
 use crate::app::replicate_message::ReplicateSummary;
+use crate::app::restore_message::RestoreSummary;
 use crate::app::stats::{Stats, VolumeStats};
 use crate::base::ByteSize;
 
@@ -76,18 +77,20 @@ pub(super) fn restore(summary: &RestoreSummary) -> String {
         0 => String::new(),
         bytes => format!("all but {bytes} bytes of "),
     };
-    let mut snapshots = match (&summary.snapshots, &summary.safety_snapshot) {
+    let image = &summary.image;
+    let mut snapshots = match (&image.snapshots, &image.safety_snapshot) {
         (Some(names), _) => format!("  made its snapshots {}\n", names.join(", ")),
         (None, Some(name)) => {
             format!("  its earlier content is in its snapshot {name}: remove it when done\n")
         }
         (None, None) => String::new(),
     };
-    if !summary.earlier_snapshots.is_empty() {
-        snapshots += &format!(
-            "  its content before earlier, interrupted restores is in {}\n",
-            summary.earlier_snapshots.join(", ")
-        );
+    if !image.earlier_snapshots.is_empty() {
+        let names = image.earlier_snapshots.join(", ");
+        snapshots += "  its content before earlier, interrupted restores is in ";
+        snapshots += &names;
+        snapshots += "
+";
     }
     format!(
         "restored {missing}{} of {} to {}\n  {}, written {}, fetched {}, in {}\n{snapshots}",

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 
 use crate::app::{
     Attempt, Code, Extent, Failure, MarkPlaces, Message, RepositorySettings, RestoreMark,
-    RestoreRequest, RestoreSummary, WriteTo, count, notice_several_newest, notice_state,
-    open_records, printable, refuse_if_lost, rescue_map, short_id,
+    RestoreRequest, RestoreSummary, RestoredImage, WriteTo, count, notice_several_newest,
+    notice_state, open_records, printable, refuse_if_lost, rescue_map, short_id,
 };
 use crate::base::Notice;
 use crate::cli::console::Console;
@@ -115,10 +115,7 @@ pub(super) fn restore(
         bytes_missing,
         bytes_cut: rest.filter(|rest| rest.cut).map(|rest| rest.bytes),
         bytes_after_end: rest.filter(|rest| !rest.cut).map(|rest| rest.bytes),
-        bytes_compared: None,
-        safety_snapshot: None,
-        earlier_snapshots: Vec::new(),
-        snapshots: None,
+        image: RestoredImage::default(),
         duration: started.elapsed().as_secs_f64(),
     }))?;
     console.output.detail(&[

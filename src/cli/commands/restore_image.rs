@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use crate::app::{
     Attempt, Failure, ImageMode, Message, RepositorySettings, RestoreImageRequest, RestoreSummary,
-    notice_several_newest, notice_state, open_records, refuse_if_lost,
+    RestoredImage, notice_several_newest, notice_state, open_records, refuse_if_lost,
 };
 use crate::cli::console::Console;
-use crate::ops::{self, RestoreReport};
+use crate::ops;
 use crate::volume::{LiveImage, RbdClient};
 
 pub(super) fn restore_image(
@@ -27,20 +27,21 @@ pub(super) fn restore_image(
     let client = RbdClient::new(request.cluster);
     let image = LiveImage::new(&client, &request.image);
     let context = session.context(Some(&settings.cache_dir));
-    let done = match request.mode {
+    let (restored, image) = match request.mode {
         ImageMode::New(target) => {
             let restored = ops::restore_image(&project, backup, &image, &target, &context)?;
-            Done::of(restored)
+            (restored, RestoredImage::default())
         }
         ImageMode::InPlace(options) => {
             let report =
                 ops::restore_image_in_place(&project, &records, backup, &image, options, &context)?;
-            Done {
-                compared: Some(report.compared),
+            let image = RestoredImage {
+                bytes_compared: Some(report.compared),
                 safety_snapshot: report.safety_snapshot,
                 earlier_snapshots: report.earlier_snapshots,
-                ..Done::of(report.restored)
-            }
+                snapshots: None,
+            };
+            (report.restored, image)
         }
         ImageMode::Series { from, target } => {
             let from = from.map(|from| records.select_surely(&from)).transpose()?;
@@ -51,10 +52,11 @@ pub(super) fn restore_image(
             }
             let (restored, snapshots) =
                 ops::restore_series(&project, &backups, &image, &target, &context)?;
-            Done {
+            let image = RestoredImage {
                 snapshots: Some(snapshots),
-                ..Done::of(restored)
-            }
+                ..RestoredImage::default()
+            };
+            (restored, image)
         }
     };
     console.meter.finish();
@@ -63,36 +65,12 @@ pub(super) fn restore_image(
         volume: backup.record.volume.name.clone(),
         target: format!("rbd:{}", request.image),
         size: backup.record.content.size,
-        bytes_written: done.restored.written,
-        bytes_fetched: done.restored.fetched,
+        bytes_written: restored.written,
+        bytes_fetched: restored.fetched,
         bytes_missing: 0,
         bytes_cut: None,
         bytes_after_end: None,
-        bytes_compared: done.compared,
-        safety_snapshot: done.safety_snapshot,
-        earlier_snapshots: done.earlier_snapshots,
-        snapshots: done.snapshots,
+        image,
         duration: started.elapsed().as_secs_f64(),
     }))
-}
-
-/// The result of a restore to an image.
-struct Done {
-    restored: RestoreReport,
-    compared: Option<u64>,
-    safety_snapshot: Option<String>,
-    earlier_snapshots: Vec<String>,
-    snapshots: Option<Vec<String>>,
-}
-
-impl Done {
-    fn of(restored: RestoreReport) -> Self {
-        Self {
-            restored,
-            compared: None,
-            safety_snapshot: None,
-            earlier_snapshots: Vec::new(),
-            snapshots: None,
-        }
-    }
 }
