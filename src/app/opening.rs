@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Notice, ParityRate};
 use crate::format::SlotInfo;
+use crate::ops;
 use crate::repo::{
     Backup, HistoryEnds, InitOptions, KdfParams, LastKey, Locked, NewKey, Objects, Project,
     Records, RepoError, Repository, repository_id,
@@ -370,7 +371,12 @@ pub(crate) fn refuse_if_lost(
 }
 
 /// Sends a notice if the writer of a backup withdrew it, or the log says that it was removed.
-pub(crate) fn notice_state(session: &Session, records: &Records, backup: &Backup) {
+pub(crate) fn notice_state(
+    session: &Session,
+    project: &Project,
+    records: &Records,
+    backup: &Backup,
+) {
     let backup_id = backup.id;
     if records.is_voided(backup) {
         let notice = Notice::Withdrawn { backup: backup_id };
@@ -379,6 +385,12 @@ pub(crate) fn notice_state(session: &Session, records: &Records, backup: &Backup
     if records.is_removed(backup) {
         let notice = Notice::Forgotten { backup: backup_id };
         session.observer.notice(notice);
+    }
+    if let Some(later) = ops::found_incomplete_by(project, records, backup) {
+        session.observer.notice(Notice::MayLackChanges {
+            backup: backup_id,
+            found_by: later.id,
+        });
     }
 }
 

@@ -278,6 +278,13 @@ pub enum Notice {
         /// The system's message.
         problem: String,
     },
+    /// A later backup showed that Ceph had not listed all changes up to a backup.
+    MayLackChanges {
+        /// The backup that is read.
+        backup: ObjectHash,
+        /// The later backup, which read all data.
+        found_by: ObjectHash,
+    },
     /// The backup that is read was withdrawn by its writer.
     Withdrawn {
         /// The backup.

@@ -197,6 +197,7 @@ fn is_wrong(notice: &Notice) -> bool {
         | Notice::MemoryDamaged { .. }
         | Notice::SeveralNewest { .. }
         | Notice::Withdrawn { .. }
+        | Notice::MayLackChanges { .. }
         | Notice::Forgotten { .. }
         | Notice::SourceInUse { .. }
         | Notice::NamedByWriteKeysOnly { .. }

@@ -36,6 +36,12 @@ pub(super) fn backups_of_image<'a>(
     })
 }
 
+/// Whether the record of a backup says this about Ceph's lists of changes.
+fn says(backup: &Backup, word: &str) -> bool {
+    let source = backup.record.source.as_ref();
+    source.is_some_and(|source| source.change_list.as_deref() == Some(word))
+}
+
 /// Returns the newest backup of an image that says that Ceph's lists of its changes are incomplete;
 /// `None` if they can be relied on. The backup of the newest snapshot decides, of those that say
 /// something about the lists.
@@ -44,10 +50,6 @@ pub(super) fn distrusted_by<'a>(
     records: &'a Records,
     identity: &RbdIdentity,
 ) -> Option<&'a Backup> {
-    let says = |backup: &Backup, word| {
-        let source = backup.record.source.as_ref();
-        source.is_some_and(|source| source.change_list.as_deref() == Some(word))
-    };
     let all = backups_of_image(project, records, identity);
     let stated = all.filter(|(backup, _)| says(backup, VERIFIED) || says(backup, DISTRUSTED));
     let (newest, _) = stated.max_by_key(|(_, snapshot)| *snapshot)?;
@@ -70,4 +72,24 @@ pub(super) fn changes_in_row(records: &Records, backup: &Backup) -> u64 {
         next = backup.record.base.and_then(|base| records.get(base));
     }
     counted
+}
+
+/// Returns the backup that showed that this one may lack changes, if there is one: this one read
+/// only changes, and the next backup of the image that read all data found that Ceph had not listed
+/// all of them.
+pub fn found_incomplete_by<'a>(
+    project: &Project,
+    records: &'a Records,
+    backup: &Backup,
+) -> Option<&'a Backup> {
+    let identity = identity_of(backup)?;
+    let own = identity.snapshot_id?;
+    if changes_in_row(records, backup) == 0 {
+        return None;
+    }
+    let later = backups_of_image(project, records, identity)
+        .filter_map(|(later, snapshot)| Some((later, snapshot.filter(|id| *id > own)?)))
+        .filter(|(later, _)| changes_in_row(records, later) == 0);
+    let (next, _) = later.min_by_key(|(_, snapshot)| *snapshot)?;
+    says(next, DISTRUSTED).then_some(next)
 }

@@ -60,6 +60,7 @@ pub use forget::{
 };
 pub use head::{Head, head};
 pub use history::{AcceptedLoss, LostName, ParseLostNameError, lost_certificates, require_history};
+pub use image_backups::found_incomplete_by;
 pub use keyless::{KeylessReport, check_keyless};
 pub use missing::{DamagedHistory, MissingCertificate, MissingHistory, MissingRecord};
 pub use parity::{

@@ -1,39 +1,51 @@
 //! The memory that packs take between compression and the store.
 
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Condvar, Mutex};
+use std::num::NonZeroUsize;
 
 /// Maximum number of bytes between compression and the store: a pack that is stored, and more than
 /// half of the next one. With 64 MiB, a backup is not faster.
-pub(super) const BUDGET: usize = 52 << 20;
+const BUDGET: usize = 52 << 20;
 
-/// The memory that all packers of an open project share, even if several backups run at the same
-/// time.
-pub(super) struct PackMemory {
-    /// The bytes that are not taken.
-    pub(super) left: Mutex<usize>,
-    /// Notified when bytes are given back.
-    pub(super) changed: Condvar,
-    /// The number of closed packs that have not given back their bytes.
-    pub(super) closed: AtomicUsize,
-    /// Buffers for reuse.
-    pub(super) spare: Mutex<Vec<Vec<u8>>>,
-}
+/// The least that a packer has. It is enough for packs that no prune repacks as small ones.
+const BUDGET_MIN: usize = 16 << 20;
+
+/// The bytes between compression and the store that each packer of a project may take.
+///
+/// Packers do not share memory. A packer that waits for its source keeps the bytes of its open
+/// pack, and so could stop all other packers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PackMemory(usize);
 
 impl PackMemory {
-    /// Returns memory of this many bytes.
-    pub(super) fn new(bytes: usize) -> Self {
-        Self {
-            left: Mutex::new(bytes),
-            changed: Condvar::new(),
-            closed: AtomicUsize::new(0),
-            spare: Mutex::default(),
-        }
+    /// Returns the memory of each packer if this many run at the same time.
+    pub(super) const fn of_each(packers: NonZeroUsize) -> Self {
+        let bytes = BUDGET / packers.get();
+        Self(if bytes < BUDGET_MIN {
+            BUDGET_MIN
+        } else {
+            bytes
+        })
+    }
+
+    pub(super) const fn bytes(self) -> usize {
+        self.0
     }
 }
 
 impl Default for PackMemory {
     fn default() -> Self {
-        Self::new(BUDGET)
+        Self(BUDGET)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packers_at_the_same_time_get_equal_parts_but_no_less_than_the_minimum() {
+        let of = |packers| PackMemory::of_each(NonZeroUsize::new(packers).unwrap()).bytes() >> 20;
+        assert_eq!([1, 2, 3, 4, 16].map(of), [52, 26, 17, 16, 16]);
+        assert_eq!(PackMemory::default().bytes() >> 20, 52);
     }
 }

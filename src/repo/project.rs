@@ -1,5 +1,6 @@
 //! An open project.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,8 +43,8 @@ pub struct Project {
     pub(super) removals: Arc<KnownRemovals>,
     /// What was seen of the leases and marks of others.
     pub(super) watch: Arc<Watch>,
-    /// The memory of all packers.
-    pub(super) pack_memory: Arc<PackMemory>,
+    /// The memory of each packer.
+    pub(super) pack_memory: PackMemory,
 }
 
 impl Project {
@@ -78,8 +79,13 @@ impl Project {
             sessions: Arc::default(),
             removals: Arc::default(),
             watch: Arc::default(),
-            pack_memory: Arc::default(),
+            pack_memory: PackMemory::default(),
         }
+    }
+
+    /// Divides the memory for packs between this many backups that run at the same time.
+    pub fn share_pack_memory(&mut self, backups: NonZeroUsize) {
+        self.pack_memory = PackMemory::of_each(backups);
     }
 
     /// The directory below `caches` that caches this project.

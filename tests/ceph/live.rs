@@ -64,10 +64,23 @@ impl Live {
     /// summary and the notes.
     #[track_caller]
     pub(super) fn backs_up(&self, image: &str, options: &[&str]) -> (Value, String) {
+        self.backs_up_and_ends_with(0, image, options)
+    }
+
+    /// Like [`backs_up`](Self::backs_up), for a backup that is right but ends with another code.
+    pub(super) fn backs_up_and_ends_with(
+        &self,
+        code: i32,
+        image: &str,
+        options: &[&str],
+    ) -> (Value, String) {
         let source = format!("rbd:{image}");
         let args = [&["backup", &source, "--json"], options].concat();
         let ran = self.world.run(&args);
-        let summary = summary(&ran, &args);
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        let summary = json_lines(std::str::from_utf8(&ran.stdout).unwrap());
+        let summary = summary.last().unwrap().clone();
+        assert_eq!(summary["message_type"], "summary", "{ran:?}");
         let snapshot = self.tracking(image);
         assert_eq!(summary["snapshot"], snapshot.as_str(), "{summary}");
         let backup = summary["backup_id"].as_str().unwrap();

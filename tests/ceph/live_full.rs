@@ -63,7 +63,7 @@ fn a_change_that_was_not_listed_makes_backups_read_all_data_until_a_list_is_comp
     assert_eq!(live.source_of(&wrong)["changes_in_row"], 1);
     // The full reading is right, and finds the difference.
     img.change(8 * MIB, vec![data(2 * MIB, 4)]);
-    let (found, notes) = live.backs_up(name, &["--full", "-q"]);
+    let (found, notes) = live.backs_up_and_ends_with(21, name, &["--full", "-q"]);
     assert_eq!(found["bytes_missed"], 64 << 10, "{found}");
     assert_eq!(found["bytes_changed"], 128 << 10, "{found}");
     let warning = format!(
@@ -77,6 +77,14 @@ fn a_change_that_was_not_listed_makes_backups_read_all_data_until_a_list_is_comp
         cluster.conf().display()
     );
     assert!(notes.contains(&command), "{notes}");
+    // A restore of the incomplete backup says so, a restore of the new one does not.
+    for (backup, warns) in [(id, true), (found["backup_id"].as_str().unwrap(), false)] {
+        let file = live.world.at("restored");
+        let args = ["restore", backup, &file, "--force"];
+        let ran = live.world.run(&args);
+        ran.ok(&args);
+        assert_eq!(ran.stderr.contains("may lack changes"), warns, "{ran:?}");
+    }
     let source = live.source_of(&found);
     assert_eq!(
         (&source["change_list"], &source["changes_in_row"]),
@@ -137,7 +145,7 @@ fn lists_are_not_relied_on_as_long_as_nothing_can_be_compared_with_them() {
     assert!(!notes.contains("not tested"), "{notes}");
     img.change(8 * MIB, vec![data(MIB, 3)]);
     live.backs_up_without_changes(name);
-    let (found, _) = live.backs_up(name, &["--full"]);
+    let (found, _) = live.backs_up_and_ends_with(21, name, &["--full"]);
     assert_eq!(found["bytes_missed"], 64 << 10);
     // The snapshot of the base is removed.
     let remove = || {
@@ -270,7 +278,7 @@ fn a_change_that_a_damaged_object_map_hides_is_found_by_the_next_full_reading() 
     let wrong = summary(&live.world.run(&args), &args);
     assert_eq!(wrong["bytes_changed"], 0, "{wrong}");
     assert_ne!(live.restored(name), cluster.digest(name));
-    let (found, notes) = live.backs_up(name, &["--full"]);
+    let (found, notes) = live.backs_up_and_ends_with(21, name, &["--full"]);
     assert_eq!(found["bytes_missed"], 64 << 10, "{notes}");
     assert_eq!(live.restored(name), cluster.digest(name));
     let (found, _) = live.backs_up(name, &[]);

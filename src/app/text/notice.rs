@@ -155,6 +155,7 @@ pub(crate) fn notice(notice: &Notice) -> String {
         ),
         Notice::MemoryUnusable { path, problem } => memory_unusable(path, problem),
         Notice::Withdrawn { backup } => withdrawn(backup),
+        Notice::MayLackChanges { backup, found_by } => may_lack_changes(backup, found_by),
         Notice::Forgotten { backup } => forgotten(backup),
         Notice::Image { image, event } => image_event(image, event),
         Notice::PasswordFileReadable { file } => {
@@ -209,6 +210,15 @@ fn withdrawn(backup: &ObjectHash) -> String {
     format!(
         "the writer of backup {} withdrew it: data that it needs may be missing",
         short_id(&backup.to_string())
+    )
+}
+
+fn may_lack_changes(backup: &ObjectHash, found_by: &ObjectHash) -> String {
+    format!(
+        "backup {} may lack changes: it read only those that Ceph listed, and backup {}, which \
+         read all data, showed that the lists were incomplete",
+        short_id(&backup.to_string()),
+        short_id(&found_by.to_string())
     )
 }
 

@@ -1,5 +1,6 @@
 //! The command `backup`.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -36,7 +37,7 @@ pub(super) fn backup(
     request: BackupRequest,
 ) -> Result<(), Failure> {
     let mut started = Instant::now();
-    let jobs = request.images.jobs.get();
+    let jobs = request.images.jobs;
     let images = Images::new(request.images, request.allow_interrupted_restore);
     let attached = read_attached(&request.attached)?;
     let mut failed = Failed::new(AGAIN, request.sources.len() > 1);
@@ -68,7 +69,8 @@ pub(super) fn backup(
             "there was no repository: created {at} with project {project}"
         ));
     }
-    let project = project(&console.session, settings, Attempt::Backup, &repository)?;
+    let mut project = project(&console.session, settings, Attempt::Backup, &repository)?;
+    project.share_pack_memory(jobs.min(NonZeroUsize::new(items.len()).unwrap_or(jobs)));
     let options = ops::BackupOptions {
         volume: String::new(),
         volume_chosen: true,
@@ -114,7 +116,7 @@ pub(super) fn backup(
                         images.push((next.name, next.volume, found));
                     }
                 }
-                done += run.back_up_images(&images, jobs, started, &mut failed)?;
+                done += run.back_up_images(&images, jobs.get(), started, &mut failed)?;
             }
         }
         started = Instant::now();
@@ -227,7 +229,10 @@ impl Run<'_> {
         let (mut done, mut started) = (0, Instant::now());
         let each = |number: usize, volume: &str, result: Result<BackupReport, Failure>| {
             console.meter.finish();
-            let shown = result.and_then(|report| self.show(volume, &[report], started));
+            let shown = result.and_then(|report| {
+                self.remember(volume, std::slice::from_ref(&report));
+                self.show(volume, &[report], started)
+            });
             started = Instant::now();
             match shown {
                 Ok(()) => done += 1,
@@ -265,6 +270,10 @@ impl Run<'_> {
             }
             let (images, options) = (self.images, &self.options);
             let result = images.back_up(console, project, found, volume, options, &context);
+            if let Ok((volume, report)) = &result {
+                // This can print a notice, which is not possible while the bar is suspended.
+                self.remember(volume, std::slice::from_ref(report));
+            }
             let show = || {
                 let shown = result.and_then(|(volume, report)| {
                     self.show(&volume, std::slice::from_ref(&report), started)
@@ -318,8 +327,18 @@ impl Run<'_> {
             ..self.options.clone()
         };
         let reports = ops::backup(project, &mut *opened.source, &options, &context)?;
+        self.remember(&options.volume, &reports);
         console.meter.finish();
         self.show(&options.volume, &reports, started)
+    }
+
+    /// Notes on this host which backups exist now.
+    fn remember(&self, volume: &str, reports: &[BackupReport]) {
+        let memory = ClientMemory::new(&self.console.session, self.settings);
+        let new = reports.iter().filter(|report| !report.existing);
+        for id in new.filter_map(|report| report.id) {
+            memory.remember_backup(self.project, id, volume);
+        }
     }
 
     fn show(
@@ -334,19 +353,12 @@ impl Run<'_> {
             project,
             ..
         } = *self;
-        let memory = ClientMemory::new(&console.session, settings);
-        for id in reports
-            .iter()
-            .filter(|report| !report.existing)
-            .filter_map(|report| report.id)
-        {
-            memory.remember_backup(project, id, volume);
-        }
         for report in reports {
             let summary = summary(report, volume, started.elapsed().as_secs_f64());
             console.output.show(&Message::Backup(summary))?;
         }
-        let damage = reports.iter().find_map(|report| damaged(report, volume));
+        let damage = |report| damaged(report, volume).or_else(|| changes_missed(report, volume));
+        let damage = reports.iter().find_map(damage);
         let Some(newest) = reports.last() else {
             return Ok(());
         };
@@ -408,6 +420,20 @@ fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
          which data is still missing. Find out why files are missing"
     };
     Some(Failure::new(Code::Damage, message).hint(again))
+}
+
+/// Returns the failure of a backup that was stored, but showed that earlier ones may be incomplete,
+/// because Ceph had not listed all changes.
+fn changes_missed(report: &BackupReport, volume: &str) -> Option<Failure> {
+    let Some(ListTest::Compared { missed, .. }) = &report.list_test else {
+        return None;
+    };
+    missed.as_ref()?;
+    let message = format!("earlier backups of {} may lack changes", printable(volume));
+    Some(Failure::new(Code::Damage, message).hint(
+        "this backup is complete; the warning above says which earlier ones to replace by it. Find \
+         out why Ceph did not list all changes, for instance with “rbd object-map check”",
+    ))
 }
 
 /// Returns the subject and the verb of a sentence about this many packs.

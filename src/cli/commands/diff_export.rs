@@ -27,7 +27,7 @@ pub(super) fn export_diff(
     let (session, selector) = (&console.session, &request.backup);
     refuse_if_lost(session, settings, &project, selector, backup)?;
     for read in from.into_iter().chain([backup]) {
-        notice_state(&console.session, &records, read);
+        notice_state(&console.session, &project, &records, read);
     }
     let names = SnapshotNames {
         from: request.from_snapshot,

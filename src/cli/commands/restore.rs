@@ -52,7 +52,7 @@ pub(super) fn restore(
     if records.newest(&request.backup).is_some() {
         notice_several_newest(&console.session, &records, &request.backup);
     }
-    notice_state(&console.session, &records, backup);
+    notice_state(&console.session, &project, &records, backup);
     let size = backup.record.content.size;
     let rest = rest_of(request, size);
     let map = request.map.as_ref().map(OutputFile::create_new);

@@ -23,7 +23,7 @@ pub(super) fn restore_image(
     if records.newest(&request.backup).is_some() {
         notice_several_newest(session, &records, &request.backup);
     }
-    notice_state(session, &records, backup);
+    notice_state(session, &project, &records, backup);
     let client = RbdClient::new(request.cluster);
     let image = LiveImage::new(&client, &request.image);
     let context = session.context(Some(&settings.cache_dir));

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,7 +18,6 @@ use super::super::error::RepoError;
 use super::super::index::{BlobLocation, Index};
 use super::super::object_ref::ObjectRef;
 use super::super::pack_listing::read_listing;
-use super::super::pack_memory::{BUDGET, PackMemory};
 use super::budget::{Budget, CloseOnDrop, CloseOnPanic};
 use super::full_pack::{FullPack, PackerOptions, ToWriter};
 use super::in_flight_ids::InFlightIds;
@@ -34,6 +33,8 @@ use crate::format::{Blob, BlobKind, Codec, Contents, PackKey, Run};
 const PART_LEN: usize = 2 << 20;
 /// After this time, a thread that waits for the budget tests whether it must close the open pack.
 const BUDGET_WAIT: Duration = Duration::from_millis(20);
+/// How many buffers are kept for reuse.
+const SPARE_MAX: usize = 12;
 /// Each tree node is stored in this many packs.
 const NODE_COPIES: usize = 2;
 
@@ -75,7 +76,10 @@ struct Shared {
     /// Ids that this run stores and the index does not know yet.
     in_flight: InFlightIds,
     budget: Budget,
-    memory: Arc<PackMemory>,
+    /// The number of closed packs that have not given back their bytes to the budget.
+    closed: AtomicUsize,
+    /// Buffers for reuse.
+    spare: Mutex<Vec<Vec<u8>>>,
     /// The capacity of a spare buffer, in bytes.
     part_len: usize,
     /// The plain bytes of chunks that the project did not hold.
@@ -132,8 +136,9 @@ impl Packer<'_> {
             } else {
                 InFlightIds::to_store()
             },
-            budget: Budget::new(&index.project().pack_memory),
-            memory: Arc::clone(&index.project().pack_memory),
+            budget: Budget::new(index.project().pack_memory.bytes()),
+            closed: AtomicUsize::new(0),
+            spare: Mutex::default(),
             part_len: PART_LEN.min(options.sizes.data()),
             bytes_new: AtomicU64::new(0),
             bytes_durable: AtomicU64::new(0),
@@ -350,7 +355,7 @@ impl Packer<'_> {
                 contents,
             });
         }
-        self.shared.budget.add_closed(NODE_COPIES);
+        self.shared.closed.fetch_add(NODE_COPIES, Ordering::Relaxed);
         self.send(copies)
     }
 
@@ -389,7 +394,7 @@ impl Packer<'_> {
     /// back. So if there is no closed pack, closes the open one.
     fn take_budget(&self, bytes: usize) -> Result<(), RepoError> {
         while !self.shared.budget.take_within(bytes, BUDGET_WAIT)? {
-            if !self.shared.budget.waits_for_packs() {
+            if self.shared.closed.load(Ordering::Relaxed) == 0 {
                 self.close_open()?;
             }
         }
@@ -401,7 +406,7 @@ impl Packer<'_> {
         let Some(pack) = lock(&self.open).take() else {
             return Ok(());
         };
-        self.shared.budget.add_closed(1);
+        self.shared.closed.fetch_add(1, Ordering::Relaxed);
         let mut state = lock(&pack.state);
         state.closed = true;
         if state.missing > 0 {
@@ -446,7 +451,7 @@ impl Packer<'_> {
         state.len += len;
         state.closed = state.len >= self.options.sizes.data() || state.blobs >= BLOBS_TARGET;
         if state.closed {
-            self.shared.budget.add_closed(1);
+            self.shared.closed.fetch_add(1, Ordering::Relaxed);
         }
         *open = if state.closed {
             None
@@ -521,21 +526,18 @@ impl OpenPack {
 
 impl Shared {
     fn buffer(&self) -> Vec<u8> {
-        let mut spare = lock(&self.memory.spare);
-        let fits = |part: &Vec<u8>| part.capacity() == self.part_len;
-        match spare.iter().rposition(fits) {
-            Some(found) => spare.swap_remove(found),
-            None => Vec::with_capacity(self.part_len),
-        }
+        lock(&self.spare)
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(self.part_len))
     }
 
     fn take_back(&self, parts: Vec<Vec<u8>>) {
-        self.budget.remove_closed();
+        self.closed.fetch_sub(1, Ordering::Relaxed);
         self.budget.give_back(parts.iter().map(Vec::capacity).sum());
-        let mut spare = lock(&self.memory.spare);
+        let mut spare = lock(&self.spare);
         for mut part in parts {
             // Do not reuse buffers of another capacity.
-            if part.capacity() == self.part_len && spare.len() < BUDGET / PART_LEN / 2 {
+            if part.capacity() == self.part_len && spare.len() < SPARE_MAX {
                 part.clear();
                 spare.push(part);
             }
