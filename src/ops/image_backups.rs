@@ -77,6 +77,7 @@ pub(super) fn changes_in_row(records: &Records, backup: &Backup) -> u64 {
 /// Returns the backup that showed that this one may lack changes, if there is one: this one read
 /// only changes, and the next backup of the image that read all data found that Ceph had not listed
 /// all of them.
+#[must_use]
 pub fn found_incomplete_by<'a>(
     project: &Project,
     records: &'a Records,
