@@ -20,8 +20,8 @@ use cuttlebone::storage::LocalBackend;
 
 use memory::peak_memory;
 
-/// The number of objects that one entry adds. A `head` each night, after some large backups, adds
-/// about as many.
+/// The number of objects that one entry adds. If `head` runs each night after some large backups,
+/// its entry adds about as many objects.
 const ADDED: u64 = 2_000;
 const WORKER: Worker<'static> = Worker {
     host: None,
@@ -116,7 +116,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Returns a pack that exists only as a name.
+/// Returns a log item that names a pack. The pack itself does not exist.
 fn item(number: u64) -> LogItem {
     LogItem {
         kind: LogKind::ChunkPack,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times backup and restore of a repository on a server, over links with long round trips.
+"""Times backups to a repository on a server, and restores, over links with long round trips.
 
     benches/sftp.py [--size 2048] [--rtt 20,100] [--reps 1] [--connections 2] [--no-restic]
                     [--dir DIR]

@@ -44,7 +44,7 @@ pub(crate) enum Message {
     Detail(Box<BackupDetail>),
     /// The result of `show --attachments` and `restore --attachments`.
     Attachments(Attachments),
-    /// Damage that `check` found.
+    /// Damage that `check`, `prune` or `replicate` found.
     Error(FindingText),
     Check(CheckSummary),
     /// The result of `check --keyless`.
@@ -134,9 +134,10 @@ pub(crate) struct Status {
     pub(crate) seconds_elapsed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds_remaining: Option<u64>,
-    /// `index`, `backup`, `verify_sample`, `restore`, `check_structure`, `check_data`, `mark`,
-    /// `repack`, `inspect_diff`, `merge_diffs`, `export_diff` or `replicate`; each starts at 0.
-    /// `check_structure` counts backups instead of bytes, and `mark` counts trees or backups.
+    /// `index`, `backup`, `verify_sample`, `compare_target`, `restore`, `check_structure`,
+    /// `check_data`, `mark`, `repack`, `inspect_diff`, `merge_diffs`, `export_diff` or `replicate`.
+    /// The numbers of each phase start at 0. `check_structure` counts backups instead of bytes, and
+    /// `mark` counts trees or backups.
     pub(crate) phase: &'static str,
 }
 

@@ -370,7 +370,8 @@ pub(crate) fn refuse_if_lost(
     )))
 }
 
-/// Sends a notice if the writer of a backup withdrew it, or the log says that it was removed.
+/// Sends a notice for each of these that is true: the writer of the backup withdrew it; the log
+/// says that it was removed; a later backup showed that it may lack changes.
 pub(crate) fn notice_state(
     session: &Session,
     project: &Project,

@@ -33,7 +33,7 @@ pub(crate) struct RestoredImage {
     /// The snapshot with the earlier content of an existing image of a cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) safety_snapshot: Option<String>,
-    /// Those of earlier, interrupted restores, oldest first.
+    /// The snapshots with the content before earlier, interrupted restores. Oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) earlier_snapshots: Vec<String>,
     /// The snapshots that a series has made, oldest first.

@@ -18,7 +18,7 @@ use super::request::{CopyTarget, check_name};
 
 /// Each thread takes some 17 MiB, and the host has other work to do.
 const THREADS_DEFAULT_MAX: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
-/// With more threads the budget for bytes in flight would not suffice.
+/// With more threads, the memory for bytes between compression and the store would not be enough.
 pub(crate) const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
 const CONNECTIONS_DEFAULT: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 /// By default sshd accepts ten connections that have not logged in yet (`MaxStartups`).

@@ -38,7 +38,8 @@ pub(crate) struct ImageStatusEntry {
     /// `POOL/[NAMESPACE/]IMAGE`, as it is called now.
     pub(crate) name: String,
     pub(crate) state: ImageStateName,
-    /// What the next backup reads: `changes` or `everything`. `None` if there can be none.
+    /// What the next backup reads: `changes` or `everything`. `None` if that is not known,
+    /// or if there will be no next backup.
     pub(crate) next: Option<&'static str>,
     /// Why the next backup reads everything.
     pub(crate) reason: Option<String>,

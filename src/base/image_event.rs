@@ -44,12 +44,13 @@ pub enum ImageEvent {
         backup: String,
         /// Its volume.
         volume: String,
-        /// When it began to write, as in RFC 3339.
+        /// When the restore began to write, as in RFC 3339.
         time: String,
     },
-    /// A restore writes only what differs from a snapshot that the repository knows.
+    /// A restore does not read the whole image: the cluster lists the changes since a snapshot that
+    /// has a backup.
     RestoresSince {
-        /// Its name.
+        /// The name of the snapshot.
         snapshot: String,
     },
     /// A restore reads the whole image.
@@ -70,7 +71,8 @@ pub enum ImageEvent {
     ChangesComplete {
         /// The backup whose content was compared.
         base: ObjectHash,
-        /// Whether the cluster's lists were not relied on before.
+        /// Whether an earlier backup had found the cluster's lists incomplete, and no backup had
+        /// found them complete since.
         distrusted: bool,
     },
     /// All data was read, but could not be compared with a list of changes of the cluster.
@@ -113,7 +115,7 @@ pub enum FullRead {
     Asked,
     /// The user asked for it after a number of backups that read only changes.
     Due {
-        /// Each backup of this number reads all data.
+        /// Of this number of backups in a row, at least one reads all data.
         every: u64,
     },
     /// The cluster did not list all changes of the image.

@@ -230,7 +230,7 @@ pub enum Notice {
         /// The backup.
         backup: ObjectHash,
     },
-    /// The volume has this backup already. It has only the attachments that it had.
+    /// The volume has this backup already. The new files are not attached to it.
     NotAttached {
         /// The backup.
         backup: ObjectHash,

@@ -50,7 +50,7 @@ impl Form {
         match self {
             Self::Bar => Duration::from_millis(100),
             Self::Json => Duration::from_secs(1),
-            // Rare enough for a log; short operations print nothing.
+            // A log gets few lines, and none from a short operation.
             Self::Lines | Self::Nothing => Duration::from_secs(30),
         }
     }

@@ -43,8 +43,8 @@ fn says(backup: &Backup, word: &str) -> bool {
 }
 
 /// Returns the newest backup of an image that says that Ceph's lists of its changes are incomplete;
-/// `None` if they can be relied on. The backup of the newest snapshot decides, of those that say
-/// something about the lists.
+/// `None` if they can be relied on. Of the backups that say something about the lists, the one of
+/// the newest snapshot decides.
 pub(super) fn distrusted_by<'a>(
     project: &Project,
     records: &'a Records,

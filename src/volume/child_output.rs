@@ -114,7 +114,7 @@ impl ChildOutput {
                 // The caller tests whether the program has ended.
                 let _ = poll(&mut [PollFd::new(&program, PollFlags::IN)], wait.as_ref());
             }
-            // An old kernel, or there are too many open files.
+            // The kernel is old, or too many files are open.
             _ => thread::sleep(STEP),
         }
     }

@@ -77,7 +77,8 @@ fn a_change_that_was_not_listed_makes_backups_read_all_data_until_a_list_is_comp
         cluster.conf().display()
     );
     assert!(notes.contains(&command), "{notes}");
-    // A restore of the incomplete backup says so, a restore of the new one does not.
+    // A restore of the old backup warns that changes may be missing. A restore of the new one does
+    // not.
     for (backup, warns) in [(id, true), (found["backup_id"].as_str().unwrap(), false)] {
         let file = live.world.at("restored");
         let args = ["restore", backup, &file, "--force"];

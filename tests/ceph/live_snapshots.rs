@@ -10,7 +10,7 @@ use crate::support::program::{CHEAP_KEY, until, wait};
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn a_snapshot_that_a_run_under_way_has_made_is_not_removed_and_neither_is_its_base() {
+fn snapshots_that_a_running_backup_has_made_or_builds_on_are_not_removed() {
     let Some(live) = Live::with_pool("keep-run") else {
         return;
     };

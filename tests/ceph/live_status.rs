@@ -61,7 +61,7 @@ fn the_status_says_what_the_next_backup_of_an_image_reads_and_why() {
     img.change(8 * MIB, vec![data(MIB, 9)]);
     let (next, _) = live.backs_up(name, &[]);
     assert_eq!(next["base"], first["backup_id"]);
-    // Renamed, the image is found by its id.
+    // After the image is renamed, it is found by its id.
     cluster.rbd(&["mv", name, "stat-next/new"]);
     let (volume, _) = status(&live, &[]);
     assert_eq!(volume["image"]["name"], "stat-next/new");

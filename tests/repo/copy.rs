@@ -189,7 +189,7 @@ fn copies_have_the_content_properties_and_order_of_the_originals() {
     let copy = records.newest("dump").unwrap();
     assert_eq!(copy.record.original, Some(of_dump));
     assert!(host.restore(&target, copy).unwrap() == dump);
-    // No chunk has the same id in both.
+    // No chunk has the same id in the source and in the target.
     let ids = |repo: &TestRepo, backup: &Backup| -> BTreeSet<_> {
         chunks(repo, backup.id)
             .into_iter()

@@ -191,7 +191,7 @@ fn a_prune_of_the_target_between_two_backups_harms_no_copy() {
             let copy = result.unwrap().id.unwrap();
             let other = TestRepo::open(store.clone(), &Silent).unwrap();
             if of_volume(&other, "disk").len() > 1 {
-                // Forget the one before, on which this copy was built.
+                // Forget the older copy, with which this copy was compared.
                 let older = of_volume(&other, "disk").into_iter().find(|b| b.id != copy);
                 forget(&other, &[older.unwrap().id]);
             }

@@ -98,7 +98,7 @@ fn prune(store: &MemoryBackend, test_repo: &TestRepo) {
     planned.unwrap().run().unwrap();
 }
 
-/// A source whose backups name each other, and of which some were removed.
+/// A source with backups that name earlier ones. Some of the backups were removed.
 pub(super) struct Source {
     pub(super) store: MemoryBackend,
     pub(super) test_repo: TestRepo,

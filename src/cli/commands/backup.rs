@@ -257,7 +257,7 @@ impl Run<'_> {
         let (console, project) = (self.console, self.project);
         let jobs = jobs.min(images.len());
         let mut context = console.session.context(Some(&self.settings.cache_dir));
-        // All jobs together have the threads of one.
+        // All jobs together use about as many threads as one backup.
         context.threads = context.threads.div_ceil(jobs);
         let sum = SumOfJobs::new(Arc::clone(&context.observer));
         let first = Mutex::new(Some(started));

@@ -74,7 +74,7 @@ struct Job {
 
 impl Observer for Job {
     fn progress(&self, progress: Progress) {
-        // The other phases are short, and those of several backups have no sum.
+        // Do not show the other phases: they are short, and different phases cannot be added up.
         if progress.phase != Phase::Backup {
             return;
         }

@@ -177,8 +177,8 @@ fn require_one_volume(
     Err(Failure::usage(text).hint("copy the backups of each volume with a command of its own"))
 }
 
-/// Adds the command that makes the missing repository, unless this host saw one there: then its
-/// disk may not be mounted.
+/// If the failure is that there is no repository, adds a hint with the command that makes one. Does
+/// not do so if this host saw a repository there before: then the disk may not be mounted.
 fn with_init(failure: Failure, session: &Session, there: &RepositorySettings) -> Failure {
     let was_seen = || ClientMemory::new(session, there).repository().is_some();
     if failure.code != Code::NoRepository || was_seen() {

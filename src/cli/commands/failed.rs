@@ -33,7 +33,7 @@ impl Failed {
         self.add_quietly(console, name, failure)
     }
 
-    /// Does the same, but does not end the progress display.
+    /// Like [`add`](Self::add), but does not end the progress display.
     pub(super) fn add_quietly(
         &mut self,
         console: &Console,
@@ -48,7 +48,8 @@ impl Failed {
         Ok(())
     }
 
-    /// Sorts the names of the items that failed: first the others, then these in this order.
+    /// Sorts the names of the items that failed in the order of `names`. Names that are not in
+    /// `names` come first.
     pub(super) fn sort_as<'a>(&mut self, names: impl Iterator<Item = &'a String>) {
         let order: Vec<_> = names.collect();
         let place = |name: &String| order.iter().position(|other| *other == name);

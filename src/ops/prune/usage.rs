@@ -10,16 +10,18 @@ use crate::ops::ids::{ChunkKey, Ids, Key, NodeKey};
 use crate::ops::walk_blobs::{BlobVisitor, walk_blobs};
 use crate::repo::{BlobReader, Index, RepoError, RepoErrorKind};
 
-/// The maximum number of nodes to read ahead: about 9 MiB.
+/// The maximum number of nodes to read ahead. They take about 9 MiB.
 pub(super) const BATCH: usize = 4096;
-/// The bits in the note of a chunk that hold the number of the first volume that uses it. Numbers
-/// begin at 1; 0 means unused.
+/// The bits in the note of a chunk that hold its class. This is the number of the first volume that
+/// uses the chunk. Numbers begin at 1; 0 means unused.
 const CLASS: u8 = 0x7f;
-/// The class of chunks that no committed backup uses.
+/// The class of chunks that are used, but not by a committed backup. The first volume has the same
+/// number.
 pub(super) const ANY_CLASS: u8 = 1;
-/// The bit in the note of a chunk that a pack keeps.
+/// The bit in the note of a chunk that is set if a pack keeps the chunk.
 const KEPT: u8 = 0x80;
-/// The bit in the note of a used node. The other bits count the packs that keep the node.
+/// The bit in the note of a node that is set if the node is used. The other bits count the packs
+/// that keep the node.
 const USED: u8 = 0x80;
 /// The number of packs in which a node is kept.
 pub(super) const NODE_COPIES: u8 = 2;
@@ -54,7 +56,7 @@ enum Keeps {
     Nowhere,
 }
 
-/// The used part of a pack.
+/// The used part of a pack: the used blobs that the pack keeps. Its other blobs count as unused.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PackUse {
     pub(super) pack: ObjectHash,
@@ -66,7 +68,7 @@ pub(super) struct PackUse {
     pub(super) unused: u64,
     /// The number of used blobs.
     pub(super) blobs: u64,
-    /// The number of the volume that uses most of it.
+    /// The number of the volume that uses most of the pack.
     pub(super) class: u8,
 }
 
@@ -179,8 +181,9 @@ impl Usage {
 
     /// Holds this node and all blobs below it for a reader: all packs that have any of them must
     /// stay, even if several packs have the same blob. Held blobs count as used. This function does
-    /// not hold the blobs below damaged nodes, since the reader cannot read these blobs, either. So
-    /// a [`walk`](Self::walk) for a backup enters held nodes, too.
+    /// not hold the blobs below damaged nodes, since the reader cannot read these blobs, either. A
+    /// held node may thus have blobs below it that are not held. So a [`walk`](Self::walk) for a
+    /// backup also enters held nodes.
     pub(super) fn hold(
         &mut self,
         blobs: &BlobReader,
@@ -204,7 +207,8 @@ impl Usage {
         }
     }
 
-    /// Notes that a node is used. Returns whether it was not noted before.
+    /// Notes that a node is used. Returns whether the walk must enter it: it was not noted before,
+    /// or could not be read then.
     fn node(&mut self, id: &BlobId, new: &mut New<'_>) -> Result<bool, RepoError> {
         match self.nodes.note(id) {
             Some(note) if *note & USED != 0 => return Ok(self.unread.contains(id)),
@@ -243,9 +247,9 @@ impl Usage {
         &self.duplicates
     }
 
-    /// Lets a pack keep its used blobs, except those that packs of earlier calls keep already.
-    /// Returns the part of the pack that it keeps. If `settles` is false, packs of later calls keep
-    /// these blobs, too.
+    /// Lets a pack keep its used blobs, except those that enough packs of earlier calls keep: one
+    /// pack for a chunk, [`NODE_COPIES`] for a node. Returns how much of the pack is kept. If
+    /// `settles` is false, this pack does not count, so packs of later calls keep these blobs, too.
     pub(super) fn keep(&mut self, listing: &PackListing, settles: bool) -> PackUse {
         let kind = listing.contents.kind;
         let mut classes = [0_u64; 128];
@@ -331,7 +335,7 @@ impl Usage {
         }
     }
 
-    /// Returns whether a blob is used, in any pack.
+    /// Returns whether a blob is used, no matter which pack keeps it.
     pub(super) fn is_used(&self, kind: BlobKind, id: &BlobId) -> bool {
         match kind {
             BlobKind::Chunk => {

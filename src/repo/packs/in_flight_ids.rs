@@ -33,8 +33,9 @@ impl InFlightIds {
 
     /// An empty set for a dry run. A dry run releases no ids, so the set keeps only their first 8
     /// bytes. It needs 10 to 21 bytes for each new blob: 160 to 340 MiB for 1 TiB of new data in
-    /// chunks of 64 KiB. With a probability of n² / 2⁶⁵, two of `n` blobs share these 8 bytes and
-    /// count as one (for 1 TiB, one in 130,000). This only affects a number in the report.
+    /// chunks of 64 KiB. Two of `n` blobs that share these 8 bytes and the shard count as one. The
+    /// probability is below n² / 2⁶⁵ (for 1 TiB, one in 130,000). This only affects a number in the
+    /// report.
     pub(super) fn to_count() -> Self {
         Self::of(|| Shard::Short(HashSet::new()))
     }
@@ -124,8 +125,8 @@ mod tests {
         assert!(bytes <= 21 * count, "{bytes} bytes for {count} ids");
     }
 
-    /// The bytes of a shard's table: an entry and a control byte for each place; an eighth of them
-    /// stays free.
+    /// Returns the bytes of a shard's table. Each place has an entry and a control byte. An eighth
+    /// of the places stays free.
     fn bytes(shard: &Shard) -> usize {
         let (capacity, entry) = match shard {
             Shard::Whole(ids) => (ids.capacity(), size_of::<BlobId>()),

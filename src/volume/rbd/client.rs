@@ -81,7 +81,7 @@ impl RbdOptions {
         for (name, value) in self.reach() {
             let name = if name == "conf" { conf } else { name };
             let value = value.to_string_lossy();
-            // Ceph cannot take a value with a zero byte, which is what cannot be quoted.
+            // Quoting fails only for a value with a zero byte. Ceph does not accept such a value.
             let quoted = shlex::try_quote(&value).unwrap_or_default();
             words.extend([format!("--{name}"), quoted.into_owned()]);
         }
@@ -104,7 +104,8 @@ pub struct RbdClient {
     options: RbdOptions,
     fsid: OnceLock<String>,
     pools: OnceLock<Vec<Pool>>,
-    /// Locked while a snapshot is removed: the cluster has to free its data.
+    /// Locked while a snapshot is removed. Only one is removed at a time, since the cluster has to
+    /// free its data.
     pub(super) removing: Mutex<()>,
 }
 

@@ -31,7 +31,7 @@ pub struct RbdExport<'a> {
     waits: Option<Instant>,
     /// The whole stream was read and verified.
     complete: bool,
-    /// Set at that time.
+    /// The state of the image after the export. Set when `complete` is set.
     end: Option<ExportEnd>,
     failure: Option<RbdError>,
 }

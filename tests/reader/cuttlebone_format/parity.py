@@ -51,7 +51,8 @@ def shard_hash(shard: bytes) -> bytes:
 
 
 class Field:
-    """The field of 65,536 elements, written as the sum of basis elements that its bits name."""
+    """The field of 65,536 elements. The bits of a number name basis elements; their sum is the
+    element that the number stands for."""
 
     def __init__(self) -> None:
         power, value = [], 1

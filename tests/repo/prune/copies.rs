@@ -23,7 +23,7 @@ fn image(chunks: u64) -> Image {
 struct Twice {
     store: MemoryBackend,
     contents: BTreeMap<ObjectHash, Image>,
-    /// The packs of each kind that the first host stored.
+    /// The packs with chunks that the first host stored, and those with nodes.
     chunks: Vec<ObjectHash>,
     nodes: Vec<ObjectHash>,
 }
@@ -95,7 +95,7 @@ impl Twice {
 }
 
 #[test]
-fn a_chunk_is_kept_in_another_pack_if_the_newest_one_is_damaged() {
+fn a_chunk_is_kept_in_another_pack_if_the_newest_pack_that_has_it_is_damaged() {
     let twice = Twice::new(6);
     damage(&twice.store, twice.chunks[0]);
     twice.prunes(Duration::ZERO, "pruned");
@@ -104,7 +104,7 @@ fn a_chunk_is_kept_in_another_pack_if_the_newest_one_is_damaged() {
 }
 
 #[test]
-fn a_node_is_kept_in_two_undamaged_packs_if_there_are_more_than_two() {
+fn a_node_is_kept_in_two_undamaged_packs_if_more_than_two_packs_have_it() {
     for count in [1, 2] {
         let twice = Twice::new(6);
         for pack in &twice.nodes[..count] {
@@ -113,7 +113,8 @@ fn a_node_is_kept_in_two_undamaged_packs_if_there_are_more_than_two() {
         twice.prunes(Duration::ZERO, "pruned");
         assert!(twice.nodes[..count].iter().all(|pack| !twice.has(*pack)));
         Host::without_cache().check_clean(&open(&twice.store), "pruned");
-        assert_eq!(packs(&twice.store).len(), 3, "one of chunks, two of nodes");
+        let left = packs(&twice.store).len();
+        assert_eq!(left, 3, "one pack has chunks, two have nodes");
     }
 }
 

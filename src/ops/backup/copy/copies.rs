@@ -10,8 +10,8 @@ use crate::repo::{Backup, Project, Records};
 #[derive(Default)]
 pub(super) struct Copies(HashMap<ObjectHash, Backup>);
 
-/// Returns the origin of a backup: the first record of it, from which all copies of the backup
-/// were made, and all records with other labels. Ignores what another write key states, since it
+/// Returns the origin of a backup: its first record. Copies of the backup, and records of it with
+/// other labels, have the same origin. Ignores an origin that another write key states, since it
 /// may be false.
 pub(super) fn origin(project: &Project, backup: &Backup) -> ObjectHash {
     let stated = backup.record.original;

@@ -154,8 +154,8 @@ fn by_volume<'a>(
     volumes
 }
 
-/// Fails if the target has a volume of this name that is not the one that is copied, and holds no
-/// copy of it.
+/// Fails if the target has a volume of this name that has another id than the volume to copy, and
+/// holds no copy of a backup of the volume to copy.
 fn require_same_volume(
     (source, records): (&Project, &Records),
     (target, present): (&Project, &Records),
@@ -184,7 +184,7 @@ fn tops(records: &Records, plans: &[Plan<'_>]) -> Vec<BlobId> {
     let volumes = plans.iter().filter_map(|plan| plan.backups.first());
     let others = volumes.flat_map(|backup| records.of_volume(&backup.record.volume.name));
     let mut tops: Vec<_> = selected.collect();
-    // If there are too many for a lease, the selected ones count.
+    // The selected backups come first, since a lease names only a limited number of trees.
     tops.extend(others.flat_map(Backup::tops));
     let mut seen = HashSet::new();
     tops.retain(|top| seen.insert(*top));

@@ -282,7 +282,7 @@ impl VolumeCopy<'_> {
         protection: &Protection<'_>,
     ) -> Result<Packed, OpsError> {
         let source = backup.record.source.as_ref();
-        // Later diffs read single chunks of such backups.
+        // Later diffs read single chunks of a backup of an RBD image.
         let run_len = match source.map(|source| &source.kind[..]) {
             Some("rbd" | "rbd-diff") => RunLen::Part,
             _ => RunLen::Leaf,
@@ -383,8 +383,8 @@ impl VolumeCopy<'_> {
         self.copies.of(self.source, backup).map(|copy| copy.id)
     }
 
-    /// Returns the copies of the backups that this one follows. If the target lacks one of these,
-    /// returns the copies of those that it follows instead.
+    /// Returns the copies of the backups that this one follows. If the target lacks the copy of one
+    /// of these, continues with the backups that the lacking one follows.
     fn follows(&self, backup: &Backup) -> Vec<ObjectHash> {
         let history = self.records.history(&backup.record.volume.name);
         let entries = history.map_or(&[][..], |history| history.entries());

@@ -26,7 +26,7 @@ impl ListedChanges {
         let content = &base.record.content;
         let chunk_size = u64::from(content.chunk_size);
         // The list ends with the image. If the image has another size than before, everything
-        // behind the smaller size has changed.
+        // after the smaller size has changed.
         let behind = match content.size.min(size) {
             smaller if content.size != size => smaller..u64::MAX,
             _ => 0..0,
@@ -53,7 +53,7 @@ impl ListedChanges {
                 base: self.base,
                 missed: changes,
             }),
-            // Damage of the base does not keep the new content from being a backup.
+            // The new backup is complete even if its base is damaged, so do not fail.
             Err(OpsError::Repo(error)) if error.kind() == RepoErrorKind::Damaged => {
                 Ok(ListTest::Failed(error.to_string()))
             }

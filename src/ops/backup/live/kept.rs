@@ -60,7 +60,8 @@ impl KeptSnapshots<'_> {
                 waiting.clear();
             }
         }
-        // A run that is under way does not know the new backup yet.
+        // The base of the backup of a snapshot, or of the next backup. A running backup loaded its
+        // records before this backup was stored, so its base is an older one.
         let base_of = |id: u64| {
             let bases = self
                 .backups(records)

@@ -102,8 +102,8 @@ impl Drop for TrackingSnapshot<'_> {
 }
 
 /// Removes the snapshots of earlier backups, except the newest ones: `keep` snapshots stay, and
-/// `newest` is one of them. Leaves alone the snapshots of others. Also leaves alone those that are
-/// newer than `newest`, since another run may be at work, and those that other runs need. Reports
+/// `newest` is one of them. Does not remove snapshots of others, snapshots that other runs need, or
+/// snapshots that are newer than `newest`: another run, still at work, may have made these. Reports
 /// failures as notices.
 ///
 /// `snapshots` are those of the image. They were listed after the export, with `newest` among them.
