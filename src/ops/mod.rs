@@ -38,9 +38,10 @@ mod walk_blobs;
 pub use affected::{AffectedBackup, LossCause};
 pub use attachments::{attached_files, image_metadata, is_safe_name, read_attachment};
 pub use backup::{
-    Accept, AttachedFile, BackupOptions, BackupReport, CopyOptions, CopyReport, ImageOfGroup,
-    ListTest, LiveOptions, MetDamage, MissedChanges, NextBackup, Point, SnapshotNeed, SnapshotUse,
-    Stated, backup, backup_image, backup_together, copy, read_extents, relabel, volume_of_image,
+    Accept, AttachedFile, BackupOptions, BackupReport, CopyOptions, CopyReport, EachCopy,
+    ImageOfGroup, ListTest, LiveOptions, MetDamage, MissedChanges, NextBackup, Point, SnapshotNeed,
+    SnapshotUse, Stated, backup, backup_image, backup_together, copy, read_extents, relabel,
+    volume_of_image,
 };
 pub use check::{
     AffectedVolume, CheckReport, DataPart, Finding, ReadData, ReadReport, StatementFault, check,

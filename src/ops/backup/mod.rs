@@ -31,7 +31,7 @@ mod stream;
 mod task;
 
 pub use attached_file::AttachedFile;
-pub use copy::{CopyOptions, CopyReport, copy};
+pub use copy::{CopyOptions, CopyReport, EachCopy, copy};
 pub use extent_list::read_extents;
 pub(super) use live::{Circumstances, snapshot_uses};
 pub use live::{

@@ -53,14 +53,14 @@ pub(super) fn plan(
         let first = |choices: Set| {
             members(choices & p.packs).find(|pack| store.contents[*pack] & one(blob) != 0)
         };
-        let keeper = if scenario.holds(Rule::UnmarkedIsKept) {
+        let place = if scenario.holds(Rule::UnmarkedIsKept) {
             first(p.named & !marked)
                 .or_else(|| first(!marked))
                 .or_else(|| places.next())
         } else {
             places.next()
         };
-        if let Some(pack) = keeper {
+        if let Some(pack) = place {
             kept[pack] |= one(blob);
         }
     }

@@ -167,8 +167,9 @@ impl<'a> SourceImage<'a> {
         let start = leaf * LEAF_SIZE;
         let mut wanted = Vec::new();
         for range in coverage.ranges() {
-            for number in range.start / chunk_size..range.end / chunk_size {
-                let Some(id) = chunks[number] else { continue };
+            let numbers = range.start / chunk_size..range.end / chunk_size;
+            for (number, id) in numbers.clone().zip(&chunks[numbers]) {
+                let Some(id) = *id else { continue };
                 let offset = start + (number * chunk_size) as u64;
                 // `check_end` has found that no chunk begins after the end.
                 let left = self.size.checked_sub(offset);

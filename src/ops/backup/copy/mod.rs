@@ -13,5 +13,5 @@ mod run;
 mod stream;
 mod volume;
 
-pub use report::{CopyOptions, CopyReport};
+pub use report::{CopyOptions, CopyReport, EachCopy};
 pub use run::copy;

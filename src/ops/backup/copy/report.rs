@@ -1,7 +1,10 @@
 //! Options and report of a copy.
 
+use std::ops::ControlFlow;
+
 use crate::base::ObjectHash;
 use crate::format::Counts;
+use crate::ops::error::OpsError;
 use crate::repo::{Backup, Compression, PackSizes, VerifyWrites};
 
 /// How to copy backups.
@@ -24,6 +27,9 @@ pub struct CopyOptions {
     /// The name of this host.
     pub host: Option<String>,
 }
+
+/// Receives the result for each backup of the source, and decides whether to go on.
+pub type EachCopy<'a> = dyn FnMut(&Backup, Result<CopyReport, OpsError>) -> ControlFlow<()> + 'a;
 
 /// The result of copying one backup.
 #[derive(Debug, Clone)]

@@ -1,11 +1,10 @@
 //! The operation `copy`.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::copies::{Copies, origin};
-use super::report::{CopyOptions, CopyReport};
+use super::report::{CopyOptions, EachCopy};
 use super::volume::CopyTask;
 use crate::base::{BlobId, ObjectHash, Role};
 use crate::ops::backup::options::{Accept, BackupOptions};
@@ -30,7 +29,7 @@ pub fn copy(
     target: &Project,
     options: &CopyOptions,
     context: &Context<'_>,
-    each: &mut dyn FnMut(&Backup, Result<CopyReport, OpsError>) -> ControlFlow<()>,
+    each: &mut EachCopy<'_>,
 ) -> Result<(), OpsError> {
     if source.id == target.id {
         return Err(OpsError::SameProject);

@@ -11,7 +11,7 @@ use super::attachments::copy_attachments;
 use super::base::CopyBase;
 use super::copies::{Copies, origin};
 use super::image::copy_image;
-use super::report::CopyReport;
+use super::report::{CopyReport, EachCopy};
 use super::stream::copy_stream;
 use crate::base::{ObjectHash, VolumeId};
 use crate::format::{BackupRecord, ContentKind, Counts, SourceInfo, VolumeInfo};
@@ -37,7 +37,7 @@ pub(super) struct CopyTask<'a> {
     /// The copies in the target that are known to have lost data.
     pub(super) lost: HashSet<ObjectHash>,
     /// Receives the result for each backup, and decides whether to go on.
-    pub(super) each: &'a mut dyn FnMut(&Backup, Result<CopyReport, OpsError>) -> ControlFlow<()>,
+    pub(super) each: &'a mut EachCopy<'a>,
 }
 
 impl CopyTask<'_> {
@@ -206,13 +206,13 @@ impl VolumeCopy<'_> {
             }
             stored => stored,
         };
-        let packed = packed.map_err(|error| self.failure(backup, error))?;
+        let packed = packed.map_err(|error| failure(backup, error))?;
         self.context.cancel.check()?;
         let base = base.map(|base| base.copy.id);
         let counts = packed.counts;
         let id = self
-            .commit(backup, packed, &mut protection)
-            .map_err(|error| self.failure(backup, error))?;
+            .commit(backup, &packed, &mut protection)
+            .map_err(|error| failure(backup, error))?;
         Ok(CopyReport {
             id: Some(id),
             existing: false,
@@ -220,25 +220,6 @@ impl VolumeCopy<'_> {
             base,
             counts,
         })
-    }
-
-    /// Names the backup in an error that concerns only this backup. All errors of the source that
-    /// mean damage do so already, so other damage is in the target.
-    fn failure(&self, backup: &Backup, error: OpsError) -> OpsError {
-        match error {
-            OpsError::AttachmentTooLarge { .. }
-            | OpsError::Repo(RepoError::RecordTooLarge { .. }) => OpsError::CopyTooLarge {
-                backup: backup.id,
-                volume: backup.record.volume.name.clone(),
-                source: Box::new(error),
-            },
-            OpsError::Repo(error) if error.kind() == RepoErrorKind::Damaged => {
-                OpsError::DamagedTarget {
-                    source: Box::new(error),
-                }
-            }
-            error => error,
-        }
     }
 
     /// Returns the backup with which to compare one of the same volume: the next older one of which
@@ -311,13 +292,13 @@ impl VolumeCopy<'_> {
     fn commit(
         &self,
         backup: &Backup,
-        packed: Packed,
+        packed: &Packed,
         protection: &mut Protection<'_>,
     ) -> Result<ObjectHash, OpsError> {
         let tops: Vec<_> = packed.tops().collect();
         let cleared = protection.clear(&self.index, &tops)?;
         let cleared = cleared.ok_or(OpsError::Internal("a copy needs a permit"))?;
-        let record = self.record(backup, &packed, &cleared);
+        let record = self.record(backup, packed, &cleared);
         let id = Records::commit(self.target, &record, &packed.receipt, &cleared);
         let stays = protection.committed(&cleared);
         // Report the failure to commit first.
@@ -405,5 +386,25 @@ impl VolumeCopy<'_> {
         found.dedup();
         found.truncate(Records::FOLLOWS_MAX);
         found
+    }
+}
+
+/// Names the backup in an error that concerns only this backup. All errors of the source that
+/// mean damage do so already, so other damage is in the target.
+fn failure(backup: &Backup, error: OpsError) -> OpsError {
+    match error {
+        OpsError::AttachmentTooLarge { .. } | OpsError::Repo(RepoError::RecordTooLarge { .. }) => {
+            OpsError::CopyTooLarge {
+                backup: backup.id,
+                volume: backup.record.volume.name.clone(),
+                source: Box::new(error),
+            }
+        }
+        OpsError::Repo(error) if error.kind() == RepoErrorKind::Damaged => {
+            OpsError::DamagedTarget {
+                source: Box::new(error),
+            }
+        }
+        error => error,
     }
 }
