@@ -84,7 +84,7 @@ fn a_backup_with_a_write_key_keeps_the_snapshot_for_the_next_backup_with_a_full_
         if round == 1 {
             let args = ["backup", "rbd:keep-key/img", "--json", "--no-retain"];
             summary(&live.world.run(&args), &args);
-            assert_eq!(live.snapshots(name), [needed.clone()]);
+            assert_eq!(live.snapshots(name), std::slice::from_ref(&needed));
         }
     }
     live.world.environment.clone_from(&full);

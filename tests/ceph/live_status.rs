@@ -185,7 +185,7 @@ fn only_snapshots_of_this_project_that_nothing_needs_are_removed() {
         "“cuttlebone snapshots --ceph-conf {} --id admin --remove-unneeded”",
         cluster.conf().display()
     );
-    assert!(text.replace("\n", " ").contains(&command), "{text}");
+    assert!(text.replace('\n', " ").contains(&command), "{text}");
     let unneeded = summary["unneeded_snapshots"].as_array().unwrap();
     let trashed = format!("stat-snap/gone@{in_trash} (in the trash)");
     assert!(unneeded.contains(&trashed.into()), "{summary}");

@@ -153,6 +153,7 @@ fn details_of_a_backup_leave_out_unknown_fields() {
         root: "11".repeat(32),
         finished: Timestamp::UNIX_EPOCH,
         base: None,
+        original: None,
         source: serde_json::Value::Null,
         attachments: vec![AttachmentEntry {
             name: "rbd-metadata".to_owned(),

@@ -67,15 +67,15 @@ pub(super) fn plan(
     let keepers = members(p.packs).filter(|pack| kept[*pack] != 0);
     let keepers = keepers.fold(0, |all, pack| all | one(pack));
     let stay = (uses.relied_on | uses.held) & p.packs;
-    let used = keepers | stay;
+    let in_use = keepers | stay;
 
     let is_due = |m: &usize| !scenario.grace || store.mark[*m].old;
     let due = members(p.marks).filter(is_due);
     p.unmarks = due.fold(0, |all, m| all | one(m));
-    p.deletes = store.marked(p.unmarks) & !used & p.packs;
-    p.unnames = marked & !used;
-    p.names = (keepers | marked & used) & !p.named;
-    p.candidates = p.packs & !used & !marked;
+    p.deletes = store.marked(p.unmarks) & !in_use & p.packs;
+    p.unnames = marked & !in_use;
+    p.names = (keepers | marked & in_use) & !p.named;
+    p.candidates = p.packs & !in_use & !marked;
     if let Some((_, from)) = repacks {
         let from = members(from & keepers & p.named & !marked & !stay);
         for pack in from.filter(|pack| store.contents[*pack] & !kept[*pack] != 0) {
