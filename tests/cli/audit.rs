@@ -237,7 +237,7 @@ fn a_verify_key_compares_hashes_and_its_entries_count_only_for_itself() {
         &keys[0],
     ]);
     assert_eq!(ran.code, Some(21), "{ran:?}");
-    assert!(ran.stderr.contains("A full key"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("with a full key"), "{}", ran.stderr);
     let lines = program::json_lines(&String::from_utf8(ran.stdout).unwrap());
     let check = lines.last().unwrap();
     assert_eq!(check["packs_damaged"], 1, "{lines:?}");
