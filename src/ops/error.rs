@@ -205,8 +205,8 @@ pub enum OpsError {
     #[error("parts of the history are missing or damaged: {missing}")]
     HistoryCut { missing: Box<MissingHistory> },
     #[error(
-        "there are {packs} packs of data, but no backup, and no backup was removed according to \
-         the log"
+        "there are {packs} packs of data, but no backup, and according to the log, no backup was \
+         removed"
     )]
     NoBackups { packs: usize },
     #[error("{name} is not a missing or damaged backup, certificate or log entry")]
@@ -370,7 +370,10 @@ pub enum OpsError {
         volume: String,
         source: Box<Self>,
     },
-    #[error("the target has backup {copy}, a copy of {backup} of volume “{volume}”, but lost data")]
+    #[error(
+        "the target has backup {copy}, a copy of {backup} of volume “{volume}”, but has lost data \
+         of it"
+    )]
     CopyLost {
         /// The backup in the source.
         backup: ObjectHash,

@@ -123,7 +123,8 @@ impl Task<'_> {
         }
     }
 
-    /// Lists all objects, with the objects that every repository and every project has.
+    /// Lists all objects. Includes the repository file and the project objects even if they are
+    /// missing.
     fn files(&self, projects: &[ProjectId]) -> Result<HashMap<ObjectRef, Files>, OpsError> {
         let mut files: HashMap<ObjectRef, Files> = HashMap::new();
         for (object, is_second, info) in self.objects.list("")? {

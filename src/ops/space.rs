@@ -127,7 +127,7 @@ impl Notes {
                     used += stored;
                 }
             }
-            // If any blob of a pack is used, its head and contents count as used, too.
+            // If any blob of a pack is used, its head and contents do not count as unused.
             if used == 0 {
                 space.unused += size;
             } else {

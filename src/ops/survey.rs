@@ -56,7 +56,7 @@ pub struct Survey {
     pub cluster: String,
     /// The images, in the order of their names.
     pub images: Vec<SurveyedImage>,
-    /// Images and pools that could not be asked for, and why.
+    /// Images and pools that could not be looked at, and why.
     pub problems: Vec<(String, RbdError)>,
     /// Whether a backup of the project may be running now.
     at_work: bool,
@@ -78,7 +78,7 @@ struct Found {
     snapshots: Vec<Snapshot>,
 }
 
-/// Returns the newest backup of each image that the records name, in no order.
+/// Returns the newest backup of each image that the records name, in no particular order.
 pub(super) fn images_of(records: &Records) -> Vec<(&Backup, &RbdIdentity)> {
     let mut newest: BTreeMap<_, (&Backup, &RbdIdentity)> = BTreeMap::new();
     for backup in records.volumes().flat_map(|name| records.of_volume(name)) {

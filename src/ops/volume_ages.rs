@@ -22,8 +22,8 @@ pub struct VolumeAge<'a> {
     /// Newer backups that do not count, since their times are in the future. Their real times are
     /// not known, and with such a backup, the volume would not become overdue.
     pub from_future: usize,
-    /// Whether the volume is no longer backed up: its newest backup has the label
-    /// [`RETIRED`](Self::RETIRED).
+    /// Whether the volume is no longer backed up: the backup `newest` is by a full key and has the
+    /// label [`RETIRED`](Self::RETIRED).
     pub is_retired: bool,
     /// The image of the volume's newest backup of an image in a cluster; `None` if there is no such
     /// backup.
@@ -31,11 +31,12 @@ pub struct VolumeAge<'a> {
 }
 
 impl VolumeAge<'_> {
-    /// The key and the value of a label. A volume whose newest backup has it is never overdue.
+    /// The key and the value of a label. A volume whose newest backup is by a full key and has this
+    /// label is never overdue.
     pub const RETIRED: (&'static str, &'static str) = ("status", "retired");
 
-    /// Whether no backup has been made since this time although the volume is still backed up, as
-    /// far as the times can be trusted.
+    /// Whether the volume is not retired, and no backup has been made since this time, as far as
+    /// the times can be trusted.
     #[must_use]
     pub fn is_overdue(&self, earliest: Timestamp) -> bool {
         !self.is_retired && self.newest.is_none_or(|newest| newest.time < earliest)

@@ -232,8 +232,8 @@ pub(super) fn same_source(
 }
 
 /// Fails if the last backup of the volume was made from an image of a cluster, unless the user
-/// accepts new content. What is now given by a path or as a stream is likely something else, and
-/// the next backup of the image would have the wrong base.
+/// accepts new content. A path or a stream is likely something else, and the next backup of the
+/// image would then have the wrong base.
 pub(super) fn not_of_cluster(
     records: &Records,
     options: &BackupOptions,

@@ -1,6 +1,6 @@
 //! Backup. The source is cut into leaves, and leaves into chunks, each with an id. Chunks that the
-//! project does not have are compressed, sealed, packed and stored. Then the segments, the tree and
-//! the record are stored.
+//! project does not have are compressed, sealed, packed and stored. Then the tree, the last segment
+//! and the record are stored.
 
 mod assembler;
 mod attached_file;

@@ -107,7 +107,7 @@ pub struct Stated {
 /// The result of a backup.
 #[derive(Debug, Clone)]
 pub struct BackupReport {
-    /// The new backup, or the existing one; none after a dry run.
+    /// The new backup, or the existing one. None if a dry run found no existing one.
     pub id: Option<ObjectHash>,
     /// Whether the volume had this backup already, so that nothing was committed.
     pub existing: bool,
@@ -171,8 +171,8 @@ pub struct MetDamage {
     pub holes: Vec<Range<u64>>,
 }
 
-/// Fails if the first bytes of a source show that it is an RBD diff, unless the user has allowed to
-/// store the diff as it is. A restore would give the diff, and not the image.
+/// Fails if the first bytes of a source show that it is an RBD diff, unless the user accepts that
+/// the diff is stored as it is. A restore would give the diff, and not the image.
 pub(super) fn not_a_diff(
     options: &BackupOptions,
     name: &str,
@@ -186,7 +186,7 @@ pub(super) fn not_a_diff(
     Ok(())
 }
 
-/// Fails if a source has no bytes and the user did not allow that.
+/// Fails if a source has no bytes, unless the user accepts that.
 pub(super) fn not_empty(options: &BackupOptions, name: &str, size: u64) -> Result<(), OpsError> {
     if size == 0 && !options.accept.empty {
         return Err(OpsError::EmptySource {

@@ -77,7 +77,7 @@ pub fn relabel(
     };
     let new = Records::commit(project, &record, &packed.receipt, &cleared);
     let stays = protection.committed(&cleared);
-    // Report the first failure.
+    // If both failed, report why the commit failed.
     let new = new?;
     stays?;
     index.close();

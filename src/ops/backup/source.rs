@@ -27,7 +27,7 @@ use crate::volume::{Gaps, ImageSource, InputStream, Source, SourceData};
 /// Backs up a source. Returns a report for each backup: one for an image or a stream, and one for
 /// each diff of a stream of diffs, oldest first.
 ///
-/// Nothing is committed unless the whole source was read and stored.
+/// Nothing is committed before the whole content is stored.
 pub fn backup(
     project: &Project,
     source: &mut dyn Source,
@@ -221,7 +221,7 @@ fn backup_input(
             };
             let id = entry.commit(project, volume, options, &cleared);
             let stays = protection.committed(&cleared);
-            // Report the failure to commit first.
+            // If both failed, report why the commit failed.
             let id = id?;
             stays?;
             Some(id)

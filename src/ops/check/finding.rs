@@ -24,7 +24,8 @@ pub enum Finding {
         /// Why it is foreign.
         problem: Arc<RepoError>,
     },
-    /// One of the two copies of an object is damaged. The other one can replace it.
+    /// One of the two copies of an object is damaged. If the other one is undamaged, it can replace
+    /// this one.
     CopyDamaged {
         /// The object.
         object: ObjectRef,
@@ -35,7 +36,8 @@ pub enum Finding {
         /// The error of reading it.
         problem: Arc<RepoError>,
     },
-    /// The index names a pack that does not exist.
+    /// A pack is missing, although the index or the log names it, or a copy of the repository has
+    /// it.
     PackMissing {
         /// The pack.
         pack: ObjectRef,
@@ -69,7 +71,8 @@ pub enum Finding {
     },
     /// Parts of a backup cannot be restored.
     BackupAffected(AffectedBackup),
-    /// A record is missing. A record of a full key or the log names it, and it was not forgotten.
+    /// A record is missing. A record of a full key or the log names it, or a copy of the repository
+    /// has it, and it was not forgotten.
     RecordVanished {
         /// The record.
         record: ObjectHash,
@@ -81,7 +84,8 @@ pub enum Finding {
         /// The certificate.
         certificate: ObjectHash,
     },
-    /// An entry of the log is missing, although a later entry names it. Entries are never deleted.
+    /// An entry of the log is missing, although a later entry names it, or a copy of the repository
+    /// has it. Entries are never deleted.
     EntryVanished {
         /// The entry.
         entry: ObjectHash,

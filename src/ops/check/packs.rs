@@ -142,8 +142,8 @@ impl CheckTask<'_> {
         }
     }
 
-    /// Verifies that every pack has its hash, and, if the key can open them, that every blob in it
-    /// opens and has its id.
+    /// Verifies that every pack has its hash. If the key can open the packs, also verifies that
+    /// every blob in them opens and has its id.
     pub(super) fn read_packs(
         &mut self,
         index: &Index,
@@ -308,7 +308,7 @@ fn note_damage(
 
 /// The result of reading a pack.
 enum PackVerdict {
-    /// Every blob in it opens and has its id.
+    /// No damage was found at the level of this check.
     Whole(PackListing),
     /// The pack is damaged. If its runs could be read, these are the ordinals of the damaged ones.
     Damaged(RepoError, Option<Vec<u64>>),

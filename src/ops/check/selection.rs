@@ -14,7 +14,8 @@ use crate::repo::{
     order_by_seed, since_1970,
 };
 
-/// A long run notes what it has verified this often, so that little is lost if it is killed.
+/// The time after which a long run notes again which packs it has verified, so that little is lost
+/// if it is killed.
 const NOTE_EVERY: Duration = Duration::from_mins(10);
 
 /// How much of the data a check reads.
@@ -22,7 +23,8 @@ const NOTE_EVERY: Duration = Duration::from_mins(10);
 pub struct ReadData {
     /// Which packs.
     pub part: DataPart,
-    /// Of these, only packs that were not verified in this time.
+    /// Of these, only packs that were never verified, or that were last verified at least this long
+    /// ago.
     pub unverified_for: Option<Duration>,
     /// No pack is begun after this time.
     pub time_limit: Option<Duration>,
@@ -66,7 +68,7 @@ impl ReadData {
     }
 }
 
-/// What a check read of the data.
+/// The data that a check read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadReport {
     /// How packs were verified: a key that is not full cannot open them.
@@ -214,7 +216,7 @@ impl<'a> LedgerRun<'a> {
                 state.run.packs += 1;
                 state.verified.push(pack);
             }
-            // If what was read first was wrong, the next run should read the pack again.
+            // If the first read was wrong, the next run should read the pack again.
             ReadOutcome::WholeWhenReadAgain | ReadOutcome::Missing => {}
             ReadOutcome::Damaged => {
                 state.run.damaged += 1;

@@ -42,7 +42,7 @@ pub struct CheckReport {
     pub certificates_vanished: Vec<ObjectHash>,
     /// Entries of the log that others name and that are missing.
     pub entries_vanished: Vec<ObjectHash>,
-    /// What was read of the data, if any.
+    /// The data that was read, if any.
     pub data: Option<ReadReport>,
     /// The ends of the history that was checked.
     pub ends: HistoryEnds,

@@ -2,7 +2,8 @@
 //! all diffs, one after another.
 //!
 //! All diffs are read at the same time, from the first byte of the image to the last. The next
-//! extent of each diff is known. It shows how far the extent of the newest diff is valid.
+//! extent of each diff is known. An extent is valid up to the beginning of the next extent of any
+//! newer diff.
 
 use std::io::{Read, Write};
 

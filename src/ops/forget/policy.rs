@@ -295,7 +295,8 @@ impl Counted<'_> {
         }
     }
 
-    /// Returns the beginning of the rule's span, if this is the newest backup.
+    /// Returns the beginning of the rule's span, provided that this is the newest backup that
+    /// counts.
     fn since(&self, rule: &Rule) -> Option<Timestamp> {
         match rule {
             Rule::Within(span) | Rule::PeriodWithin(_, span) => Span::before(span, &self.time),

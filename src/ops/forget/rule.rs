@@ -98,8 +98,8 @@ impl Reason {
 }
 
 impl Period {
-    /// Returns numbers that are equal for two times exactly if they are in the same period. An hour
-    /// that the clock repeats is one hour.
+    /// Returns numbers that are equal for two times if and only if both times are in the same
+    /// period. An hour that the clock repeats is one hour.
     pub(super) fn of(self, time: &Zoned) -> Option<[i16; 4]> {
         let [month, day, hour] = [time.month(), time.day(), time.hour()].map(i16::from);
         let week = time.date().iso_week_date();

@@ -303,7 +303,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Adds the repository file or a project object to the damaged ones if its copies differ, too.
+    /// Adds the repository file or a project object to the damaged ones if it has no undamaged
+    /// file, or if its copies differ.
     fn expect_unnamed(&mut self, object: ObjectRef) -> Result<(), OpsError> {
         self.expect(object);
         if unnamed::whole_copies(self.objects, object)?.len() > 1 {
@@ -312,8 +313,10 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Adds the missing objects that the log requires, and missing log entries. Other missing
-    /// objects may have been deleted on purpose.
+    /// Adds missing objects: those that the log requires, log entries that others name, and those
+    /// that the other repository has and that the log does not remove. If there is no log, also
+    /// adds those that have parity. Otherwise, these are unexplained, since they may never have
+    /// been stored. Other missing objects may have been deleted on purpose.
     fn expect_required(
         &mut self,
         project: ProjectId,
@@ -494,8 +497,8 @@ impl ParityRepair<'_> {
         &self.unexplained
     }
 
-    /// Returns whether the plan repairs the log or a project object. These can show that others
-    /// are missing.
+    /// Returns whether an entry of the log or a project object is among the damaged objects. Once
+    /// it is whole, it can show that others are missing.
     #[must_use]
     pub fn must_run_again(&self) -> bool {
         let is_history = |object| matches!(object, ObjectRef::Log(..) | ObjectRef::Project(_));

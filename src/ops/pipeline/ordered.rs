@@ -139,8 +139,9 @@ impl Pipeline<'_> {
             drop((jobs, filled_in, filled, done_in));
 
             let failing = SetUnlessDefused(Some(self.failed));
-            // If a thread could not be started, the others would wait for it. So the pipeline ends
-            // in this case, since the channels are closed below.
+            // If a thread could not be started, the others would wait for it forever. So do not
+            // wait for results in this case: the channels are closed below, and this ends the other
+            // threads.
             let result = match refused {
                 None => drain(&done, &spares_in, sink).and_then(|()| Ok(self.cancel.check()?)),
                 Some(error) => Err(RepoError::Thread(error).into()),

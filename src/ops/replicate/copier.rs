@@ -177,7 +177,8 @@ impl<'a> Copier<'a> {
         })
     }
 
-    /// Stores a small file. Nothing of that name exists in the target.
+    /// Stores a small file that the target lacked when it was listed. If another process has stored
+    /// a file of that name meanwhile, leaves it unchanged.
     pub(super) fn put(&self, name: &Name, bytes: &[u8]) -> Result<(), OpsError> {
         match self.target.backend().put_new(name, &[bytes]) {
             Err(error) if error.kind != StorageErrorKind::Exists => {

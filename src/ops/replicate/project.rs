@@ -128,8 +128,9 @@ impl Task<'_> {
         }))
     }
 
-    /// Returns the listed objects of a kind that the target lacks, ordered by name. Packs that the
-    /// target has are compared by their sizes, all other objects byte by byte.
+    /// Returns the listed objects of a kind that the target lacks, ordered by name. Of the packs
+    /// and the parity that the target has, compares only the sizes. Verifies all other objects in
+    /// the target by their hashes.
     fn lacking(&mut self, listed: &Listed, kind: ObjectKind) -> Result<Vec<Job>, OpsError> {
         let of_kind = listed.objects.iter().filter(|(o, _)| o.kind() == kind);
         let (mut jobs, mut same_size, mut differing) = (Vec::new(), Vec::new(), Vec::new());

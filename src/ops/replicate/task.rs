@@ -99,8 +99,9 @@ impl<'a> Task<'a> {
         );
     }
 
-    /// Copies the repository file, the key slots, and the objects that each project has once. Fails
-    /// if the target holds another repository.
+    /// Copies the repository file and its key slots. Of each project, copies the project object,
+    /// the settings, the certificates and the key slots. Fails if the target holds another
+    /// repository.
     pub(super) fn repository(&mut self, projects: &[ProjectId]) -> Result<(), OpsError> {
         let (file, fault) = same::require(self.source, self.target, &self.present)?;
         self.unpack_batches()?;
@@ -113,8 +114,8 @@ impl<'a> Task<'a> {
         for project in projects {
             let object = ObjectRef::Project(*project);
             if let Some(bytes) = self.twice(object, None)? {
-                // The bytes that were compared with those of the target: if the object were read
-                // again, the source could deliver another one.
+                // Use the bytes that were compared with those of the target: if the object were
+                // read again, the source could deliver another one.
                 let authority = authority_of(*project, &bytes).map_err(OpsError::from)?;
                 self.authorities.insert(*project, authority);
             }
@@ -172,7 +173,7 @@ impl<'a> Task<'a> {
         self.report.old_keys += self.present.keys().filter(is_old).count() as u64;
     }
 
-    /// Stores both copies of an object that is kept twice in the target. Takes the bytes from
+    /// Stores in the target both copies of an object that is kept twice. Takes the bytes from
     /// `whole`, or else from the source. Returns the bytes of the first copy. Returns `None` if
     /// both copies in the source are damaged, or if this run has settled the object before.
     fn twice(
@@ -247,8 +248,8 @@ impl<'a> Task<'a> {
     }
 
     /// Copies objects that are kept once, so that all of them exist from the same moment on, if
-    /// they fit into one batch. Returns those that the source no longer has: then they are not
-    /// stored.
+    /// they fit into one batch. If the source no longer has some of them, returns these, and does
+    /// not store the others that would be in the same batch or in later ones.
     pub(super) fn copy_together(
         &mut self,
         project: ProjectId,

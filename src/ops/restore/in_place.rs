@@ -6,7 +6,8 @@
 //! whole image is compared, the safety snapshot is made first, to find what changes meanwhile. A
 //! run that is killed after it has marked the image leaves the mark. The next run finds the parts
 //! that differ again. It keeps the safety snapshot of the first run, and makes another one if the
-//! image has changed since: it may hold a mixture, or a user may have rolled it back and used it.
+//! image has changed since: the image may hold a mixture, or a user may have rolled it back and
+//! used it.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -147,8 +148,8 @@ pub fn restore_image_in_place(
         if report.safety_snapshot.is_none() && options.safety_snapshot {
             report.safety_snapshot = Some(make_safety_snapshot(image, context)?);
         }
-        // Look again: finding the differences can take long. A program may also have used the image
-        // in between.
+        // Test again that nobody uses the image: finding the differences can take long. A program
+        // may also have used the image and closed it in between.
         image.require_unused(Duration::ZERO, cancel)?;
         let used_since = common.as_ref().map(|(_, snapshot)| &snapshot.name);
         let ranges = match early.as_ref().or(used_since) {

@@ -48,7 +48,7 @@ impl Samples {
         }
     }
 
-    /// Fails if the target does not hold one of the chosen chunks any longer.
+    /// Fails if the target no longer holds one of the chosen chunks.
     pub(super) fn check(
         &self,
         task: &RestoreTask<'_>,

@@ -26,7 +26,7 @@ pub fn series<'a>(
     let (Some(first), Some(last)) = (first, place(to)) else {
         let is_same = |from: &Backup| from.record.volume.name == to.record.volume.name;
         let why = if from.is_none_or(is_same) {
-            "one of them was withdrawn or replaced, or its time is in the future"
+            "one of them was withdrawn or replaced"
         } else {
             "they are of different volumes"
         };

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::repo::Backup;
 
-/// An earlier backup of the volume that the target has a copy of.
+/// Another backup of the volume, of which the target has a copy.
 pub(super) struct CopyBase<'a> {
     /// The backup in the source.
     pub(super) source: &'a Backup,

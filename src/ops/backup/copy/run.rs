@@ -65,7 +65,7 @@ pub fn copy(
     }
     task.lost = lost_copies(source, target, &plans, options, context)?;
     let mut session = None;
-    // Backups that may be false come last, since the copy of such a backup may take any time.
+    // Backups that may be false come last, since copying such a backup may take arbitrarily long.
     for is_trusted in [true, false] {
         for plan in &plans {
             let mut backups = plan.backups.clone();

@@ -301,7 +301,7 @@ impl VolumeCopy<'_> {
         let record = self.record(backup, packed, &cleared);
         let id = Records::commit(self.target, &record, &packed.receipt, &cleared);
         let stays = protection.committed(&cleared);
-        // Report the failure to commit first.
+        // If both failed, report why the commit failed.
         let id = id?;
         stays?;
         Ok(id)

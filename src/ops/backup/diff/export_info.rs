@@ -31,7 +31,7 @@ pub(crate) struct ExportInfo {
     pub(crate) protected: bool,
     /// When the program began to make this snapshot; none if it was there before.
     pub(crate) time: Option<Timestamp>,
-    /// The same in all backups of the same point in time.
+    /// The name of the group, which is the same in all backups of the same point in time.
     pub(crate) group: Option<String>,
     /// Whether the users of the image had written everything when the snapshot was made.
     pub(crate) is_quiesced: bool,

@@ -261,8 +261,8 @@ fn no_rule_removes_a_genuine_backup_because_of_thirty_forged_ones() {
         |_, place| vec![place],
         |newest, place| vec![place, newest],
     ];
-    // The forged times: at the end of each day, at the end of the last day, on the days after it,
-    // and in the future.
+    // The forged times: at the end of each day, in the last 60 hours, on the days after that, and
+    // in the future.
     let times: [fn(i64) -> i64; 4] = [
         |number| 24 * number + 23,
         |number| DAY_30 - 60 + 2 * number,
