@@ -273,8 +273,8 @@ fn read_table(
     Ok(objects.collect())
 }
 
-/// Reads a batch of a project, and returns its undamaged objects. Fails with
-/// [`RepoError::Damaged`] if one of them is damaged, or the whole batch.
+/// Reads a batch of a project, and returns its objects. Fails with [`RepoError::Damaged`] if the
+/// batch or one of its objects is damaged.
 pub(super) fn verify(
     backend: &dyn Backend,
     project: ProjectId,

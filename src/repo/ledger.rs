@@ -394,7 +394,7 @@ pub fn new_seed() -> Result<ObjectHash, RepoError> {
     Ok(ObjectHash::from_bytes(random()?))
 }
 
-/// Puts packs into the order that a seed gives. Without the seed, the order cannot be known before.
+/// Puts packs into the order that a seed gives. Without the seed, the order cannot be predicted.
 pub fn order_by_seed<T>(seed: &ObjectHash, packs: &mut [(ObjectRef, T)]) {
     packs.sort_by_cached_key(|(pack, _)| {
         let name = pack.hash().unwrap_or(*seed);
@@ -402,7 +402,7 @@ pub fn order_by_seed<T>(seed: &ObjectHash, packs: &mut [(ObjectRef, T)]) {
     });
 }
 
-/// Whether a store does not permit to delete.
+/// Whether a store does not permit deletions.
 fn is_forbidden(kind: StorageErrorKind) -> bool {
     matches!(kind, StorageErrorKind::Denied | StorageErrorKind::ReadOnly)
 }

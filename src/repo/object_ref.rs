@@ -209,8 +209,8 @@ impl ObjectRef {
         }
     }
 
-    /// The directory of the objects of its kind: in the project, or in the repository for a key
-    /// slot of the repository.
+    /// The directory that holds it. For a pack, the directory of all packs of this kind, which has
+    /// subdirectories.
     #[must_use]
     pub fn directory(&self) -> String {
         match self {

@@ -37,7 +37,7 @@ pub struct PruneGuard<'a> {
 /// Proof that no data of this backup's trees is going to be deleted. Needed to commit a record.
 pub struct CommitPermit {
     lease: Arc<Lease>,
-    /// The marks that existed. The backup uses nothing that they name.
+    /// The marks that existed when the permit was given. The backup uses nothing that they name.
     marks: Vec<ObjectHash>,
     /// The records that were stored with this permit, or may have been.
     records: RefCell<Vec<RemovedRecord>>,
@@ -54,7 +54,7 @@ impl CommitPermit {
         Ok(())
     }
 
-    /// The marks that existed. The backup uses nothing that they name.
+    /// The marks that existed when the permit was given. The backup uses nothing that they name.
     #[must_use]
     pub fn marks(&self) -> &[ObjectHash] {
         &self.marks
@@ -128,9 +128,9 @@ impl<'a> PruneGuard<'a> {
         // Do not announce packs that must not be used, since a prune would keep them. These are
         // marked packs, and packs that the log removes: if such a pack vanished, nobody would
         // notice.
-        let doomed = self.first_marks.packs();
+        let marked = self.first_marks.packs();
         let removed = Log::removals(self.project)?;
-        packs.retain(|pack| !doomed.contains(pack) && !removed.has_pack(pack));
+        packs.retain(|pack| !marked.contains(pack) && !removed.has_pack(pack));
         if packs.is_empty() {
             return Ok(packs);
         }
@@ -139,8 +139,8 @@ impl<'a> PruneGuard<'a> {
         if marks.any_damaged() {
             return Ok(Vec::new());
         }
-        let doomed = marks.packs();
-        let free = packs.into_iter().filter(|pack| !doomed.contains(pack));
+        let marked = marks.packs();
+        let free = packs.into_iter().filter(|pack| !marked.contains(pack));
         Ok(free.collect())
     }
 
@@ -182,8 +182,8 @@ impl<'a> PruneGuard<'a> {
         let distrusts = std::mem::take(&mut self.distrusts_base);
         // Call both functions in any case, since each call resets a flag.
         let lapsed = self.lease.has_lapsed();
-        let gave_up = index.take_excluded_used();
-        let disturbed = [is_new, lost.is_some(), lapsed, distrusts, gave_up];
+        let excluded_used = index.take_excluded_used();
+        let disturbed = [is_new, lost.is_some(), lapsed, distrusts, excluded_used];
         if disturbed == [false; 5] {
             let marks = marks.names().collect();
             let lease = Arc::clone(&self.lease);

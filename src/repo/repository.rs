@@ -48,7 +48,8 @@ pub(super) enum Unlocked {
 /// The objects of a project that are read without a key.
 pub(super) struct FoundProject {
     pub(super) id: ProjectId,
-    /// The first copy of its project object, if that can be read.
+    /// One copy of its project object, if this copy can be read: the first one, or after
+    /// [`read_copies`](Self::read_copies) the second one.
     pub(super) object: Option<Vec<u8>>,
     pub(super) settings: Vec<FoundSettings>,
 }

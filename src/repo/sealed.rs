@@ -241,8 +241,9 @@ impl Project {
         Ok(opened.into_iter().flatten().collect())
     }
 
-    /// Returns the errors of the foreign objects in the project, except records, which
-    /// [`Records`](super::history::Records) keeps, index segments and packs.
+    /// Returns the errors of foreign settings, certificates, voids, marks, audits, ledger entries
+    /// and leases. [`Records`](super::history::Records) and [`Log`](super::log::Log) keep those of
+    /// foreign records and log entries.
     pub fn find_foreign(&self) -> Result<Vec<RepoError>, RepoError> {
         let mut foreign = Vec::new();
         self.find_foreign_of::<ProjectSettings>(&mut foreign)?;

@@ -12,7 +12,7 @@ use super::project::Project;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
 use crate::format::{ProjectSettings, SealedObject};
 
-/// An object with settings: the hash that names it, and the bytes of its first copy if this copy
+/// An object with settings: the hash that names it, and the bytes of one of its copies if this copy
 /// can be read.
 pub(super) type FoundSettings = (ObjectHash, Option<Vec<u8>>);
 

@@ -46,7 +46,7 @@ impl Signers {
         (known.listed, known.certificates) = (listed, certificates);
     }
 
-    /// Records that these revocations are in the log.
+    /// Notes that these revocations are in the log.
     pub(super) fn withdraw<'a>(&self, revoked: impl Iterator<Item = &'a Revoked>) {
         let mut known = write_lock(&self.known);
         let revoked = revoked.map(|revoked| revoked.signer);

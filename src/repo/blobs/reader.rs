@@ -172,7 +172,7 @@ fn pack_of(project: &Project, location: &BlobLocation) -> ObjectRef {
 }
 
 impl BlobReader {
-    /// Reads the blobs that this index finds.
+    /// Returns a reader of the blobs that this index finds.
     #[must_use]
     pub fn new(index: &Arc<Index>) -> Self {
         Self {
@@ -183,7 +183,7 @@ impl BlobReader {
         }
     }
 
-    /// Reads under the lease of a session, which it keeps open.
+    /// Returns a reader that reads under the lease of a session, which it keeps open.
     #[must_use]
     pub fn under(session: &Arc<ReadSession>) -> Self {
         Self {

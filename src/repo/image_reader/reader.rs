@@ -42,13 +42,13 @@ pub struct ContentExtent {
 }
 
 impl ImageReader {
-    /// Reads this backup.
+    /// Returns a reader of this backup.
     #[must_use]
     pub fn new(blobs: &BlobReader, backup: &Backup) -> Self {
         Self::of(blobs, &backup.record.content)
     }
 
-    /// Reads this content of a backup: that of the volume, or an attachment.
+    /// Returns a reader of this content of a backup: that of the volume, or an attachment.
     #[must_use]
     pub fn of(blobs: &BlobReader, content: &Content) -> Self {
         Self {
@@ -61,7 +61,7 @@ impl ImageReader {
         }
     }
 
-    /// Holds opened runs in this cache.
+    /// Returns this reader, which then holds opened runs in this cache.
     #[must_use]
     pub fn with_cache(self, runs: &Arc<RunCache>) -> Self {
         Self {

@@ -78,7 +78,7 @@ impl PlacedRun {
         ObjectRef::of_pack(project, self.kind, self.pack)
     }
 
-    /// The ranges of its blobs in the opened run, in order.
+    /// The locations of its blobs, in order.
     pub fn locations(self: &Arc<Self>) -> impl Iterator<Item = BlobLocation> {
         (0..self.run.blobs.len()).map(|blob| BlobLocation {
             run: Arc::clone(self),
@@ -181,7 +181,7 @@ impl BlobLocation {
         self.blob
     }
 
-    /// The ranges of all blobs in the opened run, in order.
+    /// The locations of all blobs in the same run, in order.
     pub fn all_in_run(&self) -> impl Iterator<Item = Self> {
         self.run.locations()
     }

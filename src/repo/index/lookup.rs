@@ -10,7 +10,7 @@ use crate::base::{BlobId, ObjectHash, read_lock, write_lock};
 use crate::format::PackListing;
 use crate::repo::error::RepoError;
 
-/// The contents of the cache of a project, in numbers, for `cache` and `stats`.
+/// The contents of the cache of a project, in numbers.
 #[derive(Debug, Clone)]
 pub struct CacheState {
     /// The file, or `None` if it is in memory.

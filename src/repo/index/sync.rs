@@ -54,8 +54,8 @@ impl Index {
         self.run_step(|db| self.forget_obsolete(db, &listed))
     }
 
-    /// Reads the audits, if the project has packs of other signers. Only packs that an audit names
-    /// count for deduplication.
+    /// Reads the audits, if the project has packs of other signers. Of these packs, only those that
+    /// an audit names count for deduplication.
     pub(super) fn load_audits(&self) -> Result<(), RepoError> {
         let signers = self.query(Db::signers)?;
         let trusted = signers.iter().all(|signer| self.trust().signer(signer));
@@ -67,7 +67,8 @@ impl Index {
     }
 
     /// Updates the cache like [`sync`](Self::sync), with segments that were listed a moment ago.
-    /// Lists them again only if another process on this host has added newer ones to the cache.
+    /// Lists them again only if another process on this host has added newer ones to the cache, or
+    /// if the cache has packs that no segment names.
     pub(super) fn sync_as_of(&self, seen: &SegmentsSeen) -> Result<(), RepoError> {
         if !self.unnamed()?.is_empty() {
             return self.sync();

@@ -57,7 +57,7 @@ struct State {
     body: LeaseBody,
     /// When the last renewal began.
     put: Duration,
-    /// When the renewal began whose time in the store this process has read last.
+    /// When the last renewal began after which this process has read the lease's time in the store.
     looked: Duration,
     /// The time of that renewal, by the store's clock.
     stored: Option<SystemTime>,
@@ -244,9 +244,9 @@ impl Lease {
 
     /// Stores the lease again now, and tests whether it had lapsed by the store's clock. Uses this
     /// clock because the clocks of a virtual machine do not show that the machine was paused. Must
-    /// be called before this process stores anything that others must not see if they saw this
-    /// lease as expired. Afterwards, call [`may_have_expired`](Self::may_have_expired) or
-    /// [`has_lapsed`](Self::has_lapsed).
+    /// be called before this process stores an object on which others rely: such an object must not
+    /// be stored if another process may have seen this lease as expired. To find that out, then
+    /// call [`may_have_expired`](Self::may_have_expired) or [`has_lapsed`](Self::has_lapsed).
     pub fn confirm(&self) -> Result<(), RepoError> {
         self.held.confirm(|_| {})?;
         Ok(())
@@ -519,11 +519,11 @@ fn other(
     })
 }
 
-/// Returns whether a lease is outdated. It is if the store's time that it states is so old that its
-/// process must have ended: someone has kept this lease, and put it back. A lease for work that
-/// deletes is also outdated if it states no time, or a time far in the future. In the latter case,
-/// it was stored when the store's clock was wrong. If `now`, the time by the store's clock, is not
-/// known, a stated time is not tested.
+/// Returns whether a lease is outdated: the store's time that it states is so old that its process
+/// must have ended. So someone has kept this lease, and put it back. A lease for work that deletes
+/// is also outdated if it states no time, or a time far in the future. In the latter case, it was
+/// stored when the store's clock was wrong. If `now`, the time by the store's clock, is not known,
+/// a stated time is not tested.
 fn is_outdated(body: &LeaseBody, now: Option<SystemTime>) -> bool {
     let deletes = Work::deletes(&body.work);
     let (Some(stated), Some(now)) = (body.store_time, now) else {

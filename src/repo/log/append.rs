@@ -48,9 +48,9 @@ const DESCRIBED_MAX: usize = LogDetails::BODY_MAX / 2;
 
 impl Log {
     /// Appends an entry, or several if the content does not fit into one. They are durable when
-    /// this returns. Leaves out objects that earlier entries have removed. Of the names in removed
-    /// records, keeps only those of records that exist, or that the log removes or accepts as lost.
-    /// If nothing remains, writes no entry. Needs a full key.
+    /// this returns. Of the removed objects, leaves out those that earlier entries have removed. Of
+    /// the names in removed records, keeps only those of records that exist, or that the log
+    /// removes or accepts as lost. If nothing remains, writes no entry. Needs a full key.
     pub fn append(
         &mut self,
         project: &Project,

@@ -1,9 +1,10 @@
 //! The log of a project. It states which objects were added, and which were removed on purpose.
 //! Section 12 (Log) of `docs/format.md`.
 //!
-//! An object is deleted only after an entry that names it is durable ([`Removed`] proves it). So an
-//! object that is missing and that no entry names has vanished. An entry is never deleted or
-//! withdrawn. It explains why an object is missing. It does not ask anyone to delete the object.
+//! A record, void, pack or segment is deleted only after an entry that removes it is durable
+//! ([`Removed`] proves it). So if such an object is missing and no entry removes it, it has
+//! vanished. An entry is never deleted or withdrawn. It explains why an object is missing. It does
+//! not ask anyone to delete the object.
 
 mod append;
 mod entry;

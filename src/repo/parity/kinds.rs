@@ -20,8 +20,8 @@ pub(super) const fn number(kind: ObjectKind) -> Option<u8> {
         ObjectKind::Key => 17,
         ObjectKind::Project => 18,
         ObjectKind::Repository => 19,
-        // Leases, marks and batches exist only for a short time. No decision depends on the ledger.
-        // Parity can be made again.
+        // Leases, marks and batches exist only for a short time. The ledger only decides which
+        // packs a check may skip. Parity can be made again.
         ObjectKind::Lease
         | ObjectKind::Mark
         | ObjectKind::Ledger
