@@ -23,7 +23,7 @@ pub(crate) struct CoverageEntry {
     pub(crate) level: &'static str,
     pub(crate) packs: u64,
     pub(crate) bytes: u64,
-    /// Packs that were never verified since they were stored.
+    /// Packs that were not verified since they were stored, or were found damaged after that.
     pub(crate) packs_never: u64,
     pub(crate) bytes_never: u64,
     /// Each other pack has a time at which it was last verified. This is the oldest of these times.

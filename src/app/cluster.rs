@@ -8,7 +8,8 @@ use super::environment::Environment;
 use super::failure::Failure;
 use crate::volume::RbdOptions;
 
-/// The variable with the maximum time, in seconds, for which an export may send no data.
+/// The variable with the maximum time, in seconds, in which an export may give no data, and an
+/// import may take none.
 const STALL: &str = "CUTTLEBONE_CEPH_TIMEOUT";
 
 /// The options that the user gave.
@@ -24,7 +25,7 @@ pub(crate) struct ClusterOptions {
 }
 
 impl ClusterOptions {
-    /// Takes the options that the user did not give from the environment.
+    /// Takes from the environment the options that the user did not give.
     pub(crate) fn into_settings(self, environment: &Environment) -> Result<RbdOptions, Failure> {
         let or = |given: Option<OsString>, variable| given.or_else(|| environment.get(variable));
         let text = |value: Option<OsString>, option| match value.map(OsString::into_string) {

@@ -14,7 +14,7 @@ fn to_the_second(time: Timestamp) -> Timestamp {
 }
 
 /// Writes a time in RFC 3339, or null.
-#[expect(clippy::ref_option, reason = "serde calls it so")]
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
 pub(super) fn optional_rfc3339<S: Serializer>(
     time: &Option<Timestamp>,
     serializer: S,

@@ -393,8 +393,8 @@ impl Read for UntilCancelled<'_> {
                 step.as_ref(),
             ) {
                 Ok(0) | Err(Errno::INTR) => {}
-                // There are bytes, the output has ended, or there is an error. `read` returns which
-                // of these it is.
+                // There are bytes, the output has ended, or there is an error, which the read
+                // returns.
                 _ => return self.output.read(into),
             }
         }

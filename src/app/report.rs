@@ -25,8 +25,7 @@ pub(crate) struct Report {
     pub(crate) project_id: String,
     /// The role of the key that was used.
     pub(crate) role: &'static str,
-    /// The part of the data that the check had to read: `none`, `all`, or the options that select
-    /// a part.
+    /// The part of the data that the check had to read, in words.
     pub(crate) scope: String,
     pub(crate) exit_code: u8,
     /// What was found, in a sentence, and what to do next.

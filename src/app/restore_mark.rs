@@ -140,14 +140,14 @@ fn name_of(target: &Path, metadata: &fs::Metadata) -> String {
         rustix::fs::minor(metadata.rdev()),
     );
     let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
-    let tell = |name: &str| {
+    let property = |name: &str| {
         let text = fs::read(device.join(name)).ok()?;
         let text = text.trim_ascii().to_vec();
         (!text.is_empty()).then_some(text)
     };
     let unique = ["dm/uuid", "loop/backing_file", "wwid", "device/wwid"];
     let is_device = metadata.file_type().is_block_device();
-    let answer = is_device.then(|| unique.iter().find_map(|name| tell(name)));
+    let answer = is_device.then(|| unique.iter().find_map(|name| property(name)));
     let bytes = answer
         .flatten()
         .unwrap_or_else(|| target.as_os_str().as_bytes().to_vec());

@@ -138,7 +138,7 @@ impl RepositorySettings {
 }
 
 impl RepositoryOptions {
-    /// Takes the options of connections that the user did not give from the environment.
+    /// Takes from the environment the options of connections that the user did not give.
     fn completed(self, environment: &Environment) -> Result<Self, Failure> {
         let found = |name: &'static str| Variable::of(name, environment);
         Ok(Self {
@@ -204,7 +204,7 @@ impl ConnectionSettings {
         if count > CONNECTIONS_MAX {
             return Err(
                 Failure::usage(format!("{count} connections are too many")).hint(format!(
-                    "set CUTTLEBONE_CONNECTIONS to 1 to {CONNECTIONS_MAX}"
+                    "set CUTTLEBONE_CONNECTIONS to a number from 1 to {CONNECTIONS_MAX}"
                 )),
             );
         }

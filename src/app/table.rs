@@ -67,8 +67,8 @@ const GAP: usize = 2;
 /// The minimum width of a column that shrinks.
 const NARROWEST: usize = 8;
 
-/// Returns the titles and rows, with each line ended. With `columns`, the width of a terminal,
-/// names are shortened to make the table fit.
+/// Returns the titles and rows. Each line has a line feed at its end. With `columns`, the width of
+/// a terminal, names and lists of words are shortened to make the table fit.
 pub(crate) fn table(header: &[Column], rows: &[Vec<String>], columns: Option<usize>) -> String {
     let rows: Vec<Vec<String>> = rows
         .iter()

@@ -47,7 +47,7 @@ pub(crate) struct ImageStatusEntry {
     pub(crate) base: Option<String>,
     /// The snapshot that the image and that backup have in common.
     pub(crate) base_snapshot: Option<String>,
-    /// Snapshots of cuttlebone on the image.
+    /// The number of snapshots of the image that cuttlebone made for this project.
     pub(crate) snapshots: usize,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct StatusSummary {
     pub(crate) volumes: usize,
     /// The names of the volumes whose newest backup is too old; `None` without a maximum age.
     pub(crate) overdue: Option<Vec<String>>,
-    /// Snapshots of cuttlebone that nothing needs, also of images in the trash.
+    /// Snapshots that cuttlebone made and that nothing needs, also of images in the trash.
     pub(crate) unneeded_snapshots: Vec<String>,
     /// The command that removes them.
     #[serde(skip)]

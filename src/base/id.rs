@@ -103,7 +103,7 @@ id!(
     ProjectId, 16
 );
 id!(
-    /// Distinguishes repositories in the cache; random.
+    /// Identifies a repository and all of its copies; random.
     RepositoryId, 16
 );
 id!(

@@ -1,11 +1,11 @@
-//! Events of the backup of an image in a cluster.
+//! Events of backups and restores of images in a cluster.
 
 use super::id::ObjectHash;
 
 /// An event that the user should know of, although it is not an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageEvent {
-    /// All data of the image is read and compared with the newest backup of the volume.
+    /// A backup reads all data of the image, and not only the changes.
     ReadCompletely(FullRead),
     /// Ceph's list of the objects that exist, or that changed, is not valid.
     InvalidFlags {

@@ -19,11 +19,11 @@ pub enum Phase {
     CompareTarget,
     /// Writes a backup to a target.
     Restore,
-    /// Compares trees, index and names.
+    /// Compares trees, index and names. Counts backups instead of bytes.
     CheckStructure,
     /// Reads packs and opens every blob.
     CheckData,
-    /// Walks trees to find the data in use. Counts trees instead of bytes.
+    /// Walks trees to find the data in use. Counts trees or backups instead of bytes.
     Mark,
     /// Copies the used data of packs to new ones. Counts bytes of the old packs.
     Repack,
@@ -42,15 +42,16 @@ pub enum Phase {
 pub struct Progress {
     /// The phase.
     pub phase: Phase,
-    /// Bytes of the source, the target or the packs that are done.
+    /// How much is done: bytes of the source, the target or the packs, unless [`Phase`] names
+    /// another unit.
     pub done: u64,
-    /// All bytes of the phase, if known.
+    /// The whole amount of the phase in the same unit, if known.
     pub total: Option<u64>,
 }
 
 /// An event that the user should know of, although it is not an error. The front end formats it.
 ///
-/// A `problem` is the message of the error that an object caused.
+/// A `problem` is the message of the error that caused the notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// The local index is rebuilt from the repository.
@@ -152,7 +153,7 @@ pub enum Notice {
         packs: u64,
     },
     /// The index names packs that are missing or too short. A backup does not rely on these packs,
-    /// and stores all data that it needs from them again.
+    /// and stores again all data that it needs from them.
     PacksMissing {
         /// How many packs.
         packs: u64,
@@ -181,7 +182,7 @@ pub enum Notice {
         cut: bool,
     },
     /// Parts of packs are known to be damaged. A backup does not rely on these parts, and stores
-    /// all data that it needs from them again.
+    /// again all data that it needs from them.
     PacksDamaged {
         /// How many packs.
         packs: u64,

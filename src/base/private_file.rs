@@ -1,5 +1,5 @@
-//! Files that only the user of this process can read. Each file is replaced as a whole: at any
-//! time, its path names either the old content or the new content.
+//! Files that only the user of this process can read. Each file is replaced as a whole: while the
+//! system runs, its path names either the old content or the new content at any time.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};

@@ -101,12 +101,7 @@ fn usage(arg: &Arg) -> String {
 }
 
 /// The headings of options, without their explanations in parentheses.
-const HEADINGS: [&str; 4] = [
-    "Global options",
-    "Backups to keep",
-    "Prune options",
-    "Roles",
-];
+const HEADINGS: [&str; 3] = ["Global options", "Backups to keep", "Prune options"];
 
 /// Shortens the heading of an option: a manual page shows headings in capitals.
 fn short_heading(arg: Arg) -> Arg {

@@ -495,7 +495,7 @@ pub(crate) mod tests {
     }
 
     /// The name of a method that shows text, and a function that calls this method.
-    type Door<'a> = (&'static str, &'a dyn Fn(&Output));
+    type Method<'a> = (&'static str, &'a dyn Fn(&Output));
 
     #[test]
     fn no_method_shows_text_that_controls_the_terminal() {
@@ -508,7 +508,7 @@ pub(crate) mod tests {
                 volumes: Vec::new(),
             })
         };
-        let doors: [Door<'_>; 4] = [
+        let methods: [Method<'_>; 4] = [
             ("notice", &|output| output.notice(evil)),
             ("line", &|output| output.print(evil)),
             ("message", &|output| output.show(&key()).unwrap()),
@@ -516,7 +516,7 @@ pub(crate) mod tests {
                 output.detail(&[("Name", Some(evil.to_owned()))]).unwrap();
             }),
         ];
-        for (door, show) in doors {
+        for (method, show) in methods {
             let (output, captured) = captured(Style {
                 verbosity: Verbosity::Verbose,
                 ..Style::default()
@@ -525,8 +525,8 @@ pub(crate) mod tests {
             let all = captured.stdout() + &captured.stderr();
             let controls =
                 |c: char| c != '\n' && (c.is_control() || "\u{202e}\u{200b}".contains(c));
-            assert!(all.contains(safe), "{door}: {all}");
-            assert!(!all.contains(controls), "{door}: {all}");
+            assert!(all.contains(safe), "{method}: {all}");
+            assert!(!all.contains(controls), "{method}: {all}");
         }
         let failure = Failure::usage(evil)
             .caused_by(Some(&io::Error::other(format!("cause {evil}"))))

@@ -56,7 +56,7 @@ impl Form {
     }
 }
 
-/// Shows progress and notices until [`finish`](Self::finish) is called.
+/// Shows notices, and shows progress until [`finish`](Self::finish) is called.
 pub(crate) struct Meter {
     shared: Arc<Shared>,
     ticker: Mutex<Option<JoinHandle<()>>>,
@@ -154,7 +154,7 @@ impl Observer for Meter {
     fn notice(&self, notice: Notice) {
         let text = app::notice(&notice);
         let is_new = lock(&self.shared.noticed).insert(text.clone());
-        if is_new && (self.shows_notes() || is_wrong(&notice)) {
+        if is_new && (self.shows_notes() || is_problem(&notice)) {
             self.shared.bar.suspend(|| self.shared.output.notice(&text));
         }
     }
@@ -162,7 +162,7 @@ impl Observer for Meter {
 
 /// Whether a notice reports a problem that the user should solve. The others explain how the
 /// command worked, and are not printed with `--quiet`.
-fn is_wrong(notice: &Notice) -> bool {
+fn is_problem(notice: &Notice) -> bool {
     match notice {
         Notice::Image {
             event: ImageEvent::ReadCompletely(why),

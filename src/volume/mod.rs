@@ -1,5 +1,5 @@
-//! Sources and targets of volumes: raw files, block devices and streams, and the files that
-//! describe changes of a volume.
+//! Sources and targets of volumes: raw files, block devices, streams, images in a Ceph cluster, and
+//! files that describe changes of a volume.
 //!
 //! An operation gets a [`Source`] and a [`Target`]. The front end opens the files, devices and
 //! streams that the user named.

@@ -62,9 +62,10 @@ pub enum WriteOrder {
 /// The behaviour if the path of a target exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
-    /// Fail with [`VolumeErrorKind::Exists`](super::VolumeErrorKind::Exists).
+    /// Fail with [`VolumeErrorKind::Exists`](super::VolumeErrorKind::Exists). A blank device can
+    /// still be used.
     Refuse,
-    /// Put a new file in its place, once that is complete.
+    /// Put a new file in its place, once that is complete. A device is overwritten.
     Replace,
     /// Keep it, and change only the differences.
     Update,

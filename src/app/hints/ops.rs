@@ -350,8 +350,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         OpsError::NotCopied { .. } => {
             "“cuttlebone check --read-data” shows the damage, and “cuttlebone restore \
              --keep-going” restores all other parts of this backup. If another copy of the \
-             repository has the data, repair this one with “cuttlebone repair --from”, and run the \
-             command again"
+             repository has the data, repair this one with “cuttlebone repair parity --from REPO \
+             --yes”, and run the command again"
         }
         OpsError::CopyOfWriteKey { .. } => {
             "to copy such backups, too, add --accept-write-keys. The holder of a write key can \
@@ -362,11 +362,13 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         OpsError::CopyTooLarge { .. } => "restore it, and back up the result",
         OpsError::CopyLost { .. } => {
             "“cuttlebone check” of the target shows the damage. Repair the target with “cuttlebone \
-             repair”, or remove this copy there with “cuttlebone forget”, and run the command again"
+             repair parity --yes”, or remove this copy there with “cuttlebone forget”, and run the \
+             command again"
         }
         OpsError::DamagedTarget { .. } => {
             "“cuttlebone check --read-data” of the target shows the damage, and “cuttlebone \
-             repair” helps. The backups that were copied until now are complete"
+             repair parity” shows whether it can be repaired. The backups that were copied until \
+             now are complete"
         }
         OpsError::CopyWithdrawn { .. } => {
             "restore it, and back up the result, if its data is complete"

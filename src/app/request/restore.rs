@@ -1,4 +1,4 @@
-//! Requests that write: a backup to a file or device, or a diff.
+//! Requests that write: a backup to a file, a device or an image in a cluster, or a diff.
 
 use std::path::PathBuf;
 

@@ -25,7 +25,7 @@ pub(crate) fn audits(list: &AuditEntries, zone: &TimeZone, columns: Option<usize
 fn coverage(coverage: &CoverageEntry, zone: &TimeZone) -> String {
     let how = match coverage.level {
         "opened" => "decrypted",
-        _ => "compared with hashes",
+        _ => "compared with hashes, or decrypted",
     };
     let bytes = ByteSize(coverage.bytes);
     let Some(oldest) = coverage.oldest else {

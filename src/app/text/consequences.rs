@@ -19,10 +19,10 @@ pub(super) fn backup_name(backup: &AffectedEntry, zone: &TimeZone) -> String {
     format!("{volume} of {time} ({})", short_id(&backup.backup_id))
 }
 
-/// Describes which parts of each backup are lost by the damage of one pack.
+/// Describes which parts of each backup are lost because one pack is damaged.
 pub(super) fn affects(backups: &[AffectedEntry], zone: &TimeZone) -> String {
     if backups.is_empty() {
-        return "  no backup is affected: other files have all of its data that backups need\n"
+        return "  no backup is affected: all data in it that backups need is in other files, too\n"
             .to_owned();
     }
     let mut text = String::new();

@@ -79,7 +79,7 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
         }
         Finding::CertificateVanished { certificate } => damage(
             &format!("certificate {certificate}"),
-            "the log names it, but it does not exist now: all objects that this key signed are \
+            "the log names it, but it does not exist now: all objects that its key signed are \
              ignored",
         ),
         Finding::EntryVanished { entry } => damage(

@@ -108,7 +108,7 @@ fn removed(backups: &[RemovedBackup], zone: &TimeZone) -> Vec<Vec<String>> {
             short_id(&backup.backup_id).to_owned(),
             time(backup.time, zone),
             if backup.unfinished {
-                "started by an earlier run"
+                "removal started by an earlier run"
             } else {
                 ""
             }

@@ -1,4 +1,4 @@
-//! The text of events of the backup of an image in a cluster.
+//! The text of events of backups and restores of images in a cluster.
 
 use crate::app::human::{printable, short_id};
 use crate::base::{ByteSize, FullRead, ImageEvent, NotCompared, WholeCompare};

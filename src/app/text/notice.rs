@@ -43,7 +43,7 @@ pub(crate) fn notice(notice: &Notice) -> String {
         ),
         Notice::SettingsDamaged { problem } => format!("{problem}; ignoring these settings"),
         Notice::CertificateDamaged { problem } => {
-            format!("{problem}; ignoring it, so that its key may count as foreign")
+            format!("{problem}; ignoring it, so its key may count as foreign")
         }
         Notice::RecordDamaged { problem } => {
             format!("{problem}; “cuttlebone check” shows details")
@@ -56,8 +56,8 @@ pub(crate) fn notice(notice: &Notice) -> String {
             if *packs == 1 { "is" } else { "are" }
         ),
         Notice::PacksMissing { packs } => format!(
-            "{} that the index names {} missing or too short: storing all data that this backup \
-             needs from there again; “cuttlebone check” shows which backups are damaged",
+            "{} that the index names {} missing or too short: storing again all data that this \
+             backup needs from there; “cuttlebone check” shows which backups are damaged",
             count(*packs, "pack"),
             if *packs == 1 { "is" } else { "are" }
         ),
@@ -81,7 +81,7 @@ pub(crate) fn notice(notice: &Notice) -> String {
             format!("{target} is larger than the backup: its last {bytes} bytes {what}")
         }
         Notice::PacksDamaged { packs } => format!(
-            "parts of {} are damaged: storing all data that this backup needs from there again; \
+            "parts of {} are damaged: storing again all data that this backup needs from there; \
              “cuttlebone check --read-data” shows which backups are damaged",
             count(*packs, "pack")
         ),

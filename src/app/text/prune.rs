@@ -17,7 +17,7 @@ fn amount(amount: PackAmount) -> String {
     )
 }
 
-/// Returns a line for each amount that is not zero.
+/// Returns the outcome, the kept packs, and a line for each other amount that is not zero.
 pub(super) fn pruned(summary: &PruneSummary) -> String {
     let plan = &summary.plan;
     let grace = duration(Duration::from_secs(plan.grace_seconds));

@@ -99,7 +99,7 @@ pub(super) fn status_summary(summary: &StatusSummary) -> String {
         let number = count(summary.unneeded_snapshots.len() as u64, "snapshot");
         let _ = writeln!(
             text,
-            "{number} of cuttlebone that nothing needs (“{}”):",
+            "{number} that cuttlebone made and that nothing needs (remove with “{}”):",
             printable(&summary.removal)
         );
         for snapshot in &summary.unneeded_snapshots {
@@ -140,7 +140,7 @@ fn snapshot_state(entry: &SnapshotEntry) -> String {
     let need = match entry.need {
         "next_backup" => "needed: the next backup builds on it",
         "older_backup" if entry.own => {
-            "kept: the next backup removes it, or --keep-snapshots keeps it"
+            "kept: the next backup removes it, unless --keep-snapshots keeps it"
         }
         "older_backup" => "not made by cuttlebone; it has a backup",
         "maybe_running" => "maybe in use: a backup is running",

@@ -104,8 +104,8 @@ pub(super) struct BackupArgs {
     /// Zstandard level from 1 to 19, or “off”
     #[arg(long, value_name = "LEVEL", default_value = "1", value_parser = compression)]
     compression: Compression,
-    /// Read new data again before it is stored, to notice bad memory: “all” of it, a “sample” (one
-    /// in 16 runs), or “off”
+    /// Decrypt and compare new data before it is stored, to notice bad memory: “all” of it, a
+    /// “sample” (one in 16 runs), or “off”
     #[arg(long, value_name = "WHAT", default_value = "sample", value_parser = verify_writes)]
     verify_writes: VerifyWrites,
     /// Do not read a file if its times have not changed since the last backup, on any file system

@@ -366,7 +366,7 @@ Examples:
   cuttlebone status --offline --json")]
     Status(StatusArgs),
 
-    /// Show the snapshots that cuttlebone made on images, and which backup needs each
+    /// Show the snapshots that cuttlebone made on images, and whether they are still needed
     ///
     /// Without IMAGE, looks at all images in each pool that has an image with a backup in the
     /// project. Looks at images in the trash, too.

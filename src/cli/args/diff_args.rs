@@ -34,8 +34,8 @@ Examples:
     /// Write the changes between two backups as a diff
     ///
     /// Use “rbd import-diff” to apply the diff to an image whose snapshot has the content of the
-    /// first backup; its content is then that of the second one. Without --from, writes a full
-    /// diff for an empty image. Reads only data that differs.
+    /// first backup; the image then has the content of the second one. Without --from, writes a
+    /// full diff for an empty image. Reads only data that differs.
     #[command(after_help = "\
 Examples:
   cuttlebone diff export --from web1@mon web1@tue -o tue.diff

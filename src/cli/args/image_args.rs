@@ -44,7 +44,8 @@ pub(super) struct ImageArgs {
     /// Pool for the data of the new image; give the image's own pool for no separate data pool
     #[arg(long, value_name = "POOL", help_heading = HEADING)]
     data_pool: Option<String>,
-    /// Metadata of the new image, in place of that in the backup; can be repeated
+    /// Metadata of the new image, in addition to that in the backup; replaces a value of the same
+    /// KEY; can be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair, help_heading = HEADING)]
     image_meta: Vec<(String, String)>,
     /// Do not give the metadata in the backup to the new image

@@ -19,7 +19,7 @@ pub(super) enum KeyCommand {
 Roles, which belong to the project that --project names:
   full    does everything
   write   backs up, lists, and checks without reading data
-  verify  lists, and checks without reading data
+  verify  lists, and checks, but cannot decrypt data
 
 Examples:
   cuttlebone key add --this-project --label 'web team'

@@ -26,7 +26,7 @@ pub(super) struct TogetherArgs {
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     #[arg(requires = "together", help_heading = TOGETHER)]
     after_snapshot: Option<OsString>,
-    /// Thaw and give up if the snapshots are not complete within this time, as 10s or 1m
+    /// Thaw and give up if the snapshots are not complete within this time, such as 10s or 1m
     /// [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = limit)]
     #[arg(requires = "together", help_heading = TOGETHER)]

@@ -215,7 +215,7 @@ impl Run<'_> {
         let (console, project) = (self.console, self.project);
         if !failed.names.is_empty() {
             // Without one of the images, there is no common point in time.
-            let message = "not all images can be opened, so that none was backed up";
+            let message = "not all images can be opened, so none was backed up";
             return Err(Failure::new(Code::Failed, message).hint("the reasons are above"));
         }
         let context = console.session.context(Some(&self.settings.cache_dir));
@@ -431,7 +431,7 @@ fn changes_missed(report: &BackupReport, volume: &str) -> Option<Failure> {
     missed.as_ref()?;
     let message = format!("earlier backups of {} may lack changes", printable(volume));
     Some(Failure::new(Code::Damage, message).hint(
-        "this backup is complete; the warning above says which earlier ones to replace by it. Find \
+        "this backup is complete; the warning above says which earlier ones may lack changes. Find \
          out why Ceph did not list all changes, for instance with “rbd object-map check”",
     ))
 }

@@ -61,7 +61,7 @@ impl Images {
         }
     }
 
-    /// Fails if the cluster has not answered before.
+    /// Fails if the cluster did not answer an earlier request.
     fn require_reachable(&self, source: impl fmt::Display) -> Result<(), Failure> {
         if !self.is_unreachable.load(Ordering::Relaxed) {
             return Ok(());

@@ -174,7 +174,7 @@ struct Seen {
     copies: bool,
     /// A directory cannot be listed.
     unlistable: bool,
-    /// Packs or index segments are damaged.
+    /// Anything else is damaged or missing, such as packs or index segments.
     others: bool,
 }
 

@@ -31,7 +31,7 @@ pub(super) struct CheckResult<'a> {
 }
 
 impl ReportFiles {
-    /// Creates a report and its signature. Fails if one of the files exists.
+    /// Creates the files of a report and of its signature. Fails if one of them exists.
     pub(super) fn new(path: PathBuf) -> Result<Self, Failure> {
         let create = |path| OutputFile::create_new(path).map_err(OpsError::from);
         Ok(Self {

@@ -295,7 +295,7 @@ impl Run<'_> {
                     code: Code::Damage,
                     ..failure
                 },
-                // These backups do not lack their copies: the target is damaged.
+                // These backups have copies, but the copies have lost data: the target is damaged.
                 Code::Partly if only_lost_copies => Failure {
                     code: Code::Damage,
                     ..failure

@@ -101,7 +101,7 @@ pub(super) fn forget(
         prunes,
     }))?;
     match request.prune {
-        // In a dry run the backups still exist, so that a prune plan would be wrong.
+        // In a dry run, the backups still exist, so a plan of a prune would be wrong.
         Some(prune) if prunes => {
             let damaged = prune_project(console, settings, &project, prune, false)?;
             require_none_damaged(damaged)

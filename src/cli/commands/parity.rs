@@ -33,7 +33,7 @@ pub(super) fn set_parity(
     let objects = count(added.damaged, "object");
     Err(Failure::new(
         Code::Damage,
-        format!("{objects} are damaged and have no new parity"),
+        format!("could not add parity to {objects} because of damage"),
     )
     .hint("run “cuttlebone check”, and then this command again"))
 }

@@ -89,7 +89,7 @@ pub fn guard_freeze(before: Option<&OsStr>, after: Option<&OsStr>, limit: Durati
 }
 
 /// The right to freeze, which one process of a user on this machine has at a time: a lock on a
-/// file. The system gives it back when the process ends.
+/// file. The system releases the lock when the process ends.
 struct Turn(#[expect(dead_code, reason = "holds the lock")] Option<File>);
 
 impl Turn {

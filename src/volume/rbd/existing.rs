@@ -49,9 +49,9 @@ impl<'a> LiveImage<'a> {
         self.list_changes(from, None, cancel)
     }
 
-    /// Returns the extents that changed from one snapshot to another one. The names must be those
-    /// of the given snapshots when the cluster has answered: otherwise, fails with
-    /// [`RbdErrorKind::Replaced`].
+    /// Returns the extents that changed from one snapshot to another one. Fails with
+    /// [`RbdErrorKind::Replaced`] unless the given snapshots still have their names after the
+    /// cluster has answered.
     pub fn changes(
         &self,
         identity: &RbdIdentity,

@@ -58,8 +58,8 @@ impl<'a> RbdExport<'a> {
         })
     }
 
-    /// Returns the state of the image after the export. Returns `None` unless the whole stream was
-    /// read and verified, and if it was returned before.
+    /// Returns the state of the image after the export. Returns `None` before the whole stream was
+    /// read and verified, and after the state was taken once.
     pub fn take_end(&mut self) -> Option<ExportEnd> {
         self.end.take()
     }

@@ -11,15 +11,14 @@ use super::spec::RbdSpec;
 use crate::base::{Cancel, join, lock};
 use crate::format::{ByteString, RbdIdentity, RbdImage};
 
-/// An image of a cluster. Nothing about it is cached: each method that needs it asks the
-/// cluster.
+/// An image of a cluster. Its state is not cached: each method that needs it asks the cluster.
 #[derive(Debug, Clone)]
 pub struct LiveImage<'a> {
     pub(super) client: &'a RbdClient,
     /// The name of the image, without a snapshot.
     pub(super) spec: RbdSpec,
-    /// If set, Ceph finds the image by this id, also in the trash. The name in `spec` is then only
-    /// for messages.
+    /// If set, Ceph finds the image by this id, also in the trash, for requests about its state and
+    /// its snapshots. All other requests use the name in `spec`.
     id: Option<String>,
 }
 
@@ -53,7 +52,8 @@ impl<'a> LiveImage<'a> {
     }
 
     /// Names an image by its id, which it keeps if it is renamed or moved to the trash. `spec` has
-    /// its pool and namespace, and the name for messages.
+    /// its pool and namespace, and the name for messages. Use only the methods that read its state
+    /// and that list, make or remove its snapshots: all others find the image by its name.
     #[must_use]
     pub fn with_id(client: &'a RbdClient, spec: &RbdSpec, id: &str) -> Self {
         Self {
