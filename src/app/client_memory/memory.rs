@@ -10,8 +10,9 @@ use crate::app::settings::RepositorySettings;
 use crate::base::{Notice, ObjectHash, RepositoryId};
 use crate::repo::{Backup, HistoryEnds, Project, RepoError};
 
-/// The maximum number of backups to remember. If more backups are made before any command reads the
-/// records, the older ones are dropped. This is safe, since each backup names those before it.
+/// Backups by write keys are remembered only until there are this many backups. If this many are
+/// made before any command reads the records, all earlier ones are dropped. This is safe, since
+/// each backup names those before it.
 const BACKUPS_MAX: usize = 10_000;
 
 /// The maximum number of characters of a volume's name to remember.

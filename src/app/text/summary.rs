@@ -81,7 +81,9 @@ pub(super) fn restore(summary: &RestoreSummary) -> String {
     let mut snapshots = match (&image.snapshots, &image.safety_snapshot) {
         (Some(names), _) => format!("  made its snapshots {}\n", names.join(", ")),
         (None, Some(name)) => {
-            format!("  its earlier content is in its snapshot {name}: remove it when done\n")
+            format!(
+                "  its earlier content is in its snapshot {name}: remove this snapshot when done\n"
+            )
         }
         (None, None) => String::new(),
     };

@@ -35,7 +35,7 @@ pub(super) fn status(
     }
     let has_images = ages.iter().any(|age| age.image.is_some());
     let surveyed = if has_images && !request.offline {
-        look(console, settings, &project, request)?
+        ask_cluster(console, settings, &project, request)?
     } else {
         Surveyed::NotAsked
     };
@@ -133,7 +133,7 @@ impl Surveyed {
 
 /// Asks the cluster. Succeeds even if the cluster cannot be asked, since the ages of backups do not
 /// depend on it.
-fn look(
+fn ask_cluster(
     console: &Console,
     settings: &RepositorySettings,
     project: &Project,
