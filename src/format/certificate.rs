@@ -1,4 +1,5 @@
-//! Section 16 (Certificate): certificates. Each names a key of a project and its signer.
+//! Section 16 (Certificate): certificates. Each belongs to a key slot of a project, and states what
+//! the key may do.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +8,7 @@ use super::json::{from_json_with_features, nullable, to_json};
 use super::time::check_time;
 use crate::base::{ObjectHash, Role, SignerId};
 
-/// Names a key of a project.
+/// States the role of a key of a project, and what the key may do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
     /// Features that a reader must know.

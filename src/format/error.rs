@@ -9,8 +9,8 @@ pub enum FormatError {
     /// Bytes follow the end.
     #[error("{0} bytes follow where it should end")]
     TrailingBytes(usize),
-    /// The object is of another kind.
-    #[error("it is not a {0}")]
+    /// The object is not of the expected kind, which the text names with its article.
+    #[error("it is not {0}")]
     BadMagic(&'static str),
     /// A later version of the program made it.
     #[error("it has format version {0}, but this program only knows version 1")]

@@ -53,22 +53,22 @@ impl Magic {
 
     const fn noun(self) -> &'static str {
         match self {
-            Self::Repository => "repository file",
-            Self::Slot => "key slot",
-            Self::Project => "project object",
-            Self::Settings => "settings",
-            Self::Certificate => "certificate",
-            Self::Pack => "pack",
-            Self::Index => "index segment",
-            Self::Backup => "backup record",
-            Self::Void => "void",
-            Self::Log => "log entry",
-            Self::Lease => "lease",
-            Self::Mark => "mark",
-            Self::Audit => "audit",
-            Self::Ledger => "ledger entry",
-            Self::Batch => "batch",
-            Self::Parity => "parity object",
+            Self::Repository => "a repository file",
+            Self::Slot => "a key slot",
+            Self::Project => "a project object",
+            Self::Settings => "a settings object",
+            Self::Certificate => "a certificate",
+            Self::Pack => "a pack",
+            Self::Index => "an index segment",
+            Self::Backup => "a backup record",
+            Self::Void => "a void",
+            Self::Log => "a log entry",
+            Self::Lease => "a lease",
+            Self::Mark => "a mark",
+            Self::Audit => "an audit",
+            Self::Ledger => "a ledger entry",
+            Self::Batch => "a batch",
+            Self::Parity => "a parity object",
         }
     }
 
@@ -147,7 +147,7 @@ mod tests {
         let known = Magic::Backup.header();
         assert_eq!(read(&known).unwrap().check(), Ok(()));
         let other = Magic::Mark.header();
-        assert_eq!(read(&other), Err(FormatError::BadMagic("backup record")));
+        assert_eq!(read(&other), Err(FormatError::BadMagic("a backup record")));
         assert_eq!(read(&known[..15]), Err(FormatError::Truncated));
         let mut newer = known;
         newer[8] = 2;

@@ -23,7 +23,7 @@ pub struct LeaseBody {
     #[serde(default)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_time: Option<u64>,
-    /// Hashes of packs that it relies on and that no segment or record names yet, in hexadecimal.
+    /// Hashes of packs that it relies on and that no segment names yet, in hexadecimal.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub packs: Vec<String>,

@@ -9,8 +9,8 @@ use super::time::{RecordTime, check_time};
 use super::wire::{Reader, len_u32};
 use crate::base::ObjectHash;
 
-/// An entry of the ledger. It has only one effect: a run that continues earlier runs skips packs
-/// that, according to the entries of those runs, are undamaged.
+/// An entry of the ledger. Reports show it. Apart from this, it has only one effect: a run that
+/// continues earlier runs skips packs that, according to the entries of those runs, are undamaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerBody {
     /// The runs and drills.

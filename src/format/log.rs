@@ -507,7 +507,7 @@ mod tests {
         for kind in [0, 10, 255] {
             assert_eq!(changed(132, kind), Err(FormatError::BadValue("kind")));
         }
-        assert_eq!(changed(0, b'X'), Err(FormatError::BadMagic("log entry")));
+        assert_eq!(changed(0, b'X'), Err(FormatError::BadMagic("a log entry")));
         assert_eq!(changed(8, 2), Err(FormatError::UnknownVersion(2)));
         assert!(matches!(
             changed(12, 1),

@@ -13,7 +13,7 @@ pub(super) const PACK_BLOBS_MAX: usize = 1 << 20;
 pub const RUN_BLOBS_MAX: usize = 1024;
 /// The maximum length of all blobs of a run together, in bytes.
 pub const RUN_PLAIN_MAX: usize = 4 << 20;
-/// The number of bytes before the first run: header and nonce.
+/// The number of bytes before the first run: header and random bytes.
 pub const PACK_HEAD_LEN: usize = HEADER_LEN + 16;
 /// The number of bytes after the contents: their length.
 pub const PACK_TAIL_LEN: usize = 4;

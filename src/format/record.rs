@@ -44,7 +44,7 @@ pub struct BackupRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<ObjectHash>,
     /// The first record of this backup, if this one is a copy of it in another project, or has
-    /// other labels. It shows that a backup was copied already.
+    /// other labels. It shows a later copy that this backup was copied already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<ObjectHash>,
     /// The heads when this record was made. A head is a record that no other record names as a

@@ -1,5 +1,5 @@
-//! `rbd diff` without `--format`: a table for people. It has no end mark. So it cannot be detected
-//! that a list is cut short, unless the list ends within a line.
+//! `rbd diff` without `--format`: a table for people. It has no end mark. So a list that is cut
+//! short is noticed only if it ends within a line.
 
 use std::ops::Range;
 

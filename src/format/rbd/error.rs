@@ -184,7 +184,10 @@ impl fmt::Display for DiffErrorKind {
                 "an extent begins before byte {end} of the image, where the previous one ends"
             ),
             Self::PastEnd { size } => {
-                write!(f, "an extent reaches beyond the image's end at {size}")
+                write!(
+                    f,
+                    "an extent reaches beyond the end of the image, which has {size} bytes"
+                )
             }
             Self::EmptyExtent => f.write_str("an extent is empty"),
             Self::Overflow => f.write_str("an extent ends beyond 2^64 bytes"),

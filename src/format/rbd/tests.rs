@@ -37,7 +37,7 @@ fn read_all<R: Read>(input: R, piece: usize) -> Result<Vec<Diff>, DiffError> {
         while let Some(extent) = reader.next_extent()? {
             let mut data = Vec::new();
             while extent.kind == ExtentKind::Data && (data.len() as u64) < extent.length {
-                let left = usize::try_from(extent.length).expect("what a test makes");
+                let left = usize::try_from(extent.length).expect("a short extent");
                 let mut buffer = vec![0; piece.min(left - data.len())];
                 reader.read_data(&mut buffer)?;
                 data.extend(buffer);
@@ -122,7 +122,7 @@ fn a_v1_stream_cut_anywhere_is_refused_as_cut_short() {
 
 #[test]
 fn data_that_is_skipped_by_seeking_must_exist() {
-    // Longer than a single read, so that it is skipped by seeking.
+    // The data of both extents is longer than the buffer, so the reader seeks to skip it.
     let mut whole = good();
     whole.pop();
     whole.truncate(33);
