@@ -54,15 +54,15 @@ pub trait Backend: Send + Sync {
     /// Returns the object's size in bytes.
     fn size(&self, name: &Name) -> Result<u64, StorageError>;
 
-    /// Returns all objects below a directory at any depth, in no order; none if there is no such
-    /// directory. The empty string is the whole store. Files whose path is not a valid [`Name`] are
-    /// left out. An object that is stored or deleted during the call may be listed or not. If
-    /// anything other than a file has [the name of an object](Name::is_of_object), it may be listed
-    /// as an object, but it cannot be read.
+    /// Returns all objects below a directory at any depth, in no particular order; none if there is
+    /// no such directory. The empty string is the whole store. Files whose path is not a valid
+    /// [`Name`] are left out. An object that is stored or deleted during the call may be listed or
+    /// not. If anything other than a file has [the name of an object](Name::is_of_object), it may
+    /// be listed as an object, but it cannot be read.
     fn list(&self, directory: &str) -> Result<Vec<ObjectInfo>, StorageError>;
 
-    /// Returns the names of a directory's direct subdirectories, in no order; none if there is no
-    /// such directory.
+    /// Returns the names of a directory's direct subdirectories, in no particular order; none if
+    /// there is no such directory.
     fn directories(&self, directory: &str) -> Result<Vec<String>, StorageError>;
 
     /// Deletes the object; durable when it returns. Fails with

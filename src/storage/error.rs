@@ -150,7 +150,8 @@ pub struct StorageError {
     pub operation: StorageOperation,
     /// The object or directory that the operation was for.
     pub object: String,
-    /// The store: [`Backend::location`](super::Backend::location), with details of a full disk.
+    /// The store: [`Backend::location`](super::Backend::location), with details of its disk if that
+    /// is full.
     pub location: String,
     /// Whether the store is on another host.
     pub is_remote: bool,

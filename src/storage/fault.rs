@@ -234,7 +234,7 @@ impl FaultBackend {
         state.durable.age(by);
     }
 
-    /// Sets the store's clock ahead by this many seconds more. See
+    /// Moves the store's clock forward by this many seconds. See
     /// [`MemoryBackend::advance_clock`].
     pub fn advance_clock(&self, seconds: u64) {
         let state = self.lock();

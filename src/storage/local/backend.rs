@@ -30,7 +30,7 @@ use crate::storage::error::{StorageError, StorageErrorKind, StorageOperation};
 use crate::storage::name::Name;
 
 /// A store in a directory. Files get the mode 0400, those that are replaced later 0600, and
-/// directories 0700. What root stores in the directory of another user belongs to that user.
+/// directories 0700. If root stores them in the directory of another user, that user owns them.
 ///
 /// No operation follows symbolic links below the directory.
 #[derive(Debug)]
@@ -117,7 +117,8 @@ impl LocalBackend {
             if made.is_ok() {
                 give(&deeper, self.owner)?;
             }
-            // Its creator may not have made it durable yet, or may have died before.
+            // The process that created `part` may not have made it durable yet, or may have been
+            // killed before.
             sync_directory(&opened)?;
             opened = deeper;
         }
@@ -133,7 +134,7 @@ impl LocalBackend {
         Ok(File::from(file))
     }
 
-    /// Returns what has the name of an object, whether it is a file or not.
+    /// Returns the attributes of the entry with the name of an object, which need not be a file.
     fn stat_any(&self, name: &Name) -> io::Result<Stat> {
         let directory = directory::open_below(&self.root, name.directory())?;
         let stat = rustix::fs::statat(&directory, name.last(), AtFlags::SYMLINK_NOFOLLOW)?;

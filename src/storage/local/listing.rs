@@ -37,8 +37,8 @@ pub(super) fn add_objects(
             prefix => format!("{prefix}/{last}"),
         };
         let Ok(name) = Name::new(path) else { continue };
-        let has_place = name.is_of_object();
-        if entry.file_type() == FileType::Directory && !has_place {
+        let is_object = name.is_of_object();
+        if entry.file_type() == FileType::Directory && !is_object {
             add_objects(objects, &opened, last, name.as_str())?;
             continue;
         }
@@ -49,7 +49,7 @@ pub(super) fn add_objects(
                     directory::modified(&stat),
                 ),
                 // It cannot be read, but it is not missing either.
-                _ if has_place => (0, directory::modified(&stat)),
+                _ if is_object => (0, directory::modified(&stat)),
                 // Some file systems do not include types in a listing.
                 FileType::Directory => {
                     add_objects(objects, &opened, last, name.as_str())?;

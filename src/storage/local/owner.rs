@@ -1,4 +1,4 @@
-//! The owner of what root stores in the repository of another user.
+//! The owner of files and directories that root stores in the repository of another user.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,8 +13,8 @@ pub(super) struct Owner {
 
 impl Owner {
     /// Returns the owner of the directory of a store, if this process is root and the directory is
-    /// another user's. Otherwise that user could not read what root stores, nor write to the
-    /// directories that root creates.
+    /// another user's. Otherwise that user could neither read the files that root stores, nor write
+    /// to the directories that root creates.
     pub(super) fn of(root: &OwnedFd) -> io::Result<Option<Self>> {
         let stat = rustix::fs::fstat(root)?;
         let is_root = rustix::process::geteuid().is_root();

@@ -77,14 +77,14 @@ impl<'a> TemporaryFile<'a> {
     fn publish_by_link(self, name: &str) -> io::Result<()> {
         let (at, from) = (self.directory, self.name.as_str());
         match rustix::fs::linkat(at, from, at, name, AtFlags::empty()) {
-            Err(error) if lacks_links(error) => self.publish_after_a_look(name),
+            Err(error) if lacks_links(error) => self.publish_after_check(name),
             linked => Ok(linked?),
         }
     }
 
     /// Renames the file if the name is free. If another process takes the name at the same moment,
     /// its file may be replaced: a file system without hard links offers no safer way.
-    fn publish_after_a_look(mut self, name: &str) -> io::Result<()> {
+    fn publish_after_check(mut self, name: &str) -> io::Result<()> {
         let (at, from) = (self.directory, self.name.as_str());
         match rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => rustix::fs::renameat(at, from, at, name)?,
@@ -115,11 +115,11 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let directory = OwnedFd::from(File::open(place.path()).unwrap());
         let by_link: Publish = |file| file.publish_by_link("a");
-        let after_a_look: Publish = |file| file.publish_after_a_look("a");
+        let after_check: Publish = |file| file.publish_after_check("a");
         let create = || TemporaryFile::create(&directory, Mode::RUSR, None).unwrap();
-        for publish in [by_link, after_a_look] {
+        for publish in [by_link, after_check] {
             publish(create()).unwrap();
-            for again in [by_link, after_a_look] {
+            for again in [by_link, after_check] {
                 let refused = again(create()).unwrap_err();
                 assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
             }

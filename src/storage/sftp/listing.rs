@@ -115,8 +115,9 @@ pub(super) async fn read_directory(
 }
 
 /// Returns the path in the store and the attributes of every object and temporary file below a
-/// directory, at any depth. Reads one level of directories at a time. Each level takes two round
-/// trips, even if it has many directories.
+/// directory, at any depth. Reads one level of directories after the other, and up to [`AT_ONCE`]
+/// directories of a level at the same time on each connection. A directory takes two round trips,
+/// or more if it has many names.
 async fn walk(
     pool: &Arc<Pool>,
     first: &PooledConnection,

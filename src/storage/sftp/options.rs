@@ -9,7 +9,8 @@ use crate::base::Cancel;
 /// Bytes that one operation sends ahead of the answers on one connection. An ssh channel takes 2
 /// MiB at a time. The rest waits in pipes, so that neither end is ever idle.
 pub(super) const WINDOW: usize = 4 << 20;
-/// Minimum time allowed to connect, which takes several processes and about ten round trips.
+/// The shortest time limit for connecting. To connect takes several processes and about ten round
+/// trips.
 const CONNECT_TIMEOUT_MIN: Duration = Duration::from_secs(20);
 
 /// The address of a server.

@@ -31,7 +31,7 @@ const STDERR_WAIT: Duration = Duration::from_secs(2);
 const FIRST_KEPT: usize = 200;
 /// The type of the first packet that a server sends.
 const VERSION: u8 = 2;
-/// Large enough that several small packets are read in one system call.
+/// The size of the buffer for answers, in bytes. Several small packets are read in one system call.
 const READ_BUFFER: usize = 64 << 10;
 
 /// Makes ssh ignore `SIGINT` and `SIGHUP`, which a terminal also sends to ssh: running operations

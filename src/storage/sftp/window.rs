@@ -38,7 +38,7 @@ impl<'a, T> Window<'a, T> {
         });
     }
 
-    /// Waits for the answer to the oldest request. Returns `None` if there is none.
+    /// Waits for the answer to the oldest request. Returns `None` if no request is outstanding.
     pub(super) async fn next(&mut self) -> Option<T> {
         match self.begun.pop_front()? {
             Begun::Ready(output) => Some(output),
