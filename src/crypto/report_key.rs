@@ -24,7 +24,7 @@ pub enum ReportError {
     #[error("it is not a public key of minisign")]
     PublicKey,
     /// The file is not a signature of minisign.
-    #[error("the signature is not one of minisign")]
+    #[error("the signature does not have the format of minisign")]
     Form,
     /// Another key made the signature.
     #[error("another key made the signature")]
