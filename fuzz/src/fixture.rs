@@ -16,7 +16,7 @@ use cuttlebone::format::{
 use cuttlebone::repo::{Compression, Compressor, ObjectRef, Objects, Project, Repository};
 use cuttlebone::storage::{Backend, MemoryBackend};
 
-/// The project's folder.
+/// The project's id.
 pub(crate) const PROJECT: ProjectId = ProjectId::from_bytes([0xab; 16]);
 /// The project's name.
 pub(crate) const NAME: &str = "vms";

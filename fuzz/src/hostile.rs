@@ -16,7 +16,7 @@ use cuttlebone::repo::ObjectRef;
 use cuttlebone::storage::MemoryBackend;
 
 use crate::fixture::{self, Fixture, PROJECT, PlainRun, fixture, hash};
-use crate::texts::mend_root;
+use crate::texts::set_root;
 pub(crate) use read::Reach;
 
 /// The valid segment is left out.
@@ -53,7 +53,8 @@ pub(crate) const STREAM: u8 = 7;
 /// Flag of a blob: its id is not the id that its bytes have.
 pub(crate) const LIE: u8 = 0x80;
 
-/// Flag of a blob: it is in the same run as the previous blob.
+/// Flag of a blob: it is in the same run as the previous blob of its kind, if neither of the two is
+/// compressed.
 pub(crate) const JOIN: u8 = 0x40;
 
 /// Maximum number of items. Further items are ignored.
@@ -309,7 +310,7 @@ impl Repo {
             fixture::put(store, ObjectRef::Backup(PROJECT, name(&bytes)), &bytes);
         };
         for mut record in self.records {
-            mend_root(f, &mut record);
+            set_root(f, &mut record);
             put_record(&record.encode());
         }
         for body in &self.plain_records {

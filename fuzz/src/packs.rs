@@ -11,8 +11,8 @@ use cuttlebone::storage::MemoryBackend;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
 
-/// Maximum size of a pack that is made complete: if the contents state at most this size, the pack
-/// gets runs of the stated lengths, which consist of zeros.
+/// If the contents state at most this size for their pack, the target also reads a complete pack:
+/// with runs of the stated lengths, which consist of zeros.
 const PACK_MAX: u64 = 1 << 20;
 const RANDOM: [u8; 16] = [9; 16];
 

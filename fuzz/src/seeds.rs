@@ -461,15 +461,15 @@ fn stream(level: u8, entries: &[(u64, Option<u8>)]) -> Vec<u8> {
 }
 
 fn nodes() -> Named {
-    let slot = children(0, 64, &[(0, 0), (7, 1), (63, 2)]);
+    let leaf = children(0, 64, &[(0, 0), (7, 1), (63, 2)]);
     vec![
         ("image-leaf-one", children(0, 1, &[(0, 0)])),
         ("image-leaf-wide", children(0, 1024, &[(1, 0), (1023, 1)])),
         ("image-leaf-padding", with(&children(0, 2, &[(1, 0)]), 4, 6)),
         ("image-leaf-empty", children(0, 8, &[])),
-        ("image-leaf-odd", with(&slot, 2, 63)),
-        ("image-leaf-short", cut(&slot, 1)),
-        ("image-leaf", slot),
+        ("image-leaf-odd", with(&leaf, 2, 63)),
+        ("image-leaf-short", cut(&leaf, 1)),
+        ("image-leaf", leaf),
         ("branch", children(1, 64, &[(0, 0), (1, 0), (63, 1)])),
         ("branch-top", children(7, 64, &[(63, 0)])),
         ("branch-too-high", children(8, 64, &[(0, 0)])),

@@ -1,5 +1,5 @@
-//! Objects and values that are text: records, leases, marks, certificates and voids (sections 11 to
-//! 17 of `docs/format.md`), names, ids, sizes.
+//! Objects and values that are text: records, leases, marks, certificates and voids (sections 11,
+//! 13, 14, 16 and 17 of `docs/format.md`), metadata of images, names, ids, sizes.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -33,7 +33,7 @@ pub fn record(data: &[u8]) {
     assert_eq!(BackupRecord::decode(&record.encode()).as_ref(), Ok(&record));
     fixture(|f| {
         let store = f.fresh_store();
-        mend_root(f, &mut record);
+        set_root(f, &mut record);
         let bytes = fixture::sealed_body(&f.keys, Magic::Backup, &record.encode());
         let name = ObjectHash::from_bytes(hash(&bytes));
         fixture::put(&store, ObjectRef::Backup(PROJECT, name), &bytes);
@@ -86,7 +86,7 @@ fn lease(data: &[u8]) {
     });
 }
 
-/// Decodes a mark. It is valid, or known to be damaged, or needs a newer program.
+/// Decodes a mark. If it is not valid, a project must report it as damaged, or fail to load.
 fn mark(data: &[u8]) {
     let decoded = MarkBody::decode(data);
     if let Ok(mark) = &decoded {
@@ -150,7 +150,7 @@ pub fn void(data: &[u8]) {
 }
 
 /// Sets the root of a record to that of its content.
-pub(crate) fn mend_root(f: &Fixture, record: &mut BackupRecord) {
+pub(crate) fn set_root(f: &Fixture, record: &mut BackupRecord) {
     let content = &mut record.content;
     let (kind, size, chunk_size) = (content.kind, content.size, content.chunk_size);
     let description = root_description(kind, size, chunk_size, content.top.as_ref());

@@ -106,7 +106,7 @@ fn false_statements() -> Named {
     lie.packs.truncate(1);
     lie.packs[0].contents.runs.truncate(2);
     let lie = (SEGMENT, lie.encode());
-    let stands_for = |number: u8| {
+    let superseding = |number: u8| {
         let segment = IndexSegment {
             packs: Vec::new(),
             superseded: vec![ObjectHash::from_bytes(*reference(number).as_bytes())],
@@ -116,8 +116,8 @@ fn false_statements() -> Named {
     let superseded = [
         chunk(),
         leaf(),
-        stands_for(0),
-        stands_for(1),
+        superseding(0),
+        superseding(1),
         image(LEAF, 16, 1),
     ];
     let bomb = compressed(10, &vec![0; 60_000]);

@@ -1,4 +1,4 @@
-//! Lists of extents, and names, ids and sizes.
+//! Lists of extents, names, ids, sizes, and metadata of images.
 
 use cuttlebone::base::ObjectHash;
 use cuttlebone::repo::ObjectRef;
