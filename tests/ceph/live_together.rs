@@ -49,8 +49,8 @@ impl Group {
             "--rbd-command",
             &rbd,
         ];
-        // This returns only once the guard has ended, too, since the guard has the same standard
-        // error.
+        // This returns only once the guard (the process that freezes and thaws) has ended, too,
+        // since the guard has the same standard error.
         self.live.world.run(&[&args[..], &freeze].concat())
     }
 
@@ -192,7 +192,7 @@ fn a_freeze_that_fails_or_hangs_is_thawed_and_nothing_is_backed_up() {
     group.is_clean(&ran);
     assert!(ran.stderr.contains("may still be frozen"), "{}", ran.stderr);
     assert_eq!(group.log(), ["freeze", "thaw", "thaw", "thaw"]);
-    // The guard is killed while the users are frozen.
+    // The guard is killed during the freeze.
     let kill = "case \"$*\" in *'snap create'*image=b*) pkill -9 -P $PPID -f guard-freeze;; esac";
     let ran = group.run(kill, FREEZE, THAW, "1m");
     group.is_clean(&ran);

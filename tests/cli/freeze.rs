@@ -1,4 +1,4 @@
-//! The process that freezes and thaws for `backup --together`.
+//! The guard: the process that freezes and thaws for `backup --together`.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cuttlebone");
 
-/// Starts the process that freezes and thaws, in a directory.
+/// Starts a guard in a directory.
 fn guard(directory: &TempDir, limit: &str, before: &str, after: &str) -> Child {
     let mut command = Command::new(PROGRAM);
     command.current_dir(directory);
@@ -64,7 +64,8 @@ fn a_thaw_that_prints_succeeds_although_nobody_reads_its_output() {
     let after = format!("echo thawing; touch '{}'", thawed.display());
     let (unread, output) = io::pipe().unwrap();
     drop(unread);
-    // Keep standard input open. If it ended while another test freezes, the process would give up.
+    // Keep standard input open. The guard waits until no other test freezes, and would give up if
+    // its standard input ended meanwhile.
     let (input, _open) = io::pipe().unwrap();
     let status = Command::new(PROGRAM)
         .args(["__guard-freeze", "300", "true", &after])
@@ -82,7 +83,7 @@ fn two_freezes_on_one_machine_do_not_overlap() {
     let directory = tempfile::tempdir().unwrap();
     let note = |word: &str| format!("echo {word} >> log");
     let mut guards = [(); 3].map(|()| {
-        // Freezes for 300 ms, since nobody asks for the thaw before.
+        // Each freeze lasts 300 ms, its limit, since nobody asks for the thaw earlier.
         guard(&directory, "300", &note("freeze"), &note("thaw"))
     });
     // Keep the standard inputs open: the end of its standard input asks a guard to thaw at once.

@@ -15,7 +15,7 @@ const TIB: u64 = 1 << 40;
 const PEAK_MAX: u64 = 200 * MIB;
 
 #[track_caller]
-fn modest(ran: &Ran, what: &str) {
+fn assert_little_memory(ran: &Ran, what: &str) {
     assert_eq!(ran.code, Some(0), "{what}: {ran:?}");
     eprintln!("{what}: {} MiB, {:?}", ran.peak / MIB, ran.took);
     assert!(ran.peak <= PEAK_MAX, "{what} took {} MiB", ran.peak / MIB);
@@ -35,16 +35,16 @@ fn memory_stays_small_for_an_image_of_8_gib() {
         file.write_all_at(&noise(piece, 4 << 20), piece * 109 * MIB + piece * 4096)
             .unwrap();
     }
-    modest(&world.run(&["backup", &disk]), "backup");
-    modest(&world.run(&["backup", &disk, "--reread"]), "unchanged");
+    assert_little_memory(&world.run(&["backup", &disk]), "backup");
+    assert_little_memory(&world.run(&["backup", &disk, "--reread"]), "unchanged");
     let target = world.at("target");
-    modest(&world.run(&["restore", "disk.img", &target]), "restore");
+    assert_little_memory(&world.run(&["restore", "disk.img", &target]), "restore");
     assert!(program::same(&disk, &target));
-    modest(
+    assert_little_memory(
         &world.run(&["restore", "disk.img", &target, "--in-place"]),
         "restore in place",
     );
-    modest(&world.run(&["check", "--read-data"]), "check");
+    assert_little_memory(&world.run(&["check", "--read-data"]), "check");
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_volume_of_16_tib_costs_only_the_data_in_it() {
     }
     let back_up = || {
         let ran = world.run(&["backup", &disk, "--json"]);
-        modest(&ran, "backup");
+        assert_little_memory(&ran, "backup");
         let lines = program::json_lines(&ran.ok(&["backup"]));
         let read = lines.last().unwrap()["bytes_read"].as_u64().unwrap();
         assert!(read <= 8 * MIB, "{read} bytes read");
@@ -86,7 +86,7 @@ fn a_volume_of_16_tib_costs_only_the_data_in_it() {
         &["restore", "disk.img~1", &target][..],
         &["restore", "disk.img", &target, "--in-place"],
     ] {
-        modest(&world.run(args), "restore");
+        assert_little_memory(&world.run(args), "restore");
     }
     let restored = File::open(&target).unwrap();
     let metadata = restored.metadata().unwrap();
@@ -127,7 +127,7 @@ fn memory_stays_small_for_a_diff_of_single_bytes() {
     let world = World::new();
     let number = |value: u64| value.to_le_bytes();
     let full = [&b"rbd diff v1\nt\x01\0\0\0as"[..], &number(TIB), b"e"].concat();
-    modest(
+    assert_little_memory(
         &ingest(&world, move |pipe| pipe.write_all(&full)),
         "full diff",
     );
@@ -143,7 +143,7 @@ fn memory_stays_small_for_a_diff_of_single_bytes() {
         pipe.write_all(b"e")
     };
     let ran = ingest(&world, crumbs);
-    modest(&ran, "diff of single bytes");
+    assert_little_memory(&ran, "diff of single bytes");
     assert!(ran.peak < 100 * MIB, "{ran:?}");
     // Compare only the first part, since the rest of the image is a hole.
     let file = world.at("sparse");

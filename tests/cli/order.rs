@@ -56,7 +56,7 @@ fn the_newest_backup_is_the_one_made_last_even_if_clocks_are_wrong() {
         None,
         Some("-365d"),
         Some("@1970-01-02 00:00:00"),
-        // In this night, summer time ends: the clock shows the hour from 2 to 3 twice.
+        // On this night, summer time ends: the clock shows the hour from 2 to 3 twice.
         Some("@2026-10-25 02:59:59"),
         Some("@2026-10-25 02:00:01"),
         None,

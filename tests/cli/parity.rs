@@ -29,7 +29,7 @@ fn all(world: &World) -> Vec<(PathBuf, Vec<u8>)> {
 
 /// Returns the output of a command that must find damage.
 #[track_caller]
-fn told(world: &World, args: &[&str]) -> String {
+fn finds_damage(world: &World, args: &[&str]) -> String {
     let ran = world.run(args);
     assert_eq!(ran.code, Some(21), "{args:?}: {ran:?}");
     String::from_utf8(ran.stdout).unwrap()
@@ -107,14 +107,14 @@ fn damage_beyond_the_parity_is_reported_and_nothing_is_changed() {
         .unwrap();
     damage(small);
     let damaged = all(&world);
-    let lines = json_lines(&told(&world, &["repair", "parity", "--json"]));
+    let lines = json_lines(&finds_damage(&world, &["repair", "parity", "--json"]));
     assert_eq!(lines.last().unwrap()["unrepaired"], 1, "{lines:?}");
     assert!(all(&world) == damaged, "only a plan was asked for");
     let without_password = world.environment.clone();
     world
         .environment
         .retain(|(name, _)| name != "CUTTLEBONE_PASSWORD");
-    let text = told(&world, &["repair", "parity", "--yes"]);
+    let text = finds_damage(&world, &["repair", "parity", "--yes"]);
     let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
     let not_repaired = |line: &str| line.contains("not repaired") && line.contains(&name(large));
     assert!(text.lines().any(not_repaired), "{text}");
@@ -125,10 +125,10 @@ fn damage_beyond_the_parity_is_reported_and_nothing_is_changed() {
     }
     // What is left can still be restored, and the check names what is lost.
     world.environment = without_password;
-    let text = told(&world, &["check", "--read-data"]);
+    let text = finds_damage(&world, &["check", "--read-data"]);
     assert!(text.contains(&name(large)), "{text}");
     assert!(!text.contains(&name(small)), "{text}");
-    let lines = json_lines(&told(&world, &["check", "--read-data", "--json"]));
+    let lines = json_lines(&finds_damage(&world, &["check", "--read-data", "--json"]));
     let check = lines.iter().find(|line| line["message_type"] == "check");
     assert_eq!(check.unwrap()["backups_affected"][0], id);
     // A later attempt changes nothing, either.

@@ -247,7 +247,7 @@ fn cp(from: &str, to: &str) {
 }
 
 #[test]
-fn files_that_someone_put_into_the_original_are_not_copied_unless_they_have_their_hash() {
+fn false_files_that_someone_put_into_the_original_are_reported_and_not_copied() {
     let world = with_backups();
     world.ok(&["head"]);
     let project = world.project();
@@ -416,7 +416,7 @@ fn a_copy_goes_to_a_server_from_a_server_and_between_servers() {
 }
 
 #[test]
-fn a_copy_that_is_killed_at_any_moment_beside_prunes_of_the_original_is_whole() {
+fn a_copy_that_is_killed_at_any_moment_alongside_prunes_of_the_original_is_whole() {
     let mut random = Random::new();
     let world = World::new();
     let target = world.at("copy");

@@ -131,7 +131,7 @@ fn nobody_relies_on_a_damaged_copy_of_a_pack_that_no_segment_names() {
 }
 
 #[test]
-fn a_prune_deletes_no_pack_of_which_a_damaged_copy_has_no_name() {
+fn a_prune_deletes_no_pack_because_of_a_damaged_copy_that_no_segment_names() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();

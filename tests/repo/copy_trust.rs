@@ -111,7 +111,7 @@ fn a_prune_of_the_target_that_removes_a_base_during_a_copy_harms_no_later_copy()
 }
 
 #[test]
-fn backups_of_write_keys_are_copied_last_only_if_the_user_accepts_them_and_without_identity() {
+fn backups_of_write_keys_are_copied_last_without_identity_and_only_if_the_user_accepts_them() {
     let (store, source) = new_repo(CHUNK);
     let host = Host::without_cache();
     let thief = writer(&store, 1);

@@ -67,7 +67,7 @@ impl Site {
 
     /// Asserts that both prune and forget stop. Returns the missing objects.
     #[track_caller]
-    fn cut(&self) -> MissingHistory {
+    fn missing(&self) -> MissingHistory {
         let stored = self.store.list("projects").unwrap().len();
         let nothing = AcceptedLoss::default();
         let project = &self.full.project;
@@ -139,7 +139,7 @@ fn prune_and_forget_stop_if_a_certificate_is_missing() {
     let site = Site::new();
     let name = site.certified().name;
     let bytes = site.take(name);
-    let missing = site.cut();
+    let missing = site.missing();
     assert_eq!(missing.certificates.len(), 1, "{missing:?}");
     assert_eq!(missing.certificates[0].id, name);
     assert_eq!(missing.certificates[0].damage, None);
@@ -161,7 +161,7 @@ fn prune_and_forget_stop_if_both_copies_of_a_certificate_are_damaged() {
     let mut wrong = bytes.clone();
     wrong[50] ^= 1;
     site.put(name, &wrong);
-    let missing = site.cut();
+    let missing = site.missing();
     assert!(missing.is_only_damage(), "{missing:?}");
     assert!(missing.certificates[0].damage.is_some());
     // One undamaged copy is enough.
@@ -226,7 +226,7 @@ fn a_prune_adds_certificates_and_records_to_the_log_if_it_does_not_name_them_yet
     assert_eq!(Log::load(project).unwrap().newest(), newest);
     // Only the log names this record.
     site.delete_record(site.of_client);
-    let missing = site.cut();
+    let missing = site.missing();
     assert_eq!(missing.records.len(), 1);
     assert_eq!(missing.records[0].id, site.of_client);
 }
@@ -236,7 +236,7 @@ fn prune_and_forget_stop_if_a_record_is_missing_that_a_revocation_accepts() {
     let site = Site::new();
     site.revoke(&[site.of_client]);
     site.delete_record(site.of_client);
-    let missing = site.cut();
+    let missing = site.missing();
     assert_eq!(missing.records[0].id, site.of_client);
     let all = AcceptedLoss {
         objects: Vec::new(),
@@ -252,7 +252,7 @@ fn a_prune_stops_if_the_certificate_of_a_revoked_key_is_missing() {
     let site = Site::new();
     let key = site.revoke(&[site.of_client]);
     let bytes = site.take(key.name);
-    assert_eq!(site.cut().certificates[0].id, key.name);
+    assert_eq!(site.missing().certificates[0].id, key.name);
     site.put(key.name, &bytes);
     assert_eq!(site.prune(), 0);
     site.restores();

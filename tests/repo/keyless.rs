@@ -124,7 +124,7 @@ fn objects_that_are_stored_and_logged_during_a_check_are_not_missed() {
 }
 
 #[test]
-fn a_repository_file_of_another_repository_beside_the_right_one_is_found() {
+fn a_repository_file_of_another_repository_next_to_the_right_one_is_found() {
     let (store, _) = with_backups(1);
     let (other, _) = with_backups(1);
     let name = Name::new("cuttlebone").unwrap();

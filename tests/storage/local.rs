@@ -348,7 +348,7 @@ fn a_read_only_disk_is_reported_as_such() {
 }
 
 #[test]
-fn what_root_stores_belongs_to_the_owner_of_the_store() {
+fn files_that_root_stores_belong_to_the_owner_of_the_store() {
     // Only root can change the owner of a file.
     if !rustix::process::geteuid().is_root() {
         return;

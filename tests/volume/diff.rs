@@ -1,3 +1,5 @@
+//! RBD diffs as targets.
+
 use std::io::{self, Write};
 
 use cuttlebone::format::{DiffHeader, Extent, ExtentKind};

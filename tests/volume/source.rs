@@ -1,3 +1,5 @@
+//! Image files as sources.
+
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;

@@ -1,3 +1,5 @@
+//! Files and streams as targets.
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

@@ -1,4 +1,4 @@
-//! What a prune does after it has looked at the store.
+//! The plan that a prune makes after it has looked at the store.
 
 use super::super::model::{Rule, Scenario};
 use super::super::store::{Set, Store, members, one};

@@ -1,4 +1,5 @@
-"""Sections 4 to 7 and 11 to 18: all objects but packs, index segments and tree nodes."""
+"""Sections 4 to 7, 11 to 18, 22 and 23: all objects but packs, index segments, tree nodes and
+parity."""
 
 from typing import NamedTuple
 

@@ -205,7 +205,7 @@ fn named(objects: &[ObjectHash]) -> AcceptedLoss {
 }
 
 #[track_caller]
-fn cut(refused: Result<(), OpsError>) -> MissingHistory {
+fn missing_in(refused: Result<(), OpsError>) -> MissingHistory {
     match refused {
         Err(OpsError::HistoryCut { missing }) => *missing,
         other => panic!("{other:?}"),
@@ -220,7 +220,7 @@ fn prune_refuses_to_run_if_a_record_is_missing_until_its_loss_is_accepted() {
     let (record, packs) = (test_repo.backup(ids[2]).record, pack_names(&store));
     steal(&store, &test_repo, ids[2]);
     store.age(HOUR);
-    let missing = cut(prune_accepting(&test_repo, named(&[])));
+    let missing = missing_in(prune_accepting(&test_repo, named(&[])));
     assert!(missing.entries.is_empty(), "{missing:?}");
     let [found] = &missing.records[..] else {
         panic!("{missing:?}")
@@ -235,7 +235,7 @@ fn prune_refuses_to_run_if_a_record_is_missing_until_its_loss_is_accepted() {
         matches!(&wrong, Err(OpsError::NotMissing { name }) if *name == ids[1].to_string()),
         "{wrong:?}"
     );
-    cut(prune_accepting(&test_repo, named(&[])));
+    missing_in(prune_accepting(&test_repo, named(&[])));
     // A dry run accepts nothing.
     let options = PruneOptions {
         accept_loss: named(&[ids[2]]),
@@ -261,7 +261,7 @@ fn prune_refuses_to_run_if_the_newest_record_is_missing_that_a_forget_kept() {
     steal(&store, &test_repo, last);
     store.age(HOUR);
     let packs = pack_names(&store);
-    let missing = cut(prune_accepting(&test_repo, AcceptedLoss::default()));
+    let missing = missing_in(prune_accepting(&test_repo, AcceptedLoss::default()));
     assert_eq!(missing.records.len(), 1, "{missing:?}");
     assert_eq!(missing.records[0].id, last);
     assert_eq!(pack_names(&store), packs);
@@ -313,12 +313,12 @@ fn prune_refuses_to_run_if_an_entry_of_the_log_is_missing_until_its_loss_is_acce
         .delete(&ObjectRef::Log(test_repo.project.id, first).name())
         .unwrap();
     store.age(HOUR);
-    let missing = cut(prune_accepting(&test_repo, AcceptedLoss::default()));
+    let missing = missing_in(prune_accepting(&test_repo, AcceptedLoss::default()));
     assert_eq!(missing.entries, [first]);
     // The objects that this entry removes are now missing, too.
     let mut lost: Vec<_> = missing.records.iter().map(|record| record.id).collect();
     assert_eq!(lost, [ids[0]]);
-    cut(prune_accepting(&test_repo, named(&lost)));
+    missing_in(prune_accepting(&test_repo, named(&lost)));
     lost.push(first);
     prune_accepting(&test_repo, named(&lost)).unwrap();
     Host::without_cache().check_clean(&test_repo, "the loss was accepted");
@@ -343,8 +343,8 @@ fn prune_and_forget_refuse_to_run_if_an_entry_of_the_log_is_damaged_until_its_lo
         store.put(&name, &[&damaged]).unwrap();
         let forgot = ops::require_history(&test_repo.project, &named(&[]), None, false);
         let found = [
-            cut(prune_accepting(&test_repo, named(&[]))),
-            cut(forgot.map(|_| ())),
+            missing_in(prune_accepting(&test_repo, named(&[]))),
+            missing_in(forgot.map(|_| ())),
         ];
         for missing in found {
             let damaged: Vec<_> = missing.damaged_entries.iter().map(|e| e.id).collect();

@@ -1,4 +1,4 @@
-"""Settings, certificates, voids, audits and entries of the log."""
+"""Settings, certificates, voids, audits, entries of the ledger and of the log, and batches."""
 
 from cuttlebone_format import KIB, LOG_KINDS, MIB, H, ed25519
 from write_repo import (
