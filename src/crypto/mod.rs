@@ -1,5 +1,6 @@
-//! Keys, ids, sealing and signatures. All formulas are those of `docs/format.md`, section 2
-//! (Cryptography). This folder knows neither how objects are encoded, nor where they are stored.
+//! Keys, ids, sealing and signatures. All formulas are those of `docs/format.md`: section 2
+//! (Cryptography), and for reports section 25 (Signatures of reports). This folder knows neither
+//! how objects are encoded, nor where they are stored.
 
 mod aead;
 mod hash;
