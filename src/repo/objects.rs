@@ -11,7 +11,7 @@ use super::object_ref::ObjectRef;
 use super::parallel::join;
 use super::parity::parity_of;
 use super::quarantine::quarantined;
-use crate::base::{Notice, ObjectHash, Observer, ParityRate, ProjectId};
+use crate::base::{Buffer, Notice, ObjectHash, Observer, ParityRate, ProjectId, to_usize};
 use crate::crypto::object_hash;
 use crate::format::BlobKind;
 use crate::storage::{Backend, Name, ObjectInfo, StorageErrorClass, StorageErrorKind};
@@ -315,13 +315,34 @@ impl Objects {
         other.is_ok_and(|other| self.backend.get(&other, limit).is_ok())
     }
 
-    /// Returns the first `len` bytes of an object, however long it is, without verifying them.
-    pub fn get_start(&self, object: ObjectRef, len: usize) -> Result<Vec<u8>, RepoError> {
-        let mut bytes = vec![0; len];
-        match self.backend.get_range(&object.name(), 0, &mut bytes) {
-            Ok(()) => Ok(bytes),
-            Err(error) => Err(RepoError::reading(object, error)),
+    /// Reads an object like [`get`](Self::get), but into `buffer`, which gets the length of the
+    /// object. New memory for each object would take as long as the reading itself.
+    pub fn get_into(
+        &self,
+        object: ObjectRef,
+        limit: u64,
+        buffer: &mut Buffer,
+    ) -> Result<(), RepoError> {
+        let name = object.name();
+        if let Ok(size) = self.backend.size(&name)
+            && size <= limit
+        {
+            buffer.resize(to_usize(size));
+            if self.backend.get_range(&name, 0, buffer).is_ok() {
+                return Ok(());
+            }
         }
+        // It is missing, too long, or in a batch, or it cannot be read.
+        let bytes = self.get(object, limit)?;
+        buffer.resize(bytes.len());
+        buffer.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// Fills `buf` with the first bytes of an object, however long it is, without verifying them.
+    pub fn get_start(&self, object: ObjectRef, buf: &mut [u8]) -> Result<(), RepoError> {
+        let read = self.backend.get_range(&object.name(), 0, buf);
+        read.map_err(|error| RepoError::reading(object, error))
     }
 
     /// Lists the objects below a directory, and whether each is a second copy. Files that are not

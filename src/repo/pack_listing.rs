@@ -36,16 +36,17 @@ pub fn read_whole(project: &Project, object: ObjectRef) -> Result<PackListing, R
     let mut hasher = ObjectHasher::default();
     let (mut signed, mut gap_is_zero) = (None, true);
     let mut at = 0;
+    let mut buffer = vec![0; to_usize(found.size.min(PIECE))];
     while at < found.size {
         let end = if at < found.before {
             found.before
         } else {
             found.size
         };
-        let mut piece = vec![0; to_usize((end - at).min(PIECE))];
-        let read = backend.get_range(&name, at, &mut piece);
+        let piece = &mut buffer[..to_usize((end - at).min(PIECE))];
+        let read = backend.get_range(&name, at, piece);
         read.map_err(|e| RepoError::reading(object, e))?;
-        hasher.update(&piece);
+        hasher.update(piece);
         if at < found.before {
             let from = gap.start.saturating_sub(at).min(piece.len() as u64);
             gap_is_zero &= piece[to_usize(from)..].iter().all(|byte| *byte == 0);

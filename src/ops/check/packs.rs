@@ -9,7 +9,9 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use super::finding::Finding;
 use super::selection::{LedgerRun, ReadData, ReadOutcome};
 use super::task::CheckTask;
-use crate::base::{Notice, ObjectHash, Observer, Phase, Progress, Role, lock, recover, to_usize};
+use crate::base::{
+    Buffer, Notice, ObjectHash, Observer, Phase, Progress, Role, lock, recover, to_usize,
+};
 use crate::format::{BlobKind, PackListing, VerifiedLevel};
 use crate::ops::context::thread_pool;
 use crate::ops::error::OpsError;
@@ -157,6 +159,7 @@ impl CheckTask<'_> {
         let findings = Mutex::new(Vec::new());
         let seen = Mutex::new(HashSet::new());
         let proven = Mutex::new(Vec::new());
+        let buffers = Mutex::new(Vec::new());
         let context = self.context;
         let (unnamed, authority) = (&self.unnamed, *self.project.keys.authority());
         thread_pool(context.threads.min(READERS_MAX))?.install(|| {
@@ -166,8 +169,11 @@ impl CheckTask<'_> {
                     return Ok(());
                 };
                 let opens = ledger_run.level == VerifiedLevel::Opened || pack.blob_kind() == NODES;
+                let mut own = lock(&buffers).pop().unwrap_or_default();
+                let observer = &*context.observer;
                 let (verdict, outcome) =
-                    read_twice(index, *pack, hash, *size, opens, &*context.observer)?;
+                    read_twice(index, *pack, hash, *size, opens, &mut own, observer)?;
+                lock(&buffers).push(own);
                 ledger_run.note(hash, *size, outcome);
                 lock(&seen).insert(hash);
                 match verdict {
@@ -314,6 +320,15 @@ enum PackVerdict {
     Damaged(RepoError, Option<Vec<u64>>),
 }
 
+/// The memory of one thread that reads packs. All packs use the same memory, since clearing new
+/// memory for each pack would take a quarter of the time of the check.
+#[derive(Default)]
+struct PackBuffers {
+    /// A whole pack.
+    pack: Buffer,
+    opener: Opener,
+}
+
 /// Reads a pack, and if it seems damaged, once more: the memory or the connection may have been
 /// bad.
 fn read_twice(
@@ -322,11 +337,12 @@ fn read_twice(
     pack: ObjectHash,
     size: u64,
     opens: bool,
+    buffers: &mut PackBuffers,
     observer: &dyn Observer,
 ) -> Result<(PackVerdict, ReadOutcome), RepoError> {
-    let read = || {
+    let mut read = || {
         if opens {
-            read_pack(index, object, pack, size)
+            read_pack(index, object, pack, size, buffers)
         } else {
             hash_pack(index, object, pack)
         }
@@ -374,24 +390,31 @@ fn read_pack(
     object: ObjectRef,
     pack: ObjectHash,
     size: u64,
+    PackBuffers {
+        pack: bytes,
+        opener,
+    }: &mut PackBuffers,
 ) -> Result<PackVerdict, RepoError> {
     let project = index.project();
     let damaged = |source| RepoError::Damaged { object, source };
-    let read = match project.objects.get(object, size) {
+    let read = match project.objects.get_into(object, size, bytes) {
         // The pack is longer than the index states. All runs that the index knows may still be at
         // its beginning.
         Err(RepoError::Damaged {
             source: Damage::TooLarge,
             ..
-        }) => project.objects.get_start(object, to_usize(size)),
+        }) => {
+            bytes.resize(to_usize(size));
+            project.objects.get_start(object, bytes)
+        }
         read => read,
     };
-    let bytes = match read {
-        Ok(bytes) => bytes,
+    match read {
+        Ok(()) => {}
         Err(error @ RepoError::Damaged { .. }) => return Ok(PackVerdict::Damaged(error, None)),
         Err(error) => return Err(error),
-    };
-    let (damage, listing) = match listing_of(project, object, &bytes) {
+    }
+    let (damage, listing) = match listing_of(project, object, bytes) {
         Ok(listing) => (None, Some(listing)),
         // Use the runs that the index lists to find the affected backups. The contents in the
         // damaged pack may be those of another pack.
@@ -402,7 +425,7 @@ fn read_pack(
     };
     let bad = listing
         .clone()
-        .map(|listing| bad_runs(project, listing, bytes));
+        .map(|listing| bad_runs(project, listing, bytes, opener));
     Ok(match (damage, listing, bad) {
         (None, Some(listing), Some(bad)) if bad.is_empty() => PackVerdict::Whole(listing),
         (Some(damage), _, bad) => PackVerdict::Damaged(damage, bad),
@@ -414,9 +437,13 @@ fn read_pack(
 }
 
 /// Returns the ordinals of the runs that do not open, or that hold a blob whose content does not
-/// have its id.
-fn bad_runs(project: &Project, listing: PackListing, mut bytes: Vec<u8>) -> Vec<u64> {
-    let mut opener = Opener::default();
+/// have its id. Overwrites the bytes of the pack.
+fn bad_runs(
+    project: &Project,
+    listing: PackListing,
+    bytes: &mut [u8],
+    opener: &mut Opener,
+) -> Vec<u64> {
     let mut bad = Vec::new();
     for placed in PlacedRun::all_of(listing) {
         let run: Vec<_> = placed.locations().collect();
