@@ -117,7 +117,7 @@ def install_rustic(directory):
             "--no-default-features",
             "--root",
             directory,
-            f"rustic-rs@{VERSIONS['rustic']}",
+            f"rustic-rs@~{VERSIONS['rustic']}",
         ],
         check=True,
         env=dict(os.environ, CARGO_TARGET_DIR=f"{directory}/build"),
