@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::check_message::{AffectedEntry, FindingText};
 use super::damage_message::{Consequences, NextStep, VolumeDamage};
 use super::human::{shell_word, short_id};
-use super::message::{AffectedEntry, FindingText};
 use super::text::{affected_entry, finding};
 use crate::base::ObjectHash;
 use crate::format::{ByteString, SourceInfo};

@@ -11,8 +11,11 @@ use serde::Serialize;
 
 use super::attachment_message::{AttachmentEntry, Attachments};
 use super::audit_message::{CoverageEntry, DrillEntry, ReportKeyText, ReportVerified, RunEntry};
+use super::check_message::{AffectedEntry, CheckSummary, Extent, FindingText, KeylessSummary};
 use super::copy_message::{CopiedBackup, CopySummary};
-use super::damage_message::Consequences;
+use super::diff_message::{
+    DiffEntry, DiffImage, DiffStream, ExportSummary, MergeSummary, Metadata,
+};
 use super::json_time::{optional_rfc3339, rfc3339};
 use super::key_change::KeyChange;
 use super::prune_message::PruneSummary;
@@ -22,7 +25,6 @@ use super::restore_message::RestoreSummary;
 use super::stats::{Stats, VolumeStats};
 use super::volume_status::{SnapshotEntry, SnapshotsSummary, StatusSummary, VolumeStatusEntry};
 use crate::format::ByteString;
-use crate::ops::ReadReport;
 
 /// One line of `--json`.
 #[derive(Debug, Clone, Serialize)]
@@ -197,12 +199,6 @@ pub(crate) struct MetDamageEntry {
     pub(crate) extents: Vec<Extent>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) struct Extent {
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
-}
-
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct CompareSummary {
     pub(crate) a: String,
@@ -260,113 +256,6 @@ pub(crate) struct BackupDetail {
     pub(crate) bytes_new: Option<u64>,
     pub(crate) chunks_new: Option<u64>,
     pub(crate) tool: Option<String>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct FindingText {
-    pub(crate) kind: FindingKind,
-    /// The damaged object or backup.
-    pub(crate) item: String,
-    /// The problem.
-    pub(crate) message: String,
-    /// The backup, if the item is a backup that cannot be restored completely.
-    #[serde(flatten)]
-    pub(crate) backup: Option<AffectedEntry>,
-    /// If the item is a pack: the backups that cannot be restored completely because of this pack,
-    /// and the lost parts of each.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) affects: Option<Vec<AffectedEntry>>,
-}
-
-/// A backup that cannot be restored completely.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct AffectedEntry {
-    pub(crate) backup_id: String,
-    pub(crate) volume: String,
-    #[serde(serialize_with = "rfc3339")]
-    pub(crate) time: Timestamp,
-    /// The size of its content in bytes.
-    pub(crate) size: u64,
-    /// The parts of its content that cannot be restored.
-    pub(crate) extents: Vec<Extent>,
-    /// The names of the attachments that cannot be read completely.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) attachments: Vec<String>,
-}
-
-/// The kinds of findings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum FindingKind {
-    /// Something is damaged or missing.
-    Damaged,
-    /// An object that is ignored, because its signer has no right to make it.
-    Foreign,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct CheckSummary {
-    pub(crate) errors: u64,
-    pub(crate) packs_damaged: u64,
-    /// Number of objects that are ignored, because their signers have no right to make them.
-    pub(crate) foreign: u64,
-    /// The ids of the backups that cannot be restored completely, and of those with lost records.
-    pub(crate) backups_affected: Vec<String>,
-    pub(crate) backups: u64,
-    pub(crate) packs: u64,
-    pub(crate) bytes_read: u64,
-    /// What was read of the data, if any.
-    #[serde(flatten)]
-    pub(crate) data: Option<DataRead>,
-    /// The consequences of the damage, if there is any.
-    #[serde(flatten)]
-    pub(crate) damage: Option<Consequences>,
-    pub(crate) duration: f64,
-}
-
-/// What a check read of the data.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct DataRead {
-    /// `opened`: decrypted. `hashed`: compared with hashes, since the key cannot decrypt.
-    pub(crate) level: &'static str,
-    /// The seed of the random order.
-    pub(crate) seed: String,
-    /// Packs that a check of all data would read.
-    pub(crate) packs_total: u64,
-    /// Packs that this check had to read.
-    pub(crate) packs_chosen: u64,
-    /// Packs that were read and are undamaged.
-    pub(crate) packs_verified: u64,
-    /// Whether all chosen packs were read. If not, the time limit was reached.
-    pub(crate) complete: bool,
-}
-
-impl DataRead {
-    pub(crate) fn of(read: &ReadReport) -> Self {
-        Self {
-            level: read.level.name(),
-            seed: read.seed.to_string(),
-            packs_total: read.packs,
-            packs_chosen: read.packs_chosen,
-            packs_verified: read.packs_verified,
-            complete: read.complete,
-        }
-    }
-}
-
-/// The result of a check without a key.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct KeylessSummary {
-    pub(crate) errors: u64,
-    /// Files that were read: objects, and their second copies.
-    pub(crate) files: u64,
-    pub(crate) bytes_read: u64,
-    pub(crate) projects: u64,
-    /// Objects that the logs of all projects name, and that must exist.
-    pub(crate) objects_required: u64,
-    /// Whether the repository has all that the statement covers. `None` without a statement.
-    pub(crate) statement_holds: Option<bool>,
-    pub(crate) duration: f64,
 }
 
 /// The backups of one volume that `forget` keeps and removes, oldest first.
@@ -455,103 +344,6 @@ pub(crate) struct CacheInfo {
     pub(crate) bytes: u64,
     /// The number of chunks in the index; `None` if there is no cache.
     pub(crate) chunks: Option<u64>,
-}
-
-/// A diff of a stream. Names are strings, or `{"hex": …}` if they are not UTF-8.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct DiffEntry {
-    /// `None` if the diff starts from an empty image.
-    pub(crate) from: Option<ByteString>,
-    /// `None` if the diff leads to the head of the image.
-    pub(crate) to: Option<ByteString>,
-    pub(crate) size: u64,
-    /// `None` if the stream does not say.
-    pub(crate) protected: Option<bool>,
-    pub(crate) extents: u64,
-    pub(crate) extents_data: u64,
-    pub(crate) extents_zero: u64,
-    pub(crate) bytes_data: u64,
-    /// The bytes of the blocks in the data that contain only zeros. A block has 4 KiB.
-    pub(crate) bytes_zero_in_data: u64,
-    pub(crate) bytes_zero: u64,
-    /// The number of 4 MiB leaves that the diff touches.
-    pub(crate) leaves: u64,
-    /// The number of 64 KiB chunks that the diff touches.
-    pub(crate) chunks: u64,
-    /// The first byte of the image that the diff touches.
-    pub(crate) first: Option<u64>,
-    /// The last byte of the image that the diff touches.
-    pub(crate) last: Option<u64>,
-    /// False if the stream is damaged in this diff.
-    pub(crate) whole: bool,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct DiffImage {
-    pub(crate) order: Option<u8>,
-    pub(crate) features: Option<u64>,
-    pub(crate) feature_names: Vec<String>,
-    pub(crate) stripe_unit: Option<u64>,
-    pub(crate) stripe_count: Option<u64>,
-    pub(crate) metadata: Vec<Metadata>,
-    /// The number of diffs that the stream announces.
-    pub(crate) diffs: u64,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Metadata {
-    pub(crate) key: ByteString,
-    pub(crate) value: ByteString,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct DiffStream {
-    pub(crate) source: String,
-    /// 1 or 2; `None` if the stream ends before its version.
-    pub(crate) version: Option<u8>,
-    /// The number of complete diffs.
-    pub(crate) diffs: u64,
-    /// The bytes up to the end or the damage.
-    pub(crate) bytes: u64,
-    pub(crate) whole: bool,
-    /// The problem and its byte offset, if the stream is damaged.
-    pub(crate) damage: Option<String>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct MergeSummary {
-    pub(crate) target: String,
-    pub(crate) from: Option<ByteString>,
-    pub(crate) to: Option<ByteString>,
-    pub(crate) size: u64,
-    /// The number of diffs merged.
-    pub(crate) diffs: u64,
-    pub(crate) extents: u64,
-    pub(crate) bytes_data: u64,
-    pub(crate) bytes_zero: u64,
-    pub(crate) bytes_written: u64,
-    pub(crate) duration: f64,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct ExportSummary {
-    /// The backup that the diff leads to.
-    pub(crate) backup_id: String,
-    pub(crate) volume: String,
-    /// The backup that the diff starts from, if any.
-    pub(crate) from_backup_id: Option<String>,
-    pub(crate) target: String,
-    /// The snapshot that the diff starts from; `None` for an empty image.
-    pub(crate) from: Option<ByteString>,
-    /// The snapshot that the diff leads to; `None` for the head of the image.
-    pub(crate) to: Option<ByteString>,
-    pub(crate) size: u64,
-    pub(crate) extents: u64,
-    pub(crate) bytes_data: u64,
-    pub(crate) bytes_zero: u64,
-    pub(crate) bytes_written: u64,
-    pub(crate) bytes_fetched: u64,
-    pub(crate) duration: f64,
 }
 
 /// An entry of a list. As text, the entries make one table.

@@ -7,11 +7,13 @@ mod attach;
 mod attachment_message;
 mod audit_message;
 mod backend;
+mod check_message;
 mod client_memory;
 mod cluster;
 mod consequences;
 mod copy_message;
 mod damage_message;
+mod diff_message;
 mod environment;
 mod failure;
 mod hints;
@@ -44,10 +46,14 @@ mod volume_status;
 pub(crate) use attach::read_attached;
 pub(crate) use attachment_message::{AttachmentEntry, Attachments};
 pub(crate) use audit_message::{AuditEntries, DrillEntry, ReportKeyText, ReportVerified};
+pub(crate) use check_message::{CheckSummary, DataRead, Extent, FindingText, KeylessSummary};
 pub(crate) use client_memory::{ClientMemory, Lost, history_lost};
 pub(crate) use cluster::ClusterOptions;
 pub(crate) use consequences::{Repairable, consequences, findings};
 pub(crate) use copy_message::{CopiedBackup, CopySummary};
+pub(crate) use diff_message::{
+    DiffEntry, DiffImage, DiffStream, ExportSummary, MergeSummary, Metadata,
+};
 pub(crate) use environment::Environment;
 pub(crate) use failure::{Code, Failure};
 pub(crate) use human::{
@@ -55,10 +61,9 @@ pub(crate) use human::{
 };
 pub(crate) use key_change::{KeyChange, RevokedVolume};
 pub(crate) use message::{
-    BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary, CompareSummary, DataRead,
-    DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, FindingText, ForgetSummary,
-    ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry, KeylessSummary, LabelSummary,
-    ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, RemovedBackup, Status,
+    BackupDetail, BackupEntry, BackupSummary, CacheInfo, CompareSummary, ForgetSummary,
+    ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyEntry, LabelSummary, ListEntry,
+    Message, MetDamageEntry, RemovedBackup, Status,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,

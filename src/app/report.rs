@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::audit_message::AuditEntries;
+use super::check_message::{CheckSummary, FindingText};
 use super::json_time::rfc3339;
-use super::message::{CheckSummary, FindingText};
 
 /// The report of a check.
 #[derive(Debug, Serialize)]

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::app::diff_message::Metadata;
 use crate::app::human::{duration, printable};
-use crate::app::message::{BackupEntry, Metadata};
+use crate::app::message::BackupEntry;
 use crate::format::ByteString;
 
 pub(super) fn took(seconds: f64) -> String {

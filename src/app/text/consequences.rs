@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 
+use crate::app::check_message::AffectedEntry;
 use crate::app::damage_message::{Consequences, VolumeDamage};
 use crate::app::human::{count, printable, short_id, time};
-use crate::app::message::AffectedEntry;
 
 use super::finding::lost_parts_of;
 

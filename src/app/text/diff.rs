@@ -1,7 +1,7 @@
 //! The text of RBD diffs: summaries and tables.
 
+use crate::app::diff_message::{DiffEntry, DiffImage, DiffStream, ExportSummary, MergeSummary};
 use crate::app::human::{count, printable, short_id};
-use crate::app::message::{DiffEntry, DiffImage, DiffStream, ExportSummary, MergeSummary};
 use crate::app::table::{Column, table};
 use crate::base::ByteSize;
 use crate::format::ByteString;

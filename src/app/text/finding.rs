@@ -3,10 +3,10 @@
 use std::error::Error;
 use std::ops::Range;
 
+use crate::app::check_message::{AffectedEntry, Extent, FindingKind, FindingText};
 use crate::app::client_memory::Lost;
 use crate::app::failure::one_line;
 use crate::app::location::Location;
-use crate::app::message::{AffectedEntry, Extent, FindingKind, FindingText};
 use crate::ops::{AffectedBackup, Finding, StatementFault};
 use crate::repo::RepoError;
 

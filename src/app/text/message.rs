@@ -2,8 +2,9 @@
 
 use jiff::tz::TimeZone;
 
+use crate::app::check_message::FindingKind;
 use crate::app::human::{printable, short_id};
-use crate::app::message::{FindingKind, Message};
+use crate::app::message::Message;
 
 use super::detail::detail;
 use super::{

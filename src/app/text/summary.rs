@@ -4,12 +4,10 @@ use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 
+use crate::app::check_message::{CheckSummary, DataRead, KeylessSummary};
 use crate::app::human::{count, printable, short_id};
 use crate::app::key_change::{KeyChange, RevokedVolume};
-use crate::app::message::{
-    BackupSummary, CacheInfo, CheckSummary, CompareSummary, DataRead, InitSummary, KeylessSummary,
-    LabelSummary,
-};
+use crate::app::message::{BackupSummary, CacheInfo, CompareSummary, InitSummary, LabelSummary};
 use crate::app::replicate_message::ReplicateSummary;
 use crate::app::restore_message::RestoreSummary;
 use crate::app::stats::{Stats, VolumeStats};

@@ -3,8 +3,9 @@
 use jiff::tz::TimeZone;
 
 use crate::app::attachment_message::AttachmentEntry;
+use crate::app::check_message::Extent;
 use crate::app::human::{short_id, time};
-use crate::app::message::{BackupEntry, Extent, KeyEntry};
+use crate::app::message::{BackupEntry, KeyEntry};
 use crate::app::table::{Column, table};
 use crate::base::ByteSize;
 

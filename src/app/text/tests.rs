@@ -6,11 +6,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::app::attachment_message::AttachmentEntry;
+use crate::app::diff_message::Metadata;
 use crate::app::human::width;
 use crate::app::key_change::{KeyChange, RevokedVolume};
-use crate::app::message::{
-    BackupDetail, BackupEntry, BackupSummary, KeyEntry, Message, Metadata, Status,
-};
+use crate::app::message::{BackupDetail, BackupEntry, BackupSummary, KeyEntry, Message, Status};
 use crate::format::ByteString;
 
 use super::message::message;
