@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueHint};
 
 use super::ceph_args::CephArgs;
+use super::pack_args::PackArgs;
 use super::together_args::TogetherArgs;
 use crate::app::{
     BackupRequest, BackupSource, Environment, Failure, ImageRequest, RbdPattern, ReadFrom,
@@ -16,7 +17,6 @@ use crate::app::{
 };
 use crate::format::ByteString;
 use crate::ops::{Accept, OpsError, Stated};
-use crate::repo::{Compression, VerifyWrites};
 
 const VERIFY_SAMPLE_DEFAULT: u64 = 64;
 /// The maximum number of images that are backed up at the same time.
@@ -101,13 +101,8 @@ pub(super) struct BackupArgs {
     /// Read and compare, but store nothing
     #[arg(long)]
     dry_run: bool,
-    /// Zstandard level from 1 to 19, or “off”
-    #[arg(long, value_name = "LEVEL", default_value = "1", value_parser = compression)]
-    compression: Compression,
-    /// Decrypt and compare new data before it is stored, to notice bad memory: “all” of it, a
-    /// “sample” (one in 16 runs), or “off”
-    #[arg(long, value_name = "WHAT", default_value = "sample", value_parser = verify_writes)]
-    verify_writes: VerifyWrites,
+    #[command(flatten)]
+    packs: PackArgs,
     /// Do not read a file if its times have not changed since the last backup, on any file system
     #[arg(long, conflicts_with_all = ["reread", "diff", "extents", "command"])]
     trust_times: bool,
@@ -277,8 +272,8 @@ impl BackupArgs {
                 new_content: self.new_content,
                 times: self.trust_times,
             },
-            compression: self.compression,
-            verify_writes: self.verify_writes,
+            compression: self.packs.compression,
+            verify_writes: self.packs.verify_writes,
             reread: self.reread,
             allow_interrupted_restore: self.allow_interrupted_restore,
             stated,
@@ -357,25 +352,6 @@ fn jobs(text: &str) -> Result<NonZeroUsize, String> {
     let number = text.parse().ok().and_then(NonZeroUsize::new);
     let few = number.filter(|number| number.get() <= JOBS_MAX);
     few.ok_or_else(|| format!("give a number from 1 to {JOBS_MAX}"))
-}
-
-pub(super) fn compression(text: &str) -> Result<Compression, String> {
-    if text == "off" {
-        return Ok(Compression::Off);
-    }
-    match text.parse() {
-        Ok(level @ 1..=19) => Ok(Compression::Level(level)),
-        _ => Err("give a level from 1 to 19, or “off”".to_owned()),
-    }
-}
-
-pub(super) fn verify_writes(text: &str) -> Result<VerifyWrites, String> {
-    match text {
-        "all" => Ok(VerifyWrites::ALL),
-        "sample" => Ok(VerifyWrites::SAMPLE),
-        "off" => Ok(VerifyWrites::OFF),
-        _ => Err("give “all”, “sample” or “off”".to_owned()),
-    }
 }
 
 pub(super) fn label(text: &str) -> Result<(String, String), String> {

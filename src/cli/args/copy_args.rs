@@ -9,9 +9,8 @@ use crate::app::{
     CopyRequest, CopySelection, CopyTarget, Failure, PasswordFor, PasswordOptions, backup_selector,
     volume_name,
 };
-use crate::repo::{Compression, VerifyWrites};
 
-use super::backup_args::{compression, verify_writes};
+use super::pack_args::PackArgs;
 
 #[derive(Debug, Args)]
 #[command(group(
@@ -52,13 +51,8 @@ pub(super) struct CopyArgs {
     /// Show what would be copied, but copy nothing
     #[arg(long)]
     dry_run: bool,
-    /// Zstandard level from 1 to 19, or “off”
-    #[arg(long, value_name = "LEVEL", default_value = "1", value_parser = compression)]
-    compression: Compression,
-    /// Decrypt and compare new data before it is stored, to notice bad memory: “all” of it, a
-    /// “sample” (one in 16 runs), or “off”
-    #[arg(long, value_name = "WHAT", default_value = "sample", value_parser = verify_writes)]
-    verify_writes: VerifyWrites,
+    #[command(flatten)]
+    packs: PackArgs,
 }
 
 impl CopyArgs {
@@ -85,8 +79,8 @@ impl CopyArgs {
             volume: self.to_volume.map(volume_name).transpose()?,
             accept_write_keys: self.accept_write_keys,
             dry_run: self.dry_run,
-            compression: self.compression,
-            verify_writes: self.verify_writes,
+            compression: self.packs.compression,
+            verify_writes: self.packs.verify_writes,
         })
     }
 }

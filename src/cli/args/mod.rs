@@ -19,6 +19,7 @@ mod kdf_args;
 mod key_args;
 mod label_args;
 mod list_args;
+mod pack_args;
 mod parity_args;
 mod prune_args;
 mod replicate_args;
