@@ -52,6 +52,7 @@ mod prune_goes_on;
 mod reader;
 mod replaced;
 mod replicate;
+mod replicate_changing;
 mod replicate_hostile;
 mod resigned;
 mod retired;

@@ -1,8 +1,7 @@
-//! Copies of a repository to another store. A copy fails at any write, or the source changes during
-//! the copy, or the source lists objects that it does not return.
+//! Copies of a repository to another store that are interrupted at any write, and their batches.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cuttlebone::base::{ObjectHash, ProjectId};
@@ -14,13 +13,11 @@ use cuttlebone::ops::{
 use cuttlebone::repo::{ObjectKind, ObjectRef, Objects, RepoError, RepoErrorKind};
 use cuttlebone::storage::{
     Backend, Fault, FaultBackend, MemoryBackend, Moment, Name, Plan, StorageErrorKind,
-    StorageOperation,
 };
 
-use super::intercepted::Intercepted;
 use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
 
-fn page(number: u64) -> Image {
+pub(super) fn page(number: u64) -> Image {
     Image::new(LEAF).with(0, &noise(number, 4096))
 }
 
@@ -32,10 +29,18 @@ pub(super) fn replicate(
 ) -> Result<(ReplicateReport, Vec<(Side, Finding)>), OpsError> {
     let mut host = Host::without_cache();
     host.threads = 1;
-    let [source, target]: [Objects; 2] = [
-        Objects::new(Arc::new(source.clone())),
-        Objects::new(Arc::new(target.clone())),
-    ];
+    let (source, target) = (Arc::new(source.clone()), Arc::new(target.clone()));
+    replicate_on(&host, source, target, options)
+}
+
+/// Copies on this host. Also returns the findings, of which the report has the number.
+pub(super) fn replicate_on(
+    host: &Host,
+    source: Arc<dyn Backend>,
+    target: Arc<dyn Backend>,
+    options: &ReplicateOptions,
+) -> Result<(ReplicateReport, Vec<(Side, Finding)>), OpsError> {
+    let (source, target) = (Objects::new(source), Objects::new(target));
     let mut findings = Vec::new();
     let report = ops::replicate(
         &source,
@@ -62,13 +67,13 @@ pub(super) fn open(store: &(impl Backend + Clone + 'static)) -> Result<TestRepo,
     TestRepo::open(store.clone(), &RecordingObserver::default())
 }
 
-fn ids(test_repo: &TestRepo) -> BTreeSet<ObjectHash> {
+pub(super) fn ids(test_repo: &TestRepo) -> BTreeSet<ObjectHash> {
     let backups = test_repo.backups();
     backups.iter().map(|backup| backup.id).collect()
 }
 
 /// Removes a backup, and deletes the data that no backup needs.
-fn remove(store: &MemoryBackend, test_repo: &TestRepo, backup: ObjectHash) {
+pub(super) fn remove(store: &MemoryBackend, test_repo: &TestRepo, backup: ObjectHash) {
     let host = Host::without_cache();
     let log = cuttlebone::repo::Log::load(&test_repo.project).unwrap();
     let records = cuttlebone::repo::Records::load(&test_repo.project).unwrap();
@@ -134,7 +139,7 @@ impl Source {
         }
     }
 
-    fn back_up(&self, seed: u64) -> ObjectHash {
+    pub(super) fn back_up(&self, seed: u64) -> ObjectHash {
         let made = self.host.back_up(&self.test_repo, "volume", &page(seed));
         made.unwrap().id
     }
@@ -385,216 +390,7 @@ fn a_batch_adds_only_undamaged_objects_of_its_own_project() {
     assert_eq!(source.store.get(&own, u64::MAX).unwrap(), bytes);
 }
 
-#[test]
-fn what_a_prune_of_the_target_deletes_during_a_copy_is_copied_again() {
-    let source = Source::new();
-    let target = MemoryBackend::new();
-    copied(&source.store, &target);
-    source.change(2);
-    let project = source.test_repo.project.id;
-    let packs = ObjectKind::Pack.directory(project);
-    // A prune deletes a pack that the copy needs right after it was stored.
-    let store = target.clone();
-    let left = Arc::new(Mutex::new(true));
-    let (waiting, below) = (left.clone(), packs.clone());
-    let before: BTreeSet<Name> = names_below(&target, &packs);
-    let busy = Intercepted::new(&target, move |operation, name| {
-        if operation == StorageOperation::Put && name.contains("/batches/") {
-            let mut left = waiting.lock().unwrap();
-            if std::mem::take(&mut *left) {
-                let new = names_below(&store, &below);
-                store
-                    .delete(new.difference(&before).next().unwrap())
-                    .unwrap();
-            }
-        }
-        Ok(())
-    });
-    let host = Host::without_cache();
-    let into = Objects::new(Arc::new(busy));
-    let from = Objects::new(Arc::new(source.store.clone()));
-    let options = ReplicateOptions::default();
-    let report = ops::replicate(
-        &from,
-        &into,
-        &options,
-        &host.context(),
-        &mut |_, finding| unreachable!("{finding:?}"),
-    );
-    assert_eq!(report.unwrap().errors, 0);
-    assert!(!*left.lock().unwrap());
-    assert!(names_below(&target, &packs).is_superset(&names_below(&source.store, &packs)));
-    Host::without_cache().check_clean(&open(&target).unwrap(), "after the prune");
-}
-
 pub(super) fn names_below(store: &MemoryBackend, directory: &str) -> BTreeSet<Name> {
     let listed = store.list(directory).unwrap();
     listed.into_iter().map(|info| info.name).collect()
-}
-
-#[test]
-fn a_copy_is_whole_if_the_source_is_pruned_at_any_moment_of_it() {
-    // The source is changed before its n-th listing or read.
-    for n in (0..).step_by(2) {
-        let source = Source::new();
-        let target = MemoryBackend::new();
-        copied(&source.store, &target);
-        source.change(2);
-        let left = Arc::new(Mutex::new(Some((n, source.store.clone()))));
-        let waiting = left.clone();
-        let busy = Arc::new(Intercepted::new(&source.store, move |_, _| {
-            let mut left = waiting.lock().unwrap();
-            match left.take() {
-                Some((0, store)) => {
-                    drop(left);
-                    let test_repo = open(&store).unwrap();
-                    let host = Host::without_cache();
-                    host.back_up(&test_repo, "volume", &page(50)).unwrap();
-                    let oldest = test_repo.backups()[0].id;
-                    remove(&store, &test_repo, oldest);
-                }
-                Some((more, store)) => *left = Some((more - 1, store)),
-                None => {}
-            }
-            Ok(())
-        }));
-        let objects = Objects::new(busy);
-        let host = Host::without_cache();
-        let context = host.context();
-        let into = Objects::new(Arc::new(target.clone()));
-        let options = ReplicateOptions::default();
-        let report = ops::replicate(&objects, &into, &options, &context, &mut |_, finding| {
-            unreachable!("{n}: {finding:?}")
-        });
-        assert_eq!(report.unwrap().errors, 0);
-        let when = format!("changed before call {n}");
-        Host::without_cache().check_clean(&open(&target).unwrap(), &when);
-        let is_left = left.lock().unwrap().is_some();
-        if is_left {
-            assert!(n > 20, "{n}");
-            return;
-        }
-    }
-}
-
-#[test]
-fn objects_that_a_source_lists_and_does_not_return_are_named_and_the_rest_is_copied() {
-    let source = Source::new();
-    source.back_up(7);
-    for (part, kind) in [
-        ("/packs/", StorageErrorKind::NotFound),
-        ("/index/", StorageErrorKind::Unreadable),
-        ("/backups/", StorageErrorKind::NotFound),
-        ("/packs/", StorageErrorKind::Denied),
-    ] {
-        let lies = Arc::new(Intercepted::unreadable(&source.store, part, kind));
-        let target = MemoryBackend::new();
-        let into = Objects::new(Arc::new(target.clone()));
-        let host = Host::without_cache();
-        let mut found = Vec::new();
-        let report = ops::replicate(
-            &Objects::new(lies),
-            &into,
-            &ReplicateOptions::default(),
-            &host.context(),
-            &mut |side, finding| found.push((side, finding.clone())),
-        );
-        let of_part = |store: &MemoryBackend| {
-            let all = store.list("").unwrap().into_iter();
-            all.filter(|object| object.name.as_str().contains(part))
-                .count()
-        };
-        assert_eq!(report.unwrap().errors, found.len() as u64);
-        assert_eq!(found.len(), of_part(&source.store), "{part}: {found:?}");
-        let damaged = |(side, finding): &(Side, Finding)| {
-            *side == Side::Source && matches!(finding, Finding::ObjectDamaged { .. })
-        };
-        assert!(found.iter().all(damaged), "{found:?}");
-        assert_eq!(of_part(&target), 0);
-        // Once the source delivers them, they are copied.
-        let report = copied(&source.store, &target);
-        assert_eq!(report.files_copied, of_part(&source.store) as u64);
-        Host::without_cache().check_clean(&open(&target).unwrap(), part);
-    }
-}
-
-#[test]
-fn an_error_that_is_no_damage_ends_the_copy_and_the_next_one_continues() {
-    let source = Source::new();
-    for operation in [StorageOperation::Get, StorageOperation::List] {
-        let down = Intercepted::new(&source.store, move |of, name| {
-            if of == operation && name.contains("/packs") {
-                Err(StorageErrorKind::Unavailable)
-            } else {
-                Ok(())
-            }
-        });
-        let target = MemoryBackend::new();
-        let into = Objects::new(Arc::new(target.clone()));
-        let host = Host::without_cache();
-        let failed = ops::replicate(
-            &Objects::new(Arc::new(down)),
-            &into,
-            &ReplicateOptions::default(),
-            &host.context(),
-            &mut |_, finding| unreachable!("{finding:?}"),
-        );
-        assert!(failed.is_err());
-        copied(&source.store, &target);
-        Host::without_cache().check_clean(&open(&target).unwrap(), "again");
-    }
-}
-
-#[test]
-fn two_copies_to_the_same_target_at_the_same_time_do_not_disturb_each_other() {
-    // A second copy runs from beginning to end before the n-th write of the first.
-    for n in 0.. {
-        let source = Source::new();
-        let target = MemoryBackend::new();
-        copied(&source.store, &target);
-        source.change(2);
-        source.change(3);
-        let left = Arc::new(Mutex::new(Some(n)));
-        let waiting = left.clone();
-        let (from, store) = (source.store.clone(), target.clone());
-        let busy = Intercepted::new(&target, move |operation, _| {
-            if !matches!(operation, StorageOperation::Put | StorageOperation::Delete) {
-                return Ok(());
-            }
-            let mut left = waiting.lock().unwrap();
-            match left.take() {
-                Some(0) => {
-                    drop(left);
-                    copied(&from, &store);
-                }
-                Some(more) => *left = Some(more - 1),
-                None => {}
-            }
-            Ok(())
-        });
-        let host = Host::without_cache();
-        let into = Objects::new(Arc::new(busy));
-        let from = Objects::new(Arc::new(source.store.clone()));
-        let options = ReplicateOptions::default();
-        let report = ops::replicate(
-            &from,
-            &into,
-            &options,
-            &host.context(),
-            &mut |_, finding| unreachable!("{n}: {finding:?}"),
-        );
-        assert_eq!(report.unwrap().errors, 0);
-        let when = format!("a second copy before write {n}");
-        let test_repo = open(&target).unwrap();
-        Host::without_cache().check_clean(&test_repo, &when);
-        assert!(
-            ids(&test_repo).is_superset(&ids(&source.test_repo)),
-            "{when}"
-        );
-        assert!(batches(&target, test_repo.project.id).is_empty(), "{when}");
-        if left.lock().unwrap().is_some() {
-            assert!(n > 5, "{n}");
-            return;
-        }
-    }
 }
