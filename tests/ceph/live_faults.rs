@@ -336,17 +336,7 @@ fn a_write_key_backs_up_all_data_of_an_image_each_time() {
     };
     let name = "live-write/img";
     let mut img = image(&live.cluster, name, &[]);
-    let password = live.world.write("write.pw", b"a write key\n");
-    let add = [
-        "key",
-        "add",
-        "--role",
-        "write",
-        "--new-password-file",
-        &password,
-    ];
-    let cheap = crate::support::program::CHEAP_KEY;
-    live.world.ok(&[&add[..], &cheap].concat());
+    live.world.add_key("a write key", "write", &[]);
     let full = live.world.environment.clone();
     for round in 0..2 {
         img.change(8 * MIB, vec![data(MIB + 4096, round)]);

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::noise;
-use crate::support::program::{self, CHEAP_KEY, World, damage, files};
+use crate::support::program::{self, World, damage, files};
 
 const MIB: usize = 1 << 20;
 
@@ -195,13 +195,7 @@ fn a_verify_key_compares_hashes_and_its_entries_count_only_for_itself() {
     let fresh = ["--unverified-for", "30d"];
     let mut keys = Vec::new();
     for role in ["verify", "verify", "write"] {
-        let file = world.write(
-            &format!("key{}", keys.len()),
-            format!("{}", keys.len()).as_bytes(),
-        );
-        let add = ["key", "add", "--role", role, "--new-password-file", &file];
-        world.ok(&[&add[..], &CHEAP_KEY].concat());
-        keys.push(file);
+        keys.push(world.add_key(&format!("key {}", keys.len()), role, &[]));
     }
     let packs = world.packs().len() as u64;
     let with = |key: usize| [&fresh[..], &["--password-file", &keys[key]]].concat();

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::failures::assert_error;
-use crate::support::program::{CHEAP_KEY, World, damage, files, json_lines};
+use crate::support::program::{World, damage, files, json_lines};
 use crate::support::{modes_apply, noise};
 
 /// A world with three backups of a volume “v”, and their ids, oldest first.
@@ -215,16 +215,7 @@ fn the_loss_of_a_damaged_record_is_noticed() {
 #[test]
 fn the_loss_of_a_backup_by_a_write_key_is_noticed() {
     let (world, ids) = three_backups();
-    let password = world.write("write", b"of the writer");
-    let add = [
-        "key",
-        "add",
-        "--role",
-        "write",
-        "--new-password-file",
-        &password,
-    ];
-    world.ok(&[&add[..], &CHEAP_KEY].concat());
+    let password = world.add_key("of the writer", "write", &[]);
     let source = world.write("source", &noise(3, 300_000));
     let with = ["--password-file", &password];
     let args = [&source, "--volume", "v"];

@@ -112,17 +112,7 @@ fn labels_that_a_backup_has_already_change_nothing() {
 fn the_labels_of_a_backup_by_a_write_key_stay() {
     let mut world = World::new();
     let disk = world.write("disk", &noise(1, 10_000));
-    let password = world.write("pw", b"another");
-    let add = [
-        "key",
-        "add",
-        "--role",
-        "write",
-        "--new-password-file",
-        &password,
-    ];
-    let cheap = crate::support::program::CHEAP_KEY;
-    world.ok(&[&add[..], &cheap].concat());
+    world.add_key("another", "write", &[]);
     let own = std::mem::take(&mut world.environment);
     world.environment = own.clone();
     world.set("CUTTLEBONE_PASSWORD", "another");

@@ -15,7 +15,7 @@ use cuttlebone::base::Silent;
 use cuttlebone::repo::{Lease, Repository, Voids, Work, Worker};
 use cuttlebone::storage::LocalBackend;
 
-use crate::support::program::{CHEAP_KEY, PASSWORD, World, files, same};
+use crate::support::program::{PASSWORD, World, files, same};
 use crate::support::{bad_sectors, modes_apply, noise};
 
 const MIB: usize = 1 << 20;
@@ -73,16 +73,7 @@ pub(super) struct Whole {
 impl Whole {
     pub(super) fn new() -> Self {
         let world = World::new();
-        let write = world.write("write", b"of the writer");
-        let add = [
-            "key",
-            "add",
-            "--new-password-file",
-            &write,
-            "--role",
-            "write",
-        ];
-        world.ok(&[&add[..], &CHEAP_KEY].concat());
+        let write = world.add_key("of the writer", "write", &[]);
         let mut backups = Vec::new();
         let mut back_up = |volume: &str, seed: u64, args: &[&str]| {
             let file = world.write(&format!("{volume}-{seed}"), &noise(seed, MIB));

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::noise;
-use crate::support::program::{CHEAP_KEY, World, damage, files};
+use crate::support::program::{World, damage, files};
 use crate::support::skip;
 
 fn one_backup() -> World {
@@ -80,16 +80,7 @@ fn the_signature_of_a_report_holds_until_it_is_changed() {
         "{text}"
     );
 
-    let verifier = world.write("verifier", b"of the verifier");
-    let add = [
-        "key",
-        "add",
-        "--role",
-        "verify",
-        "--new-password-file",
-        &verifier,
-    ];
-    world.ok(&[&add[..], &CHEAP_KEY].concat());
+    let verifier = world.add_key("of the verifier", "verify", &[]);
     let with = ["--password-file", &verifier];
     let other = public_key(&world, &with);
     assert_ne!(

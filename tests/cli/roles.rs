@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::failures::assert_error;
 use crate::support::noise;
-use crate::support::program::{CHEAP_KEY, World};
+use crate::support::program::World;
 
 /// A repository with a backup of the volume `web-1`, and a key of each role.
 struct Keys {
@@ -21,24 +21,9 @@ impl Keys {
         let world = World::new();
         let disk = world.write("disk.img", &noise(1, 300 << 10));
         world.backup(&[&disk, "--volume", "web-1"]);
-        let write = world.write("write", b"of the writer");
-        let verify = world.write("verify", b"of the auditor");
-        let add = |file: &str, args: &[&str]| {
-            let fixed = ["key", "add", "--new-password-file", file];
-            world.ok(&[&fixed[..], args, &CHEAP_KEY].concat());
-        };
-        add(
-            &write,
-            &[
-                "--role",
-                "write",
-                "--volumes",
-                "web-*,db",
-                "--volumes",
-                "x?",
-            ],
-        );
-        add(&verify, &["--role", "verify", "--label", "auditor"]);
+        let volumes = ["--volumes", "web-*,db", "--volumes", "x?"];
+        let write = world.add_key("of the writer", "write", &volumes);
+        let verify = world.add_key("of the auditor", "verify", &["--label", "auditor"]);
         Self {
             world,
             disk,

@@ -128,16 +128,7 @@ fn a_backup_from_the_future_does_not_hide_that_a_volume_is_overdue() {
 fn a_verify_key_sees_the_status_but_may_not_remove_snapshots() {
     let mut world = World::new();
     world.backup(&[&world.write("disk", b"content")]);
-    let password = world.write("verify.pw", b"looks only\n");
-    let add = [
-        "key",
-        "add",
-        "--role",
-        "verify",
-        "--new-password-file",
-        &password,
-    ];
-    world.ok(&[&add[..], &crate::support::program::CHEAP_KEY].concat());
+    world.add_key("looks only", "verify", &[]);
     world.set("CUTTLEBONE_PASSWORD", "looks only");
     let ran = world.run(&["status", "--json"]);
     assert_eq!(status(&ran).0.len(), 1);
@@ -148,16 +139,7 @@ fn a_verify_key_sees_the_status_but_may_not_remove_snapshots() {
 fn a_write_key_cannot_mark_a_volume_as_retired() {
     let mut world = World::new();
     let disk = world.write("disk", b"content");
-    let password = world.write("write.pw", b"only writes\n");
-    let add = [
-        "key",
-        "add",
-        "--role",
-        "write",
-        "--new-password-file",
-        &password,
-    ];
-    world.ok(&[&add[..], &crate::support::program::CHEAP_KEY].concat());
+    world.add_key("only writes", "write", &[]);
     world.set("CUTTLEBONE_PASSWORD", "only writes");
     world.backup(&[&disk, "--label", "status=retired"]);
     let ran = world.run(&["status", "--max-age", "0h", "--json"]);

@@ -8,7 +8,7 @@ use cuttlebone::crypto::object_hash;
 use cuttlebone::format::{DiffHeader, DiffWriter};
 use serde_json::{Value, json};
 
-use crate::support::program::{CHEAP_KEY, World, files, json_lines};
+use crate::support::program::{World, files, json_lines};
 use crate::support::{LoopDevice, noise};
 
 const MIB: usize = 1 << 20;
@@ -24,14 +24,8 @@ struct Site {
 impl Site {
     fn new() -> Self {
         let world = World::new();
-        let write = world.write("write", b"of the writer");
-        let verify = world.write("verify", b"of the auditor");
-        let fixed = ["key", "add", "--new-password-file"];
-        let add = |file: &str, args: &[&str]| {
-            world.ok(&[&fixed[..], &[file], args, &CHEAP_KEY].concat());
-        };
-        add(&write, &["--role", "write", "--volumes", "web-*"]);
-        add(&verify, &["--role", "verify"]);
+        let write = world.add_key("of the writer", "write", &["--volumes", "web-*"]);
+        let verify = world.add_key("of the auditor", "verify", &[]);
         Self {
             world,
             write,

@@ -33,6 +33,25 @@ pub(crate) struct World {
     pub(crate) environment: Vec<(String, String)>,
 }
 
+/// Makes a repository whose key takes almost no time and memory to unlock. The program itself
+/// cannot make such keys.
+pub(crate) fn make_repository(path: &Path, password: &str) {
+    let options = InitOptions {
+        key: NewKey {
+            password: password.as_bytes(),
+            kdf: KdfParams::new(8, 1, 1).unwrap(),
+            info: SlotInfo::default(),
+        },
+        project: "default",
+        chunk_size: CHUNK_SIZE_DEFAULT,
+        parity: None,
+        created: 1_800_000_000,
+        created_text: "2027-01-15T08:00:00Z".into(),
+    };
+    let store = LocalBackend::create(path).unwrap();
+    Repository::init(Arc::new(store), &options).unwrap();
+}
+
 /// How a run of the program ended.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -45,24 +64,10 @@ pub(crate) struct Ran {
 }
 
 impl World {
-    /// Creates a world with a repository whose key takes almost no time and memory to unlock. The
-    /// program itself cannot make such keys.
+    /// Creates a world with a repository.
     pub(crate) fn new() -> Self {
         let world = Self::empty();
-        let options = InitOptions {
-            key: NewKey {
-                password: PASSWORD.as_bytes(),
-                kdf: KdfParams::new(8, 1, 1).unwrap(),
-                info: SlotInfo::default(),
-            },
-            project: "default",
-            chunk_size: CHUNK_SIZE_DEFAULT,
-            parity: None,
-            created: 1_800_000_000,
-            created_text: "2027-01-15T08:00:00Z".into(),
-        };
-        let store = LocalBackend::create(world.repository()).unwrap();
-        Repository::init(Arc::new(store), &options).unwrap();
+        make_repository(&world.repository(), PASSWORD);
         world
     }
 
@@ -117,6 +122,14 @@ impl World {
         packs.extend(files(&self.project().join("trees")));
         packs.retain(|path| !path.file_name().unwrap().to_str().unwrap().starts_with('.'));
         packs
+    }
+
+    /// Adds a key of this role, with more options of `key add`. Returns the file with its password.
+    pub(crate) fn add_key(&self, password: &str, role: &str, options: &[&str]) -> String {
+        let file = self.write(&format!("{password}.pw"), password.as_bytes());
+        let add = ["key", "add", "--role", role, "--new-password-file", &file];
+        self.ok(&[&add[..], options, &CHEAP_KEY].concat());
+        file
     }
 
     /// Deletes the client memory, for a test that changes the repository itself.
