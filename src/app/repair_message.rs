@@ -6,11 +6,11 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct RepairStepEntry {
     pub(crate) item: String,
-    /// `restore`, `rebuild` or `none`.
+    /// `restore`, `rebuild`, `remove` or `none`.
     pub(crate) action: &'static str,
     /// What is known about the damage, in words.
     pub(crate) message: String,
-    /// Whether the repair was done, and the object is whole now.
+    /// Whether the repair was done: the object is whole now, or was removed.
     pub(crate) done: bool,
     pub(crate) dry_run: bool,
 }

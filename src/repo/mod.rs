@@ -86,7 +86,7 @@ pub use packs::{
     IndexStored, PackSizes, PackWorker, Packer, PackerOptions, PackerReport, Pending, RunLen,
     UnindexedPacks, VerifyWrites,
 };
-pub use parity::{Restored, is_protected, parity_len, parity_of, protects_kind, rebuild, restore};
+pub use parity::{Restored, is_protected, parity_len, parity_of, protects, rebuild, restore};
 pub use project::Project;
 pub use prune_guard::{CommitCheck, CommitPermit, PruneGuard};
 pub use quarantine::{quarantine, read_damaged};

@@ -6,11 +6,12 @@ use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use cuttlebone::base::{ObjectHash, Role, Silent};
+use cuttlebone::base::{ObjectHash, ParityRate, Role, Silent};
+use cuttlebone::crypto::object_hash;
 use cuttlebone::ops::{self, Finding, ParityAction, RepairSources};
 use cuttlebone::repo::{
     BlobReader, Grant, ImageReader, Index, Log, ObjectKind, ObjectRef, Objects, RepoError,
-    Repository, Voids, is_protected, read_damaged,
+    Repository, Voids, is_protected, parity_of, read_damaged,
 };
 use cuttlebone::storage::{Backend, MemoryBackend, Name, StorageErrorKind, StorageOperation};
 
@@ -105,15 +106,24 @@ impl Whole {
         }
     }
 
+    /// Returns the objects, each with the name of one of its files.
+    fn all(&self) -> Vec<(ObjectRef, Name)> {
+        let names = self.files.keys();
+        let known = names.filter_map(|name| Some((ObjectRef::parse(name)?.0, name.clone())));
+        known.collect()
+    }
+
     /// Returns the protected objects, each with the name of one of its files.
     fn objects(&self) -> Vec<(ObjectRef, Name)> {
-        let known = self.files.keys().filter_map(|name| {
-            let (object, _) = ObjectRef::parse(name)?;
-            Some((object, name.clone()))
-        });
-        known
-            .filter(|(object, _)| is_protected(object.kind()))
-            .collect()
+        let mut objects = self.all();
+        objects.retain(|(object, _)| is_protected(object.kind()));
+        objects
+    }
+
+    /// Returns the object with this hash, and the name of one of its files.
+    fn object_of(&self, of: ObjectHash) -> (ObjectRef, Name) {
+        let is_of = |(_, name): &(ObjectRef, Name)| object_hash(&[&self.files[name]]) == of;
+        self.objects().into_iter().find(is_of).unwrap()
     }
 
     fn damaged(&self, name: &Name, kind: ObjectKind, way: Way) -> MemoryBackend {
@@ -137,7 +147,7 @@ impl Whole {
                 let is_other = |(other, _): &(ObjectRef, Name)| {
                     other.kind() == kind && self.files[&other.name()] != bytes
                 };
-                let other = self.objects().into_iter().find(is_other);
+                let other = self.all().into_iter().find(is_other);
                 let other = other.map_or_else(
                     || ObjectKind::Log.directory(self.project()),
                     |(other, _)| other.name().as_str().to_owned(),
@@ -244,6 +254,123 @@ fn damage_of_each_kind_is_found_with_the_affected_backups_and_repaired() {
             host.check_clean(&test_repo, &when);
         }
     }
+}
+
+/// Returns the number of errors that a check without a key finds.
+fn errors(store: &MemoryBackend) -> u64 {
+    let objects = Objects::new(Arc::new(store.clone()));
+    let host = Host::without_cache();
+    let found = ops::check_keyless(&objects, None, &host.context(), &mut |_| {});
+    found.unwrap().errors
+}
+
+/// Verifies that a repair does these steps, and that nothing is damaged afterwards.
+fn is_repaired(whole: &Whole, store: &MemoryBackend, actions: &[ParityAction], when: &str) {
+    assert!(errors(store) > 0, "{when}: not found");
+    let steps = repair(store);
+    assert!(steps.iter().all(|(_, done)| *done), "{when}: {steps:?}");
+    let done: Vec<_> = steps.into_iter().map(|(step, _)| step.action).collect();
+    assert_eq!(done, actions, "{when}");
+    is_restored(store, &whole.files, when);
+    let kept = store.list("quarantine").unwrap().len();
+    assert_eq!(kept, actions.len(), "{when}");
+    assert_eq!(errors(store), 0, "{when}");
+}
+
+#[test]
+fn damaged_parity_of_each_kind_is_made_again() {
+    let whole = Whole::new();
+    let mut kinds = BTreeSet::new();
+    for (object, name) in whole.all() {
+        let ObjectRef::Parity(_, of, _) = object else {
+            continue;
+        };
+        let (protected, of_object) = whole.object_of(of);
+        kinds.insert(protected.kind().info().noun);
+        let again = [ParityAction::Rebuild];
+        for way in WAYS {
+            let when = format!("{way:?} {name}");
+            let store = whole.damaged(&name, object.kind(), way);
+            if way == Way::Delete {
+                assert_eq!(errors(&store), 0, "{when}: no object needs parity");
+                assert!(repair(&store).is_empty(), "{when}");
+                continue;
+            }
+            is_repaired(&whole, &store, &again, &when);
+        }
+        // An older parity object, with another rate, replaces the file.
+        let store = whole.store.copy();
+        let bytes = &whole.files[&of_object];
+        let older = parity_of(protected.kind(), of, &[bytes], ParityRate::new(50).unwrap());
+        let older = older.unwrap();
+        if older != whole.files[&name] {
+            store.put(&name, &[&older]).unwrap();
+            is_repaired(&whole, &store, &again, &format!("older {name}"));
+        }
+    }
+    assert_eq!(kinds.len(), 12, "{kinds:?}");
+}
+
+#[test]
+fn a_copy_of_parity_under_a_wrong_name_is_removed() {
+    let whole = Whole::new();
+    let wrong = |byte| ObjectHash::from_bytes([byte; 32]);
+    for (object, name) in whole.all() {
+        let ObjectRef::Parity(project, of, own) = object else {
+            continue;
+        };
+        for of_wrong in [of, wrong(1)] {
+            let duplicate = ObjectRef::Parity(project, of_wrong, wrong(2)).name();
+            let when = format!("{duplicate}, a copy of {name}");
+            let store = whole.store.copy();
+            store.put(&duplicate, &[&whole.files[&name]]).unwrap();
+            is_repaired(&whole, &store, &[ParityAction::Remove], &when);
+        }
+        // A whole file of which only the hash of the protected object is wrong does no harm.
+        let store = whole.store.copy();
+        let duplicate = ObjectRef::Parity(project, wrong(1), own).name();
+        store.put(&duplicate, &[&whole.files[&name]]).unwrap();
+        assert_eq!(errors(&store), 0, "{duplicate}");
+        let objects = Objects::new(Arc::new(store));
+        let host = Host::without_cache();
+        let context = host.context();
+        let planned = ops::plan_repair(&objects, WITH_PARITY, &context).unwrap();
+        let found = (planned.steps(), planned.unexplained());
+        assert_eq!(found, (&[][..], &[][..]), "{duplicate}");
+        // The object that the copy seems to protect is damaged, too.
+        let duplicate = ObjectRef::Parity(project, of, wrong(2)).name();
+        let (protected, of_object) = whole.object_of(of);
+        let store = whole.damaged(&of_object, protected.kind(), Way::Flip);
+        store.put(&duplicate, &[&whole.files[&name]]).unwrap();
+        let steps = repair(&store);
+        let when = format!("{of_object} and {duplicate}");
+        assert_eq!(steps.len(), 2, "{when}: {steps:?}");
+        assert!(steps.iter().all(|(_, done)| *done), "{when}: {steps:?}");
+        is_restored(&store, &whole.files, &when);
+    }
+}
+
+#[test]
+fn damaged_parity_that_may_restore_an_object_stays() {
+    let whole = Whole::new();
+    let is_pack = |(object, _): &(ObjectRef, Name)| matches!(object, ObjectRef::Pack(..));
+    let (pack, name) = whole.objects().into_iter().find(is_pack).unwrap();
+    let hash = pack.hash().unwrap();
+    let store = whole.store.copy();
+    store.delete(&name).unwrap();
+    for (parity, name) in whole.all() {
+        if matches!(parity, ObjectRef::Parity(_, of, _) if of == hash) {
+            store.put(&name, &[&whole.files[&name][..500]]).unwrap();
+        }
+    }
+    let before = files(&store);
+    let steps = repair(&store);
+    assert_eq!(steps.len(), 2, "{steps:?}");
+    for (step, done) in steps {
+        assert_eq!(step.action, ParityAction::BeyondRepair);
+        assert!(!done);
+    }
+    assert!(files(&store) == before);
 }
 
 #[test]

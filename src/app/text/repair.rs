@@ -9,6 +9,8 @@ use super::common::took;
 pub(super) fn step(step: &RepairStepEntry) -> String {
     let what = match (step.action, step.dry_run, step.done) {
         ("none", ..) | (_, false, false) => "not repaired",
+        ("remove", true, _) => "would be removed",
+        ("remove", false, true) => "removed",
         (_, true, _) => "would be repaired",
         (_, false, true) => "repaired",
     };

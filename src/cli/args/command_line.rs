@@ -266,7 +266,7 @@ Examples:
     /// Repair damaged objects
     ///
     /// Without --yes, only shows what it would do. A damaged file is stored in the directory
-    /// “quarantine” of the repository before it is replaced.
+    /// “quarantine” of the repository before it is replaced or removed.
     #[command(arg_required_else_help = true)]
     #[command(after_help = "Example:\n  cuttlebone repair parity --yes")]
     Repair {

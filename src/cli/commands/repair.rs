@@ -107,6 +107,10 @@ fn entry(step: &ParityStep, done: bool, dry_run: bool) -> RepairStepEntry {
         ParityAction::Copy => ("restore", "its other copy is whole".to_owned()),
         ParityAction::Fetch => ("restore", "the other repository has it".to_owned()),
         ParityAction::Rebuild => ("rebuild", "made again from the object".to_owned()),
+        ParityAction::Remove => {
+            let text = "it cannot be made again, and no object needs it; quarantine/ keeps it";
+            ("remove", text.to_owned())
+        }
         ParityAction::BeyondRepair => ("none", "too much of it is damaged".to_owned()),
         ParityAction::NoParity => ("none", "it has no parity".to_owned()),
         ParityAction::NoCopy => ("none", "no other copy of it is whole".to_owned()),
@@ -117,7 +121,7 @@ fn entry(step: &ParityStep, done: bool, dry_run: bool) -> RepairStepEntry {
         ParityAction::Denied => ("none", "this user may not read it".to_owned()),
     };
     let message = if step.repairs() && !done && !dry_run {
-        format!("{message}, but it could not be replaced")
+        format!("{message}, but something else than a file is in its place")
     } else {
         message
     };

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use crate::base::ProjectId;
 use crate::ops::error::OpsError;
-use crate::repo::{ObjectKind, ObjectRef, Objects, PublicLog, protects_kind, read_damaged};
+use crate::repo::{ObjectKind, ObjectRef, Objects, PublicLog, protects, read_damaged};
 
 /// Objects of these kinds are deleted only after a log entry removes them.
 const KINDS: [ObjectKind; 7] = [
@@ -60,7 +60,7 @@ pub(super) fn with_parity(
         };
         for object in named.into_iter().filter(|o| KINDS.contains(&o.kind())) {
             // It may have been stored since it was listed.
-            if protects_kind(&bytes, object.kind())
+            if protects(&bytes, object.kind(), of)
                 && !is_removed(log, object)
                 && objects.backend().size(&object.name()).is_err()
             {

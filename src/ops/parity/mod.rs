@@ -4,11 +4,15 @@ mod add;
 mod damaged;
 mod expected;
 mod missing;
+mod planner;
 mod repair;
+mod step;
 mod undamaged;
 mod unnamed;
+mod unusable;
 
 pub use add::{AddedParity, add_parity};
 pub use damaged::has_parity;
 pub use missing::{ParityState, ProtectedObject, parity_state};
-pub use repair::{ParityAction, ParityRepair, ParityStep, RepairSources, plan_repair};
+pub use repair::{ParityRepair, plan_repair};
+pub use step::{ParityAction, ParityStep, RepairSources};

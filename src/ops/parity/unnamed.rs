@@ -4,7 +4,7 @@
 use crate::crypto::object_hash;
 use crate::format::{ProjectObject, RepositoryFile};
 use crate::ops::error::OpsError;
-use crate::repo::{self, ObjectRef, Objects, RepoError, protects_kind, read_damaged};
+use crate::repo::{self, ObjectRef, Objects, RepoError, protects, read_damaged};
 
 /// Parity of such an object is shorter than this, in bytes.
 const PARITY_LEN_MAX: u64 = 64 << 10;
@@ -63,9 +63,11 @@ pub(super) fn parity_objects(
     };
     let mut found = Vec::new();
     for (parity, _, info) in objects.list(&directory)? {
-        if matches!(parity, ObjectRef::Parity(..)) && info.size <= PARITY_LEN_MAX {
+        if let ObjectRef::Parity(_, of, _) = parity
+            && info.size <= PARITY_LEN_MAX
+        {
             let bytes = read_damaged(objects.backend(), &parity.name(), PARITY_LEN_MAX)?;
-            if bytes.is_some_and(|bytes| protects_kind(&bytes, object.kind())) {
+            if bytes.is_some_and(|bytes| protects(&bytes, object.kind(), of)) {
                 found.push(parity);
             }
         }

@@ -1,5 +1,6 @@
 //! The kinds of objects that parity protects.
 
+use crate::base::ObjectHash;
 use crate::crypto::hash;
 use crate::format::ParityObject;
 use crate::repo::object_kind::ObjectKind;
@@ -32,11 +33,12 @@ pub(super) const fn number(kind: ObjectKind) -> Option<u8> {
     })
 }
 
-/// Returns whether this is the first part of a parity object that protects an object of this kind.
+/// Returns whether this is the first part of a parity object that protects an object of this kind
+/// with the hash `of`.
 #[must_use]
-pub fn protects_kind(parity: &[u8], kind: ObjectKind) -> bool {
+pub fn protects(parity: &[u8], kind: ObjectKind, of: ObjectHash) -> bool {
     let object = ParityObject::read(parity, |b| hash(&[b]));
-    object.is_ok_and(|object| Some(object.header.kind) == number(kind))
+    object.is_ok_and(|object| Some(object.header.kind) == number(kind) && object.header.of == of)
 }
 
 /// Returns whether parity protects objects of this kind.

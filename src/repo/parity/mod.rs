@@ -8,5 +8,5 @@ mod restore;
 mod sum;
 
 pub use encode::{parity_len, parity_of, rebuild};
-pub use kinds::{is_protected, protects_kind};
+pub use kinds::{is_protected, protects};
 pub use restore::{Restored, restore};

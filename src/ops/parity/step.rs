@@ -1,0 +1,78 @@
+//! The steps of a repair.
+
+use crate::repo::{ObjectRef, Objects};
+
+/// What a repair does with one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ParityAction {
+    /// Restores the object from this parity object.
+    Restore {
+        /// The parity object.
+        parity: ObjectRef,
+        /// The number of lost parts of the object.
+        lost: u64,
+        /// The number of all parts of the object.
+        parts: u64,
+    },
+    /// Replaces a damaged or missing file by the other copy of the object, which is whole.
+    Copy,
+    /// Stores the object again. The other repository has an undamaged copy of it.
+    Fetch,
+    /// Makes a damaged parity object again from the object that it protects.
+    Rebuild,
+    /// Moves a damaged parity object to `quarantine/`. It cannot be made again, and no object needs
+    /// it.
+    Remove,
+    /// Nothing: too much of the object or of its parity is damaged.
+    BeyondRepair,
+    /// Nothing: the object has no parity.
+    NoParity,
+    /// Nothing: neither the repository nor the other one has an undamaged copy.
+    NoCopy,
+    /// Nothing: the copies of the object differ from each other, or from what parity states, and it
+    /// is not known which content is genuine.
+    Undecided,
+    /// Nothing: this process may not read a file of the object, so it is not known to be damaged.
+    Denied,
+}
+
+/// A damaged object, and what a repair does with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParityStep {
+    /// The object.
+    pub object: ObjectRef,
+    /// The action.
+    pub action: ParityAction,
+}
+
+impl ParityStep {
+    /// Returns whether the repair makes the object whole, or removes a damaged object that is not
+    /// needed.
+    #[must_use]
+    pub const fn repairs(&self) -> bool {
+        matches!(
+            self.action,
+            ParityAction::Restore { .. }
+                | ParityAction::Copy
+                | ParityAction::Fetch
+                | ParityAction::Rebuild
+                | ParityAction::Remove
+        )
+    }
+}
+
+/// Where a repair takes undamaged objects from, in addition to their second copies.
+#[derive(Clone, Copy)]
+pub struct RepairSources<'a> {
+    /// Whether parity is used.
+    pub parity: bool,
+    /// Another copy of the repository.
+    pub replica: Option<&'a Objects>,
+}
+
+impl RepairSources<'_> {
+    /// Whether objects that are kept once can be repaired.
+    pub(super) fn repairs_all(self) -> bool {
+        self.parity || self.replica.is_some()
+    }
+}

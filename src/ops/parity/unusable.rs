@@ -1,0 +1,78 @@
+//! Finds the files of a repository that are not whole.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use crate::base::{Phase, Progress, lock, recover};
+use crate::format::PACK_SIZE_MAX;
+use crate::ops::context::{Context, thread_pool};
+use crate::ops::error::OpsError;
+use crate::repo::{self, Damage, ObjectRef, Objects, RepoError};
+use crate::storage::{Name, StorageErrorClass};
+
+/// Maximum number of objects that are read at the same time.
+const READERS_MAX: usize = 4;
+
+/// The files of the store: objects, with the names and sizes of their files.
+pub(super) type Files = BTreeMap<Name, (ObjectRef, u64)>;
+
+/// The reason why a file cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unusable {
+    Damaged,
+    /// This process may not read it.
+    Denied,
+}
+
+/// Returns the files that are not whole, and the number of bytes that were read.
+pub(super) fn find_unusable(
+    objects: &Objects,
+    files: &Files,
+    context: &Context<'_>,
+) -> Result<(HashMap<Name, Unusable>, u64), OpsError> {
+    // Nothing is read of a file that is longer than any object can be.
+    let len = |size: u64| if size > PACK_SIZE_MAX { 0 } else { size };
+    let total = files.values().map(|(_, size)| len(*size)).sum();
+    let done = AtomicU64::new(0);
+    let unusable = Mutex::new(HashMap::new());
+    let files: Vec<_> = files.iter().collect();
+    thread_pool(context.threads.min(READERS_MAX))?.install(|| {
+        files.par_iter().try_for_each(|(name, (object, size))| {
+            context.cancel.check()?;
+            match repo::verify_stored(objects, *object, name, *size, context.cancel) {
+                // A later version of the program made this object. Only that version can tell
+                // whether the object is whole.
+                Ok(()) | Err(RepoError::Unsupported { .. }) => {}
+                // It was deleted since it was listed.
+                Err(error) if error.is_missing() => {}
+                Err(RepoError::Damaged { source, .. }) => {
+                    let why = if is_denied(&source) {
+                        Unusable::Denied
+                    } else {
+                        Unusable::Damaged
+                    };
+                    lock(&unusable).insert((*name).clone(), why);
+                }
+                Err(error) => return Err(error),
+            }
+            let done = done.fetch_add(len(*size), Ordering::Relaxed) + len(*size);
+            context.observer.progress(Progress {
+                phase: Phase::CheckData,
+                done,
+                total: Some(total),
+            });
+            Ok(())
+        })
+    })?;
+    Ok((recover(unusable.into_inner()), total))
+}
+
+fn is_denied(damage: &Damage) -> bool {
+    match damage {
+        Damage::Unreadable(error) => error.kind.class() == StorageErrorClass::Denied,
+        _ => false,
+    }
+}
