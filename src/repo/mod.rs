@@ -65,7 +65,8 @@ pub use error::{Damage, ForeignReason, RepoError, RepoErrorKind};
 pub use history::{ForgottenRecord, History, HistoryEnds, HistoryEntry, OrderedRecord, Records};
 pub use image_reader::{ChunkFetcher, ContentExtent, ImageReader, RunCache};
 pub use index::{
-    BlobLocation, CacheState, Index, KnownDamage, ListedPack, LostChunks, PlacedRun, Rewritten,
+    BlobLocation, CacheState, Index, IndexContent, KnownDamage, ListedPack, LostChunks, PlacedRun,
+    Rewritten,
 };
 pub use init::InitOptions;
 pub use key_admin::Grant;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::backup::Backup;
 use super::error::RepoError;
-use super::index::{Index, SegmentsSeen};
+use super::index::{Index, IndexContent, SegmentsSeen};
 use super::leases::{Lease, Mark, Marks, Work, Worker};
 use super::log::{Log, removed_record};
 use super::project::Project;
@@ -106,16 +106,20 @@ impl<'a> PruneGuard<'a> {
     }
 
     /// Opens the index with the state of [`begin`](Self::begin) or of a later time. It finds no
-    /// blobs in packs that are going to be deleted, or that the log removes.
+    /// blobs in packs that are going to be deleted, or that the log removes. With the `content` of
+    /// an earlier index of this process, reads no cache, and only segments that are new.
     pub fn index(
         &self,
+        content: Option<IndexContent>,
         cache: Option<&Path>,
         observer: Arc<dyn Observer>,
     ) -> Result<Arc<Index>, RepoError> {
         let removals = Log::removals(self.project)?;
-        let index = match cache {
-            Some(cache) => Index::open_as_of(self.project, cache, observer, &self.segments)?,
-            None => Index::in_memory(self.project, observer)?,
+        let (project, seen) = (self.project, &self.segments);
+        let index = match (content, cache) {
+            (Some(content), _) => Index::continue_as_of(project, content, observer, seen)?,
+            (None, Some(cache)) => Index::open_as_of(project, cache, observer, seen)?,
+            (None, None) => Index::in_memory(project, observer)?,
         };
         index.exclude(self.first_marks.packs());
         index.exclude_removed(removals);

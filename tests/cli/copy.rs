@@ -3,40 +3,18 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
-use cuttlebone::base::ChunkSize;
-use cuttlebone::format::SlotInfo;
-use cuttlebone::repo::{InitOptions, KdfParams, NewKey, Repository};
-use cuttlebone::storage::LocalBackend;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::failures::assert_error;
-use crate::support::program::{CHEAP_KEY, World, files, finish, json_lines, until};
-use crate::support::{Sshd, noise};
+use crate::support::program::{
+    CHEAP_KEY, World, files, finish, json_lines, make_repository, until,
+};
+use crate::support::{SmallDisk, Sshd, noise};
 
 const MIB: usize = 1 << 20;
 const NEW_PASSWORD: &str = "battery staple";
-
-/// Makes another repository in the directory of the world. Returns its location.
-fn new_repository(world: &World, name: &str) -> String {
-    let options = InitOptions {
-        key: NewKey {
-            password: NEW_PASSWORD.as_bytes(),
-            kdf: KdfParams::new(8, 1, 1).unwrap(),
-            info: SlotInfo::default(),
-        },
-        project: "default",
-        chunk_size: ChunkSize::new(64 << 10).unwrap(),
-        parity: None,
-        created: 1_800_000_000,
-        created_text: "2027-01-15T08:00:00Z".into(),
-    };
-    let store = LocalBackend::create(world.path(name)).unwrap();
-    Repository::init(Arc::new(store), &options).unwrap();
-    world.at(name)
-}
 
 /// A world with three backups of two volumes, a target, and its password in the environment.
 fn with_target() -> (World, String) {
@@ -50,7 +28,8 @@ fn with_target() -> (World, String) {
     }
     let other = world.write("db.img", &noise(3, MIB));
     world.backup(&[&other, "--volume", "db"]);
-    let target = new_repository(&world, "new");
+    make_repository(&world.path("new"), NEW_PASSWORD);
+    let target = world.at("new");
     (world, target)
 }
 
@@ -273,20 +252,14 @@ fn wrong_requests_are_refused() {
 fn a_write_key_reads_no_backup_and_stores_copies() {
     let (world, target) = with_target();
     let there = in_target(&world, &target);
-    let add = |world: &World, name: &str, role: &str, more: &[&str]| {
-        let file = world.write(name, format!("of the {name}").as_bytes());
-        let args = ["key", "add", "--role", role, "--new-password-file", &file];
-        world.ok(&[&args[..], more, &CHEAP_KEY].concat());
-        file
-    };
-    let reader = add(&world, "reader", "write", &[]);
+    let reader = world.add_key("reader", "write", &[]);
     let all = ["copy", "--all", "--to", &target];
     let failed = world.fails(&[&all[..], &["--password-file", &reader]].concat(), 22);
     assert_error(&failed, &["“write”", "copy backups"]);
-    let auditor = add(&there, "auditor", "verify", &[]);
+    let auditor = there.add_key("auditor", "verify", &[]);
     let failed = world.fails(&[&all[..], &["--to-password-file", &auditor]].concat(), 22);
     assert_error(&failed, &["“verify”", "store copies"]);
-    let narrow = add(&there, "narrow", "write", &["--volumes", "db*"]);
+    let narrow = there.add_key("narrow", "write", &["--volumes", "db*"]);
     world.fails(&[&all[..], &["--to-password-file", &narrow]].concat(), 22);
     assert_eq!(there.json(&["list"]).len(), 0);
     world.ok(&["copy", "db", "--to", &target, "--to-password-file", &narrow]);
@@ -297,16 +270,7 @@ fn a_write_key_reads_no_backup_and_stores_copies() {
 #[test]
 fn backups_of_write_keys_are_named_and_copied_only_if_the_user_accepts_them() {
     let (world, target) = with_target();
-    let file = world.write("writer", b"of the writer");
-    let add = [
-        "key",
-        "add",
-        "--role",
-        "write",
-        "--new-password-file",
-        &file,
-    ];
-    world.ok(&[&add[..], &CHEAP_KEY].concat());
+    let file = world.add_key("of the writer", "write", &[]);
     let disk = world.write("by writer.img", &noise(5, MIB));
     let made = world.backup(&[&disk, "--volume", "alpha", "--password-file", &file]);
     let id = made["backup_id"].as_str().unwrap();
@@ -383,6 +347,31 @@ fn a_record_that_cannot_be_read_is_reported_if_all_backups_were_asked_for() {
     assert_eq!(in_target(&world, &target).json(&["list"]).len(), 2);
 }
 
+#[test]
+fn a_missing_certificate_gives_exit_code_21_if_all_backups_were_asked_for() {
+    let (world, target) = with_target();
+    let writer = world.add_key("of the writer", "write", &[]);
+    let disk = world.write("by writer.img", &noise(5, MIB));
+    world.backup(&[&disk, "--volume", "alpha", "--password-file", &writer]);
+    let writers = world.project().join("writers");
+    let aside = world.path("aside");
+    fs::rename(&writers, &aside).unwrap();
+    for selection in [&["--all"][..], &["--volume", "web", "--volume", "db"]] {
+        let args = [&["copy", "--to", &target], selection].concat();
+        let failed = world.fails(&args, 21);
+        assert_error(&failed, &["certificate", "projects/*/writers"]);
+    }
+    // All other backups are copied.
+    let there = in_target(&world, &target);
+    assert_eq!(there.json(&["list"]).len(), 3);
+    world.ok(&["copy", "web", "--to", &target]);
+    fs::rename(&aside, &writers).unwrap();
+    let args = ["copy", "--all", "--to", &target, "--accept-write-keys"];
+    world.ok(&args);
+    there.restores("alpha", &disk);
+    there.is_clean();
+}
+
 fn damage_record(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
@@ -422,6 +411,62 @@ fn a_copy_that_is_killed_or_interrupted_continues_where_it_was() {
         there.restores("large", &disk);
         there.is_clean();
     }
+}
+
+#[test]
+fn a_full_target_ends_the_copy_and_it_goes_on_once_there_is_space() {
+    let Some(disk) = SmallDisk::mount(40 << 10) else {
+        return;
+    };
+    let (world, _) = with_target();
+    let target = disk.path().join("new");
+    make_repository(&target, NEW_PASSWORD);
+    let target = target.to_str().unwrap();
+    let there = in_target(&world, target);
+    // The first backup fits, but not the second one.
+    let filler = disk.fill(3 * MIB as u64);
+    let failed = world.fails(&["copy", "--all", "--to", target], 1);
+    assert_error(&failed, &["could not store", target, "free some space"]);
+    there.is_clean();
+    assert_eq!(there.json(&["list"]).len(), 1);
+    there.restores("db", &world.at("db.img"));
+    drop(filler);
+    let lines = world.json(&["copy", "--all", "--to", target]);
+    let summary = of(&lines, "summary")[0];
+    assert_eq!(
+        (&summary["backups_copied"], &summary["backups_existing"]),
+        (&2.into(), &1.into())
+    );
+    there.restores("web", &world.at("web2.img"));
+    there.is_clean();
+}
+
+#[test]
+fn connections_that_hang_are_replaced_and_the_copy_is_completed() {
+    let Some(server) = Sshd::start() else { return };
+    let mut world = World::new();
+    let (ssh, target) = (server.ssh_command(), server.location("new"));
+    make_repository(&server.store().join("new"), NEW_PASSWORD);
+    world.set("CUTTLEBONE_SSH_COMMAND", &ssh);
+    world.set("CUTTLEBONE_TO_PASSWORD", NEW_PASSWORD);
+    let disk = world.write("disk.img", &noise(1, 80 * MIB));
+    world.backup(&[&disk, "--volume", "web"]);
+    let args = ["copy", "--all", "--to", &target, "--timeout", "1"];
+    let mut child = world.start(&args);
+    let packs = || {
+        let mut files = files(&server.store().join("new"));
+        files.retain(|path| path.to_str().unwrap().contains("/packs/"));
+        files.len()
+    };
+    until(&mut child, || packs() > 0);
+    server.signal(Signal::STOP);
+    let ran = finish(child, &args);
+    server.signal(Signal::CONT);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let mut there = in_target(&world, &target);
+    there.set("CUTTLEBONE_SSH_COMMAND", &ssh);
+    there.restores("web", &disk);
+    there.is_clean();
 }
 
 #[test]

@@ -31,8 +31,22 @@ pub(super) fn copy_with(
     target: &TestRepo,
     options: &CopyOptions,
 ) -> Result<Vec<Copied>, OpsError> {
-    let records = Records::load(&source.project)?;
     let mut copied = Vec::new();
+    copy_each(host, (source, selected), target, options, |id, result| {
+        copied.push((id, result));
+    })?;
+    Ok(copied)
+}
+
+/// Copies these backups of the source, and calls `each` after each of them.
+pub(super) fn copy_each(
+    host: &Host,
+    (source, selected): (&TestRepo, &[ObjectHash]),
+    target: &TestRepo,
+    options: &CopyOptions,
+    mut each: impl FnMut(ObjectHash, Result<CopyReport, OpsError>),
+) -> Result<(), OpsError> {
+    let records = Records::load(&source.project)?;
     ops::copy(
         &source.project,
         &records,
@@ -41,11 +55,19 @@ pub(super) fn copy_with(
         options,
         &host.context(),
         &mut |backup, result| {
-            copied.push((backup.id, result));
+            each(backup.id, result);
             ControlFlow::Continue(())
         },
-    )?;
-    Ok(copied)
+    )
+}
+
+/// Copies all backups of the source, which must succeed, and calls `each` after each of them.
+#[track_caller]
+pub(super) fn copy_all_and(source: &TestRepo, target: &TestRepo, mut each: impl FnMut(CopyReport)) {
+    let (host, selected) = (Host::without_cache(), all(source));
+    let selected = (source, &selected[..]);
+    let each = |_, result: Result<_, _>| each(result.unwrap());
+    copy_each(&host, selected, target, &copy_options(), each).unwrap();
 }
 
 pub(super) fn copy(

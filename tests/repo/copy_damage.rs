@@ -1,13 +1,12 @@
 //! Copies of backups that are damaged, false or withdrawn, or that are copied while a prune runs.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cuttlebone::base::{ObjectHash, Silent};
 use cuttlebone::format::{BackupRecord, Content, root_description};
-use cuttlebone::ops::{self, CopyOptions, OpsError};
+use cuttlebone::ops::{CopyOptions, OpsError};
 use cuttlebone::repo::{
     Backup, BlobReader, CommitCheck, ImageReader, Index, Packer, PackerOptions, PruneGuard,
     Records, RepoError, RepoErrorKind, UnindexedPacks, Worker,
@@ -15,8 +14,8 @@ use cuttlebone::repo::{
 use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend, Name};
 
 use super::copy::{
-    all, back_up_states, copy, copy_all, copy_options, copy_with, has_states, listed, new_repo,
-    of_volume, states,
+    all, back_up_states, copy, copy_all, copy_all_and, copy_each, copy_options, copy_with,
+    has_states, listed, new_repo, of_volume, states,
 };
 use super::provenance::writer;
 use super::prune::{forget, is_pack, prune};
@@ -30,6 +29,13 @@ pub(super) fn damage(store: &MemoryBackend, wanted: impl Fn(&Name) -> bool) {
         bytes[100..end].fill(0);
         store.delete(&name).unwrap();
         store.put(&name, &[&bytes]).unwrap();
+    }
+}
+
+/// Deletes each object that `wanted` accepts.
+pub(super) fn delete(store: &MemoryBackend, wanted: impl Fn(&Name) -> bool) {
+    for name in listed(store).into_iter().filter(wanted) {
+        store.delete(&name).unwrap();
     }
 }
 
@@ -94,10 +100,7 @@ fn a_backup_is_copied_even_if_the_tree_of_an_earlier_one_is_damaged() {
     let (_, target) = new_repo(CHUNK);
     copy(&source, &ids[..2], &target).unwrap();
     // Only the trees of the third backup stay whole.
-    let is_tree = |name: &Name| name.as_str().contains("/trees/");
-    for name in listed(&store).into_iter().filter(is_tree) {
-        store.delete(&name).unwrap();
-    }
+    delete(&store, |name| name.as_str().contains("/trees/"));
     let source = TestRepo::open(store.clone(), &Silent).unwrap();
     host.back_up_again(&source, "disk", &states()[2]).unwrap();
     let newest = of_volume(&source, "disk").pop().unwrap().id;
@@ -114,9 +117,7 @@ fn data_that_the_target_has_lost_is_stored_again() {
     let ids = back_up_states(&source);
     let (store, target) = new_repo(CHUNK);
     copy(&source, &ids[..1], &target).unwrap();
-    for name in listed(&store).into_iter().filter(is_pack) {
-        store.delete(&name).unwrap();
-    }
+    delete(&store, is_pack);
     let copied = copy(&source, &ids[1..], &target).unwrap();
     assert!(
         copied.iter().all(|(_, copied)| copied.is_ok()),
@@ -136,31 +137,19 @@ fn a_prune_of_the_source_keeps_what_a_copy_is_going_to_read() {
     let image = Image::new(LEAF).with(0, &noise(60, 5 * CHUNK));
     let last = host.back_up(&source, "b", &image).unwrap().id;
     let (_, target) = new_repo(CHUNK);
-    let records = Records::load(&source.project).unwrap();
     let packs = || listed(&store).into_iter().filter(is_pack).count();
     let before = packs();
     let mut copied = 0;
-    ops::copy(
-        &source.project,
-        &records,
-        &all(&source),
-        &target.project,
-        &copy_options(),
-        &host.context(),
-        &mut |_, result| {
-            result.unwrap();
-            if copied == 0 {
-                let other = TestRepo::open(store.clone(), &Silent).unwrap();
-                forget(&other, &[last]);
-                prune(&other, &Host::without_cache(), Duration::ZERO).unwrap();
-                prune(&other, &Host::without_cache(), Duration::ZERO).unwrap();
-                assert_eq!(packs(), before);
-            }
-            copied += 1;
-            ControlFlow::Continue(())
-        },
-    )
-    .unwrap();
+    copy_all_and(&source, &target, |_| {
+        if copied == 0 {
+            let other = TestRepo::open(store.clone(), &Silent).unwrap();
+            forget(&other, &[last]);
+            prune(&other, &Host::without_cache(), Duration::ZERO).unwrap();
+            prune(&other, &Host::without_cache(), Duration::ZERO).unwrap();
+            assert_eq!(packs(), before);
+        }
+        copied += 1;
+    });
     assert_eq!(copied, 2);
     let copy = of_volume(&target, "b").pop().unwrap();
     assert!(host.restore_image(&target, &copy).unwrap() == image);
@@ -178,30 +167,18 @@ fn a_prune_of_the_target_between_two_backups_harms_no_copy() {
     let (_, source) = new_repo(CHUNK);
     back_up_states(&source);
     let (store, target) = new_repo(CHUNK);
-    let records = Records::load(&source.project).unwrap();
-    let host = Host::without_cache();
-    ops::copy(
-        &source.project,
-        &records,
-        &all(&source),
-        &target.project,
-        &copy_options(),
-        &host.context(),
-        &mut |_, result| {
-            let copy = result.unwrap().id.unwrap();
-            let other = TestRepo::open(store.clone(), &Silent).unwrap();
-            if of_volume(&other, "disk").len() > 1 {
-                // Forget the older copy, with which this copy was compared.
-                let older = of_volume(&other, "disk").into_iter().find(|b| b.id != copy);
-                forget(&other, &[older.unwrap().id]);
-            }
-            prune(&other, &Host::without_cache(), Duration::ZERO).unwrap();
-            ControlFlow::Continue(())
-        },
-    )
-    .unwrap();
+    copy_all_and(&source, &target, |report| {
+        let copy = report.id.unwrap();
+        let other = TestRepo::open(store.clone(), &Silent).unwrap();
+        if of_volume(&other, "disk").len() > 1 {
+            // Forget the older copy, with which this copy was compared.
+            let older = of_volume(&other, "disk").into_iter().find(|b| b.id != copy);
+            forget(&other, &[older.unwrap().id]);
+        }
+        prune(&other, &Host::without_cache(), Duration::ZERO).unwrap();
+    });
     has_states(&target, &[&states()[2]], "pruned");
-    host.check_clean(&target, "pruned");
+    Host::without_cache().check_clean(&target, "pruned");
 }
 
 #[test]
@@ -209,20 +186,11 @@ fn a_copy_that_is_cancelled_stores_no_further_backup() {
     let (_, source) = new_repo(CHUNK);
     back_up_states(&source);
     let (_, target) = new_repo(CHUNK);
-    let records = Records::load(&source.project).unwrap();
-    let host = Host::without_cache();
-    let cancelled = ops::copy(
-        &source.project,
-        &records,
-        &all(&source),
-        &target.project,
-        &copy_options(),
-        &host.context(),
-        &mut |_, _| {
-            host.cancel.cancel();
-            ControlFlow::Continue(())
-        },
-    );
+    let (host, selected) = (Host::without_cache(), all(&source));
+    let selected = (&source, &selected[..]);
+    let cancelled = copy_each(&host, selected, &target, &copy_options(), |_, _| {
+        host.cancel.cancel();
+    });
     let is_cancelled =
         |e: &OpsError| matches!(e, OpsError::Repo(e) if e.kind() == RepoErrorKind::Cancelled);
     assert!(is_cancelled(&cancelled.unwrap_err()));

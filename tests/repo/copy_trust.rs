@@ -1,17 +1,17 @@
 //! Copies of backups that write keys signed, of bases that are false, and into a target that has
 //! lost data.
 
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use cuttlebone::base::{ObjectHash, Silent};
 use cuttlebone::format::{BackupRecord, ByteString, Content, SourceInfo, root_description};
-use cuttlebone::ops::{self, CopyOptions, OpsError};
-use cuttlebone::repo::{Backup, Records, RepoError};
-use cuttlebone::storage::{Backend, MemoryBackend, Name};
+use cuttlebone::ops::{CopyOptions, OpsError};
+use cuttlebone::repo::{Backup, RepoError};
 
-use super::copy::{all, copy, copy_all, copy_options, copy_with, listed, new_repo, of_volume};
-use super::copy_damage::{commit, damage, try_commit};
+use super::copy::{
+    all, copy, copy_all, copy_all_and, copy_options, copy_with, new_repo, of_volume,
+};
+use super::copy_damage::{commit, damage, delete, try_commit};
 use super::provenance::writer;
 use super::prune::{forget, is_pack, prune};
 use super::{CHUNK, Host, Image, LEAF, TestRepo, noise};
@@ -81,28 +81,16 @@ fn a_prune_of_the_target_that_removes_a_base_during_a_copy_harms_no_later_copy()
     let dump = noise(5, 3 * CHUNK);
     host.back_up_stream(&source, "disk", &dump).unwrap();
     host.back_up(&source, "disk", &image()).unwrap();
-    let records = Records::load(&source.project).unwrap();
     let mut calls = 0;
-    ops::copy(
-        &source.project,
-        &records,
-        &all(&source),
-        &target.project,
-        &copy_options(),
-        &host.context(),
-        &mut |_, result| {
-            let report = result.unwrap();
-            let other = TestRepo::open(store.clone(), &Silent).unwrap();
-            if calls == 0 {
-                assert!(report.existing);
-                forget(&other, &[report.id.unwrap()]);
-            }
-            prune(&other, &Host::without_cache(), Duration::ZERO).unwrap();
-            calls += 1;
-            ControlFlow::Continue(())
-        },
-    )
-    .unwrap();
+    copy_all_and(&source, &target, |report| {
+        let other = TestRepo::open(store.clone(), &Silent).unwrap();
+        if calls == 0 {
+            assert!(report.existing);
+            forget(&other, &[report.id.unwrap()]);
+        }
+        prune(&other, &Host::without_cache(), Duration::ZERO).unwrap();
+        calls += 1;
+    });
     assert_eq!(calls, 3);
     host.check_clean(&target, "pruned");
     let copies = of_volume(&target, "disk");
@@ -195,12 +183,6 @@ fn a_copy_whose_record_would_be_too_large_is_refused_and_all_others_are_made() {
     }
     assert_eq!(target.backups().len(), 1);
     host.check_clean(&target, "copied");
-}
-
-fn delete(store: &MemoryBackend, wanted: impl Fn(&Name) -> bool) {
-    for name in listed(store).into_iter().filter(wanted) {
-        store.delete(&name).unwrap();
-    }
 }
 
 #[test]

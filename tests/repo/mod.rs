@@ -17,6 +17,7 @@ mod copied_packs;
 mod copy;
 mod copy_crash;
 mod copy_damage;
+mod copy_runs;
 mod copy_trust;
 mod crash;
 mod damage;

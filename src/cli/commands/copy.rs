@@ -147,13 +147,12 @@ fn select(
         selected.push(found.id);
     }
     for volume in volumes {
-        let before = selected.len();
-        let of_volume = records.of_volume(volume).filter(counts);
-        selected.extend(of_volume.map(|backup| backup.id));
-        if selected.len() == before {
+        let mut of_volume = records.of_volume(volume).peekable();
+        if of_volume.peek().is_none() {
             let volume = volume.clone();
             return Err(OpsError::NoVolume { volume }.into());
         }
+        selected.extend(of_volume.filter(counts).map(|backup| backup.id));
     }
     selected.sort_unstable();
     selected.dedup();

@@ -12,7 +12,9 @@ use crate::format::Content;
 use crate::ops::affected::{AffectedBackup, affected, listed_holes};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::repo::{Backup, BlobReader, Index, LostChunks, RepoError, exclude_damaged};
+use crate::repo::{
+    Backup, BlobReader, Index, IndexContent, LostChunks, RepoError, exclude_damaged,
+};
 
 /// An index that finds blobs only in packs that a backup may rely on.
 pub(super) struct Present<'a> {
@@ -71,6 +73,13 @@ impl<'a> Present<'a> {
     /// Closes the index after a success.
     pub(super) fn close(self) {
         self.index.close();
+    }
+
+    /// Closes the index after a success. Returns its content if it is in memory.
+    pub(super) fn into_content(self) -> Option<IndexContent> {
+        let content = self.index.take_content();
+        self.close();
+        content
     }
 
     pub(super) fn index(&self) -> &Arc<Index> {

@@ -11,9 +11,9 @@ use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
 use crate::ops::walk_blobs::{BlobVisitor, walk_blobs};
 use crate::repo::{
-    Backup, BlobReader, CommitCheck, CommitPermit, Compression, Index, Lease, Log, NewEntry,
-    NodeReader, PackWorker, Packer, PackerOptions, Project, PruneGuard, RepoError, RepoErrorKind,
-    UnindexedPacks, Voids, Worker,
+    Backup, BlobReader, CommitCheck, CommitPermit, Compression, Index, IndexContent, Lease, Log,
+    NewEntry, NodeReader, PackWorker, Packer, PackerOptions, Project, PruneGuard, RepoError,
+    RepoErrorKind, UnindexedPacks, Voids, Worker,
 };
 
 /// The maximum number of attempts to store again the data that a prune marked. After these, the
@@ -71,9 +71,16 @@ impl<'a> Protection<'a> {
 
     /// Opens an index that does not find data that is about to be deleted.
     pub(super) fn index(&self) -> Result<Arc<Index>, OpsError> {
+        self.index_with(None)
+    }
+
+    /// Opens an index like [`index`](Self::index). It begins with the content of an earlier one of
+    /// this process, if there is any.
+    pub(super) fn index_with(&self, earlier: Option<IndexContent>) -> Result<Arc<Index>, OpsError> {
         let context = self.context;
+        let observer = Arc::clone(&context.observer);
         Ok(match &self.guard {
-            Some(guard) => guard.index(context.cache, Arc::clone(&context.observer))?,
+            Some(guard) => guard.index(earlier, context.cache, observer)?,
             None => self.context.index(self.project)?,
         })
     }

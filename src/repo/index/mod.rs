@@ -39,6 +39,7 @@ pub use damaged::KnownDamage;
 pub use location::{BlobLocation, PlacedRun};
 pub use lookup::CacheState;
 pub use lost_chunks::LostChunks;
+pub use open::IndexContent;
 pub use rewrite::Rewritten;
 pub(super) use segments::SegmentsSeen;
 pub use state::Index;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::damage_notes::DamageNotes;
-use super::db::OpenedDb;
+use super::db::{Db, OpenedDb};
 use super::panics::catch;
 use super::segments::SegmentsSeen;
 use super::state::{Current, Index, memory_db, open_db, unusable};
@@ -16,6 +16,10 @@ use crate::repo::project::Project;
 /// Maximum number of processes on one host that can have an index file of a project open at the
 /// same time.
 const FILES_MAX: usize = 64;
+
+/// The content of an index in memory that is used no longer. Another index of the same project can
+/// begin with it, as with the file of a cache.
+pub struct IndexContent(Db);
 
 impl Index {
     /// Opens the project's cache below `cache`, creates or rebuilds it as needed, and brings it up
@@ -42,6 +46,33 @@ impl Index {
     ) -> Result<Arc<Self>, RepoError> {
         let (current, damage) = open_file(project, cache, &*observer)?;
         let index = Self::new(project, current, damage, observer);
+        index.sync_as_of(seen)?;
+        index.load_audits()?;
+        Ok(Arc::new(index))
+    }
+
+    /// Takes the content of an index in memory, which must not be used any longer. `None` if the
+    /// index is in a file, or if there is an error.
+    pub fn take_content(&self) -> Option<IndexContent> {
+        let empty = memory_db(&self.project).ok()?;
+        let mut current = self.current_mut();
+        let is_in_file = current.db.path().is_some();
+        (!is_in_file).then(|| IndexContent(std::mem::replace(&mut current.db, empty)))
+    }
+
+    /// Begins an index with this content, and brings it up to date like
+    /// [`open_as_of`](Self::open_as_of).
+    pub(crate) fn continue_as_of(
+        project: &Project,
+        content: IndexContent,
+        observer: Arc<dyn Observer>,
+        seen: &SegmentsSeen,
+    ) -> Result<Arc<Self>, RepoError> {
+        let current = Current {
+            db: content.0,
+            rebuilds: 0,
+        };
+        let index = Self::new(project, current, DamageNotes::new(None), observer);
         index.sync_as_of(seen)?;
         index.load_audits()?;
         Ok(Arc::new(index))

@@ -8,6 +8,7 @@ mod attachments;
 mod base;
 mod copies;
 mod image;
+mod once;
 mod report;
 mod run;
 mod stream;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::copies::{Copies, origin};
+use super::once::Once;
 use super::report::{CopyOptions, EachCopy};
 use super::volume::CopyTask;
 use crate::base::{BlobId, ObjectHash, Role};
@@ -13,7 +14,7 @@ use crate::ops::backup::record::load;
 use crate::ops::context::{Context, READER};
 use crate::ops::error::OpsError;
 use crate::ops::image_backups::trusted;
-use crate::repo::{Backup, BlobReader, Project, ReadSession, Records, RepoError};
+use crate::repo::{Backup, BlobReader, IndexContent, Project, ReadSession, Records, RepoError};
 
 /// Copies backups of `source` to `target`, and calls `each` with the result for each of them.
 /// `records` are the backups of the source, and `selected` those to copy. Stops if `each` breaks.
@@ -35,6 +36,10 @@ pub fn copy(
         return Err(OpsError::SameProject);
     }
     source.keys.require(Role::Full).map_err(RepoError::from)?;
+    let context = &Context {
+        observer: Arc::new(Once::new(Arc::clone(&context.observer))),
+        ..context.clone()
+    };
     let present = load(target, context)?;
     let mut plans = Vec::new();
     for (name, backups) in by_volume(records, selected) {
@@ -56,6 +61,7 @@ pub fn copy(
         context,
         lost: HashSet::new(),
         each,
+        content: None,
     };
     for plan in &mut plans {
         let refused = task.refuse(&plan.copies, &mut plan.backups, options.accept_write_keys);
@@ -63,7 +69,7 @@ pub fn copy(
             return Ok(());
         }
     }
-    task.lost = lost_copies(source, target, &plans, options, context)?;
+    (task.lost, task.content) = lost_copies(source, target, &plans, options, context)?;
     let mut session = None;
     // Backups that may be false come last, since copying such a backup may take arbitrarily long.
     for is_trusted in [true, false] {
@@ -99,27 +105,27 @@ pub fn copy(
 }
 
 /// Returns the copies of the selected backups that exist already, but have lost data. Finds only
-/// losses that a listing of the packs shows, or that were noted on this host.
+/// losses that a listing of the packs shows, or that were noted on this host. Also returns the
+/// content of the index of the target, if that is in memory.
 fn lost_copies(
     source: &Project,
     target: &Project,
     plans: &[Plan<'_>],
     options: &CopyOptions,
     context: &Context<'_>,
-) -> Result<HashSet<ObjectHash>, OpsError> {
+) -> Result<(HashSet<ObjectHash>, Option<IndexContent>), OpsError> {
     let existing = plans.iter().flat_map(|plan| {
         let of_plan = plan.backups.iter();
         of_plan.filter_map(|backup| plan.copies.of(source, backup))
     });
     let existing: Vec<&Backup> = existing.collect();
     let Some(first) = existing.first() else {
-        return Ok(HashSet::new());
+        return Ok((HashSet::new(), None));
     };
     let options = backup_options(&first.record.volume.name, options);
     let found = Present::find(context.index(target)?, None, &options, context)?;
     let lost = found.lost_among(&existing)?;
-    found.close();
-    Ok(lost)
+    Ok((lost, found.into_content()))
 }
 
 /// The selected backups of one volume of the source, oldest first.

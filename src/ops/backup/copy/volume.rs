@@ -24,7 +24,8 @@ use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
 use crate::ops::image_backups::trusted;
 use crate::repo::{
-    Backup, BlobReader, CommitPermit, Index, Project, Records, RepoError, RepoErrorKind, RunLen,
+    Backup, BlobReader, CommitPermit, Index, IndexContent, Project, Records, RepoError,
+    RepoErrorKind, RunLen,
 };
 
 /// The two projects of a copy, and all that its volumes have in common.
@@ -38,6 +39,8 @@ pub(super) struct CopyTask<'a> {
     pub(super) lost: HashSet<ObjectHash>,
     /// Receives the result for each backup, and decides whether to go on.
     pub(super) each: &'a mut EachCopy<'a>,
+    /// The content of the last index of the target, if that was in memory.
+    pub(super) content: Option<IndexContent>,
 }
 
 impl CopyTask<'_> {
@@ -132,7 +135,7 @@ impl CopyTask<'_> {
     /// reads the backups and the index of the target, as for any other backup: a prune may have
     /// removed data since the backup before was copied.
     fn copy(
-        &self,
+        &mut self,
         from: &BlobReader,
         backup: &Backup,
         options: &BackupOptions,
@@ -144,7 +147,8 @@ impl CopyTask<'_> {
         if let Some(copy) = copies.of(self.source, backup) {
             return self.existing(backup, copy);
         }
-        let present = Present::find(protection.index()?, None, options, context)?;
+        let index = protection.index_with(self.content.take())?;
+        let present = Present::find(index, None, options, context)?;
         let there = records.of_volume(&options.volume).next_back();
         let copy = VolumeCopy {
             source: self.source,
@@ -160,7 +164,7 @@ impl CopyTask<'_> {
             copies,
         };
         let report = copy.copy(backup, protection)?;
-        present.close();
+        self.content = present.into_content();
         Ok(report)
     }
 }

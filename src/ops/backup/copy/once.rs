@@ -1,0 +1,47 @@
+//! Notices of a copy: each backup reads the same objects of the target, but the user needs to know
+//! each problem only once.
+
+use std::mem::discriminant;
+use std::sync::{Arc, Mutex};
+
+use crate::base::{Notice, Observer, Progress, lock};
+
+/// Passes on each notice once. Of notices that count packs, passes on the first one: later counts
+/// are smaller, since lost data is stored again.
+pub(super) struct Once {
+    to: Arc<dyn Observer>,
+    seen: Mutex<Vec<Notice>>,
+}
+
+impl Once {
+    pub(super) fn new(to: Arc<dyn Observer>) -> Self {
+        Self {
+            to,
+            seen: Mutex::default(),
+        }
+    }
+}
+
+impl Observer for Once {
+    fn progress(&self, progress: Progress) {
+        self.to.progress(progress);
+    }
+
+    fn notice(&self, notice: Notice) {
+        let mut seen = lock(&self.seen);
+        if seen.iter().any(|other| is_same(other, &notice)) {
+            return;
+        }
+        seen.push(notice.clone());
+        drop(seen);
+        self.to.notice(notice);
+    }
+}
+
+fn is_same(one: &Notice, other: &Notice) -> bool {
+    let counts = matches!(
+        one,
+        Notice::PacksMissing { .. } | Notice::PacksDamaged { .. } | Notice::PacksUnindexed { .. }
+    );
+    one == other || counts && discriminant(one) == discriminant(other)
+}
