@@ -29,7 +29,9 @@ pub struct Statement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StatementError {
     /// It has another form.
-    #[error("it does not have the form {PREFIX}:PROJECT:NUMBER:ENTRY:FINGERPRINT:CHECKSUM")]
+    #[error(
+        "it does not have the form {PREFIX}:PROJECT-ID:ENTRY-NUMBER:ENTRY:SIGNING-KEY:CHECKSUM"
+    )]
     Form,
     /// It was copied wrongly.
     #[error("its checksum does not fit: a digit or letter was copied wrongly")]

@@ -7,7 +7,7 @@ use crate::app::{
     Code, Failure, KeylessSummary, Message, RepositorySettings, finding, open_objects,
 };
 use crate::cli::console::Console;
-use crate::ops::{self, KeylessReport, Statement};
+use crate::ops::{self, KeylessReport, Statement, StatementError};
 
 /// The maximum length of a file with a statement, in bytes. A statement has about 200 bytes.
 const STATEMENT_MAX: u64 = 64 << 10;
@@ -81,9 +81,17 @@ fn read_statement(given: &str) -> Result<Statement, Failure> {
         let text = fs::read_to_string(given).map_err(|error| failed(&error.to_string()))?;
         (text, format!("the statement in {given}"))
     };
-    text.parse().map_err(|error| {
-        Failure::usage(format!("{origin} is not valid: {error}"))
-            .hint("copy the line again, from “CUTTLEBONE” to the two words at its end")
+    text.parse().map_err(|error: StatementError| {
+        let failure = Failure::usage(format!("{origin} is not valid: {error}"));
+        failure.hint(match error {
+            StatementError::Form => {
+                "write the text of the QR code, or write the fields of the page in this form, \
+                 without spaces"
+            }
+            StatementError::Checksum => {
+                "copy the line again, from “CUTTLEBONE” to the two words at its end"
+            }
+        })
     })
 }
 
@@ -95,15 +103,15 @@ fn failure(report: &KeylessReport, settings: &RepositorySettings) -> Option<Fail
     if report.errors == report.of_history {
         let text = format!("history has vanished from {location}");
         return Some(Failure::new(Code::HistoryLost, text).hint(
-            "find out who can delete files there, and copy the missing files from another copy of \
-             the repository. If “prune --accept-loss” accepted the loss of an object, only “check” \
-             with a key knows that",
+            "find out who can delete files there. “cuttlebone repair copies --from REPO” takes the \
+             missing files from another copy of the repository. If “prune --accept-loss” accepted \
+             the loss of an object, only “check” with a key knows that",
         ));
     }
     Some(
         Failure::new(Code::Damage, format!("damage found in {location}")).hint(
-            "copy the damaged files from another copy of the repository: files of the same name \
-             have the same content. “cuttlebone check” with a key says which backups are affected",
+            "“cuttlebone repair copies --from REPO” takes the damaged files from another copy of \
+             the repository. “cuttlebone check” with a key says which backups are affected",
         ),
     )
 }

@@ -102,12 +102,13 @@ fn failure(
         let text = format!("history has vanished from {from}");
         return Some(Failure::new(Code::HistoryLost, text).hint(format!(
             "everything else was copied, and {to} keeps all that it had. Find out who can delete \
-             files in the original, and copy the missing files back from another copy"
+             files in the original. There, “cuttlebone repair copies --from REPO” takes the \
+             missing files from the copy"
         )));
     }
     let text = format!("damage was found while {from} was copied to {to}");
     Some(Failure::new(Code::Damage, text).hint(
-        "everything else was copied, and nothing was overwritten. Copy the damaged files from \
-         another copy of the repository: files of the same name have the same content",
+        "everything else was copied, and nothing was overwritten. Where files are damaged, \
+         “cuttlebone repair copies --from REPO” takes them from another copy of the repository",
     ))
 }
