@@ -4,12 +4,14 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use cuttlebone::format::{Extent, ExtentKind};
 use serde_json::Value;
 
 use super::image::Image;
 use super::live::{Live, data, image};
 use super::live_faults::settle;
-use crate::support::program::{Ran, finish, json_lines, until};
+use crate::support::program::{PASSWORD, Ran, files, finish, json_lines, make_repository, until};
+use crate::support::{SmallDisk, noise};
 
 const MIB: u64 = 1 << 20;
 
@@ -207,6 +209,49 @@ fn an_interrupted_run_ends_all_exports_and_removes_all_its_snapshots() {
         assert_eq!(live.snapshots(name), Vec::<String>::new(), "{name}");
     }
     assert_eq!(live.backups(), 0);
+}
+
+#[test]
+fn a_full_repository_fails_each_image_by_name_and_leaves_no_snapshot_and_no_lease() {
+    let Some(mut live) = Live::with_pool("jobs-full") else {
+        return;
+    };
+    let Some(disk) = SmallDisk::mount(24 << 10) else {
+        return;
+    };
+    let repository = disk.path().join("repo");
+    live.world.set("CUTTLEBONE_REPOSITORY", &repository);
+    make_repository(&repository, PASSWORD);
+    let names = ["jobs-full/a", "jobs-full/b", "jobs-full/c"];
+    for (name, seed) in names.into_iter().zip(1..) {
+        let mut image = image(&live.cluster, name, &[]);
+        let (length, kind) = (32 * MIB, ExtentKind::Data);
+        let offset = 0;
+        let all = Extent {
+            offset,
+            length,
+            kind,
+        };
+        let content = noise(seed, usize::try_from(length).unwrap());
+        image.change(length, vec![(all, content)]);
+    }
+    let args = ["backup", "rbd:jobs-full/*", "--jobs", "3"];
+    let failed = live.world.fails(&args, 1);
+    for expected in ["all 3 backups failed", "free some space"] {
+        assert!(failed.contains(expected), "{failed}");
+    }
+    for name in names {
+        assert!(failed.contains(&format!("rbd:{name}")), "{failed}");
+        assert_eq!(live.snapshots(name), Vec::<String>::new(), "{name}");
+    }
+    assert_eq!(live.backups(), 0);
+    let leases = files(&live.world.project().join("leases"));
+    assert!(leases.is_empty(), "{leases:?}");
+    live.world.is_clean();
+    disk.resize(200 << 10);
+    live.world.ok(&args);
+    assert_backed_up(&live, &names);
+    live.world.is_clean();
 }
 
 #[test]
