@@ -4,7 +4,7 @@
 //! The log must remove every record that is missing. The volume must not lose its last record,
 //! since each policy keeps one.
 
-use super::search::{self, Outcome, search};
+use super::search::{self, breaks, holds};
 
 /// The rules of a forget. A scenario can break each of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -316,15 +316,8 @@ fn three(broken: Option<Rule>) -> Scenario {
 #[test]
 fn forgets_that_contradict_each_other_leave_a_record_and_no_gap() {
     for scenario in [two(None), two_of_which_one_is_stopped(None), three(None)] {
-        let Outcome {
-            states,
-            counterexample,
-            ..
-        } = search(&scenario, 3_000_000);
-        eprintln!("{} forgets: {states} states", scenario.policies.len());
-        if let Some((way, fault)) = counterexample {
-            panic!("{fault}, after\n{}", way.join("\n"));
-        }
+        let name = format!("{} forgets", scenario.policies.len());
+        holds(&name, &scenario);
     }
 }
 
@@ -343,13 +336,6 @@ fn no_rule_of_a_forget_can_be_omitted() {
         (Rule::LapsedStops, two_of_which_one_is_stopped),
     ];
     for (rule, scenario) in rules {
-        let outcome = search(&scenario(Some(rule)), 3_000_000);
-        let Some((way, fault)) = outcome.counterexample else {
-            panic!("without {rule:?} nothing was found");
-        };
-        eprintln!("{rule:?}: {fault}, {} steps", way.len());
-        if std::env::var_os("SHOW_WAY").is_some() {
-            eprintln!("{}", way.join("\n"));
-        }
+        breaks(rule, &scenario(Some(rule)));
     }
 }

@@ -19,11 +19,8 @@ mod voids;
 mod writer;
 
 use self::model::{Broken, LateCommit, Role, Rule, Scenario};
-use self::search::{Outcome, search};
+use self::search::{breaks, has_fault};
 use self::store::{Mark, Set, Store, one};
-
-/// Maximum number of states of a scenario. Each has far fewer.
-const STATES_MAX: usize = 3_000_000;
 
 // Blobs, by number: two chunks (X, Y) and three nodes, with their children.
 const X: u8 = 0;
@@ -423,18 +420,7 @@ fn late(late_commit: LateCommit) -> Scenario {
 
 #[track_caller]
 fn holds(scenario: &Scenario) {
-    let Outcome {
-        states,
-        rests,
-        counterexample,
-    } = search(scenario, STATES_MAX);
-    eprintln!(
-        "{}: {states} states; {rests} different stores after a crash of all actors",
-        scenario.name
-    );
-    if let Some((way, fault)) = counterexample {
-        panic!("{}: {fault}, after\n{}", scenario.name, way.join("\n"));
-    }
+    search::holds(scenario.name, scenario);
 }
 
 #[test]
@@ -508,8 +494,7 @@ fn a_reader_that_was_paused_for_long_reads_the_index_again() {
 #[test]
 fn a_backup_paused_in_its_commit_is_safe_unless_it_crashes_before_it_looks_again() {
     holds(&late(LateCommit::Looked));
-    let outcome = search(&late(LateCommit::Crashed), STATES_MAX);
-    assert!(outcome.counterexample.is_some());
+    assert!(has_fault(&late(LateCommit::Crashed)));
 }
 
 /// If any one of the rules is broken, the protocol fails, and the search finds the steps that lead
@@ -559,17 +544,6 @@ fn no_rule_can_be_omitted() {
             at_rest: false,
             ..scenario()
         };
-        let Outcome {
-            states,
-            counterexample,
-            ..
-        } = search(&scenario, STATES_MAX);
-        let Some((way, fault)) = counterexample else {
-            panic!("without {rule:?} nothing was found: {}", scenario.name);
-        };
-        eprintln!("{rule:?}: {fault}, {} steps, {states} states", way.len());
-        if std::env::var_os("SHOW_WAY").is_some() {
-            eprintln!("{}", way.join("\n"));
-        }
+        breaks(rule, &scenario);
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! In this model, a prune is one step. The races of backups with prunes are in the main model.
 
-use super::search::{self, Outcome, search};
+use super::search::{self, breaks, holds};
 
 /// The rules of provenance. A scenario can break each of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -384,11 +384,7 @@ impl search::Model for Scenario {
 
 #[test]
 fn a_thief_of_a_write_key_cannot_damage_the_backups_of_others() {
-    let outcome = search(&Scenario { broken: None }, 3_000_000);
-    eprintln!("provenance: {} states", outcome.states);
-    if let Some((way, fault)) = outcome.counterexample {
-        panic!("{fault}, after\n{}", way.join("\n"));
-    }
+    holds("provenance", &Scenario { broken: None });
 }
 
 /// If any one of the rules is broken, a thief succeeds, and the search finds the steps that lead to
@@ -406,17 +402,6 @@ fn no_rule_of_provenance_can_be_omitted() {
         Rule::RestoreComputesIds,
         Rule::RestoreTriesAll,
     ] {
-        let Outcome {
-            states,
-            counterexample,
-            ..
-        } = search(&Scenario { broken: Some(rule) }, 3_000_000);
-        let Some((way, fault)) = counterexample else {
-            panic!("without {rule:?} nothing was found: {states} states");
-        };
-        eprintln!("{rule:?}: {fault}, {} steps, {states} states", way.len());
-        if std::env::var_os("SHOW_WAY").is_some() {
-            eprintln!("{}", way.join("\n"));
-        }
+        breaks(rule, &Scenario { broken: Some(rule) });
     }
 }

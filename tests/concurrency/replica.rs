@@ -3,7 +3,7 @@
 //! even if the source forgets or replaces it later. The copy must be usable at every moment, in
 //! case the source is lost.
 
-use super::search::{self, Outcome, search};
+use super::search::{self, breaks, holds};
 
 /// The rules of a replica, of the source and of a reader. A scenario can break each of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -344,11 +344,7 @@ impl search::Model for Scenario {
 
 #[test]
 fn a_copy_taken_while_the_source_is_pruned_is_whole_at_every_moment() {
-    let outcome = search(&Scenario { broken: None }, 3_000_000);
-    eprintln!("a replica: {} states", outcome.states);
-    if let Some((way, fault)) = outcome.counterexample {
-        panic!("{fault}, after\n{}", way.join("\n"));
-    }
+    holds("a replica", &Scenario { broken: None });
 }
 
 /// If any one of the rules is broken, a copy is not usable, and the search finds the steps that
@@ -365,17 +361,6 @@ fn no_rule_of_a_replica_can_be_omitted() {
         Rule::EntryBeforeDeletion,
         Rule::SupersededAreRead,
     ] {
-        let Outcome {
-            states,
-            counterexample,
-            ..
-        } = search(&Scenario { broken: Some(rule) }, 3_000_000);
-        let Some((way, fault)) = counterexample else {
-            panic!("without {rule:?} nothing was found: {states} states");
-        };
-        eprintln!("{rule:?}: {fault}, {} steps, {states} states", way.len());
-        if std::env::var_os("SHOW_WAY").is_some() {
-            eprintln!("{}", way.join("\n"));
-        }
+        breaks(rule, &Scenario { broken: Some(rule) });
     }
 }

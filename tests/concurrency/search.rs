@@ -3,6 +3,7 @@
 //! steps to a fault.
 
 use std::collections::HashSet;
+use std::fmt::Debug;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 /// A model to search: its states, and the faults that must never occur.
@@ -22,13 +23,16 @@ pub(super) trait Model {
     fn describe(&self, before: &Self::State, after: &Self::State) -> String;
 }
 
+/// The maximum number of states of a model. Each has far fewer.
+const STATES_MAX: usize = 3_000_000;
+
 /// The result of a search.
-pub(super) struct Outcome {
-    pub(super) states: usize,
+struct Outcome {
+    states: usize,
     /// Number of different stores after a crash of all actors.
-    pub(super) rests: usize,
+    rests: usize,
     /// The steps that lead to a fault, and the fault.
-    pub(super) counterexample: Option<(Vec<String>, String)>,
+    counterexample: Option<(Vec<String>, String)>,
 }
 
 /// A hasher that multiplies and folds eight bytes at a time. It is fast, but not safe against
@@ -110,8 +114,8 @@ fn fingerprint(state: &impl Hash) -> u64 {
     mixer.finish()
 }
 
-/// Visits all states, or stops at the first fault. Fails if there are more than `limit` states.
-pub(super) fn search<M: Model>(model: &M, limit: usize) -> Outcome {
+/// Visits all states, or stops at the first fault. Fails if there are too many states.
+fn search<M: Model>(model: &M) -> Outcome {
     let initial = model.initial();
     let mut seen: HashSet<u64, BuildHasherDefault<AsIs>> = HashSet::default();
     seen.insert(fingerprint(&initial));
@@ -145,7 +149,7 @@ pub(super) fn search<M: Model>(model: &M, limit: usize) -> Outcome {
                     following.push((number, *state));
                 }
             }
-            assert!(came.len() <= limit, "more than {limit} states");
+            assert!(came.len() <= STATES_MAX, "more than {STATES_MAX} states");
         }
         std::mem::swap(&mut level, &mut following);
     }
@@ -153,6 +157,43 @@ pub(super) fn search<M: Model>(model: &M, limit: usize) -> Outcome {
         states: came.len(),
         rests: rests.len(),
         counterexample: None,
+    }
+}
+
+/// Visits all states of a model, and fails if one of them has a fault.
+#[track_caller]
+pub(super) fn holds<M: Model>(name: &str, model: &M) {
+    let Outcome {
+        states,
+        rests,
+        counterexample,
+    } = search(model);
+    eprintln!("{name}: {states} states; {rests} different stores after a crash of all actors");
+    if let Some((way, fault)) = counterexample {
+        panic!("{name}: {fault}, after\n{}", way.join("\n"));
+    }
+}
+
+/// Returns whether a state of a model has a fault.
+pub(super) fn has_fault<M: Model>(model: &M) -> bool {
+    search(model).counterexample.is_some()
+}
+
+/// Fails if no state of a model has a fault although this rule is broken. With the variable
+/// `SHOW_WAY`, prints the steps to the fault.
+#[track_caller]
+pub(super) fn breaks<M: Model>(rule: impl Debug, model: &M) {
+    let Outcome {
+        states,
+        counterexample,
+        ..
+    } = search(model);
+    let Some((way, fault)) = counterexample else {
+        panic!("without {rule:?} nothing was found: {states} states");
+    };
+    eprintln!("{rule:?}: {fault}, {} steps, {states} states", way.len());
+    if std::env::var_os("SHOW_WAY").is_some() {
+        eprintln!("{}", way.join("\n"));
     }
 }
 

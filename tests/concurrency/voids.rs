@@ -3,7 +3,7 @@
 //! void, since a write key cannot sign a log entry that removes the record. Prunes, another backup
 //! of the volume and a thief of a second write key run at the same time.
 
-use super::search::{self, Outcome, search};
+use super::search::{self, breaks, has_fault, holds};
 
 /// The rules of voids. A scenario can break each of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -405,11 +405,7 @@ impl search::Model for Scenario {
 
 #[test]
 fn a_late_record_that_was_withdrawn_harms_no_backup_and_no_prune() {
-    let outcome = search(&Scenario::of(None), 3_000_000);
-    eprintln!("voids: {} states", outcome.states);
-    if let Some((way, fault)) = outcome.counterexample {
-        panic!("{fault}, after\n{}", way.join("\n"));
-    }
+    holds("voids", &Scenario::of(None));
 }
 
 /// These are the limits of voids that `docs/concurrency.md` names.
@@ -425,7 +421,7 @@ fn a_late_record_that_is_not_withdrawn_in_time_may_become_a_base() {
             ..Scenario::of(None)
         },
     ] {
-        assert!(search(&scenario, 3_000_000).counterexample.is_some());
+        assert!(has_fault(&scenario));
     }
 }
 
@@ -443,17 +439,6 @@ fn no_rule_of_voids_can_be_omitted() {
         Rule::EntryBeforeDeletion,
         Rule::RecordBeforeVoid,
     ] {
-        let Outcome {
-            states,
-            counterexample,
-            ..
-        } = search(&Scenario::of(Some(rule)), 3_000_000);
-        let Some((way, fault)) = counterexample else {
-            panic!("without {rule:?} nothing was found: {states} states");
-        };
-        eprintln!("{rule:?}: {fault}, {} steps, {states} states", way.len());
-        if std::env::var_os("SHOW_WAY").is_some() {
-            eprintln!("{}", way.join("\n"));
-        }
+        breaks(rule, &Scenario::of(Some(rule)));
     }
 }
