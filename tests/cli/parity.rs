@@ -147,7 +147,7 @@ fn parity_is_added_later_and_only_with_a_full_key() {
     let text = world.fails(&["repair", "parity", "--yes"], 21);
     assert!(text.contains("parity cannot repair everything"), "{text}");
     let text = world.fails(&["parity", "set", "5%"], 21);
-    assert!(text.contains("damaged"), "{text}");
+    assert!(text.contains("because of damage"), "{text}");
     damage(&pack);
     let summary = world.json_one(&["parity", "set", "5%"], "parity");
     assert_eq!(summary["rate"], 5);
