@@ -242,6 +242,8 @@ fn a_full_repository_fails_each_image_by_name_and_leaves_no_snapshot_and_no_leas
     }
     for name in names {
         assert!(failed.contains(&format!("rbd:{name}")), "{failed}");
+        let own = format!("error: {name}: could not store");
+        assert!(failed.contains(&own), "{failed}");
         assert_eq!(live.snapshots(name), Vec::<String>::new(), "{name}");
     }
     assert_eq!(live.backups(), 0);

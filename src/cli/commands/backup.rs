@@ -280,8 +280,13 @@ impl Run<'_> {
                 });
                 match shown {
                     Ok(()) => Ok(true),
-                    Err(failure) => {
+                    Err(mut failure) => {
                         let mut failed = lock(&failed);
+                        // Several images are under way, so the order does not tell which one it is.
+                        let image = printable(name.trim_start_matches("rbd:"));
+                        if jobs > 1 && failed.several && !failure.message.contains(&image) {
+                            failure.message = format!("{image}: {}", failure.message);
+                        }
                         let added = failed.add_quietly(console, name.clone(), failure);
                         added.map(|()| false)
                     }
