@@ -52,6 +52,8 @@ pub(crate) struct PruneSummary {
     pub(crate) packs_rescued: u64,
     /// Packs that stay because data in them that backups need is damaged, and no other pack has it.
     pub(crate) packs_damaged: u64,
+    /// The ids of backups that need chunks which no pack has.
+    pub(crate) backups_affected: Vec<String>,
     /// Incomplete uploads that were removed.
     pub(crate) uploads_removed: u64,
     /// Backup records and voids of revoked keys that were removed.

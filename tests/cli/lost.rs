@@ -265,6 +265,52 @@ fn one_lost_copy_of_a_tree_is_damage_until_it_is_stored_again() {
 }
 
 #[test]
+fn a_prune_goes_on_after_a_pack_was_lost_and_names_the_backups_that_lack_its_data() {
+    let world = World::new();
+    let disk = world.write("disk", &noise(1, MIB));
+    let first = back_up(&world, &disk, "v");
+    let lost = chunk_packs(&world);
+    let unused = disk_of(&world, 2);
+    let unused = back_up(&world, &unused, "unused");
+    world.ok(&["forget", &unused]);
+    let before = chunk_packs(&world).len();
+    for pack in &lost {
+        fs::remove_file(pack).unwrap();
+    }
+    let prune = ["prune", "--grace", "0"];
+    let planned = lines(&world, &[&prune[..], &["--dry-run"]].concat(), 21);
+    for found in [planned, lines(&world, &prune, 21)] {
+        let backup = found
+            .iter()
+            .find(|line| line["backup_id"] == *first)
+            .unwrap();
+        assert_eq!(
+            backup["extents"],
+            json!([{"offset": 0, "length": MIB}]),
+            "{backup}"
+        );
+        assert_eq!(found.last().unwrap()["backups_affected"], json!([first]));
+        assert_eq!(found.last().unwrap()["packs_damaged"], 0);
+    }
+    assert_eq!(
+        chunk_packs(&world).len(),
+        before - 2,
+        "unused packs are deleted"
+    );
+    let error = world.fails(&prune, 21);
+    assert_error(
+        &error,
+        &["1 backup lacks data", "back up their sources again"],
+    );
+    // A host without a cache notices the loss, too.
+    fs::remove_dir_all(world.path("cache")).unwrap();
+    world.fails(&["backup", &disk, "--volume", "v", "-q"], 21);
+    world.ok(&prune);
+    world.is_clean();
+    world.restores(&first, &disk);
+}
+
+#[test]
 fn a_missing_pack_that_no_backup_needs_is_no_damage() {
     let world = World::new();
     let disk = world.write("disk", &noise(1, MIB));

@@ -104,7 +104,7 @@ pub(super) fn forget(
         // In a dry run, the backups still exist, so a plan of a prune would be wrong.
         Some(prune) if prunes => {
             let damaged = prune_project(console, settings, &project, prune, false)?;
-            require_none_damaged(damaged)
+            require_none_damaged(&damaged)
         }
         _ => Ok(()),
     }

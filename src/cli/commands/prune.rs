@@ -30,21 +30,45 @@ pub(super) fn prune(
         let ends = HistoryEnds::of(&Records::load(&project)?);
         ClientMemory::new(&console.session, settings).accept(&project, &ends);
     }
-    require_none_damaged(damaged)
+    require_none_damaged(&damaged)
 }
 
-/// Fails unless `packs` is 0. This is the number of packs that a prune did not change because their
-/// data is damaged.
-pub(super) fn require_none_damaged(packs: u64) -> Result<(), Failure> {
-    if packs == 0 {
+/// The damage that a prune found, and that did not stop it.
+pub(super) struct PruneDamage {
+    /// Packs that stay as they are because their data is damaged.
+    packs: u64,
+    /// Backups that need chunks which no pack has.
+    backups: u64,
+}
+
+/// Fails if a prune found damage.
+pub(super) fn require_none_damaged(damage: &PruneDamage) -> Result<(), Failure> {
+    let (mut why, mut hints) = (Vec::new(), Vec::new());
+    if damage.packs > 0 {
+        let verb = if damage.packs == 1 { "has" } else { "have" };
+        let packs = count(damage.packs, "pack");
+        why.push(format!(
+            "{packs} {verb} damaged data that backups need and that no other pack has"
+        ));
+        hints.push(
+            "such packs stay as they are, which does not affect the prune of other packs; run \
+             “cuttlebone check” to see which backups are affected",
+        );
+    }
+    if damage.backups > 0 {
+        let verb = if damage.backups == 1 { "lacks" } else { "lack" };
+        let backups = count(damage.backups, "backup");
+        why.push(format!("{backups} {verb} data that no pack has"));
+        hints.push(
+            "everything else was pruned, and all that is left of these backups stays; back up \
+             their sources again to store the lost data again, or remove them with “cuttlebone \
+             forget”",
+        );
+    }
+    if why.is_empty() {
         return Ok(());
     }
-    let verb = if packs == 1 { "has" } else { "have" };
-    let packs = count(packs, "pack");
-    let why = format!("{packs} {verb} damaged data that backups need and that no other pack has");
-    let hint = "such packs stay as they are, which does not affect the prune of other packs; run \
-                “cuttlebone check” to see which backups are affected";
-    Err(Failure::new(Code::Damage, why).hint(hint))
+    Err(Failure::new(Code::Damage, why.join("; ")).hint(hints.join("; ")))
 }
 
 /// Fails if the user accepts losses by name, and this host noticed another loss.
@@ -69,15 +93,15 @@ pub(super) fn refuse_other_losses(
     Err(history_lost(&settings.location, &lost))
 }
 
-/// Prunes an open project. Returns the number of packs that stay because data in them is damaged,
-/// for [`require_none_damaged`].
+/// Prunes an open project. Returns the damage that did not stop the prune, for
+/// [`require_none_damaged`].
 pub(super) fn prune_project(
     console: &Console,
     settings: &RepositorySettings,
     project: &Project,
     request: PruneRequest,
     dry_run: bool,
-) -> Result<u64, Failure> {
+) -> Result<PruneDamage, Failure> {
     let started = Instant::now();
     let options = PruneOptions {
         max_unused: request.max_unused,
@@ -92,6 +116,8 @@ pub(super) fn prune_project(
     let plan = plan_message(prune.plan(), &options);
     let planned_damaged = prune.plan().damaged;
     let findings: Vec<_> = prune.findings().map(|found| finding(&found)).collect();
+    let lacking: Vec<_> = prune.lacking().iter().map(|b| b.id.to_string()).collect();
+    let backups = lacking.len() as u64;
     let report = if dry_run {
         prune.close();
         None
@@ -102,12 +128,16 @@ pub(super) fn prune_project(
     for finding in findings {
         console.output.show(&Message::Error(finding))?;
     }
-    let damaged = report
+    let packs = report
         .as_ref()
         .map_or(planned_damaged, |report| report.damaged);
-    let message = summary(plan, report.as_ref(), damaged, started.elapsed());
+    let message = PruneSummary {
+        packs_damaged: packs,
+        backups_affected: lacking,
+        ..summary(plan, report.as_ref(), started.elapsed())
+    };
     console.output.show(&Message::Prune(Box::new(message)))?;
-    Ok(damaged)
+    Ok(PruneDamage { packs, backups })
 }
 
 fn amount(amount: Amount) -> PackAmount {
@@ -134,12 +164,7 @@ fn plan_message(plan: &ops::PrunePlan, options: &PruneOptions) -> PrunePlan {
     }
 }
 
-fn summary(
-    plan: PrunePlan,
-    report: Option<&PruneReport>,
-    damaged: u64,
-    took: Duration,
-) -> PruneSummary {
+fn summary(plan: PrunePlan, report: Option<&PruneReport>, took: Duration) -> PruneSummary {
     let done = report.copied().unwrap_or_default();
     PruneSummary {
         dry_run: report.is_none(),
@@ -151,7 +176,8 @@ fn summary(
         bytes_read: done.bytes_read,
         bytes_written: done.bytes_written,
         packs_rescued: done.rescued,
-        packs_damaged: damaged,
+        packs_damaged: done.damaged,
+        backups_affected: Vec::new(),
         uploads_removed: done.uploads,
         revoked_removed: done.refused,
         duration: took.as_secs_f64(),

@@ -33,7 +33,8 @@ impl Walked {
 }
 
 /// Finds the blobs that records and running processes use. Returns them with the packs of the
-/// index.
+/// index. Goes on if a chunk is lost, since no pack can hold anything for it. Fails if a node of a
+/// full key is lost, since the blobs below it are not known.
 pub(super) fn find_usage(
     index: &Arc<Index>,
     state: &RepoState,
@@ -42,17 +43,20 @@ pub(super) fn find_usage(
     index.verify_unnamed()?;
     let exists = |pack: &ObjectHash| state.packs.contains_key(pack);
     let (mut usage, known) = Usage::new(index, exists, context)?;
-    let walked = walk_all(
-        index,
-        &mut usage,
-        state,
-        context,
-        &mut |kind, id, known| match known {
-            Known::Stored => Ok(()),
-            Known::Nowhere => Err(missing(kind, id)),
-        },
-    )?;
+    let new = &mut |kind, id: &BlobId, known| match known {
+        Known::Stored => Ok(()),
+        Known::Nowhere => Err(missing(kind, id)),
+    };
+    let walked = walk_all(index, &mut usage, state, context, OnLoss::Note, new)?;
     Ok((usage, known, walked))
+}
+
+/// What a walk does if a chunk that a full key needs is in no pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnLoss {
+    Fail,
+    /// Notes the chunk as used.
+    Note,
 }
 
 pub(super) fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
@@ -66,12 +70,14 @@ pub(super) fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
 /// Walks the trees of all records, of all backups that are about to be committed, and of all
 /// backups that are being read. Calls `new` for each blob in trees of the first two kinds that was
 /// not known to be used. If `new` returns an error about damage, this fails only if a full key
-/// needs the blob: a write key could name any blob.
+/// needs the blob: a write key could name any blob. `on_loss` says whether a missing chunk is such
+/// an error.
 pub(super) fn walk_all(
     index: &Arc<Index>,
     usage: &mut Usage,
     state: &RepoState,
     context: &Context<'_>,
+    on_loss: OnLoss,
     new: &mut dyn FnMut(BlobKind, &BlobId, Known) -> Result<(), RepoError>,
 ) -> Result<Walked, OpsError> {
     let blobs = BlobReader::new(index).stopped_by(context.cancel);
@@ -85,6 +91,14 @@ pub(super) fn walk_all(
     // Walk the trees that full keys rely on first: these walks tolerate no damage, and each node is
     // entered only once. Someone may have stored a removed record again, with damaged data.
     for of_full in [true, false] {
+        let new = &mut |kind, id: &BlobId, known| match new(kind, id, known) {
+            Err(RepoError::Missing { .. })
+                if of_full && kind == BlobKind::Chunk && on_loss == OnLoss::Note =>
+            {
+                Ok(())
+            }
+            result => result,
+        };
         let is_relied_on = |b: &Backup| b.is_full && !is_obsolete(b);
         for backup in records.all().iter().filter(|b| is_relied_on(b) == of_full) {
             let class = usage.class(backup.volume);

@@ -5,6 +5,7 @@
 mod copies;
 mod in_use;
 mod items;
+mod lacking;
 mod named;
 mod plan;
 mod refused;
@@ -23,13 +24,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
-use self::in_use::{Walked, find_usage, missing, walk_all};
+use self::in_use::{OnLoss, Walked, find_usage, missing, walk_all};
 use self::items::{pack_item, segment_item};
+use self::lacking::backups_lacking;
 use self::plan::{Steps, plan};
-use self::state::RepoState;
+use self::state::{RepoState, refuse_second};
 use self::usage::{Known, Usage};
+use super::affected::AffectedBackup;
 use super::check::Finding;
 use super::context::{Context, TOOL, thread_pool, unindexed_packs};
 use super::error::OpsError;
@@ -59,6 +60,7 @@ pub struct Prune<'a> {
     plan: PrunePlan,
     /// The problems that were found in trees.
     walked: Walked,
+    lacking: Vec<AffectedBackup>,
     /// The log, loaded before the first deletion.
     log: Option<Log>,
 }
@@ -101,12 +103,14 @@ pub fn plan_prune<'a>(
     let pool = thread_pool(context.threads)?;
     let find = |state: &RepoState| pool.install(|| find_usage(&index, state, context));
     let mut found = find(&state);
+    let lacks_chunks = matches!(&found, Ok((usage, ..)) if !usage.lost().is_empty());
     let is_incomplete = match &found {
         Err(OpsError::Repo(error)) => error.kind() == RepoErrorKind::Damaged,
         Ok((usage, _, walked)) => usage.lacks_held() || walked.is_incomplete(),
         Err(_) => false,
     };
-    if is_incomplete && index.resync()? {
+    let knows_more = (is_incomplete || lacks_chunks) && index.resync()?;
+    if knows_more || lacks_chunks {
         // Read the state again: the index may now name packs that the older list of packs lacks.
         // These packs would seem lost.
         state = RepoState::read(project, lease.as_deref(), &index)?;
@@ -116,6 +120,7 @@ pub fn plan_prune<'a>(
         found = find(&state);
     }
     let (mut usage, known, walked) = found?;
+    let lacking = backups_lacking(&index, &state.records, usage.lost(), context)?;
     let mut plan = loop {
         let plan = plan(
             &index, &mut usage, &known, &damage, &state, options, context,
@@ -152,24 +157,8 @@ pub fn plan_prune<'a>(
         usage,
         plan,
         walked,
+        lacking,
         log: None,
-    })
-}
-
-/// Fails if another prune runs. Before that, deletes the leases that have expired. A prune usually
-/// does this at its end, which this prune does not reach.
-fn refuse_second(project: &Project, leases: &Leases) -> Result<(), OpsError> {
-    let mut others = leases.others.iter();
-    let Some(other) = others.find(|lease| lease.is_held_for(Work::Prune)) else {
-        return Ok(());
-    };
-    for expired in leases.others.iter().filter(|lease| lease.expired) {
-        Lease::remove_expired(project, expired)?;
-    }
-    Err(OpsError::PruneRuns {
-        host: other.host.clone(),
-        lease: Box::new(ObjectRef::Lease(project.id, other.id)),
-        since: Timestamp::try_from(other.since).unwrap_or_default(),
     })
 }
 
@@ -187,9 +176,16 @@ impl Prune<'_> {
         &self.plan
     }
 
+    /// The backups that need chunks which no pack has. The prune keeps everything else that these
+    /// backups need.
+    #[must_use]
+    pub fn lacking(&self) -> &[AffectedBackup] {
+        &self.lacking
+    }
+
     /// Returns the damage that does not stop the prune: damaged files of records that the log
-    /// removes or accepts as lost, and backups with damaged trees. These backups were made by write
-    /// keys, withdrawn, or removed.
+    /// removes or accepts as lost, backups with damaged trees, and backups that lack chunks. The
+    /// backups with damaged trees were made by write keys, withdrawn, or removed.
     pub fn findings(&self) -> impl Iterator<Item = Finding> {
         let records = &self.state.records;
         let ignored = records
@@ -203,7 +199,8 @@ impl Prune<'_> {
             let problem = Arc::clone(problem);
             Finding::ObjectDamaged { object, problem }
         });
-        ignored.chain(broken)
+        let lacking = self.lacking.iter().cloned().map(Finding::BackupAffected);
+        ignored.chain(broken).chain(lacking)
     }
 
     /// Ends without running the plan.
@@ -259,7 +256,7 @@ impl Prune<'_> {
             &mut self.state.log,
             &self.walked,
             &records,
-            repacked.packs,
+            (repacked.packs, &steps.lost[..]),
             by,
         )?;
         let mut own = Marks::put(self.project, &packs, &[], &records, by)?;
@@ -494,6 +491,7 @@ impl Prune<'_> {
             &mut self.usage,
             &now,
             self.context,
+            OnLoss::Fail,
             &mut |kind, id, known| match index.find_trusted(id)? {
                 None if goes(id)? => Err(RepoError::LostRace),
                 None if known == Known::Nowhere => Err(missing(kind, id)),

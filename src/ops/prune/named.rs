@@ -1,7 +1,8 @@
 //! Adds the records that a prune keeps, and the certificates, to the log. From then on, processes
 //! notice if one of them vanishes, even if only write keys made records. Also adds new packs and
 //! the index segments. So the log names the replacement of an object before it removes the object,
-//! and a check without a key covers the same data after a prune as before.
+//! and a check without a key covers the same data after a prune as before. Removes packs of
+//! chunks that do not exist and that no backup needs, so that such a check no longer requires them.
 
 use std::collections::HashSet;
 
@@ -13,15 +14,16 @@ use crate::ops::error::OpsError;
 use crate::ops::history::unnamed;
 use crate::repo::{Index, Log, NewEntry, Worker};
 
-/// Appends an entry with the given records, the given packs, the certificates and the index
-/// segments, except those that the log names already. Leaves out the records that the prune
-/// removes. If nothing is left, appends no entry.
+/// Appends an entry with the given records, the new packs, the certificates and the index segments,
+/// except those that the log names already. Leaves out the records that the prune removes. The
+/// entry removes those of the `lost` packs of chunks that the log names. If nothing is left,
+/// appends no entry.
 pub(super) fn name(
     index: &Index,
     log: &mut Log,
     walked: &Walked,
     records: &[ObjectHash],
-    packs: Vec<LogItem>,
+    (packs, lost): (Vec<LogItem>, &[ObjectHash]),
     by: Worker<'_>,
 ) -> Result<(), OpsError> {
     let project = index.project();
@@ -35,8 +37,11 @@ pub(super) fn name(
     let items = items
         .chain(packs)
         .chain(index.segments()?.into_iter().map(segment_item));
+    // A node may be in too few packs now, so a missing pack of nodes stays in the log.
+    let is_lost = |item: &LogItem| item.kind == LogKind::ChunkPack && lost.contains(&item.hash);
     let entry = NewEntry {
         added: unnamed(log, items),
+        removed: log.set().into_iter().filter(is_lost).collect(),
         ..NewEntry::default()
     };
     Ok(log.append(project, entry, by)?)

@@ -137,7 +137,7 @@ pub(super) struct Steps {
     pub(super) merge: Vec<PackUse>,
     pub(super) delete: Vec<ListedPack>,
     pub(super) rescue: Vec<ObjectHash>,
-    /// Unused packs that the index names and that do not exist.
+    /// Packs that the index names, that do not exist, and that no backup needs.
     pub(super) lost: Vec<ObjectHash>,
     /// Packs with a used blob that is known to be damaged, and that no other pack has. These packs
     /// stay as they are.
@@ -180,6 +180,9 @@ pub(super) fn plan(
 ) -> Result<PrunePlan, OpsError> {
     let mut plan = PrunePlan::default();
     usage.keep_nothing();
+    // No blob may count as present because a missing pack should have it.
+    let is_missing = |pack: &&ObjectHash| !state.packs.contains_key(*pack);
+    index.exclude(known.iter().filter(is_missing).copied());
     let marked = state.marks.packs();
     let due = state.due(options.grace);
     let relied_on = relied_on(state);
@@ -202,11 +205,15 @@ pub(super) fn plan(
         state,
     ) {
         context.cancel.check()?;
-        let Some(listed) = state.packs.get(pack) else {
-            plan.steps.lost.push(*pack);
+        let Some(listing) = index.listing(pack)? else {
             continue;
         };
-        let Some(listing) = index.listing(pack)? else {
+        let Some(listed) = state.packs.get(pack) else {
+            // If backups need it, its name stays: backups notice the loss by this name.
+            let mut blobs = listing.contents.blobs();
+            if !blobs.any(|blob| usage.lost().contains(&blob.id)) {
+                plan.steps.lost.push(*pack);
+            }
             continue;
         };
         let pack_use = usage.keep(&listing, trusted);
@@ -255,8 +262,10 @@ pub(super) fn plan(
     let rescued: HashSet<_> = plan.steps.rescue.iter().copied().collect();
     let known: HashSet<_> = known.iter().copied().collect();
     for (pack, listed) in &state.packs {
+        // A pack whose content is not known may have the lost chunks, so it must stay.
+        let may_have_lost = !known.contains(pack) && !usage.lost().is_empty();
         if marked.contains(pack) && !rescued.contains(pack) {
-            if due.contains(pack) && !relied_on.contains(pack) {
+            if due.contains(pack) && !relied_on.contains(pack) && !may_have_lost {
                 plan.delete.add(listed.info.size);
                 plan.steps.delete.push(listed.clone());
             } else {
@@ -267,21 +276,28 @@ pub(super) fn plan(
             if relied_on.contains(pack) || state.is_young(pack, listed.info.modified, options.grace)
             {
                 plan.young.add(listed.info.size);
+            } else if may_have_lost {
+                plan.keep.add(listed.info.size);
             } else {
-                plan.steps.mark.push(PackUse {
-                    pack: *pack,
-                    kind: listed.kind,
-                    size: listed.info.size,
-                    unused: listed.info.size,
-                    blobs: 0,
-                    class: 0,
-                });
+                plan.steps.mark.push(unused(listed));
             }
         }
     }
     choose(&mut plan, unreliable, partly, mergeable, options);
     plan.mark = Amount::of(&plan.steps.mark);
     Ok(plan)
+}
+
+/// Describes a pack of which nothing is used.
+fn unused(listed: &ListedPack) -> PackUse {
+    PackUse {
+        pack: listed.hash,
+        kind: listed.kind,
+        size: listed.info.size,
+        unused: listed.info.size,
+        blobs: 0,
+        class: 0,
+    }
 }
 
 /// Merges some of the packs in `mergeable` if that pays. The chosen packs have at most `budget`

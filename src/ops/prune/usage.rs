@@ -30,7 +30,7 @@ pub(super) const NODE_COPIES: u8 = 2;
 pub(super) struct Usage {
     chunks: Ids<ChunkKey>,
     nodes: Ids<NodeKey>,
-    /// Used blobs that are in no pack.
+    /// Used blobs that were in no pack when this table was made.
     others: HashSet<BlobId>,
     /// Nodes that a reader needs and that were in no pack when this table was made.
     held_elsewhere: HashSet<BlobId>,
@@ -196,6 +196,12 @@ impl Usage {
     /// Returns whether a blob that a reader needs is in no pack.
     pub(super) fn lacks_held(&self) -> bool {
         self.lacks_held
+    }
+
+    /// The used chunks that were in no pack when this table was made. After
+    /// [`find_usage`](super::in_use::find_usage), these are the lost chunks.
+    pub(super) fn lost(&self) -> &HashSet<BlobId> {
+        &self.others
     }
 
     /// Returns whether a pack has a blob that is held.

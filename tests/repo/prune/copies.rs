@@ -8,7 +8,7 @@ use cuttlebone::base::ObjectHash;
 use cuttlebone::format::BlobKind;
 use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend, StorageOperation};
 
-use super::{GRACE, HOUR, damage, forget, open, pack_object, packs, prune};
+use super::{GRACE, HOUR, damage, forget, open, pack_object, packs, prune, stored, used};
 use crate::repo::{CHUNK, Host, Image, LEAF, TestRepo, noise};
 
 /// Returns an image with this many chunks that are not zero.
@@ -16,6 +16,17 @@ fn image(chunks: u64) -> Image {
     (0..chunks).fold(Image::new(LEAF), |image, n| {
         image.with(n * CHUNK as u64, &noise(n, CHUNK))
     })
+}
+
+/// Adds the objects of another store.
+pub(super) fn add_objects(store: &MemoryBackend, other: &MemoryBackend) {
+    let known = store.list("projects").unwrap();
+    for object in other.list("projects").unwrap() {
+        if !known.iter().any(|known| known.name == object.name) {
+            let bytes = other.get(&object.name, 1 << 30).unwrap();
+            store.put(&object.name, &[&bytes]).unwrap();
+        }
+    }
 }
 
 /// Two hosts backed up the same data at the same time, so that its blobs have more copies than
@@ -48,13 +59,7 @@ impl Twice {
             packs.map(|pack| pack.hash().unwrap()).collect()
         };
         let (chunks, nodes) = (of_kind(BlobKind::Chunk), of_kind(BlobKind::Node));
-        let known = store.list("projects").unwrap();
-        for object in other.list("projects").unwrap() {
-            if !known.iter().any(|known| known.name == object.name) {
-                let bytes = other.get(&object.name, 1 << 30).unwrap();
-                store.put(&object.name, &[&bytes]).unwrap();
-            }
-        }
+        add_objects(&store, &other);
         store.age(GRACE + HOUR);
         let twice = Self {
             store,
@@ -171,4 +176,42 @@ fn a_prune_reads_no_chunks_if_nothing_is_stored_more_often_than_needed() {
         let is_read = call.operation == StorageOperation::Get;
         assert!(!is_read || !call.name.contains("/packs/"), "{call:?}");
     }
+}
+
+/// A pack is missing. The index still names it, since a backup needs a chunk that only this pack
+/// had.
+#[test]
+fn repacking_copies_a_chunk_if_the_other_pack_that_has_it_is_missing() {
+    let store = MemoryBackend::new();
+    TestRepo::init(store.clone(), CHUNK).unwrap();
+    let other = store.copy();
+    let with = |number: u64| image(3).with(5 * CHUNK as u64, &noise(number, CHUNK));
+    let first = Host::without_cache().back_up(&open(&store), "first", &with(101));
+    let first = first.unwrap().id;
+    Host::without_cache()
+        .back_up(&open(&other), "second", &with(102))
+        .unwrap();
+    let only = |store: &MemoryBackend| {
+        let packs = packs(store).into_iter();
+        let mut packs = packs.filter(|pack| pack.blob_kind() == Some(BlobKind::Chunk));
+        (packs.next().unwrap().hash().unwrap(), packs.count())
+    };
+    let ((repacked, 0), (missing, 0)) = (only(&store), only(&other)) else {
+        panic!("each host has one pack of chunks");
+    };
+    add_objects(&store, &other);
+    store.delete(&pack_object(&store, missing).name()).unwrap();
+    store.age(HOUR);
+    let test_repo = open(&store);
+    forget(&test_repo, &[first]);
+    let report = prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
+    assert!(report.repacked.packs > 0);
+    assert!(
+        packs(&store)
+            .iter()
+            .all(|pack| pack.hash() != Some(repacked))
+    );
+    let (stored, used) = (stored(&test_repo, &store), used(&test_repo));
+    let lost = used.keys().filter(|id| !stored.contains_key(id)).count();
+    assert_eq!(lost, 1, "only one chunk was lost with the missing pack");
 }

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use cuttlebone::format::BlobKind;
 use cuttlebone::ops::{self, MaxUnused};
-use cuttlebone::storage::{Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind};
+use cuttlebone::storage::{
+    Backend, Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind,
+};
 
 use super::{
-    EXPIRED, GRACE, Series, assert_tidy, forget, leave_unnamed_packs, limits, merging, open, prune,
+    EXPIRED, GRACE, Series, assert_tidy, forget, leave_unnamed_packs, limits, losses, merging,
+    open, packs, prune,
 };
 use crate::repo::{CHUNK, Host, Image, LEAF, noise};
 
@@ -142,4 +146,59 @@ fn a_store_that_fails_for_good_at_any_call_of_a_merging_prune_without_grace_lose
 #[test]
 fn a_store_that_fails_any_write_of_a_merging_prune_loses_no_backup() {
     sweep(GRACE, true, &FAILURES);
+}
+
+#[test]
+fn a_prune_that_fails_at_any_call_while_a_pack_is_missing_loses_nothing_else() {
+    let series = Series::of(4);
+    let (base, ids) = series.backed_up();
+    let test_repo = open(&base);
+    forget(&test_repo, &ids[1..2]);
+    base.age(GRACE);
+    prune(&test_repo, &Host::without_cache(), GRACE).unwrap();
+    forget(&test_repo, &ids[2..3]);
+    base.age(GRACE);
+    let chunks = packs(&base).into_iter();
+    let chunks = chunks.filter(|pack| pack.blob_kind() == Some(BlobKind::Chunk));
+    let lost = chunks.map(|pack| {
+        let (name, left) = (pack.name(), base.copy());
+        left.delete(&name).unwrap();
+        (losses(&open(&left)), name)
+    });
+    let lost = lost.filter(|(lost, _)| !lost.is_empty());
+    let (expected, missing) = lost.min_by_key(|(lost, _)| lost.len()).unwrap();
+    let bytes = base.get(&missing, u64::MAX).unwrap();
+    base.delete(&missing).unwrap();
+    for (plan_at, fault) in CRASHES {
+        let crashes = |n: &u64| {
+            let plan = plan_at(*n, fault);
+            let when = format!("{plan:?}");
+            let faulty = FaultBackend::holding(&base);
+            let mut host = Host::without_cache();
+            host.threads = 1;
+            let test_repo = open(&faulty);
+            faulty.set_plan(plan);
+            let _ = prune(&test_repo, &host, Duration::ZERO);
+            if faulty.is_planned() {
+                return false;
+            }
+            drop(test_repo);
+            let store = faulty.crash();
+            let test_repo = open(&store);
+            assert_eq!(losses(&test_repo), expected, "{when}");
+            store.age(EXPIRED);
+            prune(&test_repo, &host, Duration::ZERO).unwrap();
+            assert_eq!(losses(&test_repo), expected, "{when}");
+            store.put(&missing, &[&bytes]).unwrap();
+            for _ in 0..2 {
+                store.age(EXPIRED);
+                prune(&test_repo, &host, Duration::ZERO).unwrap();
+            }
+            series.assert_restores(&test_repo, &when);
+            assert_tidy(&test_repo, &store, &when);
+            true
+        };
+        let calls = (1..).take_while(crashes).count();
+        assert!(calls >= 8, "{fault:?}: {calls} calls are too few");
+    }
 }

@@ -15,11 +15,12 @@ mod unused;
 mod write_keys;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cuttlebone::base::{BlobId, ObjectHash};
-use cuttlebone::ops::{self, Forget, MaxUnused, OpsError, PruneOptions, PruneReport};
+use cuttlebone::ops::{self, Finding, Forget, MaxUnused, OpsError, PruneOptions, PruneReport};
 use cuttlebone::repo::{
     BlobReader, ImageReader, Index, Log, NodeReader, ObjectRef, Records, RepoError, Worker,
     read_listing,
@@ -252,6 +253,17 @@ fn leave_unnamed_packs(test_repo: &TestRepo, store: &MemoryBackend) -> ObjectHas
         }
     }
     gone
+}
+
+/// Returns the parts that each affected backup has lost, as a check of all data finds them on a
+/// host that knows of no damage.
+fn losses(test_repo: &TestRepo) -> BTreeMap<ObjectHash, Vec<Range<u64>>> {
+    let (_, findings) = Host::without_cache().check(test_repo, true);
+    let affected = findings.into_iter().filter_map(|found| match found {
+        Finding::BackupAffected(backup) => Some((backup.id, backup.holes)),
+        _ => None,
+    });
+    affected.collect()
 }
 
 fn damage(store: &MemoryBackend, pack: ObjectHash) {

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use cuttlebone::base::ObjectHash;
 use cuttlebone::format::BlobKind;
-use cuttlebone::ops::{self, AcceptedLoss, MaxUnused, MissingHistory, OpsError, PruneOptions};
-use cuttlebone::repo::{Index, Lease, Log, ObjectRef, Records, RepoErrorKind, Work};
-use cuttlebone::storage::{Backend, MemoryBackend};
+use cuttlebone::ops::{
+    self, AcceptedLoss, Finding, MaxUnused, MissingHistory, OpsError, PruneOptions,
+};
+use cuttlebone::repo::{Index, Lease, Log, ObjectRef, Records, Work};
+use cuttlebone::storage::{Backend, MemoryBackend, Name};
 
 use super::{
-    ELSEWHERE, EXPIRED, HOUR, Series, assert_tidy, forget, limits, names, open, pack_names, prune,
+    ELSEWHERE, EXPIRED, HOUR, Series, assert_tidy, forget, leave_unnamed_packs, limits, names,
+    open, pack_names, packs, prune,
 };
 use crate::repo::{Host, RecordingObserver, TestRepo};
 
@@ -129,12 +132,8 @@ fn a_forget_accepts_the_loss_of_a_damaged_record_and_does_not_stop_because_of_it
     Host::without_cache().check_clean(&test_repo, "the file was deleted");
 }
 
-#[test]
-fn prune_refuses_to_run_if_a_used_blob_is_missing() {
-    let series = Series::new();
-    let (store, ids) = series.backed_up();
-    let test_repo = open(&store);
-    forget(&test_repo, &ids[..1]);
+/// Returns the pack of chunks that the index names last.
+fn last_chunk_pack(test_repo: &TestRepo) -> Name {
     let notices = Arc::new(RecordingObserver::default());
     let index = Index::in_memory(&test_repo.project, notices.clone()).unwrap();
     let mut chunks = Vec::new();
@@ -146,20 +145,95 @@ fn prune_refuses_to_run_if_a_used_blob_is_missing() {
             Ok(())
         })
         .unwrap();
-    let lost = ObjectRef::Pack(test_repo.project.id, *chunks.last().unwrap()).name();
+    ObjectRef::Pack(test_repo.project.id, *chunks.last().unwrap()).name()
+}
+
+/// Prunes without a grace period, and returns the backups that lack chunks.
+fn prune_lacking(test_repo: &TestRepo) -> Vec<ObjectHash> {
+    let host = Host::without_cache();
+    let options = limits(Duration::ZERO, MaxUnused::Bytes(0));
+    let context = host.context();
+    let prune = ops::plan_prune(&test_repo.project, &options, false, &context).unwrap();
+    let lacking: Vec<_> = prune.lacking().iter().map(|backup| backup.id).collect();
+    let reported = prune.findings().filter_map(|found| match found {
+        Finding::BackupAffected(backup) => Some(backup.id),
+        _ => None,
+    });
+    assert_eq!(reported.collect::<Vec<_>>(), lacking);
+    prune.run().unwrap();
+    lacking
+}
+
+/// Returns the backups that a check of all data reports as affected.
+fn affected(test_repo: &TestRepo) -> Vec<ObjectHash> {
+    let (report, _) = Host::without_cache().check(test_repo, true);
+    report.backups_affected
+}
+
+/// The store may have hidden the pack for a moment.
+#[test]
+fn a_prune_goes_on_if_a_pack_of_chunks_is_missing_and_uses_the_pack_once_it_is_back() {
+    let series = Series::new();
+    let (store, ids) = series.backed_up();
+    let test_repo = open(&store);
+    forget(&test_repo, &ids[..1]);
+    let lost = last_chunk_pack(&test_repo);
     let bytes = store.get(&lost, u64::MAX).unwrap();
+    let before = pack_names(&store);
     store.delete(&lost).unwrap();
-    let packs = pack_names(&store);
-    let refused = prune(&test_repo, &Host::without_cache(), Duration::ZERO);
+    let found = affected(&test_repo);
+    assert!(!found.is_empty() && found.len() < ids.len());
+    for _ in 0..2 {
+        assert_eq!(prune_lacking(&test_repo), found);
+        assert_eq!(affected(&test_repo), found, "nothing else is lost");
+        store.age(HOUR);
+    }
+    let after = pack_names(&store);
     assert!(
-        matches!(&refused, Err(OpsError::Repo(e)) if e.kind() == RepoErrorKind::Damaged),
-        "{refused:?}"
+        before.iter().any(|pack| !after.contains(pack)),
+        "some packs were deleted"
     );
-    assert_eq!(pack_names(&store), packs);
+    // A host without a cache learns from the index that a pack is missing, so its next backup
+    // would store the chunks again.
+    let notices = Arc::new(RecordingObserver::default());
+    let index = Index::in_memory(&test_repo.project, notices).unwrap();
+    assert_eq!(index.lost_packs().unwrap().len(), 1);
     store.put(&lost, &[&bytes]).unwrap();
     store.age(HOUR);
-    prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
+    assert_eq!(prune_lacking(&test_repo), []);
+    series.assert_restores(&test_repo, "put back");
     assert_tidy(&test_repo, &store, "put back");
+}
+
+/// The content of a pack is not known if no segment names it and its own listing is damaged.
+#[test]
+fn a_pack_whose_content_is_not_known_stays_while_chunks_are_missing() {
+    let series = Series::new();
+    let (store, _) = series.backed_up();
+    let test_repo = open(&store);
+    let before = pack_names(&store);
+    let gone = leave_unnamed_packs(&test_repo, &store);
+    let new = packs(&store).into_iter().find(|pack| {
+        let is_new = !before.contains(&pack.hash().unwrap().to_string());
+        is_new && pack.blob_kind() == Some(BlobKind::Chunk)
+    });
+    let unknown = new.unwrap().name();
+    let bytes = store.get(&unknown, u64::MAX).unwrap();
+    store.put(&unknown, &[&bytes[..bytes.len() - 1]]).unwrap();
+    store.age(HOUR);
+    for _ in 0..2 {
+        assert_eq!(prune_lacking(&test_repo), [gone]);
+        assert!(store.size(&unknown).is_ok(), "the pack stays");
+        store.age(HOUR);
+    }
+    store.put(&unknown, &[&bytes]).unwrap();
+    assert_eq!(prune_lacking(&test_repo), []);
+    assert_eq!(affected(&test_repo), []);
+    forget(&test_repo, &[gone]);
+    store.age(HOUR);
+    prune_lacking(&test_repo);
+    assert!(store.size(&unknown).is_err(), "the pack is deleted");
+    series.assert_restores(&test_repo, "after all");
 }
 
 /// The packs list their own contents, so a new segment can name them.
