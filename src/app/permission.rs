@@ -34,6 +34,7 @@ pub(crate) enum Attempt {
     Prune,
     /// A forget or prune that accepts losses.
     AcceptLoss,
+    RepairPacks,
     Head,
     SetParity,
     AddKey,
@@ -70,6 +71,7 @@ impl Attempt {
             Self::Forget => (Role::Full, "forget backups"),
             Self::Prune => (Role::Full, "prune"),
             Self::AcceptLoss => (Role::Full, "accept that backups are lost"),
+            Self::RepairPacks => (Role::Full, "repair packs"),
             Self::Head => (Role::Full, "run “head”, which writes into the log"),
             Self::SetParity => (Role::Full, "set the parity"),
             Self::AddKey => (Role::Full, "add a key"),
@@ -121,7 +123,7 @@ mod tests {
     use super::*;
 
     /// Attempts, the roles that may make them, and the text for those that may not.
-    const RULES: [(Attempt, &[Role], &str); 28] = {
+    const RULES: [(Attempt, &[Role], &str); 29] = {
         use Attempt::*;
         const ALL: &[Role] = &[Role::Full, Role::Write, Role::Verify];
         const WRITERS: &[Role] = &[Role::Full, Role::Write];
@@ -151,6 +153,7 @@ mod tests {
             (Forget, FULL, "may not forget"),
             (Prune, FULL, "may not prune"),
             (AcceptLoss, FULL, "accept that backups are lost"),
+            (RepairPacks, FULL, "may not repair packs"),
             (Head, FULL, "may not run “head”, which writes into the log"),
             (AddKey, FULL, "may not add a key"),
             (RemoveKey, FULL, "may not remove a key"),

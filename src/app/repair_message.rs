@@ -6,11 +6,12 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct RepairStepEntry {
     pub(crate) item: String,
-    /// `restore`, `rebuild`, `remove` or `none`.
+    /// `restore`, `rebuild`, `remove`, `repack` or `none`.
     pub(crate) action: &'static str,
     /// What is known about the damage, in words.
     pub(crate) message: String,
-    /// Whether the repair was done: the object is whole now, or was removed.
+    /// Whether the repair was done: the object is whole now, was removed, or was moved to
+    /// `quarantine/`.
     pub(crate) done: bool,
     pub(crate) dry_run: bool,
 }
@@ -18,7 +19,7 @@ pub(crate) struct RepairStepEntry {
 /// The result of a repair.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct RepairSummary {
-    /// The command: `parity` or `copies`.
+    /// The command: `parity`, `copies` or `packs`.
     pub(crate) what: &'static str,
     /// Only the plan was made.
     pub(crate) dry_run: bool,

@@ -68,7 +68,10 @@ pub use parity::{
     AddedParity, ParityAction, ParityRepair, ParityState, ParityStep, ProtectedObject,
     RepairSources, add_parity, has_parity, parity_state, plan_repair,
 };
-pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
+pub use prune::{
+    Amount, MaxUnused, PackAction, PackRepair, PackStep, Prune, PruneOptions, PrunePlan,
+    PruneReport, plan_pack_repair, plan_prune,
+};
 pub use replicate::{ReplicateOptions, ReplicateReport, Side, replicate};
 pub use restore::{
     ImageTarget, InPlaceOptions, InPlaceReport, OnDamage, RestoreReport, restore, restore_despite,

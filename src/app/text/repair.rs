@@ -25,7 +25,11 @@ pub(super) fn summary(summary: &RepairSummary) -> String {
         took(summary.duration)
     );
     if summary.repaired == 0 && summary.unrepaired == 0 {
-        return format!("no damage found ({read})\n");
+        let none = match summary.what {
+            "packs" => "no pack is known to be damaged",
+            _ => "no damage found",
+        };
+        return format!("{none} ({read})\n");
     }
     let repaired = count(summary.repaired, "object");
     let rest = match summary.unrepaired {

@@ -66,6 +66,9 @@ pub(crate) enum RepositoryAction {
     ReportKey,
     Drill(DrillRequest),
     Repair(RepairRequest),
+    RepairPacks {
+        yes: bool,
+    },
     SetParity {
         rate: Option<ParityRate>,
     },

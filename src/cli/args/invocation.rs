@@ -104,6 +104,9 @@ fn action(
         Command::Repair {
             command: RepairCommand::Copies(args),
         } => RepositoryAction::Repair(args.into_request(false)),
+        Command::Repair {
+            command: RepairCommand::Packs { yes },
+        } => RepositoryAction::RepairPacks { yes },
         Command::Parity {
             command: ParityCommand::Set { rate },
         } => RepositoryAction::SetParity { rate: rate.0 },

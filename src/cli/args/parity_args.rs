@@ -28,6 +28,22 @@ Examples:
   cuttlebone repair copies
   cuttlebone repair copies --from /mnt/vault/backup --yes")]
     Copies(RepairArgs),
+    /// Save what is left of damaged packs
+    ///
+    /// Reads the packs of which this host has found a part damaged, for example by “check
+    /// --read-data”. Stores their undamaged data again, and moves them to “quarantine”. Names the
+    /// backups that have lost data. The next backup of the same source stores the lost data again,
+    /// on any host. Needs a key with the role “full”.
+    #[command(after_help = "\
+Examples:
+  cuttlebone check --read-data
+  cuttlebone repair packs
+  cuttlebone repair packs --yes")]
+    Packs {
+        /// Repair the packs, instead of only showing what would be repaired
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// The arguments of a repair.

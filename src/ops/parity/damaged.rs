@@ -1,6 +1,12 @@
 //! Which damaged objects have parity.
 
+use super::undamaged::restore;
+use crate::ops::error::OpsError;
 use crate::repo::{ObjectRef, Objects, RepoError};
+
+/// The maximum number of parity objects to try for one object. A thief can store any number of
+/// them.
+pub(super) const TRIES_MAX: usize = 16;
 
 /// Returns whether any of these objects has parity, so that a repair may restore it. Does not read
 /// the parity. A directory that cannot be listed counts as empty.
@@ -17,6 +23,26 @@ pub fn has_parity(objects: &Objects, damaged: &[ObjectRef]) -> Result<bool, Repo
             (_, None) => false,
         };
         if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Returns whether parity can restore a damaged object. A directory of parity that cannot be listed
+/// counts as empty.
+pub(crate) fn is_restorable(objects: &Objects, object: ObjectRef) -> Result<bool, OpsError> {
+    let Some(hash) = object.hash() else {
+        return Ok(false);
+    };
+    let mut found = match objects.parity_objects(object.project(), hash) {
+        Ok(found) => found,
+        Err(error) if error.is_unlistable() => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    found.truncate(TRIES_MAX);
+    for parity in found {
+        if restore(objects, object, parity)?.is_some() {
             return Ok(true);
         }
     }

@@ -13,6 +13,7 @@ mod unusable;
 
 pub use add::{AddedParity, add_parity};
 pub use damaged::has_parity;
+pub(super) use damaged::is_restorable;
 pub use missing::{ParityState, ProtectedObject, parity_state};
 pub use repair::{ParityRepair, plan_repair};
 pub use step::{ParityAction, ParityStep, RepairSources};

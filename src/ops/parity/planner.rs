@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::damaged::TRIES_MAX;
 use super::expected;
 use super::step::{ParityAction, ParityStep, RepairSources};
 use super::undamaged::{fetch, names, read_copy, rebuild, restore};
@@ -12,10 +13,6 @@ use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{self, ObjectRef, Objects, PublicLog, RepoError, is_protected};
 use crate::storage::Name;
-
-/// The maximum number of parity objects that a repair tries for an object of the repository or a
-/// project. A thief can store any number of them.
-const TRIES_MAX: usize = 16;
 
 /// What a repair does.
 pub(super) struct Plan {

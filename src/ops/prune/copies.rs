@@ -86,18 +86,19 @@ pub(super) fn find_damaged(
 }
 
 /// Reads runs, many at a time.
-struct Copies<'a> {
+pub(super) struct Copies<'a> {
     index: &'a Index,
     context: &'a Context<'a>,
     /// The runs to read.
     unread: BTreeSet<(ObjectHash, u64)>,
     /// Some of the runs that were read and are undamaged.
     intact: HashSet<(ObjectHash, u64)>,
-    damaged: DamagedRuns,
+    /// The damaged runs that were found.
+    pub(super) damaged: DamagedRuns,
 }
 
 impl<'a> Copies<'a> {
-    fn new(index: &'a Index, context: &'a Context<'a>) -> Self {
+    pub(super) fn new(index: &'a Index, context: &'a Context<'a>) -> Self {
         Self {
             index,
             context,
@@ -108,7 +109,7 @@ impl<'a> Copies<'a> {
     }
 
     /// Adds the run at this place to those that will be read.
-    fn add(&mut self, place: &BlobLocation) -> Result<(), OpsError> {
+    pub(super) fn add(&mut self, place: &BlobLocation) -> Result<(), OpsError> {
         let run = (place.pack(), place.ordinal());
         if self.damaged.contains_key(&run.0) || self.intact.contains(&run) {
             return Ok(());
@@ -121,7 +122,7 @@ impl<'a> Copies<'a> {
     }
 
     /// Reads the runs that were added.
-    fn read(&mut self) -> Result<(), OpsError> {
+    pub(super) fn read(&mut self) -> Result<(), OpsError> {
         let unread = std::mem::take(&mut self.unread);
         let mut packs: BTreeMap<ObjectHash, Vec<u64>> = BTreeMap::new();
         for (pack, ordinal) in &unread {

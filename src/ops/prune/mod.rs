@@ -7,6 +7,7 @@ mod in_use;
 mod items;
 mod lacking;
 mod named;
+mod pack_repair;
 mod plan;
 mod refused;
 mod repack;
@@ -17,6 +18,7 @@ mod unreadable;
 mod usage;
 mod voided;
 
+pub use pack_repair::{PackAction, PackRepair, PackStep, plan_pack_repair};
 pub use plan::{Amount, MaxUnused, PruneOptions, PrunePlan};
 pub use report::PruneReport;
 

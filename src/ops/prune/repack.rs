@@ -54,7 +54,7 @@ struct Attempt {
 }
 
 /// The packs with a used blob of which no undamaged copy exists.
-struct Spared<'a> {
+pub(super) struct Spared<'a> {
     /// The packs that may be spared: if a used blob of such a pack has no undamaged copy, the pack
     /// stays, and the prune goes on. These are packs whose signers are not trusted, and packs that
     /// the log removes, since someone may have stored them again. If small packs are merged, these
@@ -65,7 +65,21 @@ struct Spared<'a> {
     observer: &'a dyn Observer,
 }
 
-impl Spared<'_> {
+impl<'a> Spared<'a> {
+    /// Any of these packs may be spared.
+    pub(super) fn any_of(packs: HashSet<ObjectHash>, observer: &'a dyn Observer) -> Self {
+        Self {
+            may: packs,
+            packs: Mutex::default(),
+            observer,
+        }
+    }
+
+    /// Returns the packs that were spared.
+    pub(super) fn into_packs(self) -> HashSet<ObjectHash> {
+        recover(self.packs.into_inner())
+    }
+
     /// Spares a pack because of this damage, or fails if it may not be spared.
     fn add(&self, pack: ObjectHash, damage: RepoError) -> Result<(), RepoError> {
         if damage.kind() != RepoErrorKind::Damaged || !self.may.contains(&pack) {
@@ -83,7 +97,7 @@ impl Spared<'_> {
 const FORGOTTEN: OpsError = OpsError::Internal("the index has lost a pack that it knew");
 
 /// A run, and the blobs of it that are used.
-type Wanted = (Arc<PlacedRun>, Vec<BlobId>);
+pub(super) type Wanted = (Arc<PlacedRun>, Vec<BlobId>);
 
 /// Copies the used blobs of the packs to repack and to merge into new packs, which are durable and
 /// indexed when it returns. With `merge_small`, small volumes share new packs. The index must
@@ -146,11 +160,8 @@ fn copy_all(
         !usage.trusts(&pack.pack) || is_removed || merge_small && is_small(pack)
     };
     let may = packs.iter().filter(may_be_damaged);
-    let spared = Spared {
-        may: may.map(|pack| pack.pack).collect(),
-        packs: Mutex::default(),
-        observer: &*context.observer,
-    };
+    let may = may.map(|pack| pack.pack).collect();
+    let spared = Spared::any_of(may, &*context.observer);
     let total = packs.iter().map(|pack| pack.size).sum();
     let mut done = 0;
     let options = PackerOptions {
@@ -189,7 +200,7 @@ fn copy_all(
         }
         Ok::<_, OpsError>(false)
     })?;
-    let spared = recover(spared.packs.into_inner());
+    let spared = spared.into_packs();
     if !ended_early {
         verify(index, usage, packs, &spared)?;
     }
@@ -247,7 +258,7 @@ fn wanted_of(index: &Index, usage: &Usage, pack: &ObjectHash) -> Result<Vec<Want
 }
 
 /// Reads these runs and passes their blobs to the packer. Each thread reads one pack at a time.
-fn copy(
+pub(super) fn copy(
     packer: &Packer<'_>,
     index: &Arc<Index>,
     packs: &[Vec<Wanted>],

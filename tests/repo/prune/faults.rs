@@ -85,7 +85,7 @@ fn marked_and_unnamed(series: &Series) -> MemoryBackend {
 }
 
 /// A fault, and the function that plans it at the n-th call.
-type PlannedFault = (fn(u64, Fault) -> Plan, Fault);
+pub(super) type PlannedFault = (fn(u64, Fault) -> Plan, Fault);
 
 /// Lets a prune fail at each of its calls in turn, with each of these faults.
 fn sweep(grace: Duration, merges: bool, faults: &[PlannedFault]) {
@@ -108,11 +108,11 @@ fn sweep(grace: Duration, merges: bool, faults: &[PlannedFault]) {
     }
 }
 
-const CRASHES: [PlannedFault; 2] = [
+pub(super) const CRASHES: [PlannedFault; 2] = [
     (Plan::at, Fault::Die(Moment::Before)),
     (Plan::at, Fault::Die(Moment::After)),
 ];
-const FAILURES: [PlannedFault; 3] = [
+pub(super) const FAILURES: [PlannedFault; 3] = [
     (Plan::at_write, Fault::Tear),
     (Plan::at_write, Fault::Fail(StorageErrorKind::Full)),
     (Plan::at_write, Fault::FailAfter(StorageErrorKind::Io)),
@@ -198,7 +198,8 @@ fn a_prune_that_fails_at_any_call_while_a_pack_is_missing_loses_nothing_else() {
             assert_tidy(&test_repo, &store, &when);
             true
         };
-        let calls = (1..).take_while(crashes).count();
+        let calls = (1..).take_while(crashes);
+        let calls = calls.count();
         assert!(calls >= 8, "{fault:?}: {calls} calls are too few");
     }
 }

@@ -7,6 +7,7 @@ mod faults;
 mod hooked;
 mod marked;
 mod model;
+mod pack_repair;
 mod put_back;
 mod readers;
 mod refused;

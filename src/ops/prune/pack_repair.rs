@@ -1,0 +1,441 @@
+//! Repairs damaged packs of chunks: packs their undamaged chunks again, and moves the damaged packs
+//! to `quarantine/`.
+//!
+//! From then on, such a pack is missing. Its name stays in the index until no backup needs the lost
+//! chunks: by this name, the next backup notices that it must store them again. All undamaged
+//! chunks are copied, whether a backup needs them or not. So whatever a running process relies on
+//! is in another pack before the damaged one is moved, and no mark and no grace period is needed.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::copies::Copies;
+use super::in_use::Walked;
+use super::items::item_of_pack;
+use super::lacking::backups_lacking;
+use super::named;
+use super::repack::{Spared, Wanted, copy, read_together};
+use super::state::refuse_second;
+use crate::base::{BlobId, ObjectHash, to_usize};
+use crate::format::{BlobKind, PACK_SIZE_MAX, PackListing};
+use crate::ops::affected::AffectedBackup;
+use crate::ops::context::{Context, TOOL, thread_pool, unindexed_packs};
+use crate::ops::error::OpsError;
+use crate::ops::parity::is_restorable;
+use crate::repo::{
+    BlobLocation, BlobReader, Index, Lease, Leases, ListedPack, Log, Marks, ObjectRef, Opener,
+    Packer, PackerOptions, PlacedRun, Project, Records, RepoError, RepoErrorKind, Work, Worker,
+    damaged_among, exclude_damaged, quarantine, read_damaged, read_whole,
+};
+use crate::storage::StorageErrorClass;
+
+/// What a repair does with a damaged pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PackAction {
+    /// Packs its undamaged chunks again, and moves it to `quarantine/`.
+    Repack,
+    /// Nothing: a prune names, replaces or deletes the pack. No segment names it, it is going to be
+    /// deleted, or it is a pack of nodes, which are in another pack, too.
+    LeftToPrune,
+    /// Nothing: parity can restore the whole pack.
+    Restorable,
+    /// Nothing: this process may not read the pack, so it is not known to be damaged.
+    Denied,
+    /// Nothing: no part of the pack can be read.
+    Unreadable,
+    /// Nothing: the pack is whole now that it was read again.
+    Whole,
+    /// Nothing: more of the pack is damaged than was found at first.
+    MoreDamage,
+}
+
+/// A damaged pack, and what a repair does with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackStep {
+    /// The pack.
+    pub object: ObjectRef,
+    /// The number of its runs.
+    pub runs: u64,
+    /// The number of its damaged runs.
+    pub damaged: u64,
+    /// The action.
+    pub action: PackAction,
+    pack: ObjectHash,
+}
+
+/// A planned repair of packs.
+pub struct PackRepair<'a> {
+    project: &'a Project,
+    context: &'a Context<'a>,
+    by: Worker<'a>,
+    /// None in a dry run.
+    lease: Option<Arc<Lease>>,
+    index: Arc<Index>,
+    steps: Vec<PackStep>,
+    /// The damaged chunks of each pack. All other chunks of a pack must be in other packs before it
+    /// is moved.
+    damaged: BTreeMap<ObjectHash, HashSet<BlobId>>,
+    lacking: Vec<AffectedBackup>,
+    bytes_read: u64,
+}
+
+/// Reads all packs of which this host has found a part damaged, and those that do not have their
+/// size. Plans how to repair the damaged ones. With `dry_run`, takes no lease, and the plan must
+/// not be run.
+pub fn plan_pack_repair<'a>(
+    project: &'a Project,
+    host: Option<&'a str>,
+    dry_run: bool,
+    context: &'a Context<'a>,
+) -> Result<PackRepair<'a>, OpsError> {
+    let by = Worker { host, tool: TOOL };
+    let lease = if dry_run {
+        None
+    } else {
+        // A prune may be copying from these packs, or be about to delete them.
+        let lease = Lease::take(project, Work::Prune, by)?;
+        refuse_second(project, &Leases::load(project, Some(&lease))?)?;
+        Some(Arc::new(lease))
+    };
+    let index = context.index(project)?;
+    index.sync()?;
+    let noted = exclude_damaged(&index)?.runs;
+    index.require_present()?;
+    let marked = Marks::load(project)?.packs();
+    Log::load(project)?;
+    let removed = Log::removals(project)?;
+    let mut repair = PackRepair {
+        project,
+        context,
+        by,
+        lease,
+        index,
+        steps: Vec::new(),
+        damaged: BTreeMap::new(),
+        lacking: Vec::new(),
+        bytes_read: 0,
+    };
+    let stored = repair.index.list_packs()?;
+    for listed in &stored {
+        let Some(listing) = repair.index.listing(&listed.hash)? else {
+            continue;
+        };
+        let has_size = listing.contents.pack_size() == listed.info.size;
+        if has_size && !noted.contains_key(&listed.hash) {
+            continue;
+        }
+        let is_left = listed.kind == BlobKind::Node
+            || marked.contains(&listed.hash)
+            || removed.has_pack(&listed.hash)
+            || !repair.index.is_named(&listed.hash)?;
+        let runs = listing.contents.runs.len() as u64;
+        let (action, damaged) = if repair.is_denied(listed) {
+            (PackAction::Denied, Vec::new())
+        } else {
+            let damaged = repair.damaged_runs(listing)?;
+            repair.bytes_read += listed.info.size;
+            match (is_left, has_size && damaged.is_empty()) {
+                (_, true) => continue,
+                (true, _) => (PackAction::LeftToPrune, damaged),
+                _ if is_restorable(&project.objects, listed.object(project.id))? => {
+                    (PackAction::Restorable, damaged)
+                }
+                _ => (PackAction::Repack, damaged),
+            }
+        };
+        repair.steps.push(PackStep {
+            object: listed.object(project.id),
+            runs,
+            damaged: damaged.len() as u64,
+            action,
+            pack: listed.hash,
+        });
+        repair.index.exclude_damaged_runs(listed.hash, &damaged);
+        if action != PackAction::Restorable {
+            let chunks = repair.damaged_chunks(&listed.hash, &damaged)?;
+            repair.damaged.insert(listed.hash, chunks);
+        }
+    }
+    let lost = repair.lost_chunks(&stored)?;
+    let records = Records::load(project)?;
+    repair.lacking = backups_lacking(&repair.index, &records, &lost, context)?;
+    Ok(repair)
+}
+
+impl PackRepair<'_> {
+    /// The damaged packs, and what is done with each.
+    #[must_use]
+    pub fn steps(&self) -> &[PackStep] {
+        &self.steps
+    }
+
+    /// The backups that need chunks of which these packs have the only copy, which is damaged.
+    #[must_use]
+    pub fn lacking(&self) -> &[AffectedBackup] {
+        &self.lacking
+    }
+
+    /// The bytes of the packs that were read.
+    #[must_use]
+    pub const fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
+    /// Ends without running the plan.
+    pub fn close(self) {
+        self.index.close();
+    }
+
+    /// Runs the plan, and returns the steps that were done: a step that could not be done has
+    /// another action now. After an error, all packs that were not moved are where they were, and
+    /// the repair can be repeated.
+    pub fn run(mut self) -> Result<Vec<PackStep>, OpsError> {
+        if self.lease.is_none() {
+            return Err(OpsError::Internal("the plan of a dry run cannot be run"));
+        }
+        let mut steps = std::mem::take(&mut self.steps);
+        for step in steps.iter_mut().filter(|step| step.is_repacked()) {
+            self.confirm()?;
+            step.action = self.store_in_quarantine(step)?;
+        }
+        let packs: Vec<_> = steps.iter().filter(|step| step.is_repacked()).collect();
+        let packs: Vec<_> = packs.iter().map(|step| step.pack).collect();
+        if packs.is_empty() {
+            self.index.close();
+            return Ok(steps);
+        }
+        // From now on, only copies count that are in other packs, and in none that may be deleted.
+        let marked = Marks::load(self.project)?.packs();
+        let unnamed = [self.index.unnamed()?, self.index.retired()?].concat();
+        let none = marked
+            .into_iter()
+            .chain(unnamed)
+            .chain(packs.iter().copied());
+        self.index.exclude(none);
+        self.index.exclude_removed(Log::removals(self.project)?);
+        thread_pool(self.context.threads)?.install(|| self.verify_copies(&packs))?;
+        let spared = self.copy(&packs)?;
+        for step in steps.iter_mut().filter(|step| step.is_repacked()) {
+            if spared.contains(&step.pack) {
+                step.action = PackAction::MoreDamage;
+            }
+        }
+        for step in steps.iter().filter(|step| step.is_repacked()) {
+            self.confirm()?;
+            self.project.objects.delete(step.object)?;
+        }
+        self.index.close();
+        Ok(steps)
+    }
+
+    /// Fails if another process may have changed the repository, since this one was paused for too
+    /// long. Must be called before anything is deleted.
+    fn confirm(&self) -> Result<(), OpsError> {
+        self.context.cancel.check()?;
+        if let Some(lease) = &self.lease {
+            lease.confirm()?;
+            if lease.may_have_expired() {
+                return Err(OpsError::PausedTooLong);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_denied(&self, listed: &ListedPack) -> bool {
+        let backend = self.project.objects.backend();
+        let name = listed.object(self.project.id).name();
+        let read = backend.get_range(&name, 0, &mut [0]);
+        read.is_err_and(|error| error.kind.class() == StorageErrorClass::Denied)
+    }
+
+    /// Reads a pack. Returns the ordinals of the runs that do not open, or that hold a blob that
+    /// does not have its id.
+    fn damaged_runs(&self, listing: PackListing) -> Result<Vec<u64>, OpsError> {
+        let mut opener = Opener::default();
+        let mut damaged = Vec::new();
+        let mut rest: Vec<_> = PlacedRun::all_of(listing).collect();
+        while !rest.is_empty() {
+            self.context.cancel.check()?;
+            let after = rest.split_off(read_together(rest.iter().map(|run| run.range())));
+            damaged.extend(damaged_among(&self.index, &mut opener, &rest)?);
+            rest = after;
+        }
+        Ok(damaged)
+    }
+
+    /// Returns the blobs of a damaged run that can still be read.
+    fn intact_blobs(&self, run: &Arc<PlacedRun>) -> Result<Vec<BlobId>, OpsError> {
+        let Some(first) = run.locations().next() else {
+            return Ok(Vec::new());
+        };
+        let (range, mut opener) = (run.range(), Opener::default());
+        let mut stored = vec![0; to_usize(range.end - range.start)];
+        let read = BlobReader::new(&self.index).fetch(&first, range.start, &mut stored);
+        let plain = match read.and_then(|()| opener.open_run(self.project, &first, &mut stored)) {
+            Ok(plain) => plain,
+            Err(error) if error.kind() == RepoErrorKind::Damaged => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let is_intact = |at: &BlobLocation| Opener::blob(self.project, at, plain).is_ok();
+        let intact = run.locations().filter(is_intact);
+        Ok(intact.map(|at| at.blob().id).collect())
+    }
+
+    /// Returns the chunks in these runs of a pack that cannot be read there.
+    fn damaged_chunks(&self, pack: &ObjectHash, runs: &[u64]) -> Result<HashSet<BlobId>, OpsError> {
+        let mut damaged = HashSet::new();
+        let listing = self.index.listing(pack)?;
+        let Some(listing) = listing.filter(|l| l.contents.kind == BlobKind::Chunk) else {
+            return Ok(damaged);
+        };
+        let mut readable = HashSet::new();
+        for run in PlacedRun::all_of(listing) {
+            let ids = run.locations().map(|at| at.blob().id);
+            if runs.contains(&run.ordinal()) {
+                readable.extend(self.intact_blobs(&run)?);
+                damaged.extend(ids);
+            } else {
+                readable.extend(ids);
+            }
+        }
+        damaged.retain(|id| !readable.contains(id));
+        Ok(damaged)
+    }
+
+    /// Returns those of the damaged chunks that are in no other place of the store, as far as is
+    /// known.
+    fn lost_chunks(&self, stored: &[ListedPack]) -> Result<HashSet<BlobId>, OpsError> {
+        let stored: HashSet<_> = stored.iter().map(|listed| listed.hash).collect();
+        let is_damaged = |at: &BlobLocation| {
+            let chunks = self.damaged.get(&at.pack());
+            chunks.is_some_and(|chunks| chunks.contains(&at.blob().id))
+        };
+        let mut lost = HashSet::new();
+        for id in self.damaged.values().flatten() {
+            let places = self.index.find_anywhere(id)?;
+            let is_whole = |at: &BlobLocation| stored.contains(&at.pack()) && !is_damaged(at);
+            if !places.iter().any(is_whole) {
+                lost.insert(*id);
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Stores what can be read of a damaged pack in `quarantine/`. Returns the action for the pack.
+    fn store_in_quarantine(&self, step: &PackStep) -> Result<PackAction, OpsError> {
+        let (backend, name) = (self.project.objects.backend(), step.object.name());
+        let Some(bytes) = read_damaged(backend, &name, PACK_SIZE_MAX)? else {
+            return Ok(PackAction::Unreadable);
+        };
+        // It may have been the connection or the memory that was bad.
+        let is_whole = match read_whole(self.project, step.object) {
+            Ok(listing) => self.damaged_runs(listing)?.is_empty(),
+            Err(RepoError::Damaged { .. } | RepoError::Foreign { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if is_whole {
+            return Ok(PackAction::Whole);
+        }
+        quarantine(backend, &name, &bytes)?;
+        Ok(PackAction::Repack)
+    }
+
+    /// Reads the copies in other packs of the chunks in these packs. From then on, damaged ones do
+    /// not count, so these chunks are copied.
+    fn verify_copies(&self, packs: &[ObjectHash]) -> Result<(), OpsError> {
+        loop {
+            let mut copies = Copies::new(&self.index, self.context);
+            for pack in packs {
+                self.context.cancel.check()?;
+                let Some(listing) = self.index.listing(pack)? else {
+                    continue;
+                };
+                for blob in listing.contents.blobs() {
+                    if let Some(place) = self.index.find_trusted(&blob.id)? {
+                        copies.add(&place)?;
+                    }
+                }
+            }
+            copies.read()?;
+            if copies.damaged.is_empty() {
+                return Ok(());
+            }
+            for (pack, runs) in copies.damaged {
+                self.index.exclude_damaged_runs(pack, &runs);
+            }
+        }
+    }
+
+    /// Copies the undamaged chunks of these packs to new packs, which are durable, and named in the
+    /// index and the log, when this returns. Returns the packs with a chunk that was not copied.
+    fn copy(&self, packs: &[ObjectHash]) -> Result<HashSet<ObjectHash>, OpsError> {
+        let mut wanted = Vec::with_capacity(packs.len());
+        for pack in packs {
+            wanted.push(self.wanted_of(pack)?);
+        }
+        let (unindexed, _) = unindexed_packs(&self.index);
+        let unindexed = match &self.lease {
+            Some(lease) => unindexed.with_lease(lease),
+            None => unindexed,
+        };
+        let options = PackerOptions {
+            // A prune adds unnamed packs to the index, if they are used.
+            name_unnamed: false,
+            ..PackerOptions::default()
+        };
+        let observer = &*self.context.observer;
+        let spared = Spared::any_of(packs.iter().copied().collect(), observer);
+        let read = AtomicU64::new(0);
+        let ((), stored, _) = Packer::scope(&self.index, unindexed, options, |packer| {
+            copy(packer, &self.index, &wanted, (&read, &spared), self.context)?;
+            Ok::<_, OpsError>(packer.end_pack()?)
+        })?;
+        let new = stored.packs().iter();
+        let new = new.map(|(kind, pack)| item_of_pack(*kind, *pack)).collect();
+        self.confirm()?;
+        let mut log = Log::load(self.project)?;
+        named::name(
+            &self.index,
+            &mut log,
+            &Walked::default(),
+            &[],
+            (new, &[]),
+            self.by,
+        )?;
+        let mut spared = spared.into_packs();
+        for (pack, runs) in packs.iter().zip(&wanted) {
+            for id in runs.iter().flat_map(|(_, ids)| ids) {
+                if self.index.find_trusted(id)?.is_none() {
+                    spared.insert(*pack);
+                }
+            }
+        }
+        Ok(spared)
+    }
+
+    /// Returns the chunks of a pack to copy: all except its damaged ones.
+    fn wanted_of(&self, pack: &ObjectHash) -> Result<Vec<Wanted>, OpsError> {
+        let lost = OpsError::Internal("the index has lost a pack that it knew");
+        let listing = self.index.listing(pack)?.ok_or(lost)?;
+        let damaged = self.damaged.get(pack);
+        let is_damaged = |id: &BlobId| damaged.is_some_and(|damaged| damaged.contains(id));
+        let mut wanted = Vec::new();
+        for run in PlacedRun::all_of(listing) {
+            let ids = run.locations().map(|at| at.blob().id);
+            let ids: Vec<_> = ids.filter(|id| !is_damaged(id)).collect();
+            if !ids.is_empty() {
+                wanted.push((run, ids));
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+impl PackStep {
+    /// Whether the pack is packed again and moved.
+    #[must_use]
+    pub fn is_repacked(&self) -> bool {
+        self.action == PackAction::Repack
+    }
+}

@@ -1,0 +1,299 @@
+//! `repair packs` saves all undamaged data of damaged packs, whenever it fails, and the next backup
+//! stores the lost data again.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use cuttlebone::base::{BlobId, ObjectHash};
+use cuttlebone::format::{BlobKind, PackListing};
+use cuttlebone::ops::{self, PackAction, PackStep};
+use cuttlebone::repo::{Index, ObjectRef, PlacedRun, read_listing};
+use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend};
+
+use super::faults::{CRASHES, FAILURES};
+use super::{
+    EXPIRED, HOUR, Series, assert_tidy, losses, names, open, pack_object, packs, prune, stored,
+};
+use crate::repo::{CHUNK, Host, Image, LEAF, TestRepo, noise};
+
+/// Repairs all packs that this host knows to be damaged.
+fn repair(test_repo: &TestRepo, host: &Host) -> Result<Vec<PackStep>, ops::OpsError> {
+    let context = host.context();
+    ops::plan_pack_repair(&test_repo.project, None, false, &context)?.run()
+}
+
+fn listing(test_repo: &TestRepo, pack: ObjectRef) -> PackListing {
+    read_listing(&test_repo.project, pack, None).unwrap()
+}
+
+/// Damages a run of the first pack of chunks that has several. Returns the pack, and its blobs in
+/// other runs.
+fn damage_a_run(test_repo: &TestRepo, store: &MemoryBackend) -> (ObjectHash, Vec<BlobId>) {
+    let mut seen = Vec::new();
+    for pack in packs(store) {
+        let listing = listing(test_repo, pack);
+        let runs: Vec<_> = PlacedRun::all_of(listing).collect();
+        seen.push((pack.blob_kind(), runs.len()));
+        if pack.blob_kind() != Some(BlobKind::Chunk) || runs.len() < 2 {
+            continue;
+        }
+        flip(store, pack, runs[0].range().start);
+        let rest = runs[1..].iter().flat_map(PlacedRun::locations);
+        let rest = rest.map(|at| at.blob().id).collect();
+        return (pack.hash().unwrap(), rest);
+    }
+    panic!("no pack of chunks has several runs: {seen:?}");
+}
+
+fn flip(store: &MemoryBackend, pack: ObjectRef, at: u64) {
+    let mut bytes = store.get(&pack.name(), 1 << 30).unwrap();
+    bytes[usize::try_from(at).unwrap()] ^= 1;
+    store.put(&pack.name(), &[&bytes]).unwrap();
+}
+
+fn has(store: &dyn Backend, pack: ObjectHash) -> bool {
+    let mut packs = packs(store).into_iter();
+    packs.any(|object| object.hash() == Some(pack))
+}
+
+/// A series of backups with a damaged pack.
+struct Damaged {
+    series: Series,
+    store: MemoryBackend,
+    pack: ObjectHash,
+    /// The bytes of the pack.
+    size: u64,
+    /// The undamaged blobs of the pack.
+    rest: Vec<BlobId>,
+    losses: BTreeMap<ObjectHash, Vec<Range<u64>>>,
+}
+
+impl Damaged {
+    fn new() -> Self {
+        // Each pack has room for two chunks. Each leaf has a run of its own.
+        let image = Image::new(2 * LEAF).with(0, &noise(1, CHUNK));
+        let first = image.with(LEAF, &noise(2, CHUNK));
+        let second = first.clone().with(LEAF / 2, &noise(3, CHUNK));
+        let series = Series {
+            days: vec![first, second],
+        };
+        let (store, ids) = series.backed_up();
+        let test_repo = open(&store);
+        let (pack, rest) = damage_a_run(&test_repo, &store);
+        let losses = losses(&test_repo);
+        assert!(!losses.is_empty() && losses.len() <= ids.len());
+        let size = store.size(&pack_object(&store, pack).name()).unwrap();
+        Self {
+            series,
+            store,
+            pack,
+            size,
+            rest,
+            losses,
+        }
+    }
+
+    /// Returns a host that knows of the damage.
+    fn host(&self) -> Host {
+        let mut host = Host::with_cache();
+        host.threads = 1;
+        host.check(&open(&self.store), true);
+        host
+    }
+
+    /// Asserts that the pack was moved to quarantine, that no more is lost than before, and that
+    /// backups on another host store the lost data again.
+    fn assert_repaired<B: Backend + Clone + 'static>(&self, store: &B, when: &str) {
+        let test_repo = open(store);
+        assert!(!has(store, self.pack), "{when}: the pack is moved");
+        let kept = store.list("quarantine").unwrap();
+        let name = self.pack.to_string();
+        let kept: Vec<_> = kept
+            .iter()
+            .filter(|o| o.name.last().contains(&name))
+            .collect();
+        assert_eq!(kept.len(), 1, "{when}");
+        assert_eq!(kept[0].size, self.size, "{when}");
+        let stored = stored(&test_repo, store);
+        for blob in &self.rest {
+            assert!(stored.contains_key(blob), "{when}: {blob} was packed again");
+        }
+        assert_eq!(losses(&test_repo), self.losses, "{when}");
+        let other = Host::without_cache();
+        for day in &self.series.days {
+            other.back_up(&test_repo, "disk", day).unwrap();
+        }
+        self.series.assert_restores(&test_repo, when);
+    }
+
+    fn assert_moved_once(&self, test_repo: &TestRepo) {
+        assert!(!has(&self.store, self.pack));
+        assert_eq!(losses(test_repo), self.losses);
+    }
+
+    /// Backs up all days again. Then a prune leaves nothing of the damage.
+    fn assert_healed(&self) {
+        self.assert_repaired(&self.store, "repaired");
+        let test_repo = open(&self.store);
+        self.store.age(HOUR);
+        prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
+        self.series.assert_restores(&test_repo, "pruned");
+        assert_tidy(&test_repo, &self.store, "pruned");
+    }
+}
+
+#[test]
+fn the_undamaged_data_of_a_damaged_pack_is_packed_again_and_the_pack_is_moved() {
+    let damaged = Damaged::new();
+    let host = damaged.host();
+    let test_repo = open(&damaged.store);
+    let before = names(&damaged.store, "packs");
+    let context = host.context();
+    let plan = ops::plan_pack_repair(&test_repo.project, None, true, &context).unwrap();
+    let lacking = plan.lacking().iter();
+    let lacking: BTreeMap<_, _> = lacking.map(|b| (b.id, b.holes.clone())).collect();
+    assert_eq!(lacking, damaged.losses);
+    let [step] = plan.steps() else {
+        panic!("{:?}", plan.steps())
+    };
+    assert_eq!(step.object, pack_object(&damaged.store, damaged.pack));
+    assert_eq!((step.damaged, step.action), (1, PackAction::Repack));
+    plan.close();
+    assert_eq!(
+        names(&damaged.store, "packs"),
+        before,
+        "a plan changes nothing"
+    );
+    assert_eq!(names(&damaged.store, "leases"), Vec::<String>::new());
+
+    let steps = repair(&test_repo, &host).unwrap();
+    assert!(steps.iter().all(PackStep::is_repacked));
+    // A prune keeps all that is left, and the name of the missing pack.
+    damaged.store.age(HOUR);
+    prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
+    damaged.assert_moved_once(&test_repo);
+    assert_eq!(
+        repair(&test_repo, &host).unwrap(),
+        [],
+        "nothing is left to repair"
+    );
+    damaged.assert_healed();
+}
+
+#[test]
+fn a_repair_of_packs_that_fails_at_any_call_makes_nothing_worse_and_can_be_repeated() {
+    let damaged = Damaged::new();
+    for (plan_at, fault) in CRASHES.into_iter().chain(FAILURES) {
+        let mut calls = 0;
+        for n in 1.. {
+            let plan = plan_at(n, fault);
+            let when = format!("{plan:?}");
+            let host = damaged.host();
+            let faulty = FaultBackend::holding(&damaged.store);
+            let test_repo = open(&faulty);
+            faulty.set_plan(plan);
+            let _ = repair(&test_repo, &host);
+            if faulty.is_planned() {
+                break;
+            }
+            calls += 1;
+            drop(test_repo);
+            let store = faulty.crash();
+            let test_repo = open(&store);
+            assert_eq!(losses(&test_repo), damaged.losses, "{when}");
+            if has(&store, damaged.pack) {
+                let name = pack_object(&store, damaged.pack).name();
+                assert_eq!(store.size(&name).unwrap(), damaged.size, "{when}");
+            }
+            // The lease of the crashed repair expires.
+            store.age(EXPIRED);
+            let steps = repair(&test_repo, &host).unwrap();
+            assert!(steps.iter().all(PackStep::is_repacked), "{when}: {steps:?}");
+            damaged.assert_repaired(&store, &when);
+        }
+        assert!(calls >= 5, "{fault:?}: {calls} calls are too few");
+    }
+}
+
+/// Nobody knows yet that the other pack is damaged, too.
+#[test]
+fn a_chunk_is_packed_again_if_the_other_pack_that_has_it_is_damaged() {
+    let store = MemoryBackend::new();
+    TestRepo::init(store.clone(), CHUNK).unwrap();
+    let other = store.copy();
+    let image = |number| {
+        let shared = Image::new(2 * LEAF).with(0, &noise(1, CHUNK));
+        shared.with(LEAF, &noise(number, CHUNK))
+    };
+    let mut made = Vec::new();
+    for (store, number) in [(&store, 2), (&other, 3)] {
+        let host = Host::without_cache();
+        made.push(
+            host.back_up(&open(store), "disk", &image(number))
+                .unwrap()
+                .id,
+        );
+    }
+    let of_chunks = |store: &MemoryBackend| {
+        let mut found = packs(store);
+        found.retain(|pack| pack.blob_kind() == Some(BlobKind::Chunk));
+        found
+    };
+    let (first, second) = (of_chunks(&store), of_chunks(&other));
+    let ([first], [second]) = (&first[..], &second[..]) else {
+        panic!("each host has one pack of chunks");
+    };
+    super::copies::add_objects(&store, &other);
+    let test_repo = open(&store);
+    let runs = |pack: &ObjectRef| PlacedRun::all_of(listing(&test_repo, *pack)).collect::<Vec<_>>();
+    let id = |run: &std::sync::Arc<PlacedRun>| run.locations().next().unwrap().blob().id;
+    let of_second: Vec<_> = runs(second).iter().map(id).collect();
+    let host = Host::with_cache();
+    for run in runs(first) {
+        if of_second.contains(&id(&run)) {
+            let at = runs(second).into_iter().find(|other| id(other) == id(&run));
+            flip(&store, *second, at.unwrap().range().start);
+        } else {
+            flip(&store, *first, run.range().start);
+            let cache = host.cache.as_deref().unwrap();
+            let notices = host.notices.clone();
+            let index = Index::open(&test_repo.project, cache, notices).unwrap();
+            index.note_damaged_runs(first.hash().unwrap(), [run.ordinal()]);
+            index.close();
+        }
+    }
+    let steps = repair(&test_repo, &host).unwrap();
+    assert!(steps.len() == 1 && steps[0].is_repacked(), "{steps:?}");
+    let lost = losses(&test_repo);
+    let part = LEAF..LEAF + CHUNK as u64;
+    assert_eq!(
+        lost,
+        [(made[0], vec![part])].into(),
+        "only one chunk is lost"
+    );
+}
+
+#[test]
+fn a_damaged_pack_of_nodes_is_left_to_a_prune() {
+    let series = Series::of(2);
+    let (store, _) = series.backed_up();
+    let test_repo = open(&store);
+    let mut nodes = packs(&store).into_iter();
+    let nodes = nodes.find(|pack| pack.blob_kind() == Some(BlobKind::Node));
+    let nodes = nodes.unwrap();
+    let run = PlacedRun::all_of(listing(&test_repo, nodes))
+        .next()
+        .unwrap();
+    flip(&store, nodes, run.range().start);
+    let nodes = nodes.hash().unwrap();
+    let host = Host::with_cache();
+    host.check(&test_repo, true);
+    let steps = repair(&test_repo, &host).unwrap();
+    let actions: Vec<_> = steps.iter().map(|step| step.action).collect();
+    assert_eq!(actions, [PackAction::LeftToPrune]);
+    assert!(has(&store, nodes));
+    prune(&test_repo, &host, Duration::ZERO).unwrap();
+    assert!(!has(&store, nodes));
+    series.assert_restores(&test_repo, "pruned");
+}
