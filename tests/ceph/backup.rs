@@ -11,7 +11,7 @@ use super::{Cluster, Random, cluster};
 use crate::support::program::{Ran, World, finish};
 
 const ROUNDS: usize = 30;
-/// The number of rounds after which the test exports a diff to Ceph each time.
+/// The test exports a diff to Ceph each time after this many rounds.
 const EXPORT_EVERY: usize = 6;
 
 /// Returns a repository and a cluster. Returns `None` if Ceph is not installed.

@@ -53,7 +53,7 @@ fn after_a_copy_the_next_backup_to_the_other_repository_reads_only_changes() {
         live.cluster
             .digest(&format!("live-copy/img@{new_snapshot}"))
     );
-    // The snapshot of the old repository stays until the old repository removes it.
+    // The snapshot of the old repository stays until a command on that repository removes it.
     assert_eq!(live.snapshots("live-copy/img"), [&snapshot, new_snapshot]);
     live.world
         .ok(&["snapshots", "live-copy/img", "--remove-all"]);

@@ -15,8 +15,8 @@ use crate::support::{SmallDisk, noise};
 
 const MIB: u64 = 1 << 20;
 
-/// Waits in each export until three exports have begun, so that the run fails unless they run at
-/// the same time.
+/// Returns a script that waits in each export until three exports have begun. So the run fails
+/// unless they run at the same time.
 fn three_at_once(live: &Live) -> String {
     let begun = live.world.at("begun");
     format!(

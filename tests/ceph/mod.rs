@@ -1,7 +1,8 @@
 //! Tests of the program with a real Ceph. The program reads diffs that Ceph has written, and Ceph
-//! reads diffs that the program has written. The images must be equal.
+//! reads diffs that the program has written. The images must be equal. The program also backs up
+//! and restores images in the cluster itself.
 //!
-//! `ceph-dev` starts a cluster of one host in seconds. The tests share the cluster. Random numbers
+//! `ceph-dev` starts a cluster of one host in seconds. Most tests share one cluster. Random numbers
 //! come from a seed that each test prints: `SEED=… cargo test ceph::` repeats them.
 
 mod backup;

@@ -1,4 +1,4 @@
-//! `check` and `list` on a repository with damaged or missing objects.
+//! `check`, `list` and `stats` on a repository with damaged or missing objects.
 
 use std::fs;
 use std::path::Path;

@@ -131,7 +131,7 @@ fn inspect_prints_the_parts_that_it_could_read_and_then_the_damage() {
             .fails(&["diff", "inspect", "."], 1)
             .contains("a directory")
     );
-    // Snapshot names that are not UTF-8, or contain control characters.
+    // This snapshot name is not UTF-8.
     let line = &world.json(&["diff", "inspect", &path("bad/name-not-utf8.diff")])[0];
     assert_eq!(line["to"]["hex"], "fffe");
 }

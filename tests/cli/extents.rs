@@ -336,7 +336,7 @@ fn a_list_after_a_missed_run_is_refused() {
         output.contains("start from snapshot “tue”, but"),
         "{output}"
     );
-    // A list that starts from the right snapshot.
+    // This list starts from the right snapshot.
     let list = world.write(
         "list",
         br#"[{"offset":0,"length":8192,"exists":"true"},

@@ -53,7 +53,7 @@ fn listed(world: &World) -> Vec<String> {
     lines.iter().map(id).collect()
 }
 
-fn a_week() -> (World, Vec<String>) {
+fn seven_backups() -> (World, Vec<String>) {
     backups(
         "web1",
         &[
@@ -71,7 +71,7 @@ fn a_week() -> (World, Vec<String>) {
 
 #[test]
 fn forget_prints_a_table_of_kept_backups_with_reasons() {
-    let (world, ids) = a_week();
+    let (world, ids) = seven_backups();
     let policy = [
         "forget",
         "--keep-last=1",
@@ -144,7 +144,7 @@ fn forget_prints_a_table_of_kept_backups_with_reasons() {
 
 #[test]
 fn forget_prints_kept_backups_with_reasons_as_json() {
-    let (world, ids) = a_week();
+    let (world, ids) = seven_backups();
     let lines = world.json(&["forget", "--keep-daily", "2", "--keep-monthly", "unlimited"]);
     let [volume, summary] = &lines[..] else {
         unreachable!("{lines:?}")
@@ -190,7 +190,7 @@ fn forget_prints_kept_backups_with_reasons_as_json() {
 
 #[test]
 fn forget_counts_days_in_local_time_as_list_shows_them() {
-    let (world, ids) = a_week();
+    let (world, ids) = seven_backups();
     let kept = |args: &[&str]| {
         let lines = world.json(&[&["forget", "--dry-run"], args].concat());
         let keep = lines[0]["keep"].as_array().unwrap().clone();
@@ -240,7 +240,7 @@ fn forget_removes_a_named_backup_unless_it_is_protected_or_the_last() {
 
 #[test]
 fn forget_refuses_ambiguous_or_empty_selections() {
-    let (world, ids) = a_week();
+    let (world, ids) = seven_backups();
     for args in [
         &["forget"][..],
         &["forget", "--volume", "web1"],
@@ -275,7 +275,7 @@ fn forget_refuses_ambiguous_or_empty_selections() {
 
 #[test]
 fn forget_reports_a_damaged_record_and_does_not_remove_it() {
-    let (world, ids) = a_week();
+    let (world, ids) = seven_backups();
     program::damage(&world.project().join("backups").join(&ids[1]));
     let ran = world.run(&["forget", "--keep-last", "1"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -309,7 +309,7 @@ fn list_show_and_restore_say_if_a_backup_was_withdrawn_or_forgotten() {
             .unwrap()
     };
     assert!(line(&ids[0]).ends_with("  forgotten"), "{text}");
-    assert!(!line(&ids[1]).contains("forgotten") && !line(&ids[1]).contains("taken"));
+    assert!(!line(&ids[1]).contains("forgotten") && !line(&ids[1]).contains("withdrawn"));
     assert!(line(&ids[2]).ends_with("  withdrawn"), "{text}");
     let flags = |entry: &Value| ["withdrawn", "forgotten"].map(|flag| entry[flag] == true);
     for entry in world.json(&["list"]) {

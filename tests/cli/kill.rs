@@ -139,7 +139,7 @@ fn a_signal_interrupts_a_backup_that_waits_for_the_rest_of_a_diff() {
         let mut child = world.command(&["backup", "--volume", "v", "--diff", source]);
         let mut child = child.stdin(Stdio::piped()).spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
-        // Both ends of the pipe stay open until the test ends.
+        // Both ends of the pipe stay open until the program has ended.
         let mut named = None;
         if source == "-" {
             pipe.write_all(head).unwrap();

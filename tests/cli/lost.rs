@@ -44,8 +44,8 @@ fn check(world: &World, code: i32) -> Value {
     lines(world, &["check"], code).pop().unwrap()
 }
 
-/// Returns a world with an older and a newer backup of volume `v`, and the ids of both. The newer
-/// record is damaged.
+/// Returns a world with an older and a newer backup of volume `v`, the ids of both, and the path of
+/// the image of the older backup. The newer record is damaged.
 fn newest_damaged() -> (World, [String; 2], String) {
     let world = World::new();
     let old = world.write("old", &noise(1, MIB));

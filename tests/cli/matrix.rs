@@ -1,6 +1,6 @@
-//! Damages an object of every kind in every way, and runs every command on the repository. Only
-//! what the damaged object alone holds may be lost. No command may hang, delete anything because of
-//! the damage, or return wrong data.
+//! Damages an object of every kind in every way, and then lists, restores, checks, backs up,
+//! forgets and prunes. Only what the damaged object alone holds may be lost. No command may hang,
+//! delete anything because of the damage, or return wrong data.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -121,7 +121,8 @@ impl Whole {
         }
     }
 
-    /// Returns the paths, in the repository, of one object of each kind, and of each copy of it.
+    /// Returns the paths, in the repository, of one object of each kind. The repository file and
+    /// the project object are listed with their second copies.
     pub(super) fn objects(&self) -> Vec<PathBuf> {
         let project = self.world.project();
         let project = project.strip_prefix(self.world.repository()).unwrap();
@@ -279,7 +280,7 @@ fn restore_all(when: &str, world: &World, backups: &[(String, String)]) -> Vec<S
     failed
 }
 
-/// Damages an object and runs all commands.
+/// Damages an object and runs the commands.
 fn runs_all(whole: &Whole, object: &Path, way: Way) {
     let when = format!("{way:?} {}", object.display());
     let mut world = whole.copy();

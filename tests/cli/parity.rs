@@ -110,7 +110,7 @@ fn damage_beyond_the_parity_is_reported_and_nothing_is_changed() {
     let lines = json_lines(&finds_damage(&world, &["repair", "parity", "--json"]));
     assert_eq!(lines.last().unwrap()["unrepaired"], 1, "{lines:?}");
     assert!(all(&world) == damaged, "only a plan was asked for");
-    let without_password = world.environment.clone();
+    let with_password = world.environment.clone();
     world
         .environment
         .retain(|(name, _)| name != "CUTTLEBONE_PASSWORD");
@@ -124,7 +124,7 @@ fn damage_beyond_the_parity_is_reported_and_nothing_is_changed() {
         assert!(bytes == *expected, "{}", path.display());
     }
     // What is left can still be restored, and the check names what is lost.
-    world.environment = without_password;
+    world.environment = with_password;
     let text = finds_damage(&world, &["check", "--read-data"]);
     assert!(text.contains(&name(large)), "{text}");
     assert!(!text.contains(&name(small)), "{text}");

@@ -1,4 +1,4 @@
-//! A cache or state directory that another user has prepared is not used.
+//! A cache directory that another user has prepared is not used.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};

@@ -342,7 +342,8 @@ fn concurrent_backups_and_prunes_survive_kills() {
 #[test]
 fn forget_and_prune_print_how_much_space_is_freed_and_when() {
     let world = three();
-    // The oldest backup and the one after it have one MiB each that no other backup uses.
+    // The first two backups have one MiB each that no other backup uses. They share two MiB that
+    // the last backup does not have.
     let forget = ["forget", "disk.img~1", "disk.img~2", "--dry-run"];
     let dry = world.json_one(&forget, "summary");
     let freed = dry["bytes_freed"].as_u64().unwrap();

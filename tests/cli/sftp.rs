@@ -78,7 +78,7 @@ impl RemoteRepo {
 /// When a lease is stored again, it gets a new name on this server, since the server cannot replace
 /// the old file.
 #[test]
-fn all_commands_work_on_a_server_that_cannot_replace_files() {
+fn backup_forget_prune_and_check_work_on_a_server_that_cannot_replace_files() {
     let without = "internal-sftp -P posix-rename,hardlink";
     let Some(remote) = Sshd::start_with(without).map(RemoteRepo::on) else {
         return;

@@ -1,4 +1,4 @@
-//! Every command in its usual order, with its output for people and as JSON.
+//! The most important commands in their usual order, with their output for people and as JSON.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;

@@ -1,7 +1,7 @@
 //! A model of a replica: a copy of a repository that is made without a key, object by object, while
-//! two prunes and a backup run at the source. The copy keeps every object that it has ever copied,
-//! even if the source forgets or replaces it later. The copy must be usable at every moment, in
-//! case the source is lost.
+//! a forget, two prunes and a backup run at the source. The copy keeps every object that it has
+//! ever copied, even if the source forgets or replaces it later. The copy must be usable at every
+//! moment, in case the source is lost.
 
 use super::search::{self, breaks, holds};
 

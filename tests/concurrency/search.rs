@@ -35,7 +35,7 @@ struct Outcome {
     counterexample: Option<(Vec<String>, String)>,
 }
 
-/// A hasher that multiplies and folds eight bytes at a time. It is fast, but not safe against
+/// A hasher that multiplies and folds up to eight bytes at a time. It is fast, but not safe against
 /// chosen input.
 #[derive(Default)]
 struct Mixer {

@@ -218,8 +218,8 @@ fn check_finds_damage_in_an_attachment_and_names_the_backup() {
             let test_repo = attached.reopened();
             let host = Host::without_cache();
             // Nodes are read even without --read-data.
-            let notices = is_flipped && kind == BlobKind::Chunk;
-            let (report, findings) = host.check(&test_repo, notices);
+            let read_data = is_flipped && kind == BlobKind::Chunk;
+            let (report, findings) = host.check(&test_repo, read_data);
             let case = format!("{kind:?} {is_flipped}: {findings:?}");
             assert_eq!(report.backups_affected, [attached.backup.id], "{case}");
             let id = attached.backup.id;

@@ -257,11 +257,11 @@ fn withdrawn(is_whole: bool) -> (MemoryBackend, ObjectHash) {
     let (store, [_, second]) = two_backups();
     Voids::put(&writer(&store, 1).project, second, "test").unwrap();
     if !is_whole {
-        let first = two_packs_of_the_first(&store);
+        let of_full = packs_of_full_key(&store);
         for object in store.list("projects").unwrap() {
             let parsed = ObjectRef::parse(&object.name).map(|(object, _)| object);
             let is_pack = parsed.is_some_and(|object| object.blob_kind().is_some());
-            if is_pack && !first.contains(&object.name.as_str().to_owned()) {
+            if is_pack && !of_full.contains(&object.name.as_str().to_owned()) {
                 store.delete(&object.name).unwrap();
             }
         }
@@ -270,7 +270,7 @@ fn withdrawn(is_whole: bool) -> (MemoryBackend, ObjectHash) {
 }
 
 /// Returns the names of the packs that a full key signed.
-fn two_packs_of_the_first(store: &MemoryBackend) -> Vec<String> {
+fn packs_of_full_key(store: &MemoryBackend) -> Vec<String> {
     let full = TestRepo::open(store.clone(), &Silent).unwrap();
     let signer = *full.project.keys.authority();
     let objects = store.list("projects").unwrap().into_iter();

@@ -139,8 +139,8 @@ fn open(store: &MemoryBackend) -> TestRepo {
     TestRepo::open(store.clone(), &RecordingObserver::default()).unwrap()
 }
 
-/// Runs all commands on a repository with foreign objects. Fails if any command stops or has a
-/// wrong result.
+/// Restores, checks, backs up, forgets and prunes in a repository with foreign objects. Fails if
+/// any of this stops or has a wrong result.
 fn assert_nothing_is_stopped(
     genuine: &Genuine,
     store: &MemoryBackend,
@@ -303,7 +303,7 @@ fn sealed_again(test_repo: &TestRepo, bytes: &[u8]) -> Vec<u8> {
     [header, nonce.as_bytes(), &sealed].concat()
 }
 
-/// Returns the bytes of an object that is valid except for its header.
+/// Returns the bytes of an object with this header and body, which `key` has signed.
 fn signed_by(test_repo: &TestRepo, key: &SigningKey, header: [u8; 16], body: &[u8]) -> Vec<u8> {
     let project = test_repo.project.id;
     sealed(test_repo, header, body, &key.public(), |parts| {

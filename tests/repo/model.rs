@@ -19,8 +19,7 @@ use super::{
 /// Volumes that are images, and that are streams.
 const IMAGES: [&str; 2] = ["a disk", "another"];
 const STREAMS: [&str; 2] = ["a dump", "another dump"];
-/// Larger images are neither restored to a stream nor over other content, since both would read the
-/// whole image.
+/// Larger images are not restored to a stream, since the test would hold all their bytes in memory.
 const SMALL: u64 = 40 << 20;
 
 #[derive(Debug, Clone)]

@@ -198,7 +198,7 @@ fn damage_beyond_the_parity_changes_nothing_and_is_reported() {
     for info in store.list(&directory).unwrap() {
         if info.name.last().starts_with(pack.last()) {
             let bytes = store.get(&info.name, 1 << 20).unwrap();
-            // Only its headers and hashes stay.
+            // Keep only the beginning of the parity object.
             store.put(&info.name, &[&bytes[..500]]).unwrap();
         }
     }
@@ -299,7 +299,7 @@ fn forged_parity_restores_nothing_that_does_not_have_the_name_of_the_object() {
 }
 
 #[test]
-fn only_a_missing_object_that_the_log_requires_is_restored() {
+fn a_missing_object_that_the_log_requires_is_restored() {
     let (store, test_repo) = with_backups(1);
     let good = files(&store);
     let backups = ObjectKind::Backup.directory(test_repo.project.id);

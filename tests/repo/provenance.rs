@@ -160,7 +160,7 @@ fn no_backup_relies_on_wrong_data_under_real_ids_and_no_prune_repacks_it() {
     let host = Host::without_cache();
     let image = Image::new(LEAF).with(0, &noise(5, 4 * CHUNK));
     let other = Image::new(LEAF).with(0, &noise(6, 4 * CHUNK));
-    // The ids of chunks that are not stored yet. Some of them will be stored later.
+    // Find out the ids of chunks that are not stored yet, and that will be stored later.
     let elsewhere = MemoryBackend::new();
     for object in store.list("").unwrap() {
         let bytes = store.get(&object.name, 1 << 30).unwrap();

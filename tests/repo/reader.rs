@@ -83,7 +83,7 @@ fn assert_extents(reader: &ImageReader, model: &[u8], range: Range<u64>) {
     assert_eq!(bytes, covered);
 }
 
-/// Returns ranges across every beginning and end of data, and far after the end.
+/// Returns ranges around the edges of chunks and leaves, around the end, and far after the end.
 fn edges(size: u64) -> Vec<(u64, usize)> {
     let chunk = CHUNK as u64;
     let starts = [

@@ -463,7 +463,7 @@ fn check_reports_a_planted_slot() {
 }
 
 #[test]
-fn a_right_password_reads_nothing_and_a_wrong_password_reads_only_second_copies() {
+fn a_right_password_reads_nothing_and_a_wrong_password_reads_second_copies() {
     let owner = Owner::new();
     for password in [PASSWORD, b"full", b"write", b"verify", b"wrong"] {
         let calls = Arc::new(Mutex::new(Vec::new()));

@@ -39,7 +39,7 @@ fn add(store: &MemoryBackend, bytes: &[u8]) -> ObjectHash {
     id
 }
 
-/// Changes a slot: writes these bytes at an offset, and other random bytes into its salt.
+/// Returns a changed slot: its salt is filled with the byte `salt`, and `bytes` are at an offset.
 fn changed(slot: &[u8], offset: usize, bytes: &[u8], salt: u8) -> Vec<u8> {
     let mut slot = slot.to_vec();
     slot[32..64].fill(salt);

@@ -41,7 +41,7 @@ fn withdrawn(store: &MemoryBackend) -> (TestRepo, [ObjectHash; 2]) {
     (test_repo, ids)
 }
 
-/// Deletes all packs that only this backup uses.
+/// Deletes all packs except those whose names are in `before`.
 fn lose(test_repo: &TestRepo, store: &MemoryBackend, before: &[String]) {
     for object in store.list("projects").unwrap() {
         let name = object.name.as_str();
