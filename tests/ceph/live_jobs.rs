@@ -279,3 +279,41 @@ fn an_image_that_is_named_twice_is_backed_up_twice_one_after_the_other() {
     }
     live.world.is_clean();
 }
+
+#[test]
+fn an_interrupted_run_removes_no_more_snapshots_if_the_cluster_does_not_answer() {
+    let Some(live) = Live::with_pool("jobs-deaf") else {
+        return;
+    };
+    let names = ["jobs-deaf/a", "jobs-deaf/b", "jobs-deaf/c"];
+    let _images = images(&live, &names);
+    for jobs in ["--jobs=3", "--together"] {
+        let (begun, removed) = (live.world.at("begun"), live.world.at("removed"));
+        let _ = (fs::remove_file(&begun), fs::remove_file(&removed));
+        // 110 is the exit code of `rbd` if the cluster does not answer.
+        let script = format!(
+            "case \"$*\" in
+                 *export-diff*) echo x >>{begun}; exec sleep 300;;
+                 *'snap rm'*) echo x >>{removed}; exit 110;;
+             esac"
+        );
+        let program = live.rbd_script(&script);
+        let args = ["backup", "rbd:jobs-deaf/*", jobs, "--rbd-command", &program];
+        let mut child = live.world.start(&args);
+        let lines = |path: &str| fs::read_to_string(path).unwrap_or_default().lines().count();
+        let exports = if jobs == "--together" { 1 } else { 3 };
+        until(&mut child, || lines(&begun) == exports);
+        let sent = Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+        let ran = finish(child, &args);
+        assert_eq!(ran.code, Some(130), "{jobs}: {ran:?}");
+        assert_eq!(lines(&removed), 1, "{jobs}: {ran:?}");
+        let stay = ran.stderr.matches("is no longer needed, but stays").count();
+        assert_eq!(stay, 3, "{jobs}: {ran:?}");
+    }
+    // The next run removes all of them.
+    live.world.ok(&["backup", "rbd:jobs-deaf/*"]);
+    assert_backed_up(&live, &names);
+}

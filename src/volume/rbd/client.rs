@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -105,8 +105,9 @@ pub struct RbdClient {
     fsid: OnceLock<String>,
     pools: OnceLock<Vec<Pool>>,
     /// Locked while a snapshot is removed. Only one is removed at a time, since the cluster has to
-    /// free its data.
-    pub(super) removing: Mutex<()>,
+    /// free its data. If the cluster did not answer the last of these requests, holds the time at
+    /// which it failed.
+    pub(super) removing: Mutex<Option<Instant>>,
 }
 
 impl RbdClient {
@@ -117,7 +118,7 @@ impl RbdClient {
             options,
             fsid: OnceLock::new(),
             pools: OnceLock::new(),
-            removing: Mutex::new(()),
+            removing: Mutex::new(None),
         }
     }
 

@@ -1,8 +1,9 @@
 //! One image of a cluster: its state, its snapshots, and its changes.
 
 use std::process::Command;
+use std::time::Instant;
 
-use super::client::{RbdClient, TrashedImage, option};
+use super::client::{LIMIT, RbdClient, TrashedImage, option};
 use super::error::{RbdError, RbdErrorKind};
 use super::export::{ExportEnd, RbdExport};
 use super::json::{Ignored, Info, SnapshotItem, feature_bits, feature_names};
@@ -195,11 +196,20 @@ impl<'a> LiveImage<'a> {
     }
 
     /// Removes a snapshot. Fails if it is protected. If several threads call this, they remove one
-    /// snapshot at a time.
+    /// snapshot at a time. If the cluster does not answer, the next requests fail at once, for as
+    /// long as one may take: otherwise, each of them would have to wait that long.
     pub fn remove_snapshot(&self, name: &str, cancel: &Cancel) -> Result<(), RbdError> {
-        let _one_at_a_time = lock(&self.client.removing);
+        let mut unanswered = lock(&self.client.removing);
         let request = format!("remove the snapshot {}@{name}", self.name());
-        self.change_snapshot("rm", name, request, cancel)
+        if unanswered.is_some_and(|time| time.elapsed() < LIMIT) {
+            let why = "not tried, since the cluster did not answer the request before";
+            return Err(RbdError::new(RbdErrorKind::Unreachable, request, why));
+        }
+        let removed = self.change_snapshot("rm", name, request, cancel);
+        let error = removed.as_ref().err();
+        let has_answered = error.is_none_or(|error| error.kind != RbdErrorKind::Unreachable);
+        *unanswered = (!has_answered).then(Instant::now);
+        removed
     }
 
     fn change_snapshot(
