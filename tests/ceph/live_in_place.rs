@@ -178,6 +178,41 @@ fn only_what_differs_is_read_and_written() {
 }
 
 #[test]
+fn a_safety_snapshot_that_cannot_be_removed_does_not_hide_the_result_of_the_restore() {
+    let Some(live) = Live::with_pool("place-stays") else {
+        return;
+    };
+    let name = "place-stays/img";
+    image(&live.cluster, name, &[]);
+    live.backs_up(name, &[]);
+    // Without this snapshot, the whole image is compared, and the safety snapshot is made first.
+    let snapshot = format!("{name}@{}", live.tracking(name));
+    live.cluster
+        .rbd(&["snap", "rm", "--no-progress", &snapshot]);
+    let stays = "*'snap rm'*) echo 'rbd: no removal' >&2; exit 6;; esac";
+    // The comparison fails.
+    let script = format!("case \"$*\" in *export*) echo 'rbd: disk on fire' >&2; exit 5;; {stays}");
+    let program = live.rbd_script(&script);
+    let target = format!("rbd:{name}");
+    let args = ["restore", name, &target, "--in-place"];
+    let error = live
+        .world
+        .fails(&[&args[..], &["--rbd-command", &program]].concat(), 1);
+    let (because, note) = ("disk on fire", "but stays: could not remove the snapshot");
+    for expected in [because, note, "no removal"] {
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+    live.take_safety_snapshot(name);
+    // Nothing differs, so that the restore succeeds.
+    let program = live.rbd_script(&format!("case \"$*\" in {stays}"));
+    let (summary, notes) = live.brings_back(name, name, &["--rbd-command", &program]);
+    assert!(notes.contains(note), "{notes}");
+    assert_eq!(summary["bytes_written"], 0, "{summary}");
+    let left = live.take_safety_snapshot(name);
+    assert_eq!(summary["safety_snapshot"], left.as_str());
+}
+
+#[test]
 fn an_image_that_is_in_use_or_has_another_size_is_not_touched() {
     let Some(live) = Live::with_pool("place-refuse") else {
         return;

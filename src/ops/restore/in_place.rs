@@ -172,9 +172,16 @@ pub fn restore_image_in_place(
             other => Ok(other?),
         }
     });
-    if let Some(unneeded) = early {
-        image.remove_snapshot(&unneeded, &Cancel::default())?;
-        report.safety_snapshot = None;
+    if let Some(snapshot) = early {
+        match image.remove_snapshot(&snapshot, &Cancel::default()) {
+            // Nothing was written, so the snapshot does no harm. The result of the restore says
+            // more than this error.
+            Err(error) if error.kind != RbdErrorKind::NotFound => {
+                let problem = error.to_string();
+                notice(ImageEvent::SnapshotStays { snapshot, problem });
+            }
+            _ => report.safety_snapshot = None,
+        }
     }
     report.restored = restored?;
     ImageMark::remove(image, cancel)?;
