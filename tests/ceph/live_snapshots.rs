@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use super::live::{Live, data, image, summary};
-use crate::support::program::{CHEAP_KEY, until, wait};
+use crate::support::program::{CHEAP_KEY, until, wait as wait_for};
 
 const MIB: u64 = 1 << 20;
 
@@ -42,7 +42,7 @@ fn snapshots_that_a_running_backup_has_made_or_builds_on_are_not_removed() {
     let after = live.snapshots(b);
     assert_eq!((after.len(), &after[..2]), (3, &waiting[..]));
     fs::write(&go, "").unwrap();
-    assert_eq!(wait(&mut group), Some(0));
+    assert_eq!(wait_for(&mut group), Some(0));
     let of_group = format!("{b}@{}", waiting[1]);
     assert_eq!(live.restored(&of_group), expected);
     let shown = live.world.json_one(&["show", &of_group], "backup");
@@ -52,6 +52,61 @@ fn snapshots_that_a_running_backup_has_made_or_builds_on_are_not_removed() {
     img.change(8 * MIB, vec![data(3 * MIB, 5)]);
     live.backs_up(b, &[]);
     live.tracking(a);
+    live.world.is_clean();
+}
+
+#[test]
+fn a_snapshot_that_another_run_makes_during_the_commit_keeps_the_one_on_which_that_run_builds() {
+    let Some(live) = Live::with_pool("keep-late") else {
+        return;
+    };
+    let name = "keep-late/img";
+    let mut img = image(&live.cluster, name, &[]);
+    let (first, _) = live.backs_up(name, &[]);
+    let base = live.tracking(name);
+    img.change(8 * MIB, vec![data(MIB, 3)]);
+    // Each run waits for a file: the first one after the list of snapshots at the end of its
+    // export, the second one before its export.
+    let wait = |at: &str| {
+        let (ready, go) = (live.world.at(&format!("{at}-ready")), live.world.at(at));
+        format!("touch {ready}; while [ ! -e {go} ]; do sleep 0.1; done")
+    };
+    let exported = live.world.at("exported");
+    let first_run = live.rbd_script(&format!(
+        "case \"$*\" in
+             *export-diff*) rbd \"$@\"; touch {exported}; exit 0;;
+             *'snap ls'*) if [ -e {exported} ] && [ ! -e {exported}-listed ]; then
+                 touch {exported}-listed; list=$(rbd \"$@\"); {}; echo \"$list\"; exit 0; fi;;
+         esac",
+        wait("one")
+    ));
+    let second_run = live.rbd_script(&format!(
+        "case \"$*\" in *export-diff*) {};; esac",
+        wait("two")
+    ));
+    let start = |program: &str| {
+        let args = ["backup", "rbd:keep-late/img", "--rbd-command", program];
+        live.world.start(&args)
+    };
+    let is_there = |name: &str| fs::exists(live.world.path(name)).unwrap();
+    let mut one = start(&first_run);
+    until(&mut one, || is_there("one-ready"));
+    img.change(8 * MIB, vec![data(2 * MIB, 4)]);
+    let mut two = start(&second_run);
+    until(&mut two, || is_there("two-ready"));
+    // The first run commits, and the snapshot on which the second one builds stays.
+    fs::write(live.world.path("one"), "").unwrap();
+    assert_eq!(wait_for(&mut one), Some(0));
+    let snapshots = live.snapshots(name);
+    assert_eq!((snapshots.len(), &snapshots[0]), (3, &base));
+    fs::write(live.world.path("two"), "").unwrap();
+    assert_eq!(wait_for(&mut two), Some(0));
+    let of_two = format!("{name}@{}", snapshots[2]);
+    let shown = live.world.json_one(&["show", &of_two], "backup");
+    assert_eq!(shown["base"], first["backup_id"], "{shown}");
+    assert_eq!(live.restored(&of_two), live.cluster.digest(&of_two));
+    // The second run found no other one at work, and removed all older snapshots.
+    live.tracking(name);
     live.world.is_clean();
 }
 

@@ -21,6 +21,15 @@ pub(super) struct KeptSnapshots<'a> {
 }
 
 impl KeptSnapshots<'_> {
+    /// Returns whether another process backs up to the project. It holds a lease from before it
+    /// loads the records until its record is stored. So if this is called after the backup was
+    /// committed and returns false, all later runs know this backup, and build on no older one.
+    pub(super) fn others_run(&self) -> Result<bool, OpsError> {
+        let leases = Leases::load(self.project, self.lease)?;
+        let mut leases = leases.others.iter();
+        Ok(leases.any(|lease| lease.is_held_for(Work::Backup) && !lease.is_of_this_process))
+    }
+
     /// Returns the numbers of the snapshots that must stay, in addition to `newest`:
     ///
     /// - A snapshot without a backup, if another process backs up now: it may have made the
@@ -28,12 +37,13 @@ impl KeptSnapshots<'_> {
     /// - The snapshot on which the next backup with a full key builds. A full key does not build on
     ///   backups by write keys.
     ///
-    /// `snapshots` are those of the image. They must be listed before this is called, since a run
-    /// holds a lease from before it makes its snapshot until its record is stored.
+    /// `snapshots` are those of the image. If others run, they must have been listed since
+    /// [`others_run`](Self::others_run) was called, and before this is called.
     pub(super) fn find(
         &self,
         snapshots: &[Snapshot],
         newest: &Snapshot,
+        others_run: bool,
     ) -> Result<HashSet<u64>, OpsError> {
         let is_other = |snapshot: &&Snapshot| {
             snapshot.id != newest.id && is_own(&snapshot.name, self.project.id)
@@ -47,18 +57,12 @@ impl KeptSnapshots<'_> {
             unknown.map(|snapshot| snapshot.id).collect::<Vec<_>>()
         };
         let fresh;
-        let (mut records, mut waiting) = (self.records, without_backup(self.records));
-        if !waiting.is_empty() {
-            // Load the leases before the records. Otherwise a run could end in between.
-            let leases = Leases::load(self.project, self.lease)?;
+        // If no other process backs up, the runs that made these snapshots were killed.
+        let (mut records, mut waiting) = (self.records, Vec::new());
+        if others_run {
             fresh = Records::load(self.project)?;
             records = &fresh;
             waiting = without_backup(records);
-            let mut leases = leases.others.iter();
-            if !leases.any(|lease| lease.is_held_for(Work::Backup) && !lease.is_of_this_process) {
-                // The runs that made them were killed.
-                waiting.clear();
-            }
         }
         // The base of the backup of a snapshot, or of the next backup. A running backup loaded its
         // records before this backup was stored, so its base is an older one.

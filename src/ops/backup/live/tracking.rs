@@ -106,28 +106,48 @@ impl Drop for TrackingSnapshot<'_> {
 /// snapshots that are newer than `newest`: another run, still at work, may have made these. Reports
 /// failures as notices.
 ///
-/// `snapshots` are those of the image. They were listed after the export, with `newest` among them.
+/// `listed` are the snapshots of the image. They were listed after the export, with `newest` among
+/// them.
 pub(super) fn remove_older(
     image: &LiveImage<'_>,
     project: &Project,
-    snapshots: &[Snapshot],
+    listed: &[Snapshot],
     newest: &Snapshot,
     keep: usize,
     kept: &KeptSnapshots<'_>,
     context: &Context<'_>,
 ) {
-    let needed = match kept.find(snapshots, newest) {
-        Ok(needed) => needed,
+    let older = |snapshots: &[Snapshot]| -> Vec<Snapshot> {
+        let older = snapshots.iter().rev();
+        let older = older.filter(|found| found.id < newest.id && is_own(&found.name, project.id));
+        older.skip(keep.saturating_sub(1)).cloned().collect()
+    };
+    if older(listed).is_empty() {
+        return;
+    }
+    let unneeded = || -> Result<Vec<Snapshot>, OpsError> {
+        let others_run = kept.others_run()?;
+        let listed_again;
+        let mut snapshots = listed;
+        if others_run {
+            // Since the export, another run may have made a snapshot.
+            listed_again = image.snapshots(context.cancel)?;
+            snapshots = &listed_again;
+        }
+        let needed = kept.find(snapshots, newest, others_run)?;
+        let mut unneeded = older(snapshots);
+        unneeded.retain(|old| !needed.contains(&old.id));
+        Ok(unneeded)
+    };
+    let unneeded = match unneeded() {
+        Ok(unneeded) => unneeded,
         Err(error) => {
             let (image, problem) = (image.name(), error.to_string());
             let event = ImageEvent::SnapshotsStay { problem };
             return context.observer.notice(Notice::Image { image, event });
         }
     };
-    let older = snapshots.iter().rev();
-    let older = older.filter(|found| found.id < newest.id && is_own(&found.name, project.id));
-    let unneeded = older.skip(keep.saturating_sub(1));
-    for old in unneeded.filter(|old| !needed.contains(&old.id)) {
+    for old in unneeded {
         match image.remove_snapshot(&old.name, context.cancel) {
             // Someone else has removed it meanwhile.
             Err(error) if error.kind == RbdErrorKind::NotFound => {}
