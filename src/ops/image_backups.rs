@@ -75,8 +75,8 @@ pub(super) fn changes_in_row(records: &Records, backup: &Backup) -> u64 {
 }
 
 /// Returns the backup that showed that this one may lack changes, if there is one: this one read
-/// only changes, and the next backup of the image that read all data found that Ceph had not listed
-/// all of them.
+/// only changes, and the next backup of the image that read all data, or such a backup of the same
+/// snapshot, found that Ceph had not listed all of them.
 #[must_use]
 pub fn found_incomplete_by<'a>(
     project: &Project,
@@ -89,7 +89,8 @@ pub fn found_incomplete_by<'a>(
         return None;
     }
     let later = backups_of_image(project, records, identity)
-        .filter_map(|(later, snapshot)| Some((later, snapshot.filter(|id| *id > own)?)))
+        .filter_map(|(later, snapshot)| Some((later, snapshot?)))
+        .filter(|(later, id)| *id > own || (*id == own && says(later, DISTRUSTED)))
         .filter(|(later, _)| changes_in_row(records, later) == 0);
     let (next, _) = later.min_by_key(|(_, snapshot)| *snapshot)?;
     says(next, DISTRUSTED).then_some(next)

@@ -294,8 +294,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              diff does not start from its content, the new backup is wrong"
         }
         OpsError::SnapshotTaken { .. } => {
-            "no backup was created; if this is another image, back it up to another volume with \
-             --volume"
+            "no backup was created; give each snapshot a name of its own, with date and time. If \
+             this is another image, back it up to another volume with --volume"
         }
         OpsError::SnapshotTwice { .. } => {
             "no backup was created; an image cannot have two snapshots of the same name: export it \

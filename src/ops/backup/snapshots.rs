@@ -15,6 +15,9 @@ pub(super) struct Taken<'a> {
     snapshot: Option<ByteString>,
     /// Oldest first.
     backups: Vec<&'a Backup>,
+    /// Whether a new backup may have other content, since these backups relied on lists of changes
+    /// that may have been incomplete.
+    pub(super) may_be_wrong: bool,
 }
 
 impl<'a> Taken<'a> {
@@ -34,27 +37,30 @@ impl<'a> Taken<'a> {
             backups: records.of_volume(&options.volume).filter(is_of).collect(),
             volume: options.volume.clone(),
             snapshot,
+            may_be_wrong: false,
         }
     }
 
     /// Returns the options for storing the source. If the volume may have the content already,
-    /// nothing is stored, and the source is only compared, unless the user gave --reread.
+    /// nothing is stored, and the source is only compared, unless the user gave --reread or other
+    /// content is accepted.
     pub(super) fn compare_only(&self, options: &BackupOptions) -> BackupOptions {
+        let store = self.backups.is_empty() || self.may_be_wrong || options.reread;
         BackupOptions {
-            dry_run: options.dry_run || !(self.backups.is_empty() || options.reread),
+            dry_run: options.dry_run || !store,
             ..options.clone()
         }
     }
 
     /// Fails if there are such backups and all of them have another size: then none of them has the
-    /// same content.
+    /// same content. Does not fail if other content is accepted.
     pub(super) fn check_size(&self, size: u64) -> Result<(), OpsError> {
         self.one(|backup| backup.record.content.size == size)
             .map(drop)
     }
 
     /// Returns the newest of these backups with the content of this root. Fails if there are
-    /// backups of the snapshot, but none with that content.
+    /// backups of the snapshot, but none with that content, unless other content is accepted.
     pub(super) fn same_content(&self, root: Root) -> Result<Option<&'a Backup>, OpsError> {
         self.one(|backup| backup.record.content.root == root)
     }
@@ -62,11 +68,13 @@ impl<'a> Taken<'a> {
     fn one(&self, same: impl Fn(&Backup) -> bool) -> Result<Option<&'a Backup>, OpsError> {
         let found = self.backups.iter().rev().copied().find(|b| same(b));
         match (&self.snapshot, self.backups.last()) {
-            (Some(snapshot), Some(other)) if found.is_none() => Err(OpsError::SnapshotTaken {
-                volume: self.volume.clone(),
-                snapshot: snapshot.to_string(),
-                backup: other.id.to_string(),
-            }),
+            (Some(snapshot), Some(other)) if found.is_none() && !self.may_be_wrong => {
+                Err(OpsError::SnapshotTaken {
+                    volume: self.volume.clone(),
+                    snapshot: snapshot.to_string(),
+                    backup: other.id.to_string(),
+                })
+            }
             _ => Ok(found),
         }
     }

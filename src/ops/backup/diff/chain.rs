@@ -176,7 +176,8 @@ impl<'a> DiffChain<'a> {
         let made = self.export.as_ref().and_then(|export| export.time);
         let started = made.unwrap_or_else(Timestamp::now);
         let to = header.to.as_ref().map(|to| ByteString::from(&to[..]));
-        let taken = Taken::find(self.project, self.records, self.options, to);
+        let mut taken = Taken::find(self.project, self.records, self.options, to);
+        taken.may_be_wrong = self.export.as_ref().is_some_and(|e| e.may_correct);
         taken.check_size(header.size)?;
         let options = taken.compare_only(options);
         let mut unrelated = None;

@@ -40,6 +40,9 @@ pub(crate) struct ExportInfo {
     pub(crate) listed: Option<ListedChanges>,
     /// Whether the cluster's lists of changes were not relied on before this backup.
     pub(crate) is_distrusted: bool,
+    /// Whether the new backup may have other content than an earlier one of the same snapshot: that
+    /// one relied on lists of changes, and this one reads all data.
+    pub(crate) may_correct: bool,
     /// The number of backups in a row, up to this one, that read only changes.
     pub(crate) changes_in_row: u64,
 }
@@ -115,6 +118,7 @@ mod tests {
             is_quiesced: false,
             listed: None,
             is_distrusted: false,
+            may_correct: false,
             changes_in_row: 0,
         };
         let name = |name: &str| Some(name.as_bytes().to_vec());

@@ -2,7 +2,7 @@
 //! was complete.
 
 use crate::base::{FullRead, ImageEvent, NotCompared, Notice};
-use crate::format::RbdIdentity;
+use crate::format::{ExtentList, RbdIdentity};
 use crate::ops::backup::diff::ListedChanges;
 use crate::ops::backup::options::{BackupReport, ListTest};
 use crate::ops::context::Context;
@@ -10,8 +10,9 @@ use crate::ops::error::OpsError;
 use crate::repo::Backup;
 use crate::volume::{ExportedSnapshot, LiveImage, RbdErrorKind, Snapshot};
 
-/// Returns the changes from the snapshot of `base` to `target`, as the cluster lists them. If they
-/// cannot be listed, sends a notice and returns `None`: the full reading does not need them.
+/// Returns the changes from the snapshot of `base` to `target`, as the cluster lists them. If both
+/// are the same snapshot, nothing has changed. If the changes cannot be listed, sends a notice and
+/// returns `None`: the full reading does not need them.
 pub(super) fn list_changes(
     image: &LiveImage<'_>,
     identity: &RbdIdentity,
@@ -19,6 +20,10 @@ pub(super) fn list_changes(
     target: &Snapshot,
     context: &Context<'_>,
 ) -> Result<Option<ListedChanges>, OpsError> {
+    if from.id == target.id {
+        let listed = ListedChanges::new(base, &ExtentList::default(), target.size);
+        return Ok(Some(listed));
+    }
     let to = ExportedSnapshot {
         id: target.id,
         name: target.name.clone(),

@@ -19,7 +19,8 @@ pub(super) enum Plan<'a> {
     /// Only the changes since the snapshot of this backup are read.
     Changes(&'a Backup, ExportedSnapshot),
     /// All data is read. If a backup and its snapshot are given, what changed since then is
-    /// compared with the cluster's list of changes.
+    /// compared with the cluster's list of changes. The backup can be of the same snapshot if it
+    /// relied on lists of changes. Then every difference is a change that the cluster did not list.
     Everything(FullRead, Option<(&'a Backup, ExportedSnapshot)>),
 }
 
@@ -69,7 +70,8 @@ impl<'a> Plan<'a> {
         let of_target = |(backup, id): &(&Backup, Option<u64>)| {
             *id == Some(target.id) && backup.record.volume.name == wishes.volume
         };
-        if let Some((existing, _)) = all.iter().rev().find(|b| of_target(b))
+        let existing = all.iter().rev().find(|b| of_target(b));
+        if let Some((existing, _)) = existing
             && !wishes.full
         {
             return Self::Existing(existing);
@@ -80,6 +82,14 @@ impl<'a> Plan<'a> {
         }
         let chunk_size = project.chunk_size.bytes();
         let fits = |backup: &Backup| backup.record.content.chunk_size == chunk_size;
+        if let Some((existing, _)) = existing
+            && fits(existing)
+            && changes_in_row(records, existing) > 0
+        {
+            let (id, name) = (target.id, target.name.clone());
+            let same = (*existing, ExportedSnapshot { id, name });
+            return Self::Everything(FullRead::Asked, Some(same));
+        }
         let bases = all.iter().filter_map(|&(backup, id)| {
             let snapshot = snapshots.iter().find(|s| Some(s.id) == id)?;
             (snapshot.id < target.id && fits(backup)).then_some((backup, snapshot))

@@ -190,7 +190,7 @@ fn back_up_snapshot(
         &snapshots,
         target,
     );
-    let mut listed = None;
+    let (mut listed, mut may_correct) = (None, false);
     let (base, from) = match plan {
         Plan::Existing(existing) => {
             notice_labels(existing, options, context);
@@ -199,6 +199,7 @@ fn back_up_snapshot(
         Plan::Changes(base, from) => (Some(base), Some(from)),
         Plan::Everything(why, Some((base, from))) => {
             notice_full(image, why, context);
+            may_correct = from.id == target.id;
             if !options.dry_run {
                 listed = list_changes(image, &state.identity, (base, &from), target, context)?;
             }
@@ -222,7 +223,7 @@ fn back_up_snapshot(
         (state, live),
         (base, from),
         (target, tracking.as_ref().map(TrackingSnapshot::time)),
-        (listed, is_distrusted),
+        (listed, is_distrusted, may_correct),
         metadata_of(metadata, image, live, context)?,
         options,
         context,
@@ -260,7 +261,7 @@ fn export(
     (state, live): (&ImageState, &LiveOptions),
     (base, from): (Option<&Backup>, Option<ExportedSnapshot>),
     (target, time): (&Snapshot, Option<Timestamp>),
-    (listed, is_distrusted): (Option<ListedChanges>, bool),
+    (listed, is_distrusted, may_correct): (Option<ListedChanges>, bool, bool),
     metadata: Option<ImageMetadata>,
     options: &BackupOptions,
     context: &Context<'_>,
@@ -281,6 +282,7 @@ fn export(
         is_quiesced: live.point.as_ref().is_some_and(|point| point.is_quiesced),
         listed,
         is_distrusted,
+        may_correct,
         changes_in_row: base.map_or(0, |base| changes_in_row(records, base).saturating_add(1)),
     };
     let mut labels = labels_of(image.image_name(), info.metadata.as_ref());
