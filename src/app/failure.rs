@@ -25,7 +25,7 @@ pub(crate) enum Code {
     WrongPassword = 12,
     /// The base does not fit.
     WrongBase = 20,
-    /// Damage found.
+    /// Damage found, or earlier backups may lack changes.
     Damage = 21,
     /// The role of the key does not allow the operation.
     NotAllowed = 22,

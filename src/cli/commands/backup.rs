@@ -105,10 +105,11 @@ pub(super) fn backup(
     while let Some(item) = items.next() {
         let (name, volume) = (item.name, item.volume);
         match item.source {
-            ItemSource::Opened(source) => match run.back_up(&name, volume, source, started) {
-                Ok(()) => done += 1,
-                Err(failure) => failed.add(console, name, failure)?,
-            },
+            ItemSource::Opened(source) => {
+                let result = run.back_up(&name, volume, source, started);
+                console.meter.finish();
+                done += usize::from(failed.note(console, &name, result)?);
+            }
             ItemSource::Image(found) => {
                 let mut images = vec![(name, volume, found)];
                 while let Some(next) = items.next_if(|next| !next.is_opened()) {
@@ -234,10 +235,7 @@ impl Run<'_> {
                 self.show(volume, &[report], started)
             });
             started = Instant::now();
-            match shown {
-                Ok(()) => done += 1,
-                Err(failure) => failed.add(console, names[number].clone(), failure)?,
-            }
+            done += usize::from(failed.note(console, &names[number], shown)?);
             Ok(())
         };
         let (images, options) = (self.images, &self.options);
@@ -278,19 +276,16 @@ impl Run<'_> {
                 let shown = result.and_then(|(volume, report)| {
                     self.show(&volume, std::slice::from_ref(&report), started)
                 });
-                match shown {
-                    Ok(()) => Ok(true),
-                    Err(mut failure) => {
-                        let mut failed = lock(&failed);
-                        // Several images are under way, so the order does not tell which one it is.
-                        let image = printable(name.trim_start_matches("rbd:"));
-                        if jobs > 1 && failed.several && !failure.message.contains(&image) {
-                            failure.message = format!("{image}: {}", failure.message);
-                        }
-                        let added = failed.add_quietly(console, name.clone(), failure);
-                        added.map(|()| false)
+                let mut failed = lock(&failed);
+                let shown = shown.map_err(|mut failure| {
+                    // Several images are under way, so the order does not tell which one it is.
+                    let image = printable(name.trim_start_matches("rbd:"));
+                    if jobs > 1 && failed.several && !failure.message.contains(&image) {
+                        failure.message = format!("{image}: {}", failure.message);
                     }
-                }
+                    failure
+                });
+                failed.note(console, name, shown)
             };
             if jobs == 1 {
                 console.meter.finish();
@@ -309,14 +304,14 @@ impl Run<'_> {
         Ok(done)
     }
 
-    /// Backs up one source and shows the result.
+    /// Backs up one source and shows the result like [`show`](Self::show).
     fn back_up(
         &self,
         name: &str,
         volume: VolumeName,
         mut opened: OpenedSource,
         started: Instant,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Failure>, Failure> {
         let (console, project) = (self.console, self.project);
         let context = console.session.context(Some(&self.settings.cache_dir));
         let (volume, volume_chosen) = match volume {
@@ -346,12 +341,15 @@ impl Run<'_> {
         }
     }
 
+    /// Shows the new backups of one source. Fails if one of them is incomplete because of damage in
+    /// the repository. If they are complete, but one of them found that earlier backups are damaged
+    /// or may lack changes, returns the message and the exit code for this.
     fn show(
         &self,
         volume: &str,
         reports: &[BackupReport],
         started: Instant,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Failure>, Failure> {
         let Self {
             console,
             settings,
@@ -362,10 +360,8 @@ impl Run<'_> {
             let summary = summary(report, volume, started.elapsed().as_secs_f64());
             console.output.show(&Message::Backup(summary))?;
         }
-        let damage = |report| damaged(report, volume).or_else(|| changes_missed(report, volume));
-        let damage = reports.iter().find_map(damage);
         let Some(newest) = reports.last() else {
-            return Ok(());
+            return Ok(None);
         };
         console.output.detail(&[
             ("Backup", newest.id.map(|id| id.to_string())),
@@ -375,7 +371,16 @@ impl Run<'_> {
             ("Cache", Some(cache_path(project, settings))),
             ("Threads", Some(console.session.threads.to_string())),
         ])?;
-        damage.map_or(Ok(()), Err)
+        let lacks = |report: &&BackupReport| {
+            let damage = report.damage.as_ref();
+            damage.is_some_and(|damage| !damage.holes.is_empty())
+        };
+        let incomplete = reports.iter().find(lacks);
+        if let Some(failure) = incomplete.and_then(|report| damaged(report, volume)) {
+            return Err(failure);
+        }
+        let found = |report| damaged(report, volume).or_else(|| changes_missed(report, volume));
+        Ok(reports.iter().find_map(found))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Items of a command that failed, while the command goes on with the others.
+//! Items of a command that failed or found problems, while the command goes on with the others.
 
 use crate::app::{Code, Failure, printable};
 use crate::cli::console::Console;
@@ -8,6 +8,8 @@ pub(super) struct Failed {
     /// Whether there are several items. If there is only one, the command fails with its failure.
     pub(super) several: bool,
     pub(super) names: Vec<String>,
+    /// Items that are done, but found problems of earlier backups.
+    found: Vec<String>,
     /// The next step if some failed, and others did not.
     again: &'static str,
 }
@@ -17,6 +19,7 @@ impl Failed {
         Self {
             several,
             names: Vec::new(),
+            found: Vec::new(),
             again,
         }
     }
@@ -30,45 +33,91 @@ impl Failed {
         failure: Failure,
     ) -> Result<(), Failure> {
         console.meter.finish();
-        self.add_quietly(console, name, failure)
+        self.report(console, name, failure, false)
     }
 
-    /// Like [`add`](Self::add), but does not end the progress display.
-    pub(super) fn add_quietly(
+    /// Notes the result of one item. `Ok(Some(found))` means that it is done, but found a problem
+    /// of earlier backups. Returns whether it is done. Does not end the progress display. Returns
+    /// the failure, or `found`, in the same cases as [`add`](Self::add).
+    pub(super) fn note(
+        &mut self,
+        console: &Console,
+        name: &str,
+        result: Result<Option<Failure>, Failure>,
+    ) -> Result<bool, Failure> {
+        let (failure, is_done) = match result {
+            Ok(None) => return Ok(true),
+            Ok(Some(found)) => (found, true),
+            Err(failure) => (failure, false),
+        };
+        self.report(console, name.to_owned(), failure, is_done)?;
+        Ok(is_done)
+    }
+
+    fn report(
         &mut self,
         console: &Console,
         name: String,
         failure: Failure,
+        is_done: bool,
     ) -> Result<(), Failure> {
         if !self.several || failure.code == Code::Interrupted {
             return Err(failure);
         }
         console.output.partial_failure(&failure);
-        self.names.push(name);
+        let names = if is_done {
+            &mut self.found
+        } else {
+            &mut self.names
+        };
+        names.push(name);
         Ok(())
     }
 
-    /// Sorts the names of the items that failed in the order of `names`. Names that are not in
-    /// `names` come first.
+    /// Sorts the names of the items in the order of `names`. Names that are not in `names` come
+    /// first.
     pub(super) fn sort_as<'a>(&mut self, names: impl Iterator<Item = &'a String>) {
         let order: Vec<_> = names.collect();
         let place = |name: &String| order.iter().position(|other| *other == name);
         self.names.sort_by_key(place);
+        self.found.sort_by_key(place);
     }
 
-    /// Returns the failure of the command, if any item failed. `done` items succeeded.
+    /// Returns the failure of the command, if any item failed or found a problem. `done` items are
+    /// done, including those that found a problem.
     pub(super) fn result(self, done: usize) -> Result<(), Failure> {
-        if self.names.is_empty() {
-            return Ok(());
-        }
-        let failed = self.names.len();
-        let names: Vec<_> = self.names.iter().map(|name| printable(name)).collect();
-        let names = names.join(", ");
-        if done == 0 {
-            let message = format!("all {failed} backups failed: {names}");
-            return Err(Failure::new(Code::Failed, message).hint("the reasons are above"));
-        }
-        let message = format!("{failed} of {} backups failed: {names}", failed + done);
-        Err(Failure::new(Code::Partly, message).hint(self.again))
+        let list = |names: &[String]| {
+            let names: Vec<_> = names.iter().map(|name| printable(name)).collect();
+            names.join(", ")
+        };
+        let (failed, names, found) = (self.names.len(), list(&self.names), list(&self.found));
+        let (code, message, hint) = match (failed, self.found.len()) {
+            (0, 0) => return Ok(()),
+            (0, _) => (
+                Code::Damage,
+                format!("earlier backups of {found} are damaged or may lack changes"),
+                "all new backups are done. The reasons and the next steps are above",
+            ),
+            _ if done == 0 => (
+                Code::Failed,
+                format!("all {failed} backups failed: {names}"),
+                "the reasons are above",
+            ),
+            (_, 0) => (
+                Code::Partly,
+                format!("{failed} of {} backups failed: {names}", failed + done),
+                self.again,
+            ),
+            _ => (
+                Code::Partly,
+                format!(
+                    "{failed} of {} backups failed: {names}. Earlier backups of {found} are \
+                     damaged or may lack changes",
+                    failed + done
+                ),
+                self.again,
+            ),
+        };
+        Err(Failure::new(code, message).hint(hint))
     }
 }
