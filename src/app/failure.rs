@@ -23,7 +23,7 @@ pub(crate) enum Code {
     Busy = 11,
     /// No key opens with this password.
     WrongPassword = 12,
-    /// The base does not fit.
+    /// The source, diff or list does not fit the backup that it builds on.
     WrongBase = 20,
     /// Damage found, or earlier backups may lack changes.
     Damage = 21,

@@ -49,7 +49,7 @@ pub enum OpsError {
         volume: String,
         time: String,
     },
-    #[error("the backups from {from} to {to} are no series: {why}")]
+    #[error("cannot restore the backups from {from} to {to} one after another: {why}")]
     NoSeries {
         from: String,
         to: String,

@@ -67,8 +67,8 @@ fn a_change_that_was_not_listed_makes_backups_read_all_data_until_a_list_is_comp
     assert_eq!(found["bytes_missed"], 64 << 10, "{found}");
     assert_eq!(found["bytes_changed"], 128 << 10, "{found}");
     let warning = format!(
-        "the cluster did not list all changes of full-missed/img. Since backup {}, 64.0 KiB \
-         changed that are in no list of changes, first at byte 1048576",
+        "the cluster did not list all changes of full-missed/img: it did not name 64.0 KiB that \
+         differ from backup {}, the first at byte 1048576",
         &id[..8]
     );
     assert!(notes.contains(&warning), "{notes}");

@@ -61,11 +61,11 @@ pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
             let (base, missed) = (base.to_string(), ByteSize(*bytes));
             let id = short_id(&base);
             format!(
-                "the cluster did not list all changes of {image}. Since backup {id}, \
-                 {missed} changed that are in no list of changes, first at byte {first}. This \
-                 backup is right, but backup {id} and those before it may lack changes, back to \
-                 the last one that read all data. All backups of {image} now read all data until \
-                 the list is complete again. “{command}” tests the object map"
+                "the cluster did not list all changes of {image}: it did not name {missed} that \
+                 differ from backup {id}, the first at byte {first}. The new backup is right, but \
+                 backup {id} and those before it may lack changes, back to the last one that read \
+                 all data. All backups of {image} now read all data until a list is complete \
+                 again. “{command}” tests the object map"
             )
         }
         ImageEvent::ChangesComplete { base, distrusted } => {
@@ -128,7 +128,7 @@ pub(crate) fn full_read(why: &FullRead) -> String {
             "the snapshot of its newest backup was removed, and another has its name: {snapshot}"
         ),
         FullRead::NoOlderSnapshot => {
-            "no backup is of an older snapshot that still exists".to_owned()
+            "none of its older snapshots that still exist has a backup".to_owned()
         }
         FullRead::OtherChunkSize => "its backups have chunks of another size".to_owned(),
     }

@@ -147,7 +147,7 @@ fn snapshot_state(entry: &SnapshotEntry) -> String {
         "image_in_trash" if entry.own => "unneeded: the image is in the trash",
         "image_in_trash" => "not made by cuttlebone; the image is in the trash",
         "other_project" => "of another project",
-        _ => "unneeded: no backup is of it",
+        _ => "unneeded: it has no backup",
     };
     match (&entry.problem, entry.removed) {
         (_, true) => format!("removed ({need})"),

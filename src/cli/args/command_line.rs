@@ -36,9 +36,9 @@ Exit codes:
    10  no repository there
    11  busy: in use by another process
    12  no key opens with this password
-   20  the base does not fit
-   21  damage found
-   22  this key may not do that
+   20  the source, diff or list does not fit the backup that it builds on
+   21  damage found, or earlier backups may lack changes
+   22  the role of this key does not include this command
    23  backups have vanished or the repository was rolled back
    24  no such backup, volume or project
    25  a backup is overdue

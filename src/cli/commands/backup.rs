@@ -216,7 +216,7 @@ impl Run<'_> {
         let (console, project) = (self.console, self.project);
         if !failed.names.is_empty() {
             // Without one of the images, there is no common point in time.
-            let message = "not all images can be opened, so none was backed up";
+            let message = "some images cannot be opened, so none was backed up";
             return Err(Failure::new(Code::Failed, message).hint("the reasons are above"));
         }
         let context = console.session.context(Some(&self.settings.cache_dir));
@@ -423,11 +423,12 @@ fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
         "{backup} is complete, but its base, backup {base}, is damaged: {lost}, since {missing}"
     );
     let again = if report.id.is_some() {
-        "the data that the source still has was stored again. “cuttlebone check” shows which data \
-         is still missing, and which other backups are damaged. Find out why files are missing"
+        "this backup has stored missing data again, as far as the source still has it. “cuttlebone \
+         check” shows which data is still missing, and which other backups are damaged. Find out \
+         why files are missing"
     } else {
-        "a backup stores the data that the source still has again. Then “cuttlebone check” shows \
-         which data is still missing. Find out why files are missing"
+        "a backup stores missing data again, as far as the source still has it. After that, \
+         “cuttlebone check” shows which data is still missing. Find out why files are missing"
     };
     Some(Failure::new(Code::Damage, message).hint(again))
 }
