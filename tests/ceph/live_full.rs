@@ -24,7 +24,7 @@ esac"#;
 impl Live {
     /// Backs up an image like [`backs_up`](Self::backs_up), but the cluster seems to say that
     /// nothing has changed.
-    fn backs_up_without_changes(&self, image: &str) -> Value {
+    pub(super) fn backs_up_without_changes(&self, image: &str) -> Value {
         let program = self.rbd_script(NO_CHANGES);
         let source = format!("rbd:{image}");
         let args = ["backup", &source, "--json", "--rbd-command", &program];
@@ -32,14 +32,14 @@ impl Live {
         summary(&ran, &args)
     }
 
-    fn source_of(&self, backup: &Value) -> Value {
+    pub(super) fn source_of(&self, backup: &Value) -> Value {
         let id = backup["backup_id"].as_str().unwrap();
         self.world.json_one(&["show", id], "backup")["source"].clone()
     }
 }
 
 /// Returns what the next backup of the only image reads, and why.
-fn next(live: &Live) -> (Value, String) {
+pub(super) fn next(live: &Live) -> (Value, String) {
     let mut lines = live.world.json(&["status"]);
     lines.retain(|line| line["message_type"] == "volume");
     let image = &lines[0]["image"];
@@ -187,7 +187,7 @@ fn lists_are_not_relied_on_as_long_as_nothing_can_be_compared_with_them() {
 }
 
 /// Returns the newest backup of a volume.
-fn last(live: &Live, volume: &str) -> Value {
+pub(super) fn last(live: &Live, volume: &str) -> Value {
     live.world.json_one(&["show", volume], "backup")
 }
 

@@ -10,6 +10,7 @@ mod diffs;
 mod image;
 mod live;
 mod live_copy;
+mod live_distrust;
 mod live_faults;
 mod live_full;
 mod live_in_place;
