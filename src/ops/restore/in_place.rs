@@ -172,16 +172,10 @@ pub fn restore_image_in_place(
             other => Ok(other?),
         }
     });
-    if let Some(snapshot) = early {
-        match image.remove_snapshot(&snapshot, &Cancel::default()) {
-            // Nothing was written, so the snapshot does no harm. The result of the restore says
-            // more than this error.
-            Err(error) if error.kind != RbdErrorKind::NotFound => {
-                let problem = error.to_string();
-                notice(ImageEvent::SnapshotStays { snapshot, problem });
-            }
-            _ => report.safety_snapshot = None,
-        }
+    if let Some(unneeded) = early
+        && remove_unneeded(image, unneeded, context)
+    {
+        report.safety_snapshot = None;
     }
     report.restored = restored?;
     ImageMark::remove(image, cancel)?;
@@ -293,6 +287,20 @@ fn make_safety_snapshot(image: &LiveImage<'_>, context: &Context<'_>) -> Result<
                 return Ok(name);
             }
         }
+    }
+}
+
+/// Removes a safety snapshot, since nothing was written. If this fails, the user is notified: the
+/// result of the restore matters more. Returns whether the snapshot is removed.
+fn remove_unneeded(image: &LiveImage<'_>, snapshot: String, context: &Context<'_>) -> bool {
+    match image.remove_snapshot(&snapshot, &Cancel::default()) {
+        Err(error) if error.kind != RbdErrorKind::NotFound => {
+            let (image, problem) = (image.name(), error.to_string());
+            let event = ImageEvent::SnapshotStays { snapshot, problem };
+            context.observer.notice(Notice::Image { image, event });
+            false
+        }
+        _ => true,
     }
 }
 
