@@ -17,6 +17,8 @@ pub(crate) struct Repairable {
     pub(crate) here: bool,
     /// Another copy of the repository may have objects that are damaged here.
     pub(crate) elsewhere: bool,
+    /// Index segments are damaged, or backups need packs that no segment names.
+    pub(crate) index: bool,
 }
 
 /// Describes the result of a check that found damage.
@@ -65,6 +67,12 @@ fn next_steps(
         steps.push(step(
             "cuttlebone repair parity --from REPO --yes".to_owned(),
             "takes undamaged files from another copy of the repository, if there is one",
+        ));
+    }
+    if repairable.index {
+        steps.push(step(
+            "cuttlebone repair index --yes".to_owned(),
+            "completes the index from the packs, which list their own content",
         ));
     }
     for volume in volumes {
@@ -160,6 +168,7 @@ mod tests {
         let repairable = Repairable {
             here,
             elsewhere: packs,
+            index: false,
         };
         let steps = next_steps(volumes, repairable, packs).into_iter();
         steps.map(|step| step.command).collect()

@@ -145,7 +145,7 @@ impl Failure {
 }
 
 /// Returns an error and the chain of its sources in one line.
-pub(super) fn one_line(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn one_line(error: &(dyn Error + 'static)) -> String {
     Failure::from_error(Code::Failed, error).one_line()
 }
 

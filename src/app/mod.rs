@@ -55,7 +55,7 @@ pub(crate) use diff_message::{
     DiffEntry, DiffImage, DiffStream, ExportSummary, MergeSummary, Metadata,
 };
 pub(crate) use environment::Environment;
-pub(crate) use failure::{Code, Failure};
+pub(crate) use failure::{Code, Failure, one_line};
 pub(crate) use human::{
     count, duration, printable, printable_lines, shell_word, short_id, wrapped,
 };

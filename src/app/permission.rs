@@ -37,6 +37,7 @@ pub(crate) enum Attempt {
     RepairPacks,
     Head,
     SetParity,
+    RepairIndex,
     AddKey,
     RemoveKey,
     RevokeKey,
@@ -74,6 +75,7 @@ impl Attempt {
             Self::RepairPacks => (Role::Full, "repair packs"),
             Self::Head => (Role::Full, "run “head”, which writes into the log"),
             Self::SetParity => (Role::Full, "set the parity"),
+            Self::RepairIndex => (Role::Full, "repair the index"),
             Self::AddKey => (Role::Full, "add a key"),
             Self::RemoveKey => (Role::Full, "remove a key"),
             Self::RevokeKey => (Role::Full, "revoke a key"),
@@ -123,7 +125,7 @@ mod tests {
     use super::*;
 
     /// Attempts, the roles that may make them, and the text for those that may not.
-    const RULES: [(Attempt, &[Role], &str); 29] = {
+    const RULES: [(Attempt, &[Role], &str); 30] = {
         use Attempt::*;
         const ALL: &[Role] = &[Role::Full, Role::Write, Role::Verify];
         const WRITERS: &[Role] = &[Role::Full, Role::Write];
@@ -155,6 +157,7 @@ mod tests {
             (AcceptLoss, FULL, "accept that backups are lost"),
             (RepairPacks, FULL, "may not repair packs"),
             (Head, FULL, "may not run “head”, which writes into the log"),
+            (RepairIndex, FULL, "may not repair the index"),
             (AddKey, FULL, "may not add a key"),
             (RemoveKey, FULL, "may not remove a key"),
             (RevokeKey, FULL, "may not revoke a key"),

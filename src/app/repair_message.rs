@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct RepairStepEntry {
     pub(crate) item: String,
-    /// `restore`, `rebuild`, `remove`, `repack` or `none`.
+    /// `restore`, `rebuild`, `remove`, `repack`, `name` or `none`.
     pub(crate) action: &'static str,
     /// What is known about the damage, in words.
     pub(crate) message: String,
@@ -19,7 +19,7 @@ pub(crate) struct RepairStepEntry {
 /// The result of a repair.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct RepairSummary {
-    /// The command: `parity`, `copies` or `packs`.
+    /// The command: `parity`, `copies`, `packs` or `index`.
     pub(crate) what: &'static str,
     /// Only the plan was made.
     pub(crate) dry_run: bool,

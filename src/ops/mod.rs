@@ -24,6 +24,7 @@ mod missing;
 mod parity;
 mod pipeline;
 mod prune;
+mod repair_index;
 mod replicate;
 mod restore;
 mod revoke;
@@ -72,6 +73,7 @@ pub use prune::{
     Amount, MaxUnused, PackAction, PackRepair, PackStep, Prune, PruneOptions, PrunePlan,
     PruneReport, plan_pack_repair, plan_prune,
 };
+pub use repair_index::{IndexAction, IndexRepair, IndexStep, plan_index_repair};
 pub use replicate::{ReplicateOptions, ReplicateReport, Side, replicate};
 pub use restore::{
     ImageTarget, InPlaceOptions, InPlaceReport, OnDamage, RestoreReport, restore, restore_despite,

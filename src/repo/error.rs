@@ -281,6 +281,18 @@ impl RepoError {
         )
     }
 
+    /// Whether an object exists, but this process has no permission to read it.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::Damaged {
+                source: Damage::Unreadable(error),
+                ..
+            } => error.kind.class() == StorageErrorClass::Denied,
+            _ => false,
+        }
+    }
+
     /// Whether the store lacks an object.
     #[must_use]
     pub fn is_missing(&self) -> bool {

@@ -311,6 +311,7 @@ fn every_command_has_a_manual_page() {
         "-repair-parity",
         "-replicate",
         "-repair-copies",
+        "-repair-index",
         "-repair-packs",
         "-repo",
         "-restore",

@@ -39,6 +39,7 @@ mod prune;
 mod quiet;
 mod real_image;
 mod repair_from;
+mod repair_index;
 mod repair_packs;
 mod replicate;
 mod replicate_damage;

@@ -17,15 +17,15 @@ use super::prune::{names, prune, try_forget as forget};
 use super::{CHUNK, Host, Image, LEAF, TestRepo, is_damage, key, noise};
 
 /// A command and the conditions that must hold after it has run.
-struct Command<'a> {
-    run: &'a dyn Fn(&TestRepo, &Host) -> Result<(), OpsError>,
+pub(super) struct Command<'a> {
+    pub(super) run: &'a dyn Fn(&TestRepo, &Host) -> Result<(), OpsError>,
     /// The condition that must hold even if the command was interrupted.
-    always: &'a dyn Fn(&TestRepo, &str),
+    pub(super) always: &'a dyn Fn(&TestRepo, &str),
     /// Whether the command may succeed without `done`: a check that cannot store its lease audits
     /// nothing.
-    may_do_less: bool,
+    pub(super) may_do_less: bool,
     /// The condition that must hold once the command has succeeded.
-    done: &'a dyn Fn(&TestRepo, &str),
+    pub(super) done: &'a dyn Fn(&TestRepo, &str),
 }
 
 const FAULTS: [Fault; 6] = [
@@ -42,7 +42,7 @@ fn open(store: &FaultBackend) -> TestRepo {
 }
 
 /// Runs the command with each fault at each of its writes. Returns the number of runs.
-fn sweep(base: &MemoryBackend, command: &Command<'_>) -> u64 {
+pub(super) fn sweep(base: &MemoryBackend, command: &Command<'_>) -> u64 {
     let mut runs = 0;
     for fault in FAULTS {
         for n in 1.. {
@@ -77,12 +77,12 @@ fn sweep(base: &MemoryBackend, command: &Command<'_>) -> u64 {
     runs
 }
 
-fn image(seed: u64) -> Image {
+pub(super) fn image(seed: u64) -> Image {
     Image::new(LEAF).with(0, &noise(seed, 4 * CHUNK))
 }
 
 /// A store with a backup of a full key and one of a write key, an hour old.
-fn two_backups() -> (MemoryBackend, [ObjectHash; 2]) {
+pub(super) fn two_backups() -> (MemoryBackend, [ObjectHash; 2]) {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
@@ -94,7 +94,7 @@ fn two_backups() -> (MemoryBackend, [ObjectHash; 2]) {
 }
 
 /// Asserts that all backups are the expected ones, and can be restored.
-fn assert_restores(full: &TestRepo, when: &str) {
+pub(super) fn assert_restores(full: &TestRepo, when: &str) {
     let host = Host::without_cache();
     for backup in full.backups() {
         let restored = host.restore_image(full, &backup).unwrap();
@@ -203,7 +203,7 @@ fn head_survives_a_fault_at_any_write() {
     assert!(runs > 5, "{runs} runs are too few for a meaningful test");
 }
 
-fn assert_clean(full: &TestRepo, when: &str) {
+pub(super) fn assert_clean(full: &TestRepo, when: &str) {
     let host = Host::without_cache();
     let (report, findings) = host.check(full, false);
     assert_eq!(report.errors, 0, "{when}: {findings:?}");

@@ -51,6 +51,7 @@ mod provenance;
 mod prune;
 mod prune_goes_on;
 mod reader;
+mod repair_index;
 mod replaced;
 mod replicate;
 mod replicate_changing;

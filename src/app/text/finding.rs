@@ -54,7 +54,7 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
         ),
         Finding::PackUnindexed { pack } => damage(
             pack,
-            "backups need it, but no index segment names it; a prune adds it to the index",
+            "backups need it, but no index segment names it; “repair index” adds it to the index",
         ),
         Finding::BlobUnusable { id, problem } => {
             damage(&format!("blob {id}"), one_line(&**problem))

@@ -69,6 +69,10 @@ pub(crate) enum RepositoryAction {
     RepairPacks {
         yes: bool,
     },
+    RepairIndex {
+        /// Whether to repair the index. Otherwise, only the plan is shown.
+        yes: bool,
+    },
     SetParity {
         rate: Option<ParityRate>,
     },

@@ -15,7 +15,7 @@ use super::cache_args::CacheCommand;
 use super::command_line::{Cli, Command, Top};
 use super::diff_args::DiffCommand;
 use super::global_args::GlobalArgs;
-use super::parity_args::{ParityCommand, RepairCommand};
+use super::parity_args::{IndexArgs, ParityCommand, RepairCommand};
 
 /// Everything that one run of the program needs to know.
 #[derive(Debug)]
@@ -107,6 +107,9 @@ fn action(
         Command::Repair {
             command: RepairCommand::Packs { yes },
         } => RepositoryAction::RepairPacks { yes },
+        Command::Repair {
+            command: RepairCommand::Index(IndexArgs { yes }),
+        } => RepositoryAction::RepairIndex { yes },
         Command::Parity {
             command: ParityCommand::Set { rate },
         } => RepositoryAction::SetParity { rate: rate.0 },

@@ -44,6 +44,23 @@ Examples:
         #[arg(long)]
         yes: bool,
     },
+    /// Replace damaged and missing parts of the index
+    ///
+    /// Each pack lists its own content. The index is completed from these lists. Needs a full key.
+    /// Reads all packs that no undamaged part of the index names. Fails while a prune runs.
+    #[command(after_help = "\
+Examples:
+  cuttlebone repair index
+  cuttlebone repair index --yes")]
+    Index(IndexArgs),
+}
+
+/// The arguments of a repair of the index.
+#[derive(Debug, Args)]
+pub(super) struct IndexArgs {
+    /// Repair the index, instead of only showing what would be repaired
+    #[arg(long)]
+    pub(super) yes: bool,
 }
 
 /// The arguments of a repair.

@@ -12,7 +12,7 @@ use crate::cli::console::Console;
 use crate::ops::{self, CheckReport, Finding};
 use crate::repo::{ObjectRef, RepoError};
 
-use super::check_keyless::TRY_PARITY;
+use super::check_keyless::{REPAIR_INDEX, TRY_PARITY};
 
 pub(super) fn check(
     console: &Console,
@@ -79,6 +79,7 @@ pub(super) fn check(
     let repairable = Repairable {
         here: has_parity || seen.copies,
         elsewhere: found.iter().any(is_lost),
+        index: found.iter().any(is_of_index),
     };
     let affected = report.backups_affected.iter();
     let affected = affected
@@ -99,7 +100,11 @@ pub(super) fn check(
         duration: started.elapsed().as_secs_f64(),
     };
     console.output.show(&Message::Check(summary.clone()))?;
-    let hint = if has_parity { TRY_PARITY } else { seen.hint() };
+    let hint = if has_parity {
+        TRY_PARITY
+    } else {
+        seen.hint(repairable.index)
+    };
     let failure = failure(&report, &lost, number, hint, settings);
     if let Some(files) = files {
         let found = CheckResult {
@@ -174,7 +179,7 @@ struct Seen {
     copies: bool,
     /// A directory cannot be listed.
     unlistable: bool,
-    /// Anything else is damaged or missing, such as packs or index segments.
+    /// Anything else is damaged or missing, such as packs. The index does not count.
     others: bool,
 }
 
@@ -188,6 +193,7 @@ impl Seen {
             } => self.records = true,
             Finding::CopyDamaged { .. } => self.copies = true,
             Finding::ObjectForeign { .. } => {}
+            found if is_of_index(found) => {}
             Finding::RepositoryDamaged { problem } if problem.is_unlistable() => {
                 self.unlistable = true;
             }
@@ -195,8 +201,9 @@ impl Seen {
         }
     }
 
-    /// Returns the next steps for the user. Steps that give up data are named as such.
-    fn hint(&self) -> &'static str {
+    /// Returns the next steps for the user. Steps that give up data are named as such. `index` is
+    /// whether the index is damaged.
+    fn hint(&self, index: bool) -> &'static str {
         if self.unlistable {
             "not everything was checked: run this as a user who may read these directories"
         } else if self.affected {
@@ -209,7 +216,9 @@ impl Seen {
             "the backup of a damaged record is not listed: copy the record from another copy of \
              the repository. To give up this backup, run “cuttlebone prune --accept-loss NAME” \
              with the name of its record. All backups that “cuttlebone list” shows can be restored"
-        } else if self.copies && !self.others {
+        } else if index && !self.copies && !self.others {
+            REPAIR_INDEX
+        } else if self.copies && !index && !self.others {
             "every backup can still be restored: each of these objects has an undamaged copy. If \
              NAME is damaged, copy NAME.copy over it; if NAME.copy is damaged, copy NAME over it"
         } else {
@@ -219,6 +228,18 @@ impl Seen {
              damaged data again"
         }
     }
+}
+
+/// Returns whether an index segment is damaged, or a backup needs a pack that no segment names.
+const fn is_of_index(found: &Finding) -> bool {
+    matches!(
+        found,
+        Finding::PackUnindexed { .. }
+            | Finding::ObjectDamaged {
+                object: ObjectRef::Index(..),
+                ..
+            }
+    )
 }
 
 /// Returns the failure of a check that found only objects that do not count.

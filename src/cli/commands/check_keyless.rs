@@ -8,6 +8,7 @@ use crate::app::{
 };
 use crate::cli::console::Console;
 use crate::ops::{self, KeylessReport, Statement, StatementError};
+use crate::repo::ObjectRef;
 
 /// The maximum length of a file with a statement, in bytes. A statement has about 200 bytes.
 const STATEMENT_MAX: u64 = 64 << 10;
@@ -46,8 +47,12 @@ pub(super) fn check_keyless(
     let Some(failure) = failure(&report, settings) else {
         return Ok(());
     };
+    let is_segment = |object: &ObjectRef| matches!(object, ObjectRef::Index(..));
+    let is_only_index = damaged.len() as u64 == report.errors && damaged.iter().all(is_segment);
     Err(if ops::has_parity(&objects, &damaged)? {
         failure.hint(TRY_PARITY)
+    } else if is_only_index {
+        failure.hint(REPLACE_SEGMENTS)
     } else {
         failure
     })
@@ -56,6 +61,15 @@ pub(super) fn check_keyless(
 /// The next step if damaged objects have parity.
 pub(super) const TRY_PARITY: &str = "damaged objects have parity: “cuttlebone repair parity” shows \
                                      which ones it can restore, and restores them with --yes";
+
+/// The next step if a check without a key found only damage of the index.
+const REPLACE_SEGMENTS: &str = "“cuttlebone repair index --yes” stores index segments that replace \
+                                these. A later prune deletes the damaged files";
+
+/// The next step if only the index is damaged.
+pub(super) const REPAIR_INDEX: &str = "every backup can still be restored: “cuttlebone repair \
+                                       index” shows how it completes the index from the packs, and \
+                                       does it with --yes";
 
 /// Reads a statement, which is given as text or in a file.
 fn read_statement(given: &str) -> Result<Statement, Failure> {

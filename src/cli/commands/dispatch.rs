@@ -23,6 +23,7 @@ use super::list::list;
 use super::parity::set_parity;
 use super::prune::prune;
 use super::repair::repair;
+use super::repair_index::repair_index;
 use super::repair_packs::repair_packs;
 use super::replicate::replicate;
 use super::restore::restore;
@@ -71,6 +72,7 @@ pub(crate) fn run_in_repository(
         }
         RepositoryAction::Repair(request) => repair(console, settings, &request),
         RepositoryAction::RepairPacks { yes } => repair_packs(console, settings, yes),
+        RepositoryAction::RepairIndex { yes } => repair_index(console, settings, yes),
         RepositoryAction::SetParity { rate } => set_parity(console, settings, rate),
         RepositoryAction::Head { qr } => head(console, settings, qr),
         RepositoryAction::Replicate(request) => replicate(console, settings, request),

@@ -27,6 +27,7 @@ mod list;
 mod parity;
 mod prune;
 mod repair;
+mod repair_index;
 mod repair_packs;
 mod replicate;
 mod restore;

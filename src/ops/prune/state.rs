@@ -117,7 +117,7 @@ impl RepoState {
 
 /// Fails if another prune runs. Before that, deletes the leases that have expired. A prune usually
 /// does this at its end, which this prune does not reach.
-pub(super) fn refuse_second(project: &Project, leases: &Leases) -> Result<(), OpsError> {
+pub(crate) fn refuse_second(project: &Project, leases: &Leases) -> Result<(), OpsError> {
     let mut others = leases.others.iter();
     let Some(other) = others.find(|lease| lease.is_held_for(Work::Prune)) else {
         return Ok(());

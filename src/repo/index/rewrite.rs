@@ -75,14 +75,7 @@ impl Index {
                 ..Rewritten::default()
             });
         }
-        let mut rewriter = Rewriter {
-            index: self,
-            still_valid: &still_valid,
-            packs: Vec::new(),
-            blobs: 0,
-            superseded: Vec::new(),
-            result: Rewritten::default(),
-        };
+        let mut rewriter = Rewriter::new(self, &still_valid);
         let mut named: HashSet<ObjectHash> = without.clone();
         for listing in also {
             named.insert(listing.pack);
@@ -119,6 +112,24 @@ impl Index {
         result.replaced.extend(all);
         self.sync()?;
         Ok(result)
+    }
+
+    /// Stores segments that name these packs. The last one supersedes the segments in `superseded`.
+    /// This client must have read all bytes of the packs, and no prune may delete them or replace
+    /// segments meanwhile. `still_valid` is called before each segment is stored, as by
+    /// [`rewrite_segments`](Self::rewrite_segments).
+    pub fn replace_segments<E: From<RepoError>>(
+        &self,
+        superseded: Vec<ObjectHash>,
+        packs: Vec<PackListing>,
+        still_valid: impl Fn() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut rewriter = Rewriter::new(self, &still_valid);
+        for listing in packs {
+            rewriter.add(listing)?;
+        }
+        rewriter.superseded = superseded;
+        rewriter.store()
     }
 
     /// Returns a verified listing of a pack for a new segment, since others will rely on this
@@ -191,7 +202,18 @@ fn pick(
     Ok(named.collect())
 }
 
-impl<E: From<RepoError>, S: Fn() -> Result<(), E>> Rewriter<'_, S> {
+impl<'i, E: From<RepoError>, S: Fn() -> Result<(), E>> Rewriter<'i, S> {
+    fn new(index: &'i Index, still_valid: S) -> Self {
+        Self {
+            index,
+            still_valid,
+            packs: Vec::new(),
+            blobs: 0,
+            superseded: Vec::new(),
+            result: Rewritten::default(),
+        }
+    }
+
     /// Adds a pack to the segment being filled.
     fn add(&mut self, listing: PackListing) -> Result<(), E> {
         let blobs = listing.contents.blobs().count();

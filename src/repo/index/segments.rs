@@ -65,13 +65,13 @@ impl EffectiveSegments {
         names.filter(|name| self.listed.contains(name))
     }
 
-    /// The segments in the store that cannot be read.
+    /// The segments in the store that cannot be read, unless others replace them.
     pub(super) fn unreadable(&self) -> impl Iterator<Item = ObjectHash> {
         let known: HashSet<_> = self.rows.iter().map(|row| row.name).collect();
         self.listed
             .iter()
             .copied()
-            .filter(move |name| !known.contains(name))
+            .filter(move |name| !known.contains(name) && !self.is_replaced(name))
     }
 
     /// The segments in the store that do not count.

@@ -1,6 +1,6 @@
 //! Reads and verifies all entries of the log, and answers queries about them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::entry::Entry;
 use super::graph::{Graph, merged};
@@ -195,6 +195,17 @@ impl Log {
     #[must_use]
     pub fn set(&self) -> Vec<LogItem> {
         self.graph.set(&self.graph.tips())
+    }
+
+    /// Returns the objects of this kind that any entry adds and no entry removes, in ascending
+    /// order. This includes objects that a later summary leaves out.
+    #[must_use]
+    pub fn added(&self, kind: LogKind) -> Vec<ObjectHash> {
+        let entries = self.graph.entries().iter();
+        let added = entries.flat_map(|entry| &entry.plain.added);
+        let added = added.filter(|item| item.kind == kind && !self.removed(kind, item.hash));
+        let added: BTreeSet<_> = added.map(|item| item.hash).collect();
+        added.into_iter().collect()
     }
 
     /// Returns the objects that the log had added and not removed when this entry was written, in

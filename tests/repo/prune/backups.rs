@@ -33,7 +33,7 @@ impl<F: FnOnce()> Read for HookedBytes<F> {
 }
 
 /// Makes a source with these bytes that runs a hook before its first read.
-pub(super) fn hooked_source(bytes: &[u8], hook: impl FnOnce() + Send + 'static) -> Input {
+pub(in crate::repo) fn hooked_source(bytes: &[u8], hook: impl FnOnce() + Send + 'static) -> Input {
     stream_of(HookedBytes {
         hook: Some(hook),
         bytes: Cursor::new(bytes.to_vec()),

@@ -28,6 +28,7 @@ use cuttlebone::repo::{
 };
 use cuttlebone::storage::{Backend, MemoryBackend, Name};
 
+pub(super) use self::backups::hooked_source;
 use self::hooked::Hooked;
 use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
 
