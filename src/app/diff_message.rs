@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::format::ByteString;
 
-/// A diff of a stream. Names are strings, or `{"hex": …}` if they are not UTF-8.
+/// One diff of a stream. `from` and `to` are names of snapshots: strings, or `{"hex": …}` if they
+/// are not UTF-8.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct DiffEntry {
     /// `None` if the diff starts from an empty image.
@@ -12,13 +13,13 @@ pub(crate) struct DiffEntry {
     /// `None` if the diff leads to the head of the image.
     pub(crate) to: Option<ByteString>,
     pub(crate) size: u64,
-    /// `None` if the stream does not say.
+    /// Whether the snapshot `to` is protected. `None` if the stream does not state it.
     pub(crate) protected: Option<bool>,
     pub(crate) extents: u64,
     pub(crate) extents_data: u64,
     pub(crate) extents_zero: u64,
     pub(crate) bytes_data: u64,
-    /// The bytes of the blocks in the data that contain only zeros. A block has 4 KiB.
+    /// How many of `bytes_data` are in blocks of 4 KiB that contain only zeros.
     pub(crate) bytes_zero_in_data: u64,
     pub(crate) bytes_zero: u64,
     /// The number of 4 MiB leaves that the diff touches.

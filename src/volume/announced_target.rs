@@ -14,8 +14,8 @@ pub struct AnnouncedTarget<F> {
 }
 
 impl<F: Fn() + Send + Sync> AnnouncedTarget<F> {
-    /// Calls `before_writing` once, before the first write to `inner`. No write begins until it has
-    /// returned.
+    /// Returns a target that writes to `inner`, and calls `before_writing` once before the first
+    /// write. No write begins until that call has returned.
     pub fn new(inner: Box<dyn Target>, before_writing: F) -> Self {
         Self {
             inner,

@@ -1,5 +1,5 @@
-//! Finds missing objects even if no log entry names them: parity of them exists, or another copy of
-//! the repository has them.
+//! Finds objects that should exist, even if no log entry names them: those that another copy of the
+//! repository has, and missing ones that have parity.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,8 @@ use crate::base::ProjectId;
 use crate::ops::error::OpsError;
 use crate::repo::{ObjectKind, ObjectRef, Objects, PublicLog, protects, read_damaged};
 
-/// Objects of these kinds are deleted only after a log entry removes them.
+/// Objects of these kinds are deleted only after a log entry removes them. Log entries are never
+/// deleted.
 const KINDS: [ObjectKind; 7] = [
     ObjectKind::Pack,
     ObjectKind::Tree,
@@ -38,12 +39,13 @@ pub(super) fn in_replica(
     Ok(found)
 }
 
-/// Returns the objects of a project that parity protects, that are not in `present`, that do not
-/// exist now, and that the log does not remove.
+/// Returns the objects of a project that have parity but no file. Leaves out those that the log
+/// removes. `known` are the objects that the caller has found, whether they are whole or not: if
+/// one of them has the hash that a parity object names, this parity object is left out.
 pub(super) fn with_parity(
     objects: &Objects,
     parity: &[ObjectRef],
-    present: &HashSet<ObjectRef>,
+    known: &HashSet<ObjectRef>,
     log: &PublicLog,
 ) -> Result<Vec<ObjectRef>, OpsError> {
     let mut found = Vec::new();
@@ -52,14 +54,14 @@ pub(super) fn with_parity(
             continue;
         };
         let named = ObjectRef::all_named(project, of);
-        if named.iter().any(|object| present.contains(object)) {
+        if named.iter().any(|object| known.contains(object)) {
             continue;
         }
         let Some(bytes) = read_damaged(objects.backend(), &parity.name(), 1 << 20)? else {
             continue;
         };
         for object in named.into_iter().filter(|o| KINDS.contains(&o.kind())) {
-            // It may have been stored since it was listed.
+            // The object may have been stored after the store was listed.
             if protects(&bytes, object.kind(), of)
                 && !is_removed(log, object)
                 && objects.backend().size(&object.name()).is_err()

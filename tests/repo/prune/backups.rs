@@ -40,8 +40,8 @@ pub(in crate::repo) fn hooked_source(bytes: &[u8], hook: impl FnOnce() + Send + 
     })
 }
 
-/// A backup finds chunks in the index. Then the only backup that used them is forgotten, and a
-/// prune marks them.
+/// A backup has loaded the index. Then the only backup that uses these chunks is forgotten, and a
+/// prune marks their packs. The index of the running backup still has the chunks.
 #[test]
 fn a_backup_stores_chunks_again_that_a_concurrent_prune_marks() {
     let store = MemoryBackend::new();
@@ -151,8 +151,9 @@ fn a_backup_is_whole_or_fails_if_its_base_is_pruned_meanwhile() {
     }
 }
 
-/// No segment names the packs of a running backup at first. They may look older than the lease of
-/// that backup if a put of the lease took minutes, or if the clock of the store was set.
+/// No segment names the packs of a running backup at first. A prune spares them since they are
+/// younger than the lease of that backup. But they may look older than it: if storing the lease
+/// took minutes, or if the clock of the store was set ahead after they were stored.
 #[test]
 fn packs_of_a_running_backup_stay_despite_clock_errors() {
     let series = Series::of(1);
@@ -254,14 +255,16 @@ fn a_backup_fails_if_unnamed_packs_that_it_needs_are_deleted() {
         "{made:?}"
     );
     assert!(test_repo.backups().is_empty());
-    // No segment names a deleted pack.
+    // The failed backup left no segment that names a deleted pack, so the next backup stores these
+    // chunks again.
     host.back_up(&test_repo, "disk", &image).unwrap();
     host.check_clean(&test_repo, "again");
     let backup = test_repo.backups().pop().unwrap();
     assert!(host.restore_image(&test_repo, &backup).unwrap() == image);
 }
 
-/// This holds for a backup of any duration, and for any grace period.
+/// The lease of a running backup protects its packs, for any duration of the backup and any grace
+/// period.
 #[test]
 fn prune_keeps_the_packs_of_a_running_backup() {
     let store = MemoryBackend::new();
