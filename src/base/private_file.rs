@@ -13,8 +13,8 @@ use super::directory::sync_directory;
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// Replaces or creates the file at this path. Its directory must exist, and only this user may
-/// write to it. After a crash of the system the file may be incomplete. Never follows a link at this
-/// path.
+/// write to it. After a crash of the system the file may be incomplete. Never follows a link at
+/// this path.
 pub(crate) fn replace_file(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     replace(path, parts, |_| Ok(()))
 }

@@ -66,7 +66,7 @@ pub use history::{ForgottenRecord, History, HistoryEnds, HistoryEntry, OrderedRe
 pub use image_reader::{ChunkFetcher, ContentExtent, ImageReader, RunCache};
 pub use index::{
     BlobLocation, CacheState, Index, IndexContent, KnownDamage, ListedPack, LostChunks, PlacedRun,
-    Rewritten,
+    Rewritten, UnreadableSegments,
 };
 pub use init::InitOptions;
 pub use key_admin::Grant;

@@ -1,11 +1,13 @@
 //! Damage that stops a prune, and damage that does not stop it. Damage to removed records, and to
 //! data that only backups of write keys need, does not stop it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use cuttlebone::base::ObjectHash;
+use cuttlebone::base::{ObjectHash, ProjectId, Silent};
+use cuttlebone::format::BlobKind;
 use cuttlebone::ops::{self, Finding, MaxUnused, OpsError, PruneOptions, PruneReport};
-use cuttlebone::repo::ObjectRef;
+use cuttlebone::repo::{Index, ObjectRef, RepoError};
 use cuttlebone::storage::{Backend, MemoryBackend, Name};
 
 use super::provenance::writer;
@@ -47,6 +49,59 @@ fn with_something_to_delete() -> (MemoryBackend, TestRepo, ObjectHash) {
     (store, full, ids[1])
 }
 
+/// Returns the packs of chunks that the index names and that do not exist.
+fn named_and_missing(store: &MemoryBackend, test_repo: &TestRepo) -> Vec<ObjectHash> {
+    let index = Index::in_memory(&test_repo.project, Arc::new(Silent)).unwrap();
+    let exists = names(store, "packs");
+    let mut missing = Vec::new();
+    index
+        .each_pack(|listing| {
+            let is_chunks = listing.contents.kind == BlobKind::Chunk;
+            if is_chunks && !exists.contains(&listing.pack.to_string()) {
+                missing.push(listing.pack);
+            }
+            Ok::<_, RepoError>(())
+        })
+        .unwrap();
+    missing
+}
+
+#[test]
+fn a_prune_keeps_a_damaged_segment_if_only_it_may_state_where_lost_data_is() {
+    let (store, full, real) = with_something_to_delete();
+    let host = Host::without_cache();
+    let project = full.project.id;
+    let object = |hash: &String, of: fn(ProjectId, ObjectHash) -> ObjectRef| {
+        of(project, hash.parse().unwrap()).name()
+    };
+    for pack in names(&store, "packs") {
+        let name = object(&pack, ObjectRef::Pack);
+        let mut bytes = store.get(&name, u64::MAX).unwrap();
+        // The list of the pack's content is at its end. Its runs stay whole.
+        let end = bytes.len();
+        bytes[end - 50] ^= 1;
+        store.put(&name, &[&bytes]).unwrap();
+    }
+    let segments: Vec<_> = names(&store, "index")
+        .iter()
+        .map(|segment| {
+            let name = object(segment, ObjectRef::Index);
+            let bytes = store.get(&name, u64::MAX).unwrap();
+            store.put(&name, &[&bytes[1..]]).unwrap();
+            (name, bytes)
+        })
+        .collect();
+    for _ in 0..2 {
+        prune(&full).unwrap();
+    }
+    // For example, parity has the segments.
+    for (name, bytes) in segments {
+        assert!(store.get(&name, u64::MAX).is_ok(), "{name} was deleted");
+        store.put(&name, &[&bytes]).unwrap();
+    }
+    assert!(host.restore_image(&full, &full.backup(real)).unwrap() == image(2));
+}
+
 #[test]
 fn a_record_of_a_write_key_whose_tree_is_not_whole_does_not_stop_a_prune() {
     for lost in ["trees", "packs"] {
@@ -76,6 +131,8 @@ fn a_record_of_a_write_key_whose_tree_is_not_whole_does_not_stop_a_prune() {
         if lost == "packs" {
             let left = names(&store, "trees");
             assert!(left.len() * 2 > trees.len(), "{left:?} of {trees:?}");
+            // By their names, the next backup notices that these packs are missing.
+            assert!(!named_and_missing(&store, &full).is_empty());
         }
         let (checked, _) = host.check(&full, false);
         assert_eq!(checked.backups_affected, [planted], "{lost}");
@@ -83,6 +140,7 @@ fn a_record_of_a_write_key_whose_tree_is_not_whole_does_not_stop_a_prune() {
         forget(&full, &[planted]);
         let (_, findings) = prune(&full).unwrap();
         assert!(findings.is_empty(), "{lost}: {findings:?}");
+        assert_eq!(named_and_missing(&store, &full), [], "{lost}");
         host.check_clean(&full, lost);
     }
 }

@@ -42,7 +42,7 @@ use crate::base::{BlobId, ObjectHash};
 use crate::format::{LogItem, LogKind};
 use crate::repo::{
     Index, Lease, Leases, ListedPack, Log, Mark, Marks, NewEntry, ObjectRef, Project, RepoError,
-    RepoErrorKind, Work, Worker, exclude_damaged, read_whole, unneeded_parity,
+    RepoErrorKind, UnreadableSegments, Work, Worker, exclude_damaged, read_whole, unneeded_parity,
 };
 
 /// Interrupted uploads, and parity of objects that do not exist, are removed after this time.
@@ -345,9 +345,14 @@ impl Prune<'_> {
         }
         report.rescued = self.plan.rescue.packs;
         let still_valid = || self.still_valid();
+        let unreadable = if self.usage.lacks_chunks() {
+            UnreadableSegments::Keep
+        } else {
+            UnreadableSegments::Replace
+        };
         let rewritten = self
             .index
-            .rewrite_segments(&without, rescued, still_valid)?;
+            .rewrite_segments(&without, rescued, unreadable, still_valid)?;
         report.bytes_written += rewritten.bytes_stored;
         let waiting = self.state.marks.segments();
         let mut replaced = rewritten.replaced;

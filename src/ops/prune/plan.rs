@@ -211,7 +211,7 @@ pub(super) fn plan(
         let Some(listed) = state.packs.get(pack) else {
             // If backups need it, its name stays: backups notice the loss by this name.
             let mut blobs = listing.contents.blobs();
-            if !blobs.any(|blob| usage.lost().contains(&blob.id)) {
+            if !blobs.any(|blob| usage.is_lost(&blob.id)) {
                 plan.steps.lost.push(*pack);
             }
             continue;
@@ -263,7 +263,7 @@ pub(super) fn plan(
     let known: HashSet<_> = known.iter().copied().collect();
     for (pack, listed) in &state.packs {
         // A pack whose content is not known may have the lost chunks, so it must stay.
-        let may_have_lost = !known.contains(pack) && !usage.lost().is_empty();
+        let may_have_lost = !known.contains(pack) && usage.lacks_chunks();
         if marked.contains(pack) && !rescued.contains(pack) {
             if due.contains(pack) && !relied_on.contains(pack) && !may_have_lost {
                 plan.delete.add(listed.info.size);

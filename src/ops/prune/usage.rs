@@ -32,6 +32,9 @@ pub(super) struct Usage {
     nodes: Ids<NodeKey>,
     /// Used blobs that were in no pack when this table was made.
     others: HashSet<BlobId>,
+    /// Chunks that only backups of write keys need, and that were in no pack when this table was
+    /// made.
+    lost_to_writers: HashSet<BlobId>,
     /// Nodes that a reader needs and that were in no pack when this table was made.
     held_elsewhere: HashSet<BlobId>,
     /// Used nodes that could not be read, so that the blobs below them are not known.
@@ -109,6 +112,7 @@ impl Usage {
             chunks: Ids::new(chunks),
             nodes: Ids::new(nodes),
             others: HashSet::new(),
+            lost_to_writers: HashSet::new(),
             held_elsewhere: HashSet::new(),
             unread: HashSet::new(),
             lacks_held: false,
@@ -202,6 +206,16 @@ impl Usage {
     /// [`find_usage`](super::in_use::find_usage), these are the lost chunks.
     pub(super) fn lost(&self) -> &HashSet<BlobId> {
         &self.others
+    }
+
+    /// Returns whether any chunk is lost that a backup needs. Backups of write keys count, too.
+    pub(super) fn lacks_chunks(&self) -> bool {
+        !self.others.is_empty() || !self.lost_to_writers.is_empty()
+    }
+
+    /// Returns whether a backup needs this chunk, which is lost.
+    pub(super) fn is_lost(&self, chunk: &BlobId) -> bool {
+        self.others.contains(chunk) || self.lost_to_writers.contains(chunk)
     }
 
     /// Returns whether a pack has a blob that is held.
@@ -409,6 +423,7 @@ impl BlobVisitor for MarkUsed<'_, '_> {
         if let Err(error) = self.usage.chunk(chunk, self.class, self.new) {
             self.usage.others.remove(chunk);
             self.go_on(error)?;
+            self.usage.lost_to_writers.insert(*chunk);
         }
         Ok(())
     }

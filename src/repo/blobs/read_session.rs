@@ -161,6 +161,7 @@ mod tests {
     use crate::crypto::KdfParams;
     use crate::format::{BlobKind, SlotInfo};
     use crate::repo::blobs::BlobReader;
+    use crate::repo::index::UnreadableSegments;
     use crate::repo::init::InitOptions;
     use crate::repo::keys::NewKey;
     use crate::repo::object_ref::ObjectRef;
@@ -213,7 +214,10 @@ mod tests {
         index.exclude([pack]);
         let (_, moved) = store_chunk(&index, plain);
         let without = [pack].into_iter().collect();
-        let rewritten = index.rewrite_segments(&without, Vec::new(), || Ok::<_, RepoError>(()));
+        let rewritten =
+            index.rewrite_segments(&without, Vec::new(), UnreadableSegments::Replace, || {
+                Ok::<_, RepoError>(())
+            });
         for segment in rewritten.unwrap().replaced {
             let object = ObjectRef::Index(project.id, segment);
             project.objects.delete(object).unwrap();

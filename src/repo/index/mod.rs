@@ -40,7 +40,7 @@ pub use location::{BlobLocation, PlacedRun};
 pub use lookup::CacheState;
 pub use lost_chunks::LostChunks;
 pub use open::IndexContent;
-pub use rewrite::Rewritten;
+pub use rewrite::{Rewritten, UnreadableSegments};
 pub(super) use segments::SegmentsSeen;
 pub use state::Index;
 pub use sync::ListedPack;

@@ -21,6 +21,15 @@ const SMALL_PACKS: usize = SEGMENT_PACKS / 4;
 /// Small segments are replaced only if at least this many segments are replaced in all.
 const SMALL_MANY: usize = 8;
 
+/// What [`Index::rewrite_segments`] does with segments that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnreadableSegments {
+    /// Replaces them: the index has the content of all packs that backups need.
+    Replace,
+    /// Leaves them as they are, since only they may state where lost data is.
+    Keep,
+}
+
 /// The result of [`Index::rewrite_segments`].
 #[derive(Debug, Clone, Default)]
 pub struct Rewritten {
@@ -54,6 +63,7 @@ impl Index {
         &self,
         without: &HashSet<ObjectHash>,
         also: Vec<PackListing>,
+        unreadable: UnreadableSegments,
         still_valid: impl Fn() -> Result<(), E>,
     ) -> Result<Rewritten, E> {
         let listed = self.list_segments()?;
@@ -64,7 +74,10 @@ impl Index {
         })?;
         let mut replaced: Vec<_> = segments.replaced().collect();
         // Unreadable segments are replaced, too: the listings of their packs were read instead.
-        let unreadable: Vec<_> = segments.unreadable().collect();
+        let unreadable: Vec<_> = match unreadable {
+            UnreadableSegments::Replace => segments.unreadable().collect(),
+            UnreadableSegments::Keep => Vec::new(),
+        };
         // A segment that the log removes, but that was stored again, is deleted only once another
         // segment supersedes it.
         let any_to_name = !unreadable.is_empty() || segments.any_put_back();
