@@ -71,7 +71,7 @@ pub use parity::{
 };
 pub use prune::{
     Amount, MaxUnused, PackAction, PackRepair, PackStep, Prune, PruneOptions, PrunePlan,
-    PruneReport, plan_pack_repair, plan_prune,
+    PruneReport, RepairedPacks, plan_pack_repair, plan_prune,
 };
 pub use repair_index::{IndexAction, IndexRepair, IndexStep, plan_index_repair};
 pub use replicate::{ReplicateOptions, ReplicateReport, Side, replicate};

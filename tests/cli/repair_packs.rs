@@ -124,7 +124,8 @@ fn a_damaged_pack_is_moved_and_the_next_backup_on_any_host_stores_the_lost_data_
     assert!(!damaged.pack.exists());
     assert_eq!(damaged.in_quarantine(), [&damaged.bytes[..]]);
     assert_eq!(damaged.lost(), lost, "nothing else is lost");
-    world.ok(&REPAIR);
+    let found = lines(world, &REPAIR, 21);
+    assert_eq!(of_backup(&found, &damaged.id)["extents"], lost);
     let found = lines(world, &["prune", "--grace", "0"], 21);
     assert_eq!(
         found.last().unwrap()["backups_affected"],
@@ -183,6 +184,40 @@ fn a_damaged_pack_whose_data_was_stored_again_is_repaired_without_a_loss() {
     assert_eq!(damaged.in_quarantine(), [&damaged.bytes[..]]);
     world.is_clean();
     world.ok(&["prune", "--grace", "0"]);
+    world.is_clean();
+    world.restores(&damaged.id, &damaged.disk);
+}
+
+#[test]
+fn a_repair_that_finds_more_damage_asks_to_run_it_again() {
+    let damaged = Damaged::new();
+    let world = &damaged.world;
+    damaged.lost();
+    world.fails(&["backup", &damaged.disk, "--volume", "v", "-q"], 21);
+    let copies = chunk_packs(world);
+    let copies: Vec<_> = copies
+        .iter()
+        .filter(|path| **path != damaged.pack)
+        .collect();
+    assert_eq!(copies.len(), 1);
+    damage(copies[0]);
+    let ran = world.run(&REPAIR);
+    assert_eq!(ran.code, Some(21), "{ran:?}");
+    assert_error(
+        &ran.stderr,
+        &["more damage was found", "run the same command again"],
+    );
+    let text = String::from_utf8(ran.stdout).unwrap();
+    assert!(text.contains(&damaged.id[..8]), "{text}");
+    assert!(!damaged.pack.exists() && copies[0].exists());
+    for _ in 0..2 {
+        let found = lines(world, &REPAIR, 21);
+        of_backup(&found, &damaged.id);
+        assert_eq!(found.last().unwrap()["unrepaired"], 0);
+        assert!(!copies[0].exists());
+    }
+    world.fails(&["backup", &damaged.disk, "--volume", "v", "-q"], 21);
+    world.ok(&REPAIR);
     world.is_clean();
     world.restores(&damaged.id, &damaged.disk);
 }

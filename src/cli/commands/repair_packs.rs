@@ -7,7 +7,7 @@ use crate::app::{
     finding, host_name, open_project,
 };
 use crate::cli::console::Console;
-use crate::ops::{self, Finding, PackAction, PackStep};
+use crate::ops::{self, Finding, PackAction, PackStep, RepairedPacks};
 
 pub(super) fn repair_packs(
     console: &Console,
@@ -19,14 +19,13 @@ pub(super) fn repair_packs(
     let context = console.session.context(Some(&settings.cache_dir));
     let host = host_name();
     let repair = ops::plan_pack_repair(&project, Some(&host), !yes, &context)?;
-    let lacking = repair.lacking().to_vec();
     let bytes_read = repair.bytes_read();
-    let steps = if yes {
+    let RepairedPacks { steps, lacking } = if yes {
         repair.run()?
     } else {
-        let steps = repair.steps().to_vec();
+        let (steps, lacking) = (repair.steps().to_vec(), repair.lacking()?);
         repair.close();
-        steps
+        RepairedPacks { steps, lacking }
     };
     console.meter.finish();
     for step in &steps {
@@ -50,10 +49,15 @@ pub(super) fn repair_packs(
         bytes_read,
         duration: started.elapsed().as_secs_f64(),
     }))?;
+    let has_more = steps.iter().any(|s| s.action == PackAction::MoreDamage);
     let (text, hint) = match (repaired, unrepaired, affected) {
         (1.., ..) if !yes => (
             format!("damage found in {}", settings.location),
             "the same command with --yes repairs it",
+        ),
+        _ if has_more => (
+            format!("more damage was found in {}", settings.location),
+            "run the same command again",
         ),
         (_, 1.., _) => (
             format!("not repaired: {}", count(unrepaired, "damaged pack")),
@@ -89,8 +93,8 @@ fn entry(step: &PackStep, yes: bool) -> RepairStepEntry {
         PackAction::Unreadable => ("none", "nothing of it can be read".to_owned()),
         PackAction::Whole => ("none", "it is whole now that it was read again".to_owned()),
         PackAction::MoreDamage => {
-            let why = "more of it is damaged than was found at first";
-            ("none", format!("{why}: run the same command again"))
+            let why = "more damage was found in it: run the same command again";
+            ("none", why.to_owned())
         }
     };
     RepairStepEntry {

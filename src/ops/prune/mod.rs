@@ -18,7 +18,7 @@ mod unreadable;
 mod usage;
 mod voided;
 
-pub use pack_repair::{PackAction, PackRepair, PackStep, plan_pack_repair};
+pub use pack_repair::{PackAction, PackRepair, PackStep, RepairedPacks, plan_pack_repair};
 pub use plan::{Amount, MaxUnused, PruneOptions, PrunePlan};
 pub use report::PruneReport;
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::copies::Copies;
+use super::copies::{Copies, DamagedRuns};
 use super::in_use::Walked;
 use super::items::item_of_pack;
 use super::lacking::backups_lacking;
@@ -46,7 +46,7 @@ pub enum PackAction {
     Unreadable,
     /// Nothing: the pack is whole now that it was read again.
     Whole,
-    /// Nothing: more of the pack is damaged than was found at first.
+    /// Nothing: the repair found more damage in the pack than was known before.
     MoreDamage,
 }
 
@@ -64,6 +64,16 @@ pub struct PackStep {
     pack: ObjectHash,
 }
 
+/// The result of a repair of packs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepairedPacks {
+    /// The steps. A step that could not be done has another action than in the plan. There is a
+    /// step for each pack in which the repair found damage that was not known before.
+    pub steps: Vec<PackStep>,
+    /// The backups that have lost data, in these packs or in missing ones.
+    pub lacking: Vec<AffectedBackup>,
+}
+
 /// A planned repair of packs.
 pub struct PackRepair<'a> {
     project: &'a Project,
@@ -73,10 +83,11 @@ pub struct PackRepair<'a> {
     lease: Option<Arc<Lease>>,
     index: Arc<Index>,
     steps: Vec<PackStep>,
-    /// The damaged chunks of each pack. All other chunks of a pack must be in other packs before it
-    /// is moved.
+    /// The damaged chunks of each pack: those that no attempt could read. All other chunks of a
+    /// pack must be in other packs before it is moved.
     damaged: BTreeMap<ObjectHash, HashSet<BlobId>>,
-    lacking: Vec<AffectedBackup>,
+    /// The packs that the index names and that do not exist or are too short.
+    missing: Vec<ObjectHash>,
     bytes_read: u64,
 }
 
@@ -98,12 +109,13 @@ pub fn plan_pack_repair<'a>(
         refuse_second(project, &Leases::load(project, Some(&lease))?)?;
         Some(Arc::new(lease))
     };
+    // Whose segments and packs count depends on the log.
+    Log::load(project)?;
     let index = context.index(project)?;
     index.sync()?;
     let noted = exclude_damaged(&index)?.runs;
-    index.require_present()?;
+    let missing = index.lost_packs()?;
     let marked = Marks::load(project)?.packs();
-    Log::load(project)?;
     let removed = Log::removals(project)?;
     let mut repair = PackRepair {
         project,
@@ -113,11 +125,10 @@ pub fn plan_pack_repair<'a>(
         index,
         steps: Vec::new(),
         damaged: BTreeMap::new(),
-        lacking: Vec::new(),
+        missing,
         bytes_read: 0,
     };
-    let stored = repair.index.list_packs()?;
-    for listed in &stored {
+    for listed in &repair.index.list_packs()? {
         let Some(listing) = repair.index.listing(&listed.hash)? else {
             continue;
         };
@@ -157,9 +168,6 @@ pub fn plan_pack_repair<'a>(
             repair.damaged.insert(listed.hash, chunks);
         }
     }
-    let lost = repair.lost_chunks(&stored)?;
-    let records = Records::load(project)?;
-    repair.lacking = backups_lacking(&repair.index, &records, &lost, context)?;
     Ok(repair)
 }
 
@@ -170,10 +178,12 @@ impl PackRepair<'_> {
         &self.steps
     }
 
-    /// The backups that need chunks of which these packs have the only copy, which is damaged.
-    #[must_use]
-    pub fn lacking(&self) -> &[AffectedBackup] {
-        &self.lacking
+    /// Returns the backups that need chunks of which no undamaged copy is known: chunks of these
+    /// packs, and of packs that are missing.
+    pub fn lacking(&self) -> Result<Vec<AffectedBackup>, OpsError> {
+        let lost = self.lost_chunks()?;
+        let records = Records::load(self.project)?;
+        backups_lacking(&self.index, &records, &lost, self.context)
     }
 
     /// The bytes of the packs that were read.
@@ -187,10 +197,9 @@ impl PackRepair<'_> {
         self.index.close();
     }
 
-    /// Runs the plan, and returns the steps that were done: a step that could not be done has
-    /// another action now. After an error, all packs that were not moved are where they were, and
-    /// the repair can be repeated.
-    pub fn run(mut self) -> Result<Vec<PackStep>, OpsError> {
+    /// Runs the plan. After an error, all packs that were not moved are where they were, and the
+    /// repair can be repeated.
+    pub fn run(mut self) -> Result<RepairedPacks, OpsError> {
         if self.lease.is_none() {
             return Err(OpsError::Internal("the plan of a dry run cannot be run"));
         }
@@ -199,12 +208,18 @@ impl PackRepair<'_> {
             self.confirm()?;
             step.action = self.store_in_quarantine(step)?;
         }
-        let packs: Vec<_> = steps.iter().filter(|step| step.is_repacked()).collect();
-        let packs: Vec<_> = packs.iter().map(|step| step.pack).collect();
-        if packs.is_empty() {
-            self.index.close();
-            return Ok(steps);
+        if steps.iter().any(PackStep::is_repacked) {
+            self.move_packs(&mut steps)?;
         }
+        let lacking = self.lacking()?;
+        self.index.close();
+        Ok(RepairedPacks { steps, lacking })
+    }
+
+    /// Copies the chunks of the packs to repack, which are in quarantine, and deletes these packs.
+    fn move_packs(&mut self, steps: &mut Vec<PackStep>) -> Result<(), OpsError> {
+        let packs = steps.iter().filter(|step| step.is_repacked());
+        let packs: Vec<_> = packs.map(|step| step.pack).collect();
         // From now on, only copies count that are in other packs, and in none that may be deleted.
         let marked = Marks::load(self.project)?.packs();
         let unnamed = [self.index.unnamed()?, self.index.retired()?].concat();
@@ -214,7 +229,23 @@ impl PackRepair<'_> {
             .chain(packs.iter().copied());
         self.index.exclude(none);
         self.index.exclude_removed(Log::removals(self.project)?);
-        thread_pool(self.context.threads)?.install(|| self.verify_copies(&packs))?;
+        let pool = thread_pool(self.context.threads)?;
+        let found = pool.install(|| self.verify_copies(&packs))?;
+        for (pack, runs) in found {
+            let chunks = self.damaged_chunks(&pack, &runs)?;
+            self.damaged.entry(pack).or_default().extend(chunks);
+            if let Some(step) = steps.iter_mut().find(|step| step.pack == pack) {
+                step.action = PackAction::MoreDamage;
+            } else {
+                steps.push(PackStep {
+                    object: ObjectRef::Pack(self.project.id, pack),
+                    runs: self.listing(&pack)?.contents.runs.len() as u64,
+                    damaged: runs.len() as u64,
+                    action: PackAction::MoreDamage,
+                    pack,
+                });
+            }
+        }
         let spared = self.copy(&packs)?;
         for step in steps.iter_mut().filter(|step| step.is_repacked()) {
             if spared.contains(&step.pack) {
@@ -225,8 +256,7 @@ impl PackRepair<'_> {
             self.confirm()?;
             self.project.objects.delete(step.object)?;
         }
-        self.index.close();
-        Ok(steps)
+        Ok(())
     }
 
     /// Fails if another process may have changed the repository, since this one was paused for too
@@ -303,27 +333,39 @@ impl PackRepair<'_> {
         Ok(damaged)
     }
 
-    /// Returns those of the damaged chunks that are in no other place of the store, as far as is
-    /// known.
-    fn lost_chunks(&self, stored: &[ListedPack]) -> Result<HashSet<BlobId>, OpsError> {
-        let stored: HashSet<_> = stored.iter().map(|listed| listed.hash).collect();
-        let is_damaged = |at: &BlobLocation| {
+    /// Returns those of the chunks in damaged and missing packs that are in no other place of the
+    /// store, as far as is known.
+    fn lost_chunks(&self) -> Result<HashSet<BlobId>, OpsError> {
+        let stored = self.index.list_packs()?.into_iter();
+        let stored: HashSet<_> = stored.map(|listed| listed.hash).collect();
+        let is_whole = |at: &BlobLocation| {
             let chunks = self.damaged.get(&at.pack());
-            chunks.is_some_and(|chunks| chunks.contains(&at.blob().id))
+            let is_damaged = chunks.is_some_and(|chunks| chunks.contains(&at.blob().id));
+            stored.contains(&at.pack()) && !is_damaged
         };
         let mut lost = HashSet::new();
-        for id in self.damaged.values().flatten() {
-            let places = self.index.find_anywhere(id)?;
-            let is_whole = |at: &BlobLocation| stored.contains(&at.pack()) && !is_damaged(at);
-            if !places.iter().any(is_whole) {
+        let mut add = |id: &BlobId| {
+            if !self.index.find_anywhere(id)?.iter().any(is_whole) {
                 lost.insert(*id);
+            }
+            Ok::<_, OpsError>(())
+        };
+        self.damaged.values().flatten().try_for_each(&mut add)?;
+        for pack in &self.missing {
+            self.context.cancel.check()?;
+            let listing = self.index.listing(pack)?;
+            if let Some(listing) = listing.filter(|l| l.contents.kind == BlobKind::Chunk) {
+                let mut blobs = listing.contents.blobs();
+                blobs.try_for_each(|blob| add(&blob.id))?;
             }
         }
         Ok(lost)
     }
 
-    /// Stores what can be read of a damaged pack in `quarantine/`. Returns the action for the pack.
-    fn store_in_quarantine(&self, step: &PackStep) -> Result<PackAction, OpsError> {
+    /// Stores what can be read of a damaged pack in `quarantine/`, and reads its runs again. Only
+    /// chunks that could not be read either time count as damaged from now on. Returns the action
+    /// for the pack.
+    fn store_in_quarantine(&mut self, step: &PackStep) -> Result<PackAction, OpsError> {
         let (backend, name) = (self.project.objects.backend(), step.object.name());
         let Some(bytes) = read_damaged(backend, &name, PACK_SIZE_MAX)? else {
             return Ok(PackAction::Unreadable);
@@ -335,15 +377,29 @@ impl PackRepair<'_> {
             Err(error) => return Err(error.into()),
         };
         if is_whole {
+            self.damaged.remove(&step.pack);
             return Ok(PackAction::Whole);
+        }
+        let runs = self.damaged_runs(self.listing(&step.pack)?)?;
+        self.index.exclude_damaged_runs(step.pack, &runs);
+        let again = self.damaged_chunks(&step.pack, &runs)?;
+        if let Some(damaged) = self.damaged.get_mut(&step.pack) {
+            damaged.retain(|id| again.contains(id));
         }
         quarantine(backend, &name, &bytes)?;
         Ok(PackAction::Repack)
     }
 
+    /// Returns the listing of a pack that the index has named.
+    fn listing(&self, pack: &ObjectHash) -> Result<PackListing, OpsError> {
+        let lost = OpsError::Internal("the index has lost a pack that it knew");
+        self.index.listing(pack)?.ok_or(lost)
+    }
+
     /// Reads the copies in other packs of the chunks in these packs. From then on, damaged ones do
-    /// not count, so these chunks are copied.
-    fn verify_copies(&self, packs: &[ObjectHash]) -> Result<(), OpsError> {
+    /// not count, so these chunks are copied. Returns the damaged runs.
+    fn verify_copies(&self, packs: &[ObjectHash]) -> Result<DamagedRuns, OpsError> {
+        let mut found = DamagedRuns::new();
         loop {
             let mut copies = Copies::new(&self.index, self.context);
             for pack in packs {
@@ -359,10 +415,11 @@ impl PackRepair<'_> {
             }
             copies.read()?;
             if copies.damaged.is_empty() {
-                return Ok(());
+                return Ok(found);
             }
             for (pack, runs) in copies.damaged {
                 self.index.exclude_damaged_runs(pack, &runs);
+                found.entry(pack).or_default().extend(runs);
             }
         }
     }
@@ -416,8 +473,7 @@ impl PackRepair<'_> {
 
     /// Returns the chunks of a pack to copy: all except its damaged ones.
     fn wanted_of(&self, pack: &ObjectHash) -> Result<Vec<Wanted>, OpsError> {
-        let lost = OpsError::Internal("the index has lost a pack that it knew");
-        let listing = self.index.listing(pack)?.ok_or(lost)?;
+        let listing = self.listing(pack)?;
         let damaged = self.damaged.get(pack);
         let is_damaged = |id: &BlobId| damaged.is_some_and(|damaged| damaged.contains(id));
         let mut wanted = Vec::new();

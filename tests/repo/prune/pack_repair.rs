@@ -1,13 +1,14 @@
 //! `repair packs` saves all undamaged data of damaged packs, whenever it fails, and the next backup
 //! stores the lost data again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cuttlebone::base::{BlobId, ObjectHash};
 use cuttlebone::format::{BlobKind, PackListing};
-use cuttlebone::ops::{self, PackAction, PackStep};
+use cuttlebone::ops::{self, PackAction, PackStep, RepairedPacks};
 use cuttlebone::repo::{Index, ObjectRef, PlacedRun, read_listing};
 use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend};
 
@@ -20,7 +21,8 @@ use crate::repo::{CHUNK, Host, Image, LEAF, TestRepo, noise};
 /// Repairs all packs that this host knows to be damaged.
 fn repair(test_repo: &TestRepo, host: &Host) -> Result<Vec<PackStep>, ops::OpsError> {
     let context = host.context();
-    ops::plan_pack_repair(&test_repo.project, None, false, &context)?.run()
+    let repaired = ops::plan_pack_repair(&test_repo.project, None, false, &context)?.run()?;
+    Ok(repaired.steps)
 }
 
 fn listing(test_repo: &TestRepo, pack: ObjectRef) -> PackListing {
@@ -151,8 +153,8 @@ fn the_undamaged_data_of_a_damaged_pack_is_packed_again_and_the_pack_is_moved() 
     let before = names(&damaged.store, "packs");
     let context = host.context();
     let plan = ops::plan_pack_repair(&test_repo.project, None, true, &context).unwrap();
-    let lacking = plan.lacking().iter();
-    let lacking: BTreeMap<_, _> = lacking.map(|b| (b.id, b.holes.clone())).collect();
+    let lacking = plan.lacking().unwrap().into_iter();
+    let lacking: BTreeMap<_, _> = lacking.map(|b| (b.id, b.holes)).collect();
     assert_eq!(lacking, damaged.losses);
     let [step] = plan.steps() else {
         panic!("{:?}", plan.steps())
@@ -216,60 +218,214 @@ fn a_repair_of_packs_that_fails_at_any_call_makes_nothing_worse_and_can_be_repea
     }
 }
 
+/// Returns the starts of the first two runs of the damaged pack. The first one is damaged.
+fn starts(test_repo: &TestRepo, pack: ObjectRef) -> [u64; 2] {
+    let runs: Vec<_> = PlacedRun::all_of(listing(test_repo, pack)).collect();
+    [runs[0].range().start, runs[1].range().start]
+}
+
+#[test]
+fn a_chunk_that_could_not_be_read_only_once_is_packed_again() {
+    let damaged = Damaged::new();
+    let test_repo = open(&damaged.store);
+    let pack = pack_object(&damaged.store, damaged.pack);
+    let [first, second] = starts(&test_repo, pack);
+    flip(&damaged.store, pack, second);
+    let host = damaged.host();
+    let context = host.context();
+    let plan = ops::plan_pack_repair(&test_repo.project, None, false, &context).unwrap();
+    assert_eq!(plan.steps()[0].damaged, 2);
+    flip(&damaged.store, pack, second);
+    let repaired = plan.run().unwrap();
+    assert!(repaired.steps.len() == 1 && repaired.steps[0].is_repacked());
+    let lacking: Vec<_> = repaired.lacking.iter().map(|backup| backup.id).collect();
+    let lost: Vec<_> = damaged.losses.keys().copied().collect();
+    assert_eq!(BTreeSet::from_iter(lacking), BTreeSet::from_iter(lost));
+    assert!(first < second && !has(&damaged.store, damaged.pack));
+    damaged.assert_healed();
+}
+
+#[test]
+fn a_pack_stays_if_each_attempt_to_read_it_finds_other_damage() {
+    let damaged = Damaged::new();
+    let test_repo = open(&damaged.store);
+    let pack = pack_object(&damaged.store, damaged.pack);
+    let [first, second] = starts(&test_repo, pack);
+    let host = damaged.host();
+    let context = host.context();
+    let plan = ops::plan_pack_repair(&test_repo.project, None, false, &context).unwrap();
+    assert_eq!(plan.steps()[0].damaged, 1);
+    for at in [first, second] {
+        flip(&damaged.store, pack, at);
+    }
+    let repaired = plan.run().unwrap();
+    let actions: Vec<_> = repaired.steps.iter().map(|step| step.action).collect();
+    assert_eq!(actions, [PackAction::MoreDamage]);
+    assert!(has(&damaged.store, damaged.pack));
+    flip(&damaged.store, pack, second);
+    damaged
+        .series
+        .assert_restores(&test_repo, "the pack was only unreadable for a while");
+}
+
+#[test]
+fn a_plan_to_repair_packs_reads_the_log_before_the_index() {
+    let damaged = Damaged::new();
+    let host = Host::without_cache();
+    let faulty = FaultBackend::holding(&damaged.store);
+    let test_repo = open(&faulty);
+    drop(faulty.take_log());
+    let context = host.context();
+    let plan = ops::plan_pack_repair(&test_repo.project, None, true, &context).unwrap();
+    plan.close();
+    let calls = faulty.take_log();
+    let first = |directory: &str| {
+        let mut names = calls.iter().map(|call| call.name.split('/'));
+        names.position(|mut parts| parts.any(|part| part == directory))
+    };
+    let [log, index] = ["log", "index"].map(|directory| first(directory).unwrap());
+    assert!(log < index, "{calls:?}");
+}
+
+/// The damage of the copy is found only when the copy is read.
+#[test]
+fn backups_that_lose_data_by_damage_found_late_are_named_then_and_by_each_later_repair() {
+    let shared = SharedChunk::new();
+    let test_repo = open(&shared.store);
+    let host = Host::with_cache();
+    let run = |pack| {
+        let mut runs = PlacedRun::all_of(listing(&test_repo, pack));
+        let of_chunk = |run: &Arc<PlacedRun>| first_blob(run) == shared.chunk;
+        runs.find(of_chunk).unwrap()
+    };
+    for pack in shared.packs {
+        flip(&shared.store, pack, run(pack).range().start);
+    }
+    let [first, second] = shared.packs;
+    note(&test_repo, &host, &run(first));
+    let context = host.context();
+    let plan = ops::plan_pack_repair(&test_repo.project, None, false, &context).unwrap();
+    assert_eq!(plan.lacking().unwrap(), []);
+    let mut repaired = plan.run().unwrap();
+    let both = BTreeSet::from(shared.backups);
+    let lacking = |repaired: &RepairedPacks| {
+        let lacking = repaired.lacking.iter().map(|backup| backup.id);
+        lacking.collect::<BTreeSet<_>>()
+    };
+    assert_eq!(lacking(&repaired), both);
+    let actions = repaired.steps.iter().map(|step| (step.object, step.action));
+    assert_eq!(
+        actions.collect::<Vec<_>>(),
+        [
+            (first, PackAction::Repack),
+            (second, PackAction::MoreDamage)
+        ]
+    );
+    for steps in [1, 0] {
+        let plan = ops::plan_pack_repair(&test_repo.project, None, false, &context).unwrap();
+        repaired = plan.run().unwrap();
+        assert_eq!(repaired.steps.len(), steps);
+        assert_eq!(lacking(&repaired), both);
+    }
+    for number in [2, 3] {
+        let image = SharedChunk::image(number);
+        Host::without_cache()
+            .back_up(&test_repo, "disk", &image)
+            .unwrap();
+    }
+    let plan = ops::plan_pack_repair(&test_repo.project, None, false, &context).unwrap();
+    repaired = plan.run().unwrap();
+    assert!(repaired.steps.is_empty() && repaired.lacking.is_empty());
+}
+
+/// Two backups with a chunk of their own and a shared chunk, which is in two packs.
+struct SharedChunk {
+    store: MemoryBackend,
+    packs: [ObjectRef; 2],
+    backups: [ObjectHash; 2],
+    chunk: BlobId,
+}
+
+impl SharedChunk {
+    fn image(number: u64) -> Image {
+        let shared = Image::new(2 * LEAF).with(0, &noise(1, CHUNK));
+        shared.with(LEAF, &noise(number, CHUNK))
+    }
+
+    fn new() -> Self {
+        let store = MemoryBackend::new();
+        TestRepo::init(store.clone(), CHUNK).unwrap();
+        let other = store.copy();
+        let back_up = |store: &MemoryBackend, number| {
+            let made = Host::without_cache().back_up(&open(store), "disk", &Self::image(number));
+            made.unwrap().id
+        };
+        let backups = [back_up(&store, 2), back_up(&other, 3)];
+        let packs = [&store, &other].map(|store| {
+            let mut found = packs(store);
+            found.retain(|pack| pack.blob_kind() == Some(BlobKind::Chunk));
+            let [pack] = found[..] else {
+                panic!("each host has one pack of chunks");
+            };
+            pack
+        });
+        super::copies::add_objects(&store, &other);
+        let test_repo = open(&store);
+        let [first, second] = packs.map(|pack| {
+            let runs = PlacedRun::all_of(listing(&test_repo, pack));
+            runs.map(|run| first_blob(&run)).collect::<Vec<_>>()
+        });
+        let chunk = *first.iter().find(|id| second.contains(id)).unwrap();
+        Self {
+            store,
+            packs,
+            backups,
+            chunk,
+        }
+    }
+}
+
+fn first_blob(run: &Arc<PlacedRun>) -> BlobId {
+    run.locations().next().unwrap().blob().id
+}
+
+/// From now on, this host knows that the run is damaged.
+fn note(test_repo: &TestRepo, host: &Host, run: &Arc<PlacedRun>) {
+    let cache = host.cache.as_deref().unwrap();
+    let index = Index::open(&test_repo.project, cache, host.notices.clone()).unwrap();
+    let pack = run.locations().next().unwrap().pack();
+    index.note_damaged_runs(pack, [run.ordinal()]);
+    index.close();
+}
+
 /// Nobody knows yet that the other pack is damaged, too.
 #[test]
 fn a_chunk_is_packed_again_if_the_other_pack_that_has_it_is_damaged() {
-    let store = MemoryBackend::new();
-    TestRepo::init(store.clone(), CHUNK).unwrap();
-    let other = store.copy();
-    let image = |number| {
-        let shared = Image::new(2 * LEAF).with(0, &noise(1, CHUNK));
-        shared.with(LEAF, &noise(number, CHUNK))
-    };
-    let mut made = Vec::new();
-    for (store, number) in [(&store, 2), (&other, 3)] {
-        let host = Host::without_cache();
-        made.push(
-            host.back_up(&open(store), "disk", &image(number))
-                .unwrap()
-                .id,
-        );
-    }
-    let of_chunks = |store: &MemoryBackend| {
-        let mut found = packs(store);
-        found.retain(|pack| pack.blob_kind() == Some(BlobKind::Chunk));
-        found
-    };
-    let (first, second) = (of_chunks(&store), of_chunks(&other));
-    let ([first], [second]) = (&first[..], &second[..]) else {
-        panic!("each host has one pack of chunks");
-    };
-    super::copies::add_objects(&store, &other);
-    let test_repo = open(&store);
-    let runs = |pack: &ObjectRef| PlacedRun::all_of(listing(&test_repo, *pack)).collect::<Vec<_>>();
-    let id = |run: &std::sync::Arc<PlacedRun>| run.locations().next().unwrap().blob().id;
-    let of_second: Vec<_> = runs(second).iter().map(id).collect();
+    let shared = SharedChunk::new();
+    let [first, second] = shared.packs;
+    let test_repo = open(&shared.store);
+    let runs = |pack| PlacedRun::all_of(listing(&test_repo, pack)).collect::<Vec<_>>();
+    let (of_first, of_second) = (runs(first), runs(second));
+    let is_shared = |run: &&Arc<PlacedRun>| first_blob(run) == shared.chunk;
     let host = Host::with_cache();
-    for run in runs(first) {
-        if of_second.contains(&id(&run)) {
-            let at = runs(second).into_iter().find(|other| id(other) == id(&run));
-            flip(&store, *second, at.unwrap().range().start);
-        } else {
-            flip(&store, *first, run.range().start);
-            let cache = host.cache.as_deref().unwrap();
-            let notices = host.notices.clone();
-            let index = Index::open(&test_repo.project, cache, notices).unwrap();
-            index.note_damaged_runs(first.hash().unwrap(), [run.ordinal()]);
-            index.close();
-        }
+    let copy = of_second.iter().find(is_shared).unwrap();
+    flip(&shared.store, second, copy.range().start);
+    for run in of_first.iter().filter(|run| !is_shared(run)) {
+        flip(&shared.store, first, run.range().start);
+        note(&test_repo, &host, run);
     }
     let steps = repair(&test_repo, &host).unwrap();
-    assert!(steps.len() == 1 && steps[0].is_repacked(), "{steps:?}");
+    let actions: Vec<_> = steps
+        .iter()
+        .map(|step| (step.object, step.action))
+        .collect();
+    let (repack, more) = (PackAction::Repack, PackAction::MoreDamage);
+    assert_eq!(actions, [(first, repack), (second, more)]);
     let lost = losses(&test_repo);
     let part = LEAF..LEAF + CHUNK as u64;
     assert_eq!(
         lost,
-        [(made[0], vec![part])].into(),
+        [(shared.backups[0], vec![part])].into(),
         "only one chunk is lost"
     );
 }
