@@ -316,7 +316,7 @@ impl Objects {
     }
 
     /// Reads an object like [`get`](Self::get), but into `buffer`, which gets the length of the
-    /// object. New memory for each object would take as long as the reading itself.
+    /// object. So no time goes into new memory for each object.
     pub fn get_into(
         &self,
         object: ObjectRef,

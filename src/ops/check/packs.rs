@@ -320,8 +320,8 @@ enum PackVerdict {
     Damaged(RepoError, Option<Vec<u64>>),
 }
 
-/// The memory of one thread that reads packs. All packs use the same memory, since clearing new
-/// memory for each pack would take a quarter of the time of the check.
+/// The memory of one thread that reads packs. All packs use the same memory, since new memory for
+/// each pack would take an eighth of the CPU time of the check.
 #[derive(Default)]
 struct PackBuffers {
     /// A whole pack.
