@@ -121,7 +121,7 @@ fn entry(step: &ParityStep, done: bool, dry_run: bool) -> RepairStepEntry {
         ParityAction::Denied => ("none", "this user may not read it".to_owned()),
     };
     let message = if step.repairs() && !done && !dry_run {
-        format!("{message}, but something else than a file is in its place")
+        format!("{message}, but something other than a file is in its place")
     } else {
         message
     };

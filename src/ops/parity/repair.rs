@@ -182,7 +182,7 @@ impl ParityRepair<'_> {
         }
     }
 
-    /// Returns `false` if something else than a file has this name, for example a directory.
+    /// Returns `false` if something other than a file has this name, for example a directory.
     /// Otherwise fails with the error.
     fn not_a_file(&self, name: &Name, error: StorageError) -> Result<bool, OpsError> {
         match self.objects.backend().get(name, PACK_SIZE_MAX) {
