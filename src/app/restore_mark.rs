@@ -1,8 +1,8 @@
-//! Marks of restores that change a target in place: while a restore runs, and after it was
-//! interrupted, the mark says that the target holds a mixture.
+//! Marks of restores that change a target in place. While a restore runs, and after it was
+//! interrupted, the mark says that the target holds a mixture of old and restored data.
 //!
-//! The mark of a file is next to this file. The mark of a device is in the directory for the state
-//! of this program. So is the mark of a file whose directory cannot be written.
+//! The mark of a file is next to this file. The mark of a device, or of a file whose directory
+//! cannot be written, is in the directory for the state of this program.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -28,7 +28,7 @@ pub(crate) struct RestoreMark {
     /// The id of the backup that is restored.
     pub(crate) backup_id: String,
     pub(crate) volume: String,
-    /// When the restore began to write, as in RFC 3339.
+    /// When the restore began to write, in the format of RFC 3339.
     pub(crate) time: String,
     /// The target, as the user named it.
     pub(crate) target: String,
@@ -64,7 +64,7 @@ impl MarkPlaces {
 
     /// Returns the mark of the target, if there is one.
     pub(crate) fn read(&self) -> Option<RestoreMark> {
-        // Anyone who may write to the directory can put another kind of file at this path.
+        // Anyone who may write to the directory can put a pipe at this path. Do not wait for it.
         let read = |path: &PathBuf| {
             let flags = i32::try_from(OFlags::NONBLOCK.bits()).ok()?;
             let mut options = OpenOptions::new();
@@ -94,7 +94,8 @@ impl MarkPlaces {
         Err(failure.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
     }
 
-    /// Stores the mark in one place. Fails if another user has made the directory for the state.
+    /// Stores the mark at `place`. Fails if this path is in the directory for the state, and that
+    /// directory is not private.
     fn write_to(&self, place: &Path, text: &[u8]) -> io::Result<()> {
         let directory = place.parent().unwrap_or(Path::new("/"));
         match &self.state {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ParityRate(u8);
 
-/// The error if a text or number is not a rate of parity.
+/// The error if a text is neither a rate of parity nor 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("give a whole number of percent from 1% to 50%, or 0 for none")]
 pub struct ParityRateError;
@@ -16,8 +16,8 @@ impl ParityRate {
     /// The highest rate, in percent.
     pub const MAX: u8 = 50;
 
-    /// Returns the rate of `percent` percent, which must be from 1 to [`MAX`](Self::MAX). Returns
-    /// `None` for other numbers.
+    /// Returns the rate of `percent` percent, or `None` unless `percent` is a number from 1 to
+    /// [`MAX`](Self::MAX).
     #[must_use]
     pub fn new(percent: u64) -> Option<Self> {
         let percent = u8::try_from(percent).ok()?;

@@ -1,6 +1,7 @@
 //! Section 12 (Log): entries of the log. They state which objects were added and which were removed
-//! on purpose. Kinds and hashes of objects, numbers and times are not encrypted, so that someone
-//! without a key can verify a store or make a copy. All other details are sealed.
+//! on purpose. The kinds and hashes of these objects, and the number and time of each entry, are
+//! not encrypted, so that someone without a key can verify a store or copy it. All other details
+//! are sealed.
 
 use std::collections::HashSet;
 
@@ -20,7 +21,8 @@ const SIGNATURE_LEN: usize = 64;
 /// The length of a kind and a hash, in bytes.
 const ITEM_LEN: usize = 33;
 const NONCE_LEN: usize = 24;
-/// The minimum length of a sealed part, in bytes: nonce and tag.
+/// The minimum length of the nonce and the sealed part together, in bytes. The smallest sealed part
+/// is a tag.
 const SEALED_LEN_MIN: usize = NONCE_LEN + 16;
 const SUMMARY: u32 = 1;
 
@@ -84,12 +86,13 @@ pub struct LogItem {
 pub struct LogEntry {
     /// One more than the largest number of the entries in `previous`; 1 if there are none.
     pub number: u64,
-    /// When it was written, in seconds since 1970.
+    /// When the entry was written, in seconds since 1970.
     pub time: u64,
     /// Whether `added` lists all objects of the log, so that a reader needs no earlier entry to
     /// know them.
     pub summary: bool,
-    /// The earlier entries that no other entry named as previous ones.
+    /// The hashes of the earlier entries that no other entry named as previous when this one was
+    /// written.
     pub previous: Vec<ObjectHash>,
     /// Objects that the repository has from now on.
     pub added: Vec<LogItem>,
@@ -104,10 +107,10 @@ pub struct LogDetails {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<String>,
-    /// The name of the host.
+    /// The name of the host that wrote the entry.
     #[serde(default)]
     pub host: Option<String>,
-    /// Program and version.
+    /// The program that wrote the entry, and its version.
     #[serde(default)]
     pub tool: Option<String>,
     /// Details of removed records.
@@ -124,7 +127,8 @@ pub struct LogDetails {
     pub lost: Vec<ObjectHash>,
 }
 
-/// The details of a removed record that are needed to order the remaining records.
+/// Details of a removed record. Without them, readers cannot always order the remaining
+/// records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedRecord {
     /// The hash of the record.
@@ -132,7 +136,7 @@ pub struct RemovedRecord {
     /// The volume of the backup.
     #[serde(deserialize_with = "object")]
     pub volume: VolumeInfo,
-    /// The records of the volume that it followed.
+    /// The records of the same volume that the removed record followed.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub follows: Vec<ObjectHash>,
@@ -140,21 +144,21 @@ pub struct RemovedRecord {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub heads: Vec<ObjectHash>,
-    /// The record that it had replaced.
+    /// The record that the removed record had replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<ObjectHash>,
     /// The time of the backup.
     pub time: RecordTime,
-    /// Why it was removed, in words.
+    /// Why the record was removed, in words.
     #[serde(default, deserialize_with = "nullable")]
     pub reason: String,
 }
 
 impl RemovedRecord {
-    /// The maximum number of names in each of its lists. Without it, a write key could name any
-    /// number of records, and the log would keep all of these names forever.
+    /// The maximum number of hashes in `follows`, and in `heads`. Without this limit, the holder of
+    /// a write key could name any number of records, and the log would keep their hashes forever.
     pub const NAMES_MAX: usize = 1000;
-    /// The maximum length of the name of its volume, in bytes.
+    /// The maximum length of the name of the volume, in bytes.
     pub const VOLUME_MAX: usize = 4096;
 
     /// Returns the records that the removed record named as heads, and those that it followed.
@@ -162,8 +166,8 @@ impl RemovedRecord {
         self.heads.iter().chain(&self.follows)
     }
 
-    /// Removes unknown and repeated names from each list. If more than the maximum remain, keeps
-    /// the first ones.
+    /// Removes unknown and repeated hashes from `follows` and from `heads`. If more than
+    /// [`NAMES_MAX`](Self::NAMES_MAX) remain in a list, keeps the first ones.
     pub fn keep_names(&mut self, known: impl Fn(&ObjectHash) -> bool) {
         for names in [&mut self.heads, &mut self.follows] {
             let mut seen = HashSet::new();
@@ -176,7 +180,7 @@ impl RemovedRecord {
 /// A signer that was revoked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revoked {
-    /// The hash of the certificate that names it.
+    /// The hash of a certificate that names the signer.
     pub certificate: ObjectHash,
     /// The signer. All certificates that name it are revoked.
     pub signer: SignerId,
@@ -187,8 +191,8 @@ pub struct Revoked {
     pub accepted: Vec<ObjectHash>,
 }
 
-/// An entry as it is stored. A reader must not rely on any of it before it has verified the
-/// signature.
+/// An entry as it is stored. A reader must not rely on anything in it until the signature is
+/// verified.
 #[derive(Debug)]
 pub struct StoredEntry<'a> {
     /// The header.
@@ -202,7 +206,7 @@ pub struct StoredEntry<'a> {
 /// An entry whose signature was verified.
 #[derive(Debug, PartialEq, Eq)]
 pub struct OpenedEntry<'a> {
-    /// The project that it belongs to.
+    /// The project that the entry belongs to.
     pub project: ProjectId,
     /// The plain part.
     pub entry: LogEntry,

@@ -1,13 +1,13 @@
-//! Notices of a copy: each backup reads the same objects of the target, but the user needs to know
-//! each problem only once.
+//! Reports each problem that a copy finds in the target only once. The copy of each backup reads
+//! the same objects of the target, and would repeat the same notices.
 
 use std::mem::discriminant;
 use std::sync::{Arc, Mutex};
 
 use crate::base::{Notice, Observer, Progress, lock};
 
-/// Passes on each notice once. Of notices that count packs, passes on the first one: later counts
-/// are smaller, since lost data is stored again.
+/// Passes on each notice once. If several notices of the same kind differ only in their number of
+/// packs, passes on the first one: later numbers are smaller, since lost data is stored again.
 pub(super) struct Once {
     to: Arc<dyn Observer>,
     seen: Mutex<Vec<Notice>>,
