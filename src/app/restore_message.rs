@@ -12,31 +12,33 @@ pub(crate) struct RestoreSummary {
     pub(crate) bytes_fetched: u64,
     /// Bytes that could not be restored.
     pub(crate) bytes_missing: u64,
-    /// Bytes of the target after the end of the backup that were cut off.
+    /// The number of bytes that were cut off the target, since they were after the end of the
+    /// backup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_cut: Option<u64>,
-    /// Bytes of the target after the end of the backup that stay as they were.
+    /// The number of bytes after the end of the backup that the target keeps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_after_end: Option<u64>,
-    /// What was done to the image of a cluster.
+    /// Details of a restore to an image in a Ceph cluster.
     #[serde(flatten)]
     pub(crate) image: RestoredImage,
     pub(crate) duration: f64,
 }
 
-/// The part of the summary that only images of a cluster have.
+/// The part of the summary that only a restore to an image in a Ceph cluster has.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct RestoredImage {
-    /// Bytes that were read from an existing image of a cluster to compare it.
+    /// The number of bytes that were read from an existing image to compare it with the backup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_compared: Option<u64>,
-    /// The snapshot with the earlier content of an existing image of a cluster.
+    /// The snapshot with the content that an existing image had before the restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) safety_snapshot: Option<String>,
-    /// The snapshots with the content before earlier, interrupted restores. Oldest first.
+    /// The snapshots with the content that the image had before earlier restores, which were
+    /// interrupted, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) earlier_snapshots: Vec<String>,
-    /// The snapshots that a series has made, oldest first.
+    /// The snapshots that a restore of a series of backups has made, oldest first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snapshots: Option<Vec<String>>,
 }

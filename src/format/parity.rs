@@ -6,7 +6,7 @@ use super::pack::PACK_SIZE_MAX;
 use super::wire::Reader;
 use crate::base::{ObjectHash, to_usize};
 
-/// The first bytes of the hash of a shard.
+/// The hash of a shard: XXH3 with 64 bits.
 pub type ShardSum = [u8; ParityHeader::SUM_LEN];
 
 /// Which object a parity object protects, and how both are divided into shards.
@@ -26,16 +26,17 @@ pub struct ParityHeader {
     pub per_group: u32,
 }
 
-/// The bytes that the checksum of a header covers.
+/// The number of bytes at the beginning of a header that its checksum covers.
 const CHECKED_LEN: usize = 72;
 const CHECKSUM_LEN: usize = 24;
 
 impl ParityHeader {
-    /// The length of a header. The object has one at its beginning and one at its end.
+    /// The length of a header, in bytes. A parity object has the same header at its beginning and
+    /// at its end.
     pub const LEN: usize = CHECKED_LEN + CHECKSUM_LEN;
-    /// The number of bytes of a hash of a shard that are stored.
+    /// The length of the hash of a shard, in bytes.
     pub const SUM_LEN: usize = 8;
-    /// The most data shards, and the most parity shards, that a group has.
+    /// The maximum number of data shards of a group, and of its parity shards.
     pub const GROUP_MAX: usize = 4096;
     const SHARD_LEN_MIN: u32 = 64;
     const SHARD_LEN_MAX: u32 = 65_536;
@@ -147,8 +148,8 @@ pub struct ParityObject<'a> {
 }
 
 impl<'a> ParityObject<'a> {
-    /// Reads the header, from the end of the object if the one at its beginning is damaged. `hash`
-    /// is BLAKE3.
+    /// Reads the header at the beginning of the object or, if this header is damaged, the one at
+    /// the end. `hash` is BLAKE3.
     pub fn read(bytes: &'a [u8], hash: impl Fn(&[u8]) -> [u8; 32]) -> Result<Self, FormatError> {
         let first = bytes.get(..ParityHeader::LEN);
         let first = first.ok_or(FormatError::Truncated);

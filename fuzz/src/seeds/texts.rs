@@ -1,4 +1,4 @@
-//! Lists of extents, names, ids, sizes, and metadata of images.
+//! Seeds of text: lists of extents; names of objects, ids and sizes; and metadata of images.
 
 use cuttlebone::base::ObjectHash;
 use cuttlebone::repo::ObjectRef;

@@ -71,7 +71,7 @@ impl Deleted {
         panic!("several segments supersede the old ones");
     }
 
-    /// The segments in the store that another segment in the store supersedes.
+    /// Returns the segments in the store that another segment in the store supersedes.
     fn superseded(&self) -> Vec<ObjectHash> {
         let index = Index::in_memory(&self.full.project, Arc::new(Silent)).unwrap();
         index.replaced_segments().unwrap()
@@ -118,7 +118,7 @@ fn a_backup_does_not_rely_on_a_deleted_pack_whose_segment_was_stored_again() {
     }
 }
 
-/// The log explains why such a pack is missing. So if the pack vanished again, nobody would notice.
+/// The log states that the pack was deleted. So if the pack vanished again, nobody would notice.
 #[test]
 fn neither_a_backup_nor_a_prune_relies_on_a_deleted_pack_that_was_stored_again() {
     for host in [Host::without_cache(), Host::with_cache()] {
@@ -159,7 +159,7 @@ fn a_backup_whose_record_and_packs_were_put_back_gets_packs_that_the_log_does_no
     }
 }
 
-/// This attack needs no key.
+/// To put the backup back, an attacker needs access to the store, but no key.
 #[test]
 fn a_forgotten_backup_that_is_put_back_with_damaged_chunks_stops_no_prune() {
     for host in [Host::without_cache(), Host::with_cache()] {
