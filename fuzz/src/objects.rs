@@ -1,4 +1,4 @@
-//! Objects that are read as a whole: sections 4 to 7 of `docs/format.md`.
+//! Objects that are read as a whole: sections 4 to 7 and 15 of `docs/format.md`.
 
 use cuttlebone::base::{ChunkSize, ObjectHash, Silent};
 use cuttlebone::crypto::KdfParams;
@@ -24,8 +24,8 @@ pub fn repository_file(data: &[u8]) {
     }
 }
 
-/// Decodes the data as a key slot, and as the info of a key slot. Reads the info by itself, and in
-/// a slot of an open repository.
+/// Decodes the data as a key slot, and as the info of a key slot. Also stores both in an open
+/// repository, the info in a valid slot, and lists the keys.
 pub fn key_slot(data: &[u8]) {
     if let Ok(slot) = KeySlot::decode(data) {
         assert_eq!(slot.encode(), data);
@@ -41,7 +41,7 @@ pub fn key_slot(data: &[u8]) {
     let authentic = fixture::key_slot(&data[..data.len().min(longest)]);
     fixture(|f| {
         let slots = [data, &authentic];
-        // Do not replace the slot that opens the fixture, since other inputs need it.
+        // Do not delete the slot that opens the fixture afterwards, since other inputs need it.
         let is_new = |slot: &[u8]| f.store.size(&fixture::key_ref(slot).name()).is_err();
         let new = slots.map(is_new);
         for slot in slots {
@@ -117,8 +117,8 @@ pub fn settings(data: &[u8]) {
     });
 }
 
-/// Maximum length of a body here. With the limits of the format, the fuzzer would spend most of its
-/// time on clearing memory.
+/// The maximum length of a body in this target, in bytes. With the higher limits of the format, the
+/// fuzzer would spend most of its time on clearing memory.
 const BODY_MAX: usize = 1 << 20;
 
 /// Decodes the data as a sealed object and as a payload. Also opens a sealed object that has the
@@ -146,7 +146,7 @@ pub fn sealed_object(data: &[u8]) {
             assert_eq!([header.as_bytes(), &nonce[..], sealed].concat(), data);
         }
         fixture(|f| {
-            // This can open only a seed that was sealed with the fixture's keys.
+            // Data opens only if it was sealed with the fixture's keys, as some seeds are.
             if let Ok(opened) = f.project.open(object, data, BODY_MAX) {
                 assert!(opened.body.len() <= BODY_MAX);
             }

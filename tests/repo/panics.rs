@@ -135,7 +135,8 @@ enum End {
     Panicked,
 }
 
-/// Runs a backup in a separate thread. Fails if it does not end.
+/// Runs a backup in a separate thread. Fails if the backup returns an error, or does not end within
+/// [`TIMEOUT`].
 fn run_with_timeout(
     when: &str,
     run: impl FnOnce() -> Result<(), OpsError> + Send + 'static,
@@ -153,8 +154,8 @@ fn run_with_timeout(
     }
 }
 
-/// The image on a day. It has many more leaves than can be in the pipeline; half of its chunks are
-/// the same every day.
+/// Returns the image of day `number`. It has many more leaves than the pipeline can hold. Half of
+/// its chunks are the same every day.
 fn day(number: u64) -> Image {
     let mut image = Image::new(40 * LEAF);
     for leaf in 0..40 {
@@ -167,8 +168,8 @@ fn day(number: u64) -> Image {
     image
 }
 
-/// Backs up with a panic at each call in turn, until a run ends without one. Returns the number of
-/// runs that panicked.
+/// Backs up again and again, with a panic at a later call each time, until a run ends without one.
+/// Returns the number of runs that panicked.
 fn sweep(what: &str, trigger: &PanicTrigger, mut back_up: impl FnMut(&str) -> End) -> u64 {
     let mut n = 1;
     let mut panicked = 0;
@@ -205,7 +206,7 @@ fn assert_usable(store: &MemoryBackend, what: &str) {
     assert!(host.restore_image(&test_repo, &backup).unwrap() == day(1));
 }
 
-/// Backs up once to a copy of the store, which must stay usable.
+/// Backs up once to a copy of `base`. After some of the panics, asserts that this copy is usable.
 fn run_in(
     base: &MemoryBackend,
     trigger: &PanicTrigger,

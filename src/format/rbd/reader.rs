@@ -53,7 +53,7 @@ enum State {
 #[derive(Debug)]
 struct Inside {
     bounds: Bounds,
-    /// The tag that ended the header, and its offset.
+    /// The offset and the tag of the record after the header. `None` once the record is read.
     ahead: Option<(u64, u8)>,
     /// Bytes of data of the current extent that were not read yet.
     left: u64,
@@ -71,7 +71,7 @@ pub struct DiffPlace {
 }
 
 impl DiffPlace {
-    /// Returns the offset in bytes of the stream.
+    /// Returns the offset of this place from the beginning of the stream, in bytes.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
@@ -126,7 +126,8 @@ impl<R: Read> DiffReader<R> {
         }
     }
 
-    /// Returns the beginning of the next diff. Returns none inside a diff, and after the last diff.
+    /// Returns the beginning of the next diff. Returns `None` inside a diff, after the last diff,
+    /// and after an error.
     pub fn place(&self) -> Option<DiffPlace> {
         let between = matches!(self.state, State::Between) && self.whole < self.diffs;
         between.then(|| DiffPlace {
@@ -143,7 +144,8 @@ impl<R: Read> DiffReader<R> {
         self.version
     }
 
-    /// Returns the properties of the image, which only a v2 stream has.
+    /// Returns the properties of the image. Returns `None` for a v1 stream, which has none, and
+    /// after [`resume`](Self::resume).
     pub fn image(&self) -> Option<&ImageDescription> {
         self.image.as_ref()
     }
@@ -159,7 +161,7 @@ impl<R: Read> DiffReader<R> {
     }
 
     /// Reads the header of the next diff. The previous diff must have been read to its end. Returns
-    /// none at the end of a complete stream, after all diffs. No bytes may follow there.
+    /// `None` after the last diff. Fails if any bytes follow the last diff.
     pub fn next_diff(&mut self) -> Result<Option<DiffHeader>, DiffError> {
         self.guarded(|reader| match reader.state {
             State::Done => Ok(None),
@@ -174,7 +176,7 @@ impl<R: Read> DiffReader<R> {
         })
     }
 
-    /// Reads the next extent of the diff. Returns none at the end of the diff. Skips data of the
+    /// Reads the next extent of the diff. Returns `None` at the end of the diff. Skips data of the
     /// previous extent that was not read.
     pub fn next_extent(&mut self) -> Result<Option<Extent>, DiffError> {
         self.guarded(|reader| {
@@ -252,7 +254,7 @@ impl<R: Read> DiffReader<R> {
         Ok(())
     }
 
-    /// Runs `step`. If it fails, the position in the stream is unknown, and reading has failed.
+    /// Runs `step`. If it fails, the position in the stream is unknown, so all later reads fail.
     fn guarded<T>(
         &mut self,
         step: impl FnOnce(&mut Self) -> Result<T, DiffError>,
@@ -346,9 +348,10 @@ impl<R: Read> DiffReader<R> {
         }
     }
 
-    /// Checks that the diffs of a v2 stream lead from the empty image over each snapshot to the
-    /// head. `from` and `to` have the offsets of their records, and the names. The diff begins at
-    /// `start`.
+    /// Checks the order of the diffs of a v2 stream: the first one must lead from the empty image,
+    /// each other one from the snapshot to which the previous one leads, and only the last one to
+    /// the head, which has no name. `from` and `to` are the names of the snapshots of the diff at
+    /// `start`, with the offsets of their records.
     fn check_chain(
         &self,
         start: u64,
@@ -399,7 +402,7 @@ pub fn begins_as_diff(first: &[u8]) -> bool {
     banners.iter().any(|banner| first.starts_with(banner))
 }
 
-/// Reads the first banner.
+/// Reads the banner at the beginning of the stream.
 fn banner<R: Read>(input: &mut Input<R>) -> Result<DiffVersion, DiffError> {
     let mut bytes = [0; BANNER_V1.len()];
     let filled = input.fill(&mut bytes)?;
@@ -420,7 +423,7 @@ fn banner<R: Read>(input: &mut Input<R>) -> Result<DiffVersion, DiffError> {
     }
 }
 
-/// Reads the length that records of v2 state.
+/// Reads the length of a record, which only a v2 stream states.
 fn stated<R: Read>(
     input: &mut Input<R>,
     version: DiffVersion,
@@ -432,7 +435,7 @@ fn stated<R: Read>(
     }
 }
 
-/// Reads the name of a snapshot. `at` and `tag` are those of its record.
+/// Reads the name of a snapshot. `at` and `tag` are the offset and the tag of its record.
 fn name<R: Read>(
     input: &mut Input<R>,
     version: DiffVersion,

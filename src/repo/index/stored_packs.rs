@@ -6,10 +6,10 @@ use super::location::BlobLocation;
 use crate::base::ObjectHash;
 use crate::format::BlobKind;
 
-/// The kind of a pack, which decides in which directory it is, and its hash.
+/// The kind and the hash of a pack. The kind determines in which directory the pack is.
 pub(super) type PackName = (BlobKind, ObjectHash);
 
-/// The packs that a listing of the store contained, with their sizes.
+/// The packs that a listing of the store contained, with their sizes in bytes.
 #[derive(Debug, Default)]
 pub(super) struct StoredPacks(HashMap<PackName, u64>);
 
@@ -20,7 +20,8 @@ impl StoredPacks {
         size.is_some_and(|size| location.run_range().end <= *size)
     }
 
-    /// Returns whether a pack with this name exists and has at least this number of bytes.
+    /// Returns whether a pack with this hash, of either kind, exists and has at least this number
+    /// of bytes.
     pub(super) fn has(&self, pack: &ObjectHash, bytes: u64) -> bool {
         let mut kinds = [BlobKind::Chunk, BlobKind::Node].into_iter();
         kinds.any(|kind| {
