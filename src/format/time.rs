@@ -1,5 +1,5 @@
-//! Times in JSON: RFC 3339 with the restrictions of `docs/format.md`. Jiff alone also accepts a
-//! space in place of the `T`, times without seconds, and more.
+//! Times in JSON: RFC 3339 with the restrictions of `docs/format.md`. Without the tests here, the
+//! crate `jiff` would also accept a space in place of the `T`, times without seconds, and more.
 
 use std::fmt;
 use std::str::FromStr;
@@ -62,7 +62,7 @@ impl<'de> Deserialize<'de> for RecordTime {
     }
 }
 
-/// Fails if `text` is not a time.
+/// Fails if `text` is not a time. The error names `field`.
 pub(super) fn check_time(field: &'static str, text: &str) -> Result<(), FormatError> {
     match parse(text) {
         Some(_) => Ok(()),

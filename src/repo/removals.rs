@@ -6,20 +6,20 @@ use std::sync::{Arc, RwLock};
 use crate::base::{ObjectHash, read_lock, write_lock};
 use crate::format::{LogItem, LogKind};
 
-/// The objects that the entries of the log removed at one moment. Clones share them.
+/// The objects that the log removed when it was read. Clones share the list.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Removals {
-    /// In ascending order: 33 bytes each.
+    /// In ascending order. Each item takes 33 bytes.
     items: Arc<Vec<LogItem>>,
 }
 
-/// The objects that the log removed when this process read it last. `None` before the first
-/// reading.
+/// The objects that the log removed when this process last read it or added an entry. `None` before
+/// the log is read.
 #[derive(Debug, Default)]
 pub(super) struct KnownRemovals(RwLock<Option<Removals>>);
 
 impl Removals {
-    /// Returns these objects, which are in ascending order.
+    /// Makes a set of objects. `items` must be in ascending order.
     pub(super) fn new(items: Vec<LogItem>) -> Self {
         Self {
             items: Arc::new(items),
@@ -34,12 +34,12 @@ impl Removals {
         all.dedup();
     }
 
-    /// Whether the log removes this object.
+    /// Returns whether the log removes this object.
     pub(super) fn has(&self, kind: LogKind, hash: ObjectHash) -> bool {
         self.items.binary_search(&LogItem { kind, hash }).is_ok()
     }
 
-    /// The objects of this kind that the log removes, in ascending order.
+    /// Returns the hashes of the objects of this kind that the log removes, in ascending order.
     pub(super) fn of_kind(&self, kind: LogKind) -> impl Iterator<Item = ObjectHash> {
         let first = self.items.partition_point(|item| item.kind < kind);
         let behind = self.items[first..].iter();
@@ -48,12 +48,12 @@ impl Removals {
             .map(|item| item.hash)
     }
 
-    /// Whether the log removes this index segment.
+    /// Returns whether the log removes this index segment.
     pub(super) fn has_segment(&self, segment: &ObjectHash) -> bool {
         self.has(LogKind::Segment, *segment)
     }
 
-    /// Whether the log removes this pack, of chunks or of nodes.
+    /// Returns whether the log removes this pack, of chunks or of nodes.
     pub(crate) fn has_pack(&self, pack: &ObjectHash) -> bool {
         let mut kinds = [LogKind::ChunkPack, LogKind::TreePack].into_iter();
         kinds.any(|kind| self.has(kind, *pack))
@@ -66,7 +66,7 @@ impl KnownRemovals {
         *write_lock(&self.0) = Some(removals.clone());
     }
 
-    /// Returns the objects that the log removed when it was read last. `None` if it was not read.
+    /// Returns the stored objects, or `None` if this process has not read the log.
     pub(super) fn get(&self) -> Option<Removals> {
         read_lock(&self.0).clone()
     }

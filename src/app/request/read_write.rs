@@ -32,7 +32,7 @@ impl ReadFrom {
 }
 
 impl ReadFrom {
-    /// Whether this is standard input. A path can name it, too, for example `/dev/stdin`.
+    /// Returns whether this is standard input. A path can name it, too, for example `/dev/stdin`.
     pub(crate) fn is_stdin(&self) -> bool {
         match self {
             Self::Stdin => true,
@@ -41,7 +41,7 @@ impl ReadFrom {
     }
 }
 
-/// Whether the file at `path` is the same file as standard input.
+/// Returns whether the file at `path` is the same file as standard input.
 pub(crate) fn is_stdin(path: &Path) -> bool {
     let file = |stat: &rustix::fs::Stat| (stat.st_dev, stat.st_ino);
     match (rustix::fs::stat(path), rustix::fs::fstat(std::io::stdin())) {

@@ -61,7 +61,7 @@ pub(super) fn check(
     )?;
     console.meter.finish();
     if !is_compared {
-        // Do not change the memory, since it is unknown which objects are missing.
+        // Do not change what this client remembers, since it is unknown which objects are missing.
     } else if accept_history {
         memory.accept(&project, &report.ends);
     } else {
@@ -118,7 +118,7 @@ pub(super) fn check(
     failure.map_or(Ok(()), Err)
 }
 
-/// Returns the failure of a check that found something.
+/// Returns the failure of a check, or `None` if it found nothing wrong.
 fn failure(
     report: &CheckReport,
     lost: &[Lost],
@@ -201,7 +201,7 @@ impl Seen {
         }
     }
 
-    /// Returns the next steps for the user. Steps that give up data are named as such. `index` is
+    /// Returns the next steps for the user. The text says which steps give up data. `index` states
     /// whether the index is damaged.
     fn hint(&self, index: bool) -> &'static str {
         if self.unlistable {
@@ -230,7 +230,8 @@ impl Seen {
     }
 }
 
-/// Returns whether an index segment is damaged, or a backup needs a pack that no segment names.
+/// Returns whether a finding is about the index: an index segment is damaged, or a backup needs a
+/// pack that no segment names.
 const fn is_of_index(found: &Finding) -> bool {
     matches!(
         found,
@@ -242,7 +243,7 @@ const fn is_of_index(found: &Finding) -> bool {
     )
 }
 
-/// Returns the failure of a check that found only objects that do not count.
+/// Returns the failure of a check that found only foreign objects, which do not count.
 fn only_foreign(report: &CheckReport, settings: &RepositorySettings) -> Failure {
     let objects = count(report.foreign, "object");
     let location = &settings.location;

@@ -1,10 +1,11 @@
-//! The description of a content in a record.
+//! Describes the content of a backup in its record.
 
 use super::task::Stored;
 use crate::format::{Content, ContentKind, root_description};
 use crate::repo::Project;
 
-/// Returns the description of a content for its record, with its root.
+/// Returns the description of a stored content for its record. The root in it is a MAC of the other
+/// fields.
 pub(super) fn content(project: &Project, stored: &Stored) -> Content {
     let chunk_size = match stored.kind {
         ContentKind::Image => project.chunk_size.bytes(),

@@ -14,8 +14,8 @@ use crate::repo::{Backup, BlobReader, Index, RepoError, Work};
 /// The problems that a prune finds in the trees.
 #[derive(Default)]
 pub(super) struct Walked {
-    /// Backups that their writers withdrew, or that the log removed, and whose trees are not whole.
-    /// They use nothing.
+    /// Backups whose writers withdrew them, or that the log removed, if their trees are not whole.
+    /// These backups use nothing.
     pub(super) obsolete: Vec<Backup>,
     /// Other backups with damage in their trees, and the first damage of each. They are backups of
     /// write keys, or withdrawn or removed backups that seemed whole at first. They use all blobs
@@ -33,8 +33,8 @@ impl Walked {
 }
 
 /// Finds the blobs that records and running processes use. Returns them with the packs of the
-/// index. Goes on if a chunk is lost, since no pack can hold anything for it. Fails if a node of a
-/// full key is lost, since the blobs below it are not known.
+/// index. Goes on if a chunk is in no pack, since there is no pack to keep for it. Fails if a node
+/// that a backup of a full key needs is in no pack, since the blobs below this node are not known.
 pub(super) fn find_usage(
     index: &Arc<Index>,
     state: &RepoState,
@@ -55,7 +55,7 @@ pub(super) fn find_usage(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnLoss {
     Fail,
-    /// Notes the chunk as used.
+    /// Notes the chunk as used, and goes on.
     Note,
 }
 
@@ -69,9 +69,9 @@ pub(super) fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
 
 /// Walks the trees of all records, of all backups that are about to be committed, and of all
 /// backups that are being read. Calls `new` for each blob in trees of the first two kinds that was
-/// not known to be used. If `new` returns an error about damage, this fails only if a full key
-/// needs the blob: a write key could name any blob. `on_loss` says whether a missing chunk is such
-/// an error.
+/// not known to be used. If `new` returns an error about damage, the walk fails only if a backup of
+/// a full key needs the blob: the holder of a write key can name any blob. With [`OnLoss::Note`],
+/// the walk does not fail if `new` reports a chunk as missing.
 pub(super) fn walk_all(
     index: &Arc<Index>,
     usage: &mut Usage,
@@ -88,8 +88,9 @@ pub(super) fn walk_all(
     let mut walked = Walked::default();
     let mut done = 0;
     let is_obsolete = |backup: &Backup| records.is_voided(backup) || records.is_removed(backup);
-    // Walk the trees that full keys rely on first: these walks tolerate no damage, and each node is
-    // entered only once. Someone may have stored a removed record again, with damaged data.
+    // Walk the trees that full keys rely on first: these walks fail at damage, and a walk does not
+    // enter the nodes that earlier walks entered. The data of a removed record may be damaged, if
+    // someone has stored it again.
     for of_full in [true, false] {
         let new = &mut |kind, id: &BlobId, known| match new(kind, id, known) {
             Err(RepoError::Missing { .. })
@@ -131,8 +132,7 @@ pub(super) fn walk_all(
             }
         }
     }
-    // Release the blobs that an earlier walk held. If they are still being read, they are held
-    // again.
+    // Release the blobs that an earlier walk held, and hold those that are being read now.
     usage.release();
     for top in state.leases.trees_read() {
         usage.hold(&blobs, top, context)?;

@@ -9,10 +9,11 @@ use super::run::Run;
 use super::snapshot::Snapshot;
 use crate::volume::input::InputStream;
 
-/// The state of an image after the whole export was read.
+/// The state of an image after the whole export was read. Both lists are empty if the image itself
+/// was exported, and not a snapshot.
 #[derive(Debug, Default)]
 pub struct ExportEnd {
-    /// The snapshots that users and programs made, oldest first.
+    /// The snapshots of the image, oldest first, without those that Ceph made for itself.
     pub snapshots: Vec<Snapshot>,
     /// Problems of the object map of the exported snapshot, as `rbd info` names them.
     pub flags: Vec<String>,
@@ -23,13 +24,14 @@ pub struct RbdExport<'a> {
     run: Run,
     /// The name of the image.
     name: String,
-    /// Verifies at the end that the stream is of the right snapshots.
+    /// Verifies, after the last byte, that the stream is of the right image and snapshots.
     verify: Box<dyn Fn() -> Result<ExportEnd, RbdError> + Send + 'a>,
     /// The maximum time without data.
     stall: Duration,
-    /// Since when the reader waits for data. The time that the reader itself takes does not count.
+    /// When a read first found no data, or `None` if the last read found some. So the time that the
+    /// caller needs to use the data does not count.
     waits: Option<Instant>,
-    /// The whole stream was read and verified.
+    /// Whether the whole stream was read and verified.
     complete: bool,
     /// The state of the image after the export. Set when `complete` is set.
     end: Option<ExportEnd>,
@@ -64,7 +66,8 @@ impl<'a> RbdExport<'a> {
         self.end.take()
     }
 
-    /// Returns why the export failed, if it did. A failed read has only the text of this error.
+    /// Returns why the export failed, if it did. The I/O error of the failed read has only the text
+    /// of this error.
     pub fn take_failure(&mut self) -> Option<RbdError> {
         self.failure.take()
     }
