@@ -1,5 +1,5 @@
-//! Backs up diff streams: a complete stream gives the same content as a plain model of the image,
-//! and an incomplete one commits nothing.
+//! Backs up diff streams. If a backup succeeds, its stream is complete, and a restore gives the
+//! same bytes as a plain model of the image. If a backup fails, it commits nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use cuttlebone::volume::{DiffSource, NamedInput, StreamTarget};
 use crate::fixture::{Fixture, fixture};
 use crate::rbd::{Diff, read};
 
-/// Larger images are not compared, since a stream may state any size.
+/// The maximum size of an image that is compared, in bytes. A stream may state any size.
 const COMPARED_MAX: u64 = 1 << 20;
 /// Maximum number of streams. Further streams are ignored.
 const STREAMS_MAX: usize = 6;

@@ -32,8 +32,8 @@ pub(super) fn show_attachments(
     }))
 }
 
-/// Writes the files that are attached to a backup to a directory, which is made if it does not
-/// exist. Overwrites nothing.
+/// Writes the files that are attached to a backup to a directory. Makes the directory if it does
+/// not exist. Overwrites nothing.
 pub(super) fn restore_attachments(
     console: &Console,
     settings: &RepositorySettings,
@@ -44,7 +44,7 @@ pub(super) fn restore_attachments(
     let backup = records.select_surely(selector)?;
     refuse_if_lost(&console.session, settings, &project, selector, backup)?;
     let context = console.session.context(Some(&settings.cache_dir));
-    // Refuse everything before anything is written.
+    // Check the names of all files before the first one is written.
     for attachment in ops::attached_files(backup) {
         let name = &attachment.name;
         if !ops::is_safe_name(name) {
@@ -100,7 +100,7 @@ fn exists(path: &Path) -> Failure {
         .hint("name another directory; existing files are not overwritten")
 }
 
-/// Stores a new file durably. If that fails, removes it.
+/// Makes a new file, and writes and syncs its content. If writing fails, removes the file.
 fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options

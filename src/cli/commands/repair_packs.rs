@@ -75,7 +75,7 @@ pub(super) fn repair_packs(
 
 fn entry(step: &PackStep, yes: bool) -> RepairStepEntry {
     let damage = match step.damaged {
-        0 => "it does not have its size".to_owned(),
+        0 => "its size is wrong".to_owned(),
         damaged if damaged == step.runs => "all of its parts are damaged".to_owned(),
         damaged => format!("{damaged} of {} damaged", count(step.runs, "part")),
     };
@@ -91,7 +91,7 @@ fn entry(step: &PackStep, yes: bool) -> RepairStepEntry {
         }
         PackAction::Denied => ("none", "this user may not read it".to_owned()),
         PackAction::Unreadable => ("none", "nothing of it can be read".to_owned()),
-        PackAction::Whole => ("none", "it is whole now that it was read again".to_owned()),
+        PackAction::Whole => ("none", "it was undamaged when it was read again".to_owned()),
         PackAction::MoreDamage => {
             let why = "more damage was found in it: run the same command again";
             ("none", why.to_owned())

@@ -1,4 +1,4 @@
-//! `rbd diff --format xml`.
+//! Parses the output of `rbd diff --format xml`.
 
 use std::ops::Range;
 
@@ -112,7 +112,8 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Range<u64>>, ExtentsError> {
     }
 }
 
-/// Returns the position inside an element.
+/// Returns the position after the start tag of an element. `None` if a list has no such element at
+/// `place`.
 fn below(place: Place, tag: &BytesStart<'_>) -> Option<Place> {
     if !tag.attributes_raw().trim_ascii().is_empty() {
         return None;

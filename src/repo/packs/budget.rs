@@ -50,8 +50,8 @@ impl Budget {
     }
 }
 
-/// Closes a budget when dropped. The thread that gives bytes back holds it: once this thread has
-/// ended, waiting for bytes would never end.
+/// Closes a budget when dropped. The thread that gives bytes back owns this value. When that thread
+/// ends, nothing gives bytes back, so other threads would wait for bytes forever.
 pub(super) struct CloseOnDrop<'a>(pub(super) &'a Budget);
 
 impl Drop for CloseOnDrop<'_> {
@@ -60,7 +60,8 @@ impl Drop for CloseOnDrop<'_> {
     }
 }
 
-/// Closes a budget if the thread that took bytes panics, since it would never give them back.
+/// Closes a budget if a panic drops this value. The bytes that the thread took are then never given
+/// back, so other threads would wait for them forever.
 pub(super) struct CloseOnPanic<'a>(pub(super) &'a Budget);
 
 impl Drop for CloseOnPanic<'_> {
