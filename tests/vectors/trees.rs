@@ -1,4 +1,4 @@
-//! `tree.json` and `whole.json`: reads whole backups from a store, down to their bytes.
+//! Runs `tree.json` and `whole.json`: reads all bytes of backups from a store.
 
 use std::sync::Arc;
 
@@ -15,8 +15,9 @@ use cuttlebone::storage::{Backend, MemoryBackend, Name};
 /// The maximum size of a content that is hashed, in bytes.
 const HASHED_MAX: u64 = 64 << 20;
 
-/// Returns the pieces of a backup and the hash of its bytes. Reads them as a restore does: from any
-/// pack that contains an undamaged copy. Each chunk must have the length that its place requires.
+/// Returns the offset and length of each chunk of a backup, and the hash of the content, unless the
+/// content is larger than [`HASHED_MAX`]. Reads chunks as a restore does: from any pack that
+/// contains an undamaged copy. Each chunk must have the length that its place requires.
 fn read(project: &Project, backup: &Backup) -> Result<(Vec<Value>, Option<String>), RepoError> {
     let index = Index::in_memory(project, Arc::new(Silent))?;
     let blobs = BlobReader::new(&index);
@@ -48,8 +49,8 @@ fn read(project: &Project, backup: &Backup) -> Result<(Vec<Value>, Option<String
     Ok((pieces, is_small.then(|| hasher.finalize().to_string())))
 }
 
-/// Returns the kinds that an error of reading a backup may stand for. A blob or object without an
-/// undamaged copy counts as missing.
+/// Returns the error kinds of the vectors that this error may stand for. If no copy of a blob or
+/// object is undamaged, the vectors may call it missing.
 fn refused(error: &RepoError) -> Refused {
     match error {
         RepoError::Damaged { .. } => Refused {

@@ -56,16 +56,16 @@ pub(super) fn copy_image(
     })
 }
 
-/// The image in the source.
+/// An image in the source project.
 struct SourceImage<'a> {
     task: &'a BackupTask<'a>,
     from: &'a BlobReader,
     backup: &'a Backup,
-    /// In bytes.
+    /// The size of the image, in bytes.
     size: u64,
     /// The size of its chunks, in bytes.
     chunk_size: u32,
-    /// The size of the larger chunks: those of the source or of the target. In bytes.
+    /// The chunk size of the source or of the target, whichever is larger, in bytes.
     grid: usize,
 }
 
@@ -91,7 +91,8 @@ impl<'a> SourceImage<'a> {
     }
 
     /// Sends the leaves that differ from the tree of the base. The ranges to read are whole chunks
-    /// of both the source and the target. If a tree cannot be read, notes this in the base.
+    /// of both the source and the target. If one of the two trees cannot be read, sets
+    /// `is_unreadable` of the base.
     fn send_different(
         &self,
         base: Option<&CopyBase<'_>>,
@@ -108,10 +109,11 @@ impl<'a> SourceImage<'a> {
         let compared = compare_trees(self.from, before, self.backup.tree(), &mut |found| {
             let place = (found.leaf, found.chunk);
             if found.leaf >= self.size.div_ceil(LEAF_SIZE) {
-                // The tree has no chunks there, so the image before was larger.
+                // `check_end` has found that this image has no chunks after its end. So only the
+                // base has this chunk, and all further ones.
                 return Ok(ControlFlow::Break(()));
             }
-            // A faulty writer may have made such a leaf.
+            // Only a faulty writer makes a leaf with so many chunks.
             if found.chunk >= per_leaf {
                 return Err(StageError::from(RepoError::Tree));
             }
@@ -136,9 +138,11 @@ impl<'a> SourceImage<'a> {
         sender.end()
     }
 
-    /// Returns the places of the chunks in which this image and another one may end, in descending
-    /// order. The copy of such a chunk has zeros after the end. So if the sizes differ, equal ids
-    /// do not mean that the copies are equal.
+    /// Returns the places of two chunks of this image, in descending order: the last one, and the
+    /// one in which the other image ends. If the other image is larger, both are the last one. In
+    /// the target, the last chunk of each image has zeros after the end. So these chunks can differ
+    /// in the target although they have the same id in the source. Returns nothing if both images
+    /// have the same size.
     fn cut_chunks(&self, other: &Backup) -> Vec<(u64, usize)> {
         let other = other.record.content.size;
         if self.size == other {
@@ -171,7 +175,7 @@ impl<'a> SourceImage<'a> {
             for (number, id) in numbers.clone().zip(&chunks[numbers]) {
                 let Some(id) = *id else { continue };
                 let offset = start + (number * chunk_size) as u64;
-                // `check_end` has found that no chunk begins after the end.
+                // This does not fail: `check_end` has found that no chunk begins after the end.
                 let left = self.size.checked_sub(offset);
                 let left = left.ok_or_else(|| unreadable(self.backup, RepoError::Tree))?;
                 wanted.push(ChunkRef::new(offset, left, self.chunk_size, id));
@@ -218,7 +222,7 @@ impl<'a> SourceImage<'a> {
 struct Sender<'a, 'l, 'p, 'q> {
     image: &'a SourceImage<'a>,
     leaves: &'l mut LeafProducer<'p, 'q, ()>,
-    /// The last leaf, which is not yet sent, and the ranges to read.
+    /// The leaf of the last chunk, and the ranges of it to read. It is not sent yet.
     open: Option<(u64, Coverage)>,
 }
 
