@@ -37,8 +37,8 @@ pub(super) fn check(action: &Action) -> Result<(), Failure> {
 /// In this case, Rust's library has opened `/dev/null` in its place, for reading and writing, and
 /// without `O_CLOEXEC`. Nothing else shows that the stream was closed. A shell usually opens
 /// `/dev/null` only for reading or only for writing. A daemon may have opened `/dev/null` in the
-/// same way as Rust's library. It is right to refuse such a stream, too, since the data would be
-/// lost.
+/// same way as Rust's library. Then this function also returns true. This is useful: output would
+/// be lost, and input would be empty.
 fn was_closed(stream: impl AsFd) -> bool {
     const NULL: (u32, u32) = (1, 3);
     let both_ways = |flags: OFlags| flags & OFlags::RWMODE == OFlags::RDWR;

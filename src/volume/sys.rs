@@ -38,8 +38,8 @@ pub(super) fn image_kind(metadata: &Metadata) -> Result<ImageKind, Unsuitable> {
     }
 }
 
-/// Opens a file or block device, and nothing else. With `exclusive`, a device that is mounted or
-/// otherwise in use is refused.
+/// Opens a regular file or a block device, and refuses all other kinds of files. With `exclusive`,
+/// also refuses a device that is mounted, or that something else has opened exclusively.
 pub(super) fn open_image(
     path: &Path,
     access: OFlags,
@@ -62,7 +62,7 @@ pub(super) fn open_image(
     let file = File::from(
         rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(io::Error::from(e)))?,
     );
-    // Check it again, since the name may belong to another file by now.
+    // Check the kind again, since the name may belong to another file by now.
     let metadata = file.metadata().map_err(&failed)?;
     let kind = image_kind(&metadata).map_err(refuse)?;
     if kind != before {
@@ -75,12 +75,12 @@ pub(super) fn open_image(
 pub(super) fn image_size(file: &File, kind: ImageKind) -> io::Result<u64> {
     match kind {
         ImageKind::File => Ok(file.metadata()?.len()),
-        // This moves the position of the file, which no read or write uses.
+        // This moves the file position. No read or write uses this position.
         ImageKind::Device => Ok(rustix::fs::seek(file, SeekFrom::End(0))?),
     }
 }
 
-/// The reason why a read stopped early, and the number of bytes before that.
+/// The reason why a read stopped early, and the number of bytes that were read until then.
 pub(super) enum ReadFailure {
     /// The file ends.
     Ended(usize),

@@ -1,4 +1,4 @@
-//! Command lines and the requests that they make.
+//! Tests how command lines are parsed, and which requests result.
 
 use std::time::Duration;
 

@@ -21,18 +21,19 @@ pub struct BlobReader {
     index: Arc<Index>,
     session: Option<Arc<ReadSession>>,
     cancel: Option<Cancel>,
-    /// A cache of branches, since every walk reads the branches above its leaves many times.
+    /// A cache of branch nodes, since every walk reads those above its leaves many times.
     branches: Arc<Mutex<HashMap<BlobId, Arc<Node>>>>,
 }
 
-/// Maximum number of branches in the cache. Each takes some 2 KiB. A walk needs one for each level.
+/// Maximum number of branch nodes in the cache. Each takes some 2 KiB. A walk needs one for each
+/// level.
 const BRANCHES_MAX: usize = 512;
 
 /// The buffers of one thread that opens blobs, reused from one blob to the next.
 #[derive(Default)]
 pub struct Opener {
-    /// Created when it is first needed. To read nodes, it is not needed, since they are not
-    /// compressed.
+    /// Created when it is first needed. Nodes are not compressed, so no decompressor is needed to
+    /// read them.
     decompressor: Option<Decompressor>,
     /// The cipher of the pack that was opened last.
     cipher: Option<(ObjectHash, PackCipher)>,
@@ -41,7 +42,8 @@ pub struct Opener {
 
 impl Opener {
     /// Decrypts and decompresses the run of a blob from its stored bytes, which are overwritten.
-    /// Returns the joined blobs of the run; [`blob`](Self::blob) verifies their ids.
+    /// Returns the joined blobs of the run. [`blob`](Self::blob) takes one of them and verifies its
+    /// id.
     pub fn open_run<'b>(
         &'b mut self,
         project: &Project,
@@ -97,8 +99,7 @@ impl Opener {
             .map_err(|why| RepoError::damaged(pack_of(project, location), why))
     }
 
-    /// Like [`open_run`](Self::open_run), but returns the compressed run, too. The result is the
-    /// compressed run and the joined blobs.
+    /// Like [`open_run`](Self::open_run), but returns both the compressed run and the joined blobs.
     pub fn open_run_both<'b>(
         &'b mut self,
         project: &Project,
@@ -183,7 +184,7 @@ impl BlobReader {
         }
     }
 
-    /// Returns a reader that reads under the lease of a session, which it keeps open.
+    /// Returns a reader that reads under the lease of `session`, and that keeps this session open.
     #[must_use]
     pub fn under(session: &Arc<ReadSession>) -> Self {
         Self {
@@ -202,7 +203,7 @@ impl BlobReader {
         }
     }
 
-    /// The index.
+    /// Returns the index.
     #[must_use]
     pub fn index(&self) -> &Index {
         &self.index
@@ -210,7 +211,7 @@ impl BlobReader {
 
     /// Returns the location of a blob. If the blob is only in a pack that is about to be deleted,
     /// returns its location in that pack. If no pack has the blob, fails with
-    /// [`RepoError::Missing`], since the object that names the blob is then damaged.
+    /// [`RepoError::Missing`].
     pub fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<BlobLocation, RepoError> {
         if let Some(session) = &self.session {
             session.resume()?;
@@ -257,8 +258,9 @@ impl BlobReader {
         self.first_whole(BlobKind::Chunk, id, |place| self.read(place))
     }
 
-    /// Returns a blob's plain bytes, from a pack in which the index finds it, or else from a pack
-    /// that is about to be deleted.
+    /// Returns a blob's plain bytes, from any pack in which it is undamaged. Packs that are about
+    /// to be deleted are tried after all others. Unlike [`chunk`](Self::chunk), does not resync
+    /// the index.
     pub fn rescue(&self, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>, RepoError> {
         let mut failure = None;
         let mut places = self.index.find_all_readable(id)?;
@@ -275,8 +277,9 @@ impl BlobReader {
         Err(failure.unwrap_or_else(|| missing(kind, id)))
     }
 
-    /// Reads a blob from the first place in which it is undamaged. Tries packs that are about to be
-    /// deleted last. If no place is good, returns the error of the first one.
+    /// Reads a blob from the first place in which it is undamaged. Packs that are about to be
+    /// deleted are tried after all others. If the blob is damaged in all places, returns the error
+    /// of the first one.
     fn first_whole<T>(
         &self,
         kind: BlobKind,
@@ -314,8 +317,8 @@ impl BlobReader {
         Err(failure.unwrap_or_else(|| missing(kind, id)))
     }
 
-    /// Remembers the damage of a place, so that the next backup of the same data stores it again. A
-    /// pack that does not exist needs no note.
+    /// Remembers that a place is damaged, so that the next backup of the same data stores this data
+    /// again. A pack that does not exist needs no note.
     fn note(&self, place: &BlobLocation, error: &RepoError) {
         if !error.is_missing() {
             self.index.note_damaged(place);

@@ -1,5 +1,5 @@
-//! Copies the content of a stream. Keys decide where a stream is cut, so the whole stream is read
-//! and cut again.
+//! Copies the content of a stream. The keys of a project decide where its streams are cut into
+//! chunks. So the whole stream is read and cut again.
 
 use std::io::{self, Read};
 
@@ -12,7 +12,8 @@ use crate::ops::error::OpsError;
 use crate::repo::{Backup, BlobReader, ImageReader, RepoError};
 use crate::volume::InputStream;
 
-/// Copies the content of a stream, unless the base has the same content.
+/// Copies the content of a stream. If the base has the same content, uses the copy of the base
+/// instead.
 pub(super) fn copy_stream(
     task: &BackupTask<'_>,
     from: &BlobReader,
@@ -35,19 +36,19 @@ pub(super) fn copy_stream(
     };
     let stored = store_stream(task, &mut stream, options);
     match stream.failure {
-        // This error says more than the one of the stream.
+        // Report this error in place of the one in `stored`, which has only its text.
         Some(failure) => Err(OpsError::unread(backup, "its content", failure)),
         None => stored,
     }
 }
 
-/// The stream in the source.
+/// Reads the stream of a backup in the source project.
 struct SourceStream {
     reader: ImageReader,
     name: String,
-    /// Bytes that were read.
+    /// The number of bytes that were read so far.
     at: u64,
-    /// Why reading failed.
+    /// The error, if reading failed.
     failure: Option<RepoError>,
 }
 
