@@ -68,7 +68,7 @@ struct Shared {
     quiet: bool,
     bar: ProgressBar,
     reports: Reports,
-    /// The notices shown so far: each is shown once.
+    /// The texts of all notices so far. Each text is shown only once.
     noticed: Mutex<HashSet<String>>,
     finished: Mutex<bool>,
     wake: Condvar,
@@ -105,7 +105,7 @@ impl Meter {
         })
     }
 
-    /// Removes the bar and stops showing progress. Call it before showing results. Further calls
+    /// Removes the bar and stops showing progress. Call this before you show results. Further calls
     /// have no effect.
     pub(crate) fn finish(&self) {
         *lock(&self.shared.finished) = true;
@@ -122,7 +122,8 @@ impl Meter {
         self.shared.bar.suspend(show)
     }
 
-    /// Prints a notice on standard error above the bar. With `--quiet`, it is printed only as JSON.
+    /// Prints a notice on standard error above the bar. With `--quiet`, prints it only if messages
+    /// are in JSON.
     pub(crate) fn note(&self, text: &str) {
         if self.shows_notes() {
             self.shared.bar.suspend(|| self.shared.output.notice(text));
@@ -161,7 +162,7 @@ impl Observer for Meter {
 }
 
 /// Whether a notice reports a problem that the user should solve. The others explain how the
-/// command worked, and are not printed with `--quiet`.
+/// command worked. With `--quiet`, these are printed only if messages are in JSON.
 fn is_problem(notice: &Notice) -> bool {
     match notice {
         Notice::Image {
@@ -262,7 +263,7 @@ impl Shared {
         }
     }
 
-    /// Sets up the bar for a phase. Hides the bar during this, so that it is never half drawn.
+    /// Sets up the bar for a phase. Meanwhile, the bar is hidden, so that it is never half drawn.
     fn begin_bar(&self, seen: &Seen, interval: Duration) {
         let bar = &self.bar;
         bar.finish_and_clear();
@@ -281,7 +282,7 @@ impl Shared {
         // If the template does not parse, the default style is used.
         if let Ok(style) = style {
             let left = |state: &ProgressState, text: &mut dyn fmt::Write| {
-                // The rate is unknown before the first bytes.
+                // The remaining time is unknown until the first progress.
                 if state.per_sec() > 0.0 {
                     let _ = write!(text, "{} left", duration(state.eta()));
                 }
@@ -293,7 +294,8 @@ impl Shared {
             Some(total) => bar.set_length(total),
             None => bar.unset_length(),
         }
-        // Compute the rate from here on: it is unknown how long the earlier bytes have taken.
+        // Compute the rate only from the progress after this, since it is unknown how long the
+        // progress so far has taken.
         bar.set_position(seen.done);
         bar.reset_eta();
         let hertz = (1.0 / interval.as_secs_f64()).ceil().clamp(1.0, 60.0);
@@ -308,7 +310,7 @@ impl Shared {
 
 /// The latest report.
 struct Reports {
-    /// One more than the index in [`PHASES`]; 0 before the first report.
+    /// One more than the index of the phase in [`PHASES`]; 0 before the first report.
     phase: AtomicU8,
     done: AtomicU64,
     /// [`UNKNOWN`] if the total is not known.

@@ -26,7 +26,7 @@ const ENCAPSULATION_LEN: usize = 1120;
 pub enum PackKey {
     /// A key of the project: the key of its data for chunks, or the key of its trees for nodes.
     Project,
-    /// The key of the session with this encapsulation. Only a pack of chunks has it.
+    /// The key of the session with this encapsulation. Only a pack of chunks can have such a key.
     Session(Arc<[u8; ENCAPSULATION_LEN]>),
 }
 
@@ -101,7 +101,7 @@ impl Contents {
         self.runs.iter().flat_map(|run| &run.blobs)
     }
 
-    /// Returns the length of the encoded contents without the encapsulation.
+    /// Returns the length in bytes of the encoded contents without the encapsulation.
     fn encoded_len(&self) -> usize {
         let runs: usize = self.runs.iter().map(Run::encoded_len).sum();
         CONTENTS_HEAD_LEN + runs
@@ -122,7 +122,8 @@ impl Contents {
         runs + u64::from(self.gap) + more as u64
     }
 
-    /// Returns the bytes up to the end of the descriptors, which a segment repeats.
+    /// Returns the encoded contents from the kind to the last descriptor of a run. An index segment
+    /// has the same bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.encoded_len());
@@ -139,8 +140,9 @@ impl Contents {
         }
     }
 
-    /// Decodes only the run that holds blob `number`, counted from 0 through all runs, from
-    /// [encoded](Self::encode) contents.
+    /// Finds a blob in [encoded](Self::encode) contents, and decodes only the run that holds it.
+    /// `number` is the position of the blob among the blobs of all runs, from 0. `None` if there
+    /// are fewer blobs.
     pub fn find_run(bytes: &[u8], number: u32) -> Result<Option<FoundRun>, FormatError> {
         let mut reader = Reader::new(bytes);
         let kind = BlobKind::from_byte(reader.u8()?)?;
@@ -202,9 +204,9 @@ impl Contents {
         }
     }
 
-    /// Reads contents. If they state that the pack has a session, calls `session` after the
-    /// descriptors. `session` returns the encapsulation, which it reads there or gets from
-    /// elsewhere. Also returns whether the pack has a session.
+    /// Reads contents. Returns them, and whether they state that the pack has a session. If they
+    /// do, calls `session` after the descriptors were read. `session` returns the encapsulation. It
+    /// may read it from the reader.
     fn read_with<'a>(
         reader: &mut Reader<'a>,
         session: impl FnOnce(&mut Reader<'a>) -> Result<Arc<[u8; ENCAPSULATION_LEN]>, FormatError>,
@@ -259,8 +261,8 @@ fn no_session<T>() -> Result<T, FormatError> {
     Err(FormatError::BadValue("session of a pack"))
 }
 
-/// The plaintext of a pack's sealed contents. A reader must not rely on any of it before it has
-/// verified the signature.
+/// The plaintext of a pack's sealed contents. A program must not rely on it before it has verified
+/// the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignedContents<'a> {
     /// The bytes that are signed.
@@ -272,8 +274,8 @@ pub struct SignedContents<'a> {
 }
 
 impl<'a> SignedContents<'a> {
-    /// Returns the bytes to sign. They are sealed together with the signature. `before` is the hash
-    /// of all bytes of the pack before the nonce of the sealed contents.
+    /// Returns the bytes to sign. The caller seals them together with the signature. `before` is
+    /// the hash of all bytes of the pack before the nonce of the sealed contents.
     #[must_use]
     pub fn encode_unsigned(contents: &Contents, before: &[u8; 32], signer: &SignerId) -> Vec<u8> {
         let mut out = Vec::with_capacity(contents.sealed_len());
@@ -286,7 +288,7 @@ impl<'a> SignedContents<'a> {
         out
     }
 
-    /// Splits opened contents.
+    /// Splits the plaintext of sealed contents into the signed bytes, the signer and the signature.
     pub fn split(bytes: &'a [u8]) -> Result<Self, FormatError> {
         let (before, signature) = bytes.split_last_chunk().ok_or(FormatError::Truncated)?;
         let (_, signer) = before.split_last_chunk().ok_or(FormatError::Truncated)?;

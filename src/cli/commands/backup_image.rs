@@ -16,10 +16,11 @@ use crate::volume::{
     FreezeOptions, ImageState, LiveImage, RbdClient, RbdError, RbdErrorKind, RbdOptions, RbdSpec,
 };
 
-/// How long the state of an image is used. The backup finds out if the image is replaced later.
+/// For how long the state of an image is used without reading it again. If the image is replaced
+/// later, the backup fails.
 const FRESH: Duration = Duration::from_secs(30);
 
-/// Images in a cluster that is reached with one set of options.
+/// Finds and backs up the images of one cluster.
 pub(super) struct Images {
     client: RbdClient,
     keep_snapshots: usize,
@@ -82,8 +83,8 @@ impl Images {
         self.together.is_some()
     }
 
-    /// Returns the images that a pattern matches. Fails if there is none, since the user then made
-    /// a mistake. A name without `*` and `?` is the name of one image, which must exist.
+    /// Returns the images that a pattern matches. Fails if there are none, since the user has then
+    /// made a mistake. A pattern without `*` and `?` is the name of one image, which must exist.
     ///
     /// If the pattern matches several pools, and this user may not list the images of one of them,
     /// the others are still searched.
@@ -151,8 +152,8 @@ impl Images {
         Ok(state.inspect_err(|error| self.note(error))?)
     }
 
-    /// Returns the state of an image that was found. Asks the cluster again if the state was read
-    /// some time ago, for example before the user typed a password.
+    /// Returns the state of an image that was found. Asks the cluster again if the state is older
+    /// than [`FRESH`], for example because the user typed a password meanwhile.
     fn state_of(&self, console: &Console, found: &FoundImage) -> Result<ImageState, Failure> {
         match &found.state {
             Some((state, read)) if read.elapsed() < FRESH => Ok(state.clone()),
@@ -160,8 +161,8 @@ impl Images {
         }
     }
 
-    /// Backs up one image. Waits while another backup to its volume runs. Returns the name of the
-    /// volume with the report. Several threads may call this.
+    /// Backs up one image. Waits while another thread backs up to the same volume. Returns the name
+    /// of the volume, and the report.
     pub(super) fn back_up(
         &self,
         console: &Console,
@@ -199,9 +200,10 @@ impl Images {
         }
     }
 
-    /// Backs up images as of one point in time. Calls `each` for every image with its volume and
-    /// the result. If the images cannot be opened, or their snapshots cannot all be made, fails:
-    /// then no snapshot stays, and no image is backed up.
+    /// Backs up images as of one point in time. Calls `each` for every image with its number, its
+    /// volume and the result. Fails if an image cannot be opened, or if not all snapshots can be
+    /// made. In these cases, no snapshot stays, and no image is backed up. Also fails at the first
+    /// error of `each`.
     pub(super) fn back_up_together(
         &self,
         console: &Console,
@@ -242,7 +244,7 @@ impl Images {
     }
 }
 
-/// Returns the options for one image.
+/// Returns the options for one image, with the name of its volume.
 fn options_of(
     project: &Project,
     image: &LiveImage<'_>,
@@ -283,7 +285,7 @@ fn volume_of(
     Ok(volume)
 }
 
-/// The failure of a command if no image matches a pattern.
+/// Returns the failure to report if no image matches a pattern.
 pub(super) fn no_match(pattern: &RbdPattern, options: &RbdOptions) -> Failure {
     Failure::new(Code::Failed, format!("no image matches “{pattern}”")).hint(format!(
         "“{} ls POOL” shows the images of a pool",

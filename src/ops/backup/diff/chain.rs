@@ -39,9 +39,9 @@ pub(super) const KIND: &str = "rbd-diff";
 /// Properties of a stream of diffs.
 pub(super) struct DiffInfo<'a> {
     pub(super) name: &'a str,
-    /// Its length in bytes.
+    /// The length of the stream in bytes, if it is known.
     pub(super) total: Option<u64>,
-    /// Its path in the file system, without symbolic links.
+    /// The path of the stream in the file system, without symbolic links, if it has one.
     pub(super) origin: Option<ByteString>,
     /// Set when the pipeline that receives the extents fails.
     pub(super) failed: &'a Failed,
@@ -59,7 +59,7 @@ pub(super) struct DiffChain<'a> {
     /// The metadata of the image, if it has any.
     pub(super) metadata: Option<ImageMetadata>,
     pub(super) info: DiffInfo<'a>,
-    /// Set if the diff was exported from a cluster by this program.
+    /// Set if this program exported the stream from a cluster.
     pub(super) export: Option<ExportInfo>,
 }
 
@@ -70,9 +70,10 @@ pub(super) enum Base {
     On(Ancestor),
     /// Like `On`, but only the name of a snapshot connects the diff with the backup.
     OnByName(Ancestor),
-    /// The diff is a full one. It is compared with this backup, the newest of the volume.
+    /// The diff is a full one. It is compared with this backup, to store only what differs. This is
+    /// the newest backup of the volume that can be compared.
     Compared(Ancestor),
-    /// There is no backup.
+    /// The diff is a full one, and there is no backup to compare it with.
     None,
 }
 
@@ -85,8 +86,8 @@ impl Base {
     }
 }
 
-/// A diff of the chain that is not committed yet. Its content was stored, or only compared with its
-/// base (in a dry run, or if the volume has a backup of its snapshot).
+/// A diff of the chain that is not committed yet. Its content was stored, or only compared with the
+/// base: in a dry run, or if the volume already has a backup of the diff's snapshot.
 pub(super) struct Link<'a> {
     pub(super) header: DiffHeader,
     pub(super) started: Timestamp,
@@ -95,7 +96,7 @@ pub(super) struct Link<'a> {
     /// The backup with this content that the volume has already: of the same snapshot, or of the
     /// head of the image if the diff leads to the head. `None` if there is no such backup.
     pub(super) existing: Option<&'a Backup>,
-    /// The comparison with a list of changes, if there is one for this diff.
+    /// The result of the comparison with a list of changes, if there is one for this diff.
     pub(super) list_test: Option<ListTest>,
 }
 
@@ -241,9 +242,9 @@ impl<'a> DiffChain<'a> {
     }
 
     /// If the diff leads to the head of the image, and not to a snapshot, returns the volume's
-    /// newest backup, provided that it can have the same content as the diff. For this, the backup
-    /// must be of the head, too. It must have been made from a diff that starts from the same
-    /// snapshot. It must not have been made with another write key.
+    /// newest backup, but only if it meets three conditions. It must be of the head, too. It must
+    /// have been made from a diff that starts from the same snapshot. Its packs must be
+    /// [`trusted`]. Such a backup may have the same content as the diff.
     fn same_head(&self, header: &DiffHeader) -> Option<&'a Backup> {
         let from = header.from.as_ref().map(|from| ByteString::from(&from[..]));
         let newest = self.records.of_volume(&self.options.volume).next_back()?;
