@@ -22,7 +22,7 @@ pub struct ProjectKeys {
     data: DataKeys,
     /// Signs the objects that this client writes.
     signing: SigningKey,
-    /// The public key of the project. Full keys sign with its private key.
+    /// The public key of the project, which verifies the signatures of full keys.
     authority: SignerId,
 }
 
@@ -46,49 +46,49 @@ pub struct ChunkKeys {
 
 /// The keys of a project's data that a role holds.
 enum DataKeys {
-    /// Opens and seals everything.
+    /// Opens and seals all data.
     Full {
         key: Secret,
         private: Box<DataPrivateKey>,
         public: Box<DataPublicKey>,
     },
-    /// Seals with the public key.
+    /// Seals data, but cannot open it.
     Write(Box<DataPublicKey>),
-    /// Neither opens nor seals.
+    /// Neither opens nor seals data.
     Verify,
 }
 
-/// A role does not hold the key that an action needs.
+/// The role of a key does not permit an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a key with the role “{held}” may not do that; a key with the role “{needed}” may")]
 pub struct RoleError {
     /// The role of the key that was used.
     pub held: Role,
-    /// A role that may do this.
+    /// A role that permits the action.
     pub needed: Role,
 }
 
 /// The secrets in the slot of a write key.
 pub struct WriteSecrets {
-    /// M.
+    /// The secret M, from which the keys of the metadata derive.
     pub metadata: Secret,
-    /// C.
+    /// The secret C, from which the keys of chunk ids and stream cuts derive.
     pub chunks: Secret,
     /// The public key of the project's data.
     pub data: DataPublicKey,
-    /// The public key of the project, which signs for full keys.
+    /// The public key of the project, which verifies the signatures of full keys.
     pub authority: SignerId,
-    /// The seed of its own signing key.
+    /// The seed of the signing key of this write key.
     pub seed: Secret,
 }
 
 /// The secrets in the slot of a verify key.
 pub struct VerifySecrets {
-    /// M.
+    /// The secret M, from which the keys of the metadata derive.
     pub metadata: Secret,
-    /// The public key of the project, which signs for full keys.
+    /// The public key of the project, which verifies the signatures of full keys.
     pub authority: SignerId,
-    /// The seed of its own signing key.
+    /// The seed of the signing key of this verify key.
     pub seed: Secret,
 }
 
@@ -188,7 +188,7 @@ impl ProjectKeys {
         }
     }
 
-    /// Fails if this role does not include `needed`.
+    /// Fails if the role of these keys does not include `needed`.
     pub fn require(&self, needed: Role) -> Result<(), RoleError> {
         let held = self.role();
         if held.includes(needed) {
@@ -198,7 +198,7 @@ impl ProjectKeys {
         }
     }
 
-    /// Returns the content of the slot of a write key with this seed.
+    /// Returns the secrets for the slot of a write key. `seed` is the seed of its signing key.
     pub fn write_secrets(&self, seed: Secret) -> Result<WriteSecrets, RoleError> {
         Ok(WriteSecrets {
             metadata: self.metadata.secret.clone(),
@@ -209,7 +209,7 @@ impl ProjectKeys {
         })
     }
 
-    /// Returns the content of the slot of a verify key with this seed.
+    /// Returns the secrets for the slot of a verify key. `seed` is the seed of its signing key.
     #[must_use]
     pub fn verify_secrets(&self, seed: Secret) -> VerifySecrets {
         VerifySecrets {
@@ -280,7 +280,7 @@ impl ProjectKeys {
         }
     }
 
-    /// Returns the key that write keys make sessions with.
+    /// Returns the key with which write keys make sessions.
     pub fn data_public_key(&self) -> Result<&DataPublicKey, RoleError> {
         match &self.data {
             DataKeys::Full { public, .. } | DataKeys::Write(public) => Ok(public),
@@ -298,7 +298,7 @@ impl ProjectKeys {
         &self.signing
     }
 
-    /// Returns the public key of the project, which signs for full keys.
+    /// Returns the public key of the project, which verifies the signatures of full keys.
     #[must_use]
     pub fn authority(&self) -> &SignerId {
         &self.authority

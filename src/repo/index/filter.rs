@@ -1,23 +1,23 @@
-//! A Bloom filter, so that a look-up of a new chunk needs no query of the database.
+//! A Bloom filter, so that a look-up of a new chunk rarely needs a query of the database.
 //!
 //! The filter consists of layers, each four times as large as the one before, so that it can grow.
-//! A layer is split into blocks of 2 KiB. An id needs one block of each layer, which is loaded when
-//! it is first needed, so that opening a large index reads nothing.
+//! A layer is split into blocks of 2 KiB. A look-up of an id needs at most one block of each layer.
+//! A block is loaded when it is first needed. So no blocks are read when a large index is opened.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::base::BlobId;
 
-/// Bytes in a block.
+/// The size of a block, in bytes.
 pub(super) const BLOCK_LEN: usize = 2048;
-/// The ids that the first layer has space for.
+/// The number of ids that the first layer has space for.
 const FIRST_CAPACITY: u64 = 64 << 10;
 const GROWTH: u64 = 4;
-/// With six probes, about one in 200 unknown ids passes.
+/// With six probes, about one in 200 unknown ids seems to be in a full layer.
 const BITS_PER_ID: u64 = 12;
 const PROBES: usize = 6;
 
-/// Names a block: layer and number.
+/// Names a block: the number of its layer, and its number in the layer.
 pub(super) type BlockKey = (u32, u32);
 
 /// The filter of an index. The caller stores its blocks; see [`maybe_has`](Self::maybe_has).
@@ -46,12 +46,13 @@ fn block_of(layer: usize, id: &BlobId) -> BlockKey {
     (layer as u32, (hash % blocks) as u32)
 }
 
-/// Returns byte and bit of each probe. Ids are uniform, so their bytes are as good as a hash.
+/// Returns the position of a byte in the block, and a mask of one bit, for each probe. The bytes of
+/// an id are as good as random, so they need not be hashed.
 fn probes(id: &BlobId) -> impl Iterator<Item = (usize, u8)> {
     let bytes = *id.as_bytes();
     (0..PROBES).map(move |i| {
-        // Each probe uses two bytes of the id: first those from byte 24 on, then those at the
-        // front.
+        // Each probe uses two bytes of the id: the first four probes those from byte 24 on, the
+        // others those from byte 0 on.
         let at = if i < 4 { 24 + 2 * i } else { 2 * (i - 4) };
         let bit = usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]])) % (BLOCK_LEN * 8);
         (bit / 8, 1 << (bit % 8))
@@ -59,8 +60,8 @@ fn probes(id: &BlobId) -> impl Iterator<Item = (usize, u8)> {
 }
 
 impl Filter {
-    /// A filter whose layers hold these numbers of ids. Blocks are loaded when they are first
-    /// needed.
+    /// Returns a filter whose layers hold these numbers of ids. Blocks are loaded when they are
+    /// first needed.
     pub(super) fn new(counts: Vec<u64>) -> Self {
         Self {
             counts,
@@ -73,7 +74,8 @@ impl Filter {
         &self.counts
     }
 
-    /// Whether the id may have been put. `load` returns a stored block, or `None` if there is none.
+    /// Returns whether this id may be in the filter. `load` returns a stored block, or `None` if
+    /// there is none.
     pub(super) fn maybe_has<E>(
         &mut self,
         id: &BlobId,

@@ -10,9 +10,9 @@ use crate::ops::image_backups::{DISTRUSTED, VERIFIED};
 
 /// The source kind in the record of a backup of an image in a cluster.
 const KIND: &str = "rbd";
-/// The consistency of a snapshot of an image in use.
+/// The consistency of a snapshot that may lack what the users of the image had not written yet.
 const CRASH: &str = "crash";
-/// The consistency of a snapshot of an image whose users had written everything.
+/// The consistency of a snapshot that was made after the users of the image had written everything.
 const QUIESCED: &str = "quiesced";
 
 /// The image and the snapshots of an export, as the cluster described them.
@@ -23,32 +23,36 @@ pub(crate) struct ExportInfo {
     pub(crate) metadata: Option<ImageMetadata>,
     /// The snapshot from which the diff starts; none if it is a full one.
     pub(crate) from: Option<String>,
-    /// The snapshot to which it leads.
+    /// The snapshot to which the diff leads.
     pub(crate) to: String,
     /// The size of the image in this snapshot, in bytes.
     pub(crate) size: u64,
     /// Whether this snapshot is protected.
     pub(crate) protected: bool,
-    /// When the program began to make this snapshot; none if it was there before.
+    /// When this program began to make this snapshot; none if another program, or an earlier run,
+    /// made it.
     pub(crate) time: Option<Timestamp>,
-    /// The name of the group, which is the same in all backups of the same point in time.
+    /// A random name that all backups of the same point in time share; none if the image was backed
+    /// up on its own.
     pub(crate) group: Option<String>,
     /// Whether the users of the image had written everything when the snapshot was made.
     pub(crate) is_quiesced: bool,
-    /// For a full reading: the changes since the snapshot of an earlier backup, as the cluster
+    /// If all data is read: the changes since the snapshot of an earlier backup, as the cluster
     /// lists them.
     pub(crate) listed: Option<ListedChanges>,
-    /// Whether the cluster's lists of changes were not relied on before this backup.
+    /// Whether an earlier backup has found that the cluster's lists of changes of this image are
+    /// incomplete, and no later one has verified them.
     pub(crate) is_distrusted: bool,
-    /// Whether the new backup may have other content than an earlier one of the same snapshot: that
-    /// one relied on lists of changes, and this one reads all data.
+    /// Whether the new backup may have other content than an earlier backup of the same snapshot.
+    /// This is so if the earlier one relied on lists of changes, and the new one reads all data.
     pub(crate) may_correct: bool,
     /// The number of backups in a row, up to this one, that read only changes.
     pub(crate) changes_in_row: u64,
 }
 
 impl ExportInfo {
-    /// Fails unless the diff has these snapshots and this size.
+    /// Fails unless the diff has the snapshots and the size of this export. `name` is the name of
+    /// the stream.
     pub(super) fn require(&self, name: &str, header: &DiffHeader) -> Result<(), OpsError> {
         let wrong = |why| {
             let name = name.to_owned();
@@ -74,8 +78,8 @@ impl ExportInfo {
         Ok(())
     }
 
-    /// Describes the source for the record. `tested` is the comparison with the cluster's list of
-    /// changes.
+    /// Describes the source for the record. `tested` is the result of the comparison with the
+    /// cluster's list of changes.
     pub(super) fn source(&self, header: &DiffHeader, tested: Option<&ListTest>) -> SourceInfo {
         let change_list = match tested {
             Some(ListTest::Compared { missed: None, .. }) => Some(VERIFIED),
