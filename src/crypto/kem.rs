@@ -1,5 +1,6 @@
 //! X-Wing (draft-connolly-cfrg-xwing-kem-06), which combines ML-KEM-768 and X25519. With the public
-//! key, a client seals data that it cannot open again. The private key opens this data.
+//! key, a client makes a session: a key that seals data, and an encapsulation of this key. Once the
+//! client has erased the key, only the private key can recover it, from the encapsulation.
 
 use x_wing::{
     Decapsulate, DecapsulationKey, Decapsulator, EncapsulationKey, KeyExport, TryKeyInit,
@@ -19,7 +20,7 @@ const ENCAPSULATION_LEN: usize = 1120;
 /// The ciphertext of X-Wing, from which the private key recovers a session's key.
 pub type Encapsulation = [u8; ENCAPSULATION_LEN];
 
-/// Bytes are not a public key.
+/// The given bytes are not a public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is not a public key")]
 pub struct PublicKeyError;
@@ -61,7 +62,7 @@ impl DataPublicKey {
         Ok(self.encapsulate_with(project, &randomness))
     }
 
-    /// Makes the session that belongs to these random bytes, for test vectors.
+    /// Like [`encapsulate`](Self::encapsulate), but with the given random bytes, for test vectors.
     #[must_use]
     pub fn encapsulate_with(
         &self,
@@ -96,8 +97,8 @@ impl DataPrivateKey {
         }
     }
 
-    /// Returns the key of a session. If `encapsulation` is wrong, this returns a wrong key, which
-    /// opens no run.
+    /// Returns the key of a session. If `encapsulation` is wrong, returns a wrong key, which opens
+    /// no run.
     #[must_use]
     pub fn decapsulate(&self, encapsulation: &Encapsulation, project: ProjectId) -> Secret {
         let ciphertext = (*encapsulation).into();
@@ -106,7 +107,8 @@ impl DataPrivateKey {
     }
 }
 
-/// Binds a session's key to its encapsulation, to the public key and to the project.
+/// Derives the key of a session from the shared secret of X-Wing, the encapsulation, the public key
+/// and the project. So another encapsulation, public key or project gives another key.
 fn session_key(
     shared: &[u8; 32],
     encapsulation: &Encapsulation,

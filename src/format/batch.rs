@@ -14,7 +14,7 @@ pub enum BatchedKind {
     Entry = 0,
     /// A backup record.
     Record = 1,
-    /// A void.
+    /// A void, which withdraws a backup record.
     Void = 7,
 }
 
@@ -40,7 +40,7 @@ pub struct NewBatchedObject {
     pub bytes: Vec<u8>,
 }
 
-/// An object in a batch. The batch does not prove that its bytes have its hash.
+/// An object in a batch. The batch does not prove that the bytes of the object have this hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchedObject {
     /// Its kind.
@@ -68,14 +68,15 @@ pub struct Batch {
 const ITEM_LEN: usize = 1 + 32 + 4;
 
 impl Batch {
-    /// The maximum length in bytes.
+    /// The maximum length of a batch in bytes.
     pub const LEN_MAX: usize = 128 << 20;
-    /// The maximum number of objects, so that the table of a false batch takes little memory.
+    /// The maximum number of objects. It limits the memory that the table of a forged batch takes.
     pub const OBJECTS_MAX: usize = 1 << 18;
     /// The number of bytes before the table.
     pub const START_LEN: usize = HEADER_LEN + 16 + 4;
 
-    /// Returns the bytes of a batch of these objects, which are in ascending order.
+    /// Returns the bytes of a batch of these objects. They must be in ascending order of kind and
+    /// hash, without duplicates.
     #[must_use]
     pub fn encode(project: ProjectId, objects: &[NewBatchedObject]) -> Vec<u8> {
         let mut out = Magic::Batch.header().to_vec();
@@ -92,7 +93,7 @@ impl Batch {
         out
     }
 
-    /// Returns the length that an object of `len` bytes adds to a batch.
+    /// Returns the number of bytes by which an object of `len` bytes makes a batch longer.
     #[must_use]
     pub const fn len_of(len: u64) -> u64 {
         len + ITEM_LEN as u64

@@ -1,4 +1,4 @@
-//! Runs calls to the store that do not depend on each other in parallel.
+//! Makes independent calls to the store in parallel.
 
 use std::panic::resume_unwind;
 use std::thread;
@@ -6,12 +6,13 @@ use std::thread;
 use super::error::RepoError;
 use crate::base::map_in_threads;
 
-/// Maximum number of concurrent calls. Each call waits most of its time for an answer.
+/// Maximum number of concurrent calls. It does not depend on the number of cores, since a call
+/// spends most of its time waiting for an answer.
 const CALLS_MAX: usize = 8;
 
 /// Calls `each` for all items, up to [`CALLS_MAX`] at a time, and returns the results in the order
-/// of the items. After a failure no further call starts. If several calls fail, the error of the
-/// first such item is returned.
+/// of the items. After a failure, threads take no further items. If several calls fail, returns the
+/// error of the first of their items.
 pub(super) fn parallel_map<T: Sync, R: Send>(
     items: &[T],
     each: impl Fn(&T) -> Result<R, RepoError> + Sync,
@@ -20,7 +21,8 @@ pub(super) fn parallel_map<T: Sync, R: Send>(
     results.into_iter().collect()
 }
 
-/// Runs both closures at the same time and returns both results. Fails if no thread can be started.
+/// Runs both closures at the same time and returns both results. If no thread can be started, runs
+/// neither of them and fails.
 pub(super) fn join<A, B: Send>(
     one: impl FnOnce() -> A,
     other: impl FnOnce() -> B + Send,

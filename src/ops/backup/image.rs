@@ -1,4 +1,4 @@
-//! Backup of an image that can be read at any offset.
+//! Backs up an image that can be read at any offset.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -80,7 +80,7 @@ pub(super) fn send_leaves(
     }
 }
 
-/// Fails if the image was certainly written to since it was opened.
+/// Fails if it is certain that the image was written to since it was opened.
 pub(super) fn check_unchanged(image: &dyn ImageSource) -> Result<(), OpsError> {
     if image.changed_since_opened()? {
         return Err(OpsError::SourceChanged { path: image.name() });
@@ -109,7 +109,7 @@ fn read_leaf(
     Ok(())
 }
 
-/// Reads the image from `offset` on. Returns zeros after its end.
+/// Fills `into` with the bytes of the image from `offset` on, and with zeros after its end.
 pub(super) fn read_padded(
     task: &BackupTask<'_>,
     image: &dyn ImageSource,

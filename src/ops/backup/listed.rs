@@ -1,8 +1,8 @@
-//! Backup of an image whose changed extents are listed. Only these are read. All other content is
-//! taken from the base.
+//! Backs up an image whose changed extents are listed. Reads these extents, and takes all other
+//! content from the base.
 //!
-//! Only a sample tests whether the list is right. So the record keeps no times of such a source,
-//! and a later backup without a list reads the whole image: see
+//! To test the list, a sample of the other content is compared with the base. This does not prove
+//! that the list is complete. So a later backup without a list reads the whole image: see
 //! [`ListedImage`](crate::volume::ListedImage).
 
 use super::coverage::Coverage;
@@ -18,7 +18,8 @@ use crate::ops::pipeline::Failed;
 use crate::repo::{Backup, Project};
 use crate::volume::{Gaps, ImageSource};
 
-/// Fails if the list or the base cannot be used at all.
+/// Fails if the list names bytes after the end of the image, or if the base has another chunk size
+/// than the project.
 pub(super) fn check_list(
     project: &Project,
     image: &dyn ImageSource,
@@ -85,8 +86,8 @@ pub(super) fn store_listed(
     })
 }
 
-/// Returns the extents to read, in whole chunks: those of the list, and the end of the image if its
-/// size has changed.
+/// Returns the extents to read, in whole chunks: those of the list and, if the size of the image
+/// has changed, the bytes from the smaller of the two sizes on.
 fn extents_to_read(
     image: &dyn ImageSource,
     chunk_size: u64,
