@@ -19,16 +19,17 @@ use crate::storage::StorageErrorKind;
 pub struct Mark {
     /// The hash that names it.
     pub name: ObjectHash,
-    /// The time when it was stored, by the store's clock. This time may be in the future: see
+    /// The time when the mark was stored, by the store's clock. This time may be in the future: see
     /// [`Marks::settle_times`].
     pub since: SystemTime,
-    /// The packs that nothing used. Empty if the mark cannot be read.
+    /// The packs that no backup used. Empty if the mark cannot be read.
     pub packs: Vec<ObjectHash>,
-    /// The index segments that others supersede.
+    /// The index segments that other segments supersede. Empty if the mark cannot be read.
     pub segments: Vec<ObjectHash>,
-    /// The records that existed before it was stored. None of them uses these packs.
+    /// Records that existed before the mark was stored. None of them uses these packs. If there
+    /// were too many records, some are left out.
     pub records: HashSet<ObjectHash>,
-    /// Whether it cannot be read.
+    /// Whether the mark cannot be read.
     pub damaged: bool,
 }
 
@@ -40,9 +41,9 @@ impl Marks {
     /// Reads all marks. Fails if one needs a newer version of this program, or if the store cannot
     /// deliver one.
     ///
-    /// If a mark is damaged, no process can read it, so none deletes the packs that it names. This
-    /// is not an error. But a mark that this process cannot read, for lack of permission or because
-    /// of a disk error, may be readable for the prune that stored it.
+    /// A damaged mark is not an error: no process can read it, so none deletes the packs that it
+    /// names. But if this process cannot read a mark, for lack of permission or because of a disk
+    /// error, this is an error: the prune that stored the mark may be able to read it.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         Self::load_if(project, |error| match error {
             RepoError::Damaged {
@@ -93,9 +94,9 @@ impl Marks {
         Ok(Self(marks))
     }
 
-    /// Replaces the times of marks that are later than `now`, which is the time by the store's
-    /// clock. Such a time does not show how old a mark is, and may never pass. The new time is when
-    /// this host first saw the mark.
+    /// If the time of a mark is later than `now`, replaces it with the time when this host first
+    /// saw the mark. A time in the future does not show how old a mark is. `now` is the time by the
+    /// store's clock.
     pub fn settle_times(&mut self, project: &Project, now: SystemTime) {
         let later = || |mark: &&mut Mark| mark.since > now;
         let marks = self.0.iter_mut().filter(later());
@@ -106,18 +107,18 @@ impl Marks {
         }
     }
 
-    /// The marks.
+    /// Returns the marks.
     #[must_use]
     pub fn all(&self) -> &[Mark] {
         &self.0
     }
 
-    /// Their names.
+    /// Returns the names of the marks.
     pub fn names(&self) -> impl Iterator<Item = ObjectHash> {
         self.0.iter().map(|mark| mark.name)
     }
 
-    /// All packs that they name.
+    /// Returns all packs that the marks name.
     #[must_use]
     pub fn packs(&self) -> HashSet<ObjectHash> {
         self.0
@@ -127,21 +128,21 @@ impl Marks {
             .collect()
     }
 
-    /// All segments that they name.
+    /// Returns all segments that the marks name.
     #[must_use]
     pub fn segments(&self) -> HashSet<ObjectHash> {
         let segments = self.0.iter().flat_map(|mark| &mark.segments);
         segments.copied().collect()
     }
 
-    /// Whether a mark cannot be read, so that the packs that it names are unknown.
+    /// Returns whether a mark cannot be read, so that the packs that it names are unknown.
     #[must_use]
     pub fn any_damaged(&self) -> bool {
         self.0.iter().any(|mark| mark.damaged)
     }
 
     /// Stores marks for segments, and for packs that none of these records uses. Returns the names
-    /// of the marks, which are durable.
+    /// of the marks once these are durable.
     pub fn put(
         project: &Project,
         packs: &[ObjectHash],
@@ -149,8 +150,8 @@ impl Marks {
         records: &[ObjectHash],
         worker: Worker<'_>,
     ) -> Result<Vec<ObjectHash>, RepoError> {
-        // If there are too many records, some are left out. This is safe: a backup that builds on a
-        // record that the mark does not name reads its whole tree.
+        // If there are too many records, some are left out. This is safe: if a backup builds on a
+        // record that the mark does not name, it reads the whole tree of this record.
         let records = &records[..records.len().min(MarkBody::IDS_MAX)];
         let body = |packs: &[ObjectHash], segments: &[ObjectHash]| MarkBody {
             requires: Vec::new(),
@@ -177,8 +178,8 @@ impl Marks {
         bodies.iter().map(|body| project.put(body)).collect()
     }
 
-    /// Removes a mark, if it still exists. Everything that it names must be deleted or in use
-    /// again.
+    /// Removes a mark, if it still exists. The packs and segments that it names must be deleted or
+    /// in use again.
     pub fn remove(project: &Project, mark: ObjectHash) -> Result<(), RepoError> {
         project.objects.delete(ObjectRef::Mark(project.id, mark))
     }
