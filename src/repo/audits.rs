@@ -1,4 +1,4 @@
-//! Audits: the packs of other signers that a full key has read and found undamaged. Section 18
+//! Audits: each names packs of write keys that a full key has read and found undamaged. Section 18
 //! (Audit) of `docs/format.md`.
 
 use std::collections::{BTreeSet, HashSet};
@@ -29,7 +29,8 @@ impl Audits {
     pub fn into_packs(self) -> HashSet<ObjectHash> {
         self.0
     }
-    /// Stores an audit, which states that these packs were read and found undamaged.
+    /// Stores audits, which state that these packs were read and found undamaged. Stores several if
+    /// there are more packs than one audit may name, and none if `packs` is empty.
     pub(super) fn put(
         project: &Project,
         packs: &BTreeSet<ObjectHash>,

@@ -17,15 +17,16 @@ pub struct Backup {
     pub id: ObjectHash,
     /// Its volume.
     pub volume: VolumeId,
-    /// When reading of the source began.
+    /// When the writer began to make a snapshot of the source, or to read the source if it made
+    /// none.
     pub time: Timestamp,
-    /// The top node of its tree; `None` if the content is all zeros.
+    /// The top node of its tree; `None` if the content has no bytes, or only zeros.
     pub top: Option<BlobId>,
-    /// Equal for backups with equal content.
+    /// Backups with equal roots have equal content.
     pub root: Root,
     /// The key that signed its record.
     pub signer: SignerId,
-    /// Whether this is a full key.
+    /// Whether `signer` is a full key.
     pub is_full: bool,
     /// The record.
     pub record: BackupRecord,
@@ -38,7 +39,7 @@ impl Backup {
         self.record.source.as_ref()?.snapshot.as_ref()
     }
 
-    /// The tree of an image.
+    /// The top node of its tree with its level. Call this only for the backup of an image.
     #[must_use]
     pub fn tree(&self) -> Top {
         Top::new(self.top, self.record.content.size)
@@ -50,7 +51,8 @@ impl Backup {
         self.record.contents().filter_map(|content| content.top)
     }
 
-    /// Makes a backup from its record. Fails if a root does not fit its content.
+    /// Makes a backup from its record. Fails if the signer may not back up the volume, or if a root
+    /// does not fit its content.
     pub(super) fn from_record(
         project: &Project,
         object: ObjectRef,

@@ -48,7 +48,8 @@ pub(super) struct ListedBatches {
     pub(super) some_unpacked: bool,
 }
 
-/// Returns the project whose batches can contain objects of this directory.
+/// Returns the project whose batches can contain objects of this directory. `None` if batches do
+/// not contain such objects.
 pub(super) fn project_of(directory: &str) -> Option<ProjectId> {
     let (project, kind) = directory.strip_prefix("projects/")?.split_once('/')?;
     let kinds = [ObjectKind::Backup, ObjectKind::Void, ObjectKind::Log];
@@ -67,7 +68,8 @@ pub(super) fn batched_kind(object: ObjectRef) -> Option<BatchedKind> {
 }
 
 impl Batches {
-    /// Lists the batches of a project, and returns their objects. Ignores damaged batches.
+    /// Lists the batches of a project, and returns their objects. Ignores batches that are damaged
+    /// or that a later version wrote.
     pub(super) fn list(
         &self,
         backend: &dyn Backend,
@@ -104,14 +106,15 @@ impl Batches {
         Ok(all)
     }
 
-    /// Returns the place of an object in a batch that was listed.
+    /// Returns the place of an object in a batch that was listed. `None` if no such batch contains
+    /// the object.
     pub(super) fn place(&self, object: ObjectRef) -> Option<Batched> {
         read_lock(&self.found).places.get(&object).cloned()
     }
 
-    /// Stores the objects of all batches under their own names, and deletes each batch whose
-    /// objects all have whole files of their own. An object that is damaged in its batch is not
-    /// stored.
+    /// Stores the objects of all batches of a project under their own names. Then deletes each
+    /// batch whose objects all have undamaged files of their own. An object that is damaged in its
+    /// batch is not stored.
     pub(super) fn unpack(
         &self,
         backend: &dyn Backend,
@@ -176,7 +179,7 @@ impl Batched {
     /// there is a file with the object's hash now.
     fn store(&self, backend: &dyn Backend) -> Result<bool, RepoError> {
         let name = self.object.name();
-        // Whether the object has a file that is whole. `None` if it has no file.
+        // Whether the object's file is undamaged. `None` if it has no file.
         let has_file = || match backend.get(&name, self.len) {
             Ok(bytes) => Ok(Some(self.object.hash() == Some(object_hash(&[&bytes])))),
             Err(error) => match RepoError::reading(self.object, error) {
@@ -215,7 +218,8 @@ impl Batched {
     }
 }
 
-/// Returns a batch of these objects of a project, and its bytes.
+/// Returns the name and the bytes of a batch of these objects of a project. Leaves out objects of
+/// kinds that batches do not contain.
 pub(super) fn encode(
     project: ProjectId,
     objects: impl IntoIterator<Item = (ObjectRef, Vec<u8>)>,
@@ -231,8 +235,8 @@ pub(super) fn encode(
     (ObjectRef::Batch(project, hash), bytes)
 }
 
-/// Reads the table of a batch, and returns its objects. Fails with [`RepoError::Damaged`] if it is
-/// damaged or belongs to another project.
+/// Reads the table of a batch, and returns the objects that it lists. Fails with
+/// [`RepoError::Damaged`] if the table is damaged or belongs to another project.
 fn read_table(
     backend: &dyn Backend,
     project: ProjectId,

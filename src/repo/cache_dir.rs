@@ -49,12 +49,13 @@ impl CacheDir {
         }
     }
 
-    /// Creates it. Fails if another user may write to it, or has prepared it.
+    /// Creates it. Fails if it belongs to another user, or is a link.
     pub fn create(&self) -> io::Result<()> {
         create_private_dir(&self.caches, &self.path)
     }
 
-    /// Creates the directory in it that holds copies of objects, in the same way.
+    /// Creates the directory in it that holds copies of objects, as [`create`](Self::create) does.
+    /// Returns its path.
     pub(super) fn create_objects(&self) -> io::Result<PathBuf> {
         let objects = self.objects();
         create_private_dir(&self.caches, &objects)?;
@@ -72,7 +73,7 @@ impl CacheDir {
         self.path.join("objects")
     }
 
-    /// The path of the file in it that says which leases and marks of others were seen.
+    /// The path of the file in it that states which leases and marks of other processes were seen.
     fn seen(&self) -> PathBuf {
         self.path.join("seen")
     }
@@ -82,8 +83,9 @@ impl CacheDir {
         self.path.join("damaged")
     }
 
-    /// Returns what was seen of the leases and marks of others; `None` if nothing was noted. Fails
-    /// if another user may have written it.
+    /// Returns the text that [`replace_seen`](Self::replace_seen) stored. `None` if there is none,
+    /// or if it has more than `len_max` bytes. If another user may have made the file, deletes it
+    /// and returns `None`.
     pub(super) fn read_seen(&self, len_max: u64) -> io::Result<Option<String>> {
         let file = self.seen();
         self.create()?;
@@ -95,19 +97,20 @@ impl CacheDir {
         }
     }
 
-    /// Notes what was seen of the leases and marks of others.
+    /// Stores the text that states which leases and marks of other processes were seen.
     pub(super) fn replace_seen(&self, text: &str) -> io::Result<()> {
         self.create()?;
         replace_file(&self.seen(), &[text.as_bytes()])
     }
 
-    /// Returns the bytes that its files take, copies of objects included; 0 if it does not exist.
+    /// Returns the sum of the lengths of its files in bytes, copies of objects included; 0 if it
+    /// does not exist.
     pub fn size(&self) -> io::Result<u64> {
         Ok(size_of_files(&self.path)? + size_of_files(&self.objects())?)
     }
 
-    /// Deletes it. A process that has files in it open can still use them. Deletes nothing if
-    /// another user has prepared it.
+    /// Deletes it. A process that has files in it open can still use them. Deletes nothing and
+    /// fails if it belongs to another user, or is a link.
     pub fn clear(&self) -> io::Result<()> {
         if self.path.symlink_metadata().is_ok() {
             self.create()?;
@@ -119,7 +122,8 @@ impl CacheDir {
     }
 }
 
-/// Returns the bytes of the files in a directory, without its subdirectories.
+/// Returns the sum of the lengths of the files in a directory, without its subdirectories, in
+/// bytes; 0 if it does not exist.
 fn size_of_files(directory: &Path) -> io::Result<u64> {
     let listed = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),

@@ -65,14 +65,13 @@ impl Certificates {
         self.0.iter().find(|c| c.certificate.slot == slot)
     }
 
-    /// Returns a certificate of the key that signs with this public key.
+    /// Returns a certificate that names this public key.
     #[must_use]
     pub fn of_signer(&self, signer: &SignerId) -> Option<&Certified> {
         self.all_of(signer).next()
     }
 
-    /// Returns all certificates that name this public key. Its holder may do whatever any of them
-    /// allows.
+    /// Returns all certificates that name this public key. The key has the rights of all of them.
     pub fn all_of<'a>(
         &'a self,
         signer: &SignerId,

@@ -31,8 +31,8 @@ pub struct Compressor {
     dense: bool,
 }
 
-/// A run is dense if compression leaves at least this share of it. Pages of a database are usually
-/// dense: their matches are short, and finding them is slow.
+/// A run is dense if compression leaves at least this share of it (numerator, denominator). Pages
+/// of a database are usually dense: their matches are short, and finding them is slow.
 const DENSE: (usize, usize) = (45, 100);
 
 /// In dense runs, zstd looks for matches at only two of five positions (`targetLength`). This saves
@@ -40,7 +40,7 @@ const DENSE: (usize, usize) = (45, 100);
 const STRIDE: u32 = 4;
 
 impl Compressor {
-    /// Returns a compressor of this level, for runs of up to a leaf.
+    /// Returns a compressor of this level, for runs of up to 4 MiB.
     pub fn new(compression: Compression) -> std::io::Result<Self> {
         Self::for_runs(compression, RUN_PLAIN_MAX)
     }
@@ -76,8 +76,9 @@ impl Compressor {
         })
     }
 
-    /// Compresses `plain` into `buffer`. Returns the compressed form if that saves more than 5 %,
+    /// Compresses `plain` into `buffer`. Returns the compressed form if that saves at least 5 %,
     /// and otherwise `plain` itself: a smaller saving is not worth the time of decompressing.
+    /// Always returns `plain` if compression is off.
     pub fn compress<'b>(&mut self, plain: &'b [u8], buffer: &'b mut Vec<u8>) -> (Codec, &'b [u8]) {
         let Some(zstd) = &mut self.zstd else {
             return (Codec::Raw, plain);
@@ -96,8 +97,8 @@ impl Compressor {
         }
     }
 
-    /// Sets the stride for the next run according to the result of the last one, since adjacent
-    /// runs are similar.
+    /// Sets the stride for the next run according to the lengths of the last one, in bytes.
+    /// Adjacent runs are similar.
     fn pace(&mut self, compressed: usize, plain: usize) {
         let dense = compressed >= plain / DENSE.1 * DENSE.0;
         if let Some(zstd) = self

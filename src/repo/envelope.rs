@@ -53,10 +53,11 @@ impl Project {
         Ok([&header[..], nonce.as_bytes(), &sealed].concat())
     }
 
-    /// Opens a sealed object. Returns its body, which has at most `limit` bytes, and its signer.
+    /// Opens a sealed object. Returns its body and its signer. Fails if the body has more than
+    /// `limit` bytes.
     ///
     /// First, the object is decrypted. Then the signature is verified, and then the signer's right
-    /// to make such an object. Before that, nothing in the object counts, not even its version.
+    /// to make such an object. Only then are the version and the body read.
     pub fn open(
         &self,
         object: ObjectRef,
@@ -100,7 +101,7 @@ impl Project {
         Ok(Signed { signer, body })
     }
 
-    /// Opens a sealed object that is named by this hash, which its bytes must have.
+    /// Opens a sealed object that is named by this hash. Fails if its bytes have another hash.
     pub fn open_hashed(
         &self,
         object: ObjectRef,
@@ -132,9 +133,10 @@ impl Project {
     /// Returns the error of an object of this signer whose content this program does not
     /// understand.
     ///
-    /// If the object has an unknown feature that this signer may use, a newer program is needed.
-    /// Any other content that is not valid is damage if a full key signed it. If another key signed
-    /// it, the object is foreign, since a thief may have made it. It must not stop any process.
+    /// If the object has an unknown version or feature that this signer may use, a newer program is
+    /// needed. Any other content that is not valid is damage if a full key signed it. If another
+    /// key signed it, the object is foreign: a thief of the key may have made it, and it must not
+    /// stop any process.
     pub(super) fn refused(
         &self,
         object: ObjectRef,
@@ -163,8 +165,9 @@ impl Project {
         self.foreign(object, signer, ForeignReason::Malformed(source))
     }
 
-    /// Returns the error of an object that is foreign for this reason. If the key of its signer was
-    /// revoked, this is reported as the reason, since a prune then removes the record.
+    /// Returns the error of an object that is foreign for this reason. If the object is a record
+    /// and the key of its signer was revoked, the error states this reason instead, since a prune
+    /// removes records of revoked keys.
     pub(super) fn foreign(
         &self,
         object: ObjectRef,

@@ -148,8 +148,9 @@ pub enum Damage {
     Impossible(&'static str),
 }
 
-/// The reason why an object is foreign: its signer has no right to make it, or the signer's key was
-/// revoked. Foreign objects are ignored.
+/// The reason why an object is foreign: someone without the project's keys made it; its signer has
+/// no right to make it; the signer's key was revoked; or a key that is not full signed content that
+/// is not valid. Foreign objects are ignored.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum ForeignReason {
@@ -182,7 +183,7 @@ pub enum RepoErrorKind {
     NoRepository,
     WrongPassword,
     Damaged,
-    /// An object that is ignored, because its signer has no right to make it.
+    /// An object that is ignored for a [`ForeignReason`].
     Foreign,
     Unsupported,
     Cancelled,
@@ -195,7 +196,8 @@ pub enum RepoErrorKind {
 }
 
 impl RepoError {
-    /// Returns the hash that names the object that is damaged or foreign.
+    /// Returns the hash that names the object that is damaged or foreign. `None` for other errors,
+    /// and for objects that no hash names.
     #[must_use]
     pub fn object_hash(&self) -> Option<ObjectHash> {
         match self {
@@ -305,7 +307,7 @@ impl RepoError {
         )
     }
 
-    /// Whether a directory of the store cannot be listed, although the store can be reached.
+    /// Whether a directory of the store cannot be listed, and trying again would not help.
     #[must_use]
     pub fn is_unlistable(&self) -> bool {
         let Self::Storage(error) = self else {

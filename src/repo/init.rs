@@ -22,7 +22,7 @@ pub struct InitOptions<'a> {
     pub project: &'a str,
     /// Its chunk size.
     pub chunk_size: ChunkSize,
-    /// The parity that is stored with each object.
+    /// The parity that is stored with each object; `None`: no parity.
     pub parity: Option<ParityRate>,
     /// The current time, in seconds since 1970-01-01 UTC.
     pub created: u64,

@@ -29,7 +29,8 @@ pub enum Grant<'a> {
 }
 
 impl Repository {
-    /// Adds a key. Fails unless the role of the key in use is full.
+    /// Adds a key, and returns the hash that names its slot. Fails unless the role of the key in
+    /// use is full.
     pub fn add_key(
         &self,
         grant: Grant<'_>,
@@ -62,7 +63,8 @@ impl Repository {
         add_to_project(project, role, volumes, key)
     }
 
-    /// Returns the parity of objects that belong to no project: the highest rate of all projects.
+    /// Returns the parity of objects that belong to no project: the highest rate of all projects
+    /// that can be opened. `None`: no parity.
     fn parity_rate(&self, observer: &dyn Observer) -> Result<Option<ParityRate>, RepoError> {
         let mut highest = None;
         for id in project_ids(&self.objects)? {
@@ -86,7 +88,7 @@ impl Repository {
     }
 
     /// Lists the keys in the unlocked scope: those of the repository and its projects, or those of
-    /// one project.
+    /// one project. Leaves out the keys of projects that cannot be opened.
     pub fn list_keys(&self, observer: &dyn Observer) -> Result<Vec<KeySummary>, RepoError> {
         let mut list = Vec::new();
         if let Unlocked::Repository { keys, .. } = &self.unlocked {
@@ -126,7 +128,8 @@ impl Repository {
             };
             let certified = match &found.slot {
                 Ok(slot) => certificates.of_slot(found.id, slot.params.role),
-                // The slot's header is unknown, but a certificate may show that the slot is ours.
+                // The slot's header is unknown, but a certificate may show that the slot is
+                // genuine.
                 Err(_) => certificates.naming(found.id),
             };
             let Some(certified) = certified else {
@@ -151,7 +154,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Returns the errors of the foreign key slots in the unlocked scope.
+    /// Returns an error for each foreign key slot in the unlocked scope.
     pub fn foreign_slots(&self, observer: &dyn Observer) -> Result<Vec<RepoError>, RepoError> {
         let keys = self.list_keys(observer)?.into_iter();
         let foreign = keys
@@ -175,7 +178,7 @@ impl Repository {
     }
 
     /// Returns the key that this password opens, among those that [`list_keys`](Self::list_keys)
-    /// lists and that are not foreign.
+    /// lists and that are not foreign. `None` if it opens none of them.
     pub fn key_of_password(
         &self,
         password: &[u8],
@@ -233,7 +236,8 @@ impl Repository {
     }
 
     /// Deletes a key. Fails unless the role of the key in use is full. Also fails if no other key
-    /// would open everything in the scope of this key.
+    /// of the same scope opens everything in it, unless this is the scope of a project and the key
+    /// in use opens the repository.
     pub fn remove_key(&self, key: &KeySummary, observer: &dyn Observer) -> Result<(), RepoError> {
         self.require_full()?;
         let (what, rest_may_be_empty) = match key.scope {
@@ -257,7 +261,8 @@ impl Repository {
     }
 
     /// Replaces the key that opened this repository. The new one is stored before the old one is
-    /// deleted. Fails unless the role of the key in use is full.
+    /// deleted. Returns the hash that names the new slot. Fails unless the role of the key in use
+    /// is full.
     pub fn change_password(
         &self,
         key: &NewKey<'_>,
@@ -292,7 +297,7 @@ impl Repository {
         }
     }
 
-    /// The key slot that the password unlocked.
+    /// The hash that names the key slot that the password unlocked.
     #[must_use]
     pub fn key_id(&self) -> ObjectHash {
         self.key_id

@@ -13,8 +13,8 @@ use crate::storage::{Name, StorageError, StorageErrorClass, StorageErrorKind};
 /// The number of bytes that are read at once.
 const PIECE: usize = 1 << 20;
 
-/// Verifies the bytes of an object that is not named by a hash, after they were restored from
-/// parity. Fails if they are not such an object.
+/// Verifies the bytes of the repository file or of a project object, which are not named by a hash.
+/// Fails if the bytes are not a valid object of this kind. Accepts all bytes of other objects.
 pub fn verify_unnamed(object: ObjectRef, bytes: &[u8]) -> Result<(), RepoError> {
     match object {
         ObjectRef::Repository => decode_file(bytes).map(|_| ()),
@@ -68,8 +68,9 @@ pub fn repository_ids(objects: &Objects) -> Result<Vec<RepositoryId>, RepoError>
     Ok(ids)
 }
 
-/// Reads the file with this name and size, which is `object` or its second copy. Verifies all that
-/// can be verified without a key. Fails with [`RepoError::Damaged`] if the file is not whole.
+/// Reads the file with this name and size in bytes, which is `object` or its second copy. Verifies
+/// all that can be verified without a key. Fails with [`RepoError::Damaged`] if the file is
+/// damaged, missing or not readable.
 pub fn verify_stored(
     objects: &Objects,
     object: ObjectRef,
@@ -91,8 +92,8 @@ pub fn verify_stored(
     }
 }
 
-/// Reads a file of `size` bytes with this name, which is `object` or its second copy. Verifies it
-/// like [`verify_stored`], and returns its bytes.
+/// Reads a file of `size` bytes with this name, which is `object` or its second copy. If the object
+/// has no file, reads it from a batch. Verifies it like [`verify_stored`], and returns its bytes.
 pub fn read_stored(
     objects: &Objects,
     object: ObjectRef,
@@ -169,7 +170,8 @@ pub fn authority(
     objects.get_twice(object, ProjectObject::LEN as u64, observer, decode)
 }
 
-/// Reads an object, or its second copy, and verifies all that can be verified without a key.
+/// Reads an object of at most `limit` bytes, and verifies all that can be verified without a key.
+/// If the object is kept twice, returns an undamaged copy.
 pub fn read_verified(
     objects: &Objects,
     object: ObjectRef,

@@ -1,9 +1,9 @@
-//! Records that were deleted on purpose.
+//! Records that the log removes.
 
 use crate::base::ObjectHash;
 use crate::format::RemovedRecord;
 
-/// A record that was deleted on purpose, with the details that the log keeps.
+/// A record that the log removes, with the details that the log repeats.
 #[derive(Debug, Clone)]
 pub struct ForgottenRecord {
     /// Its id.
@@ -12,7 +12,7 @@ pub struct ForgottenRecord {
     pub volume: String,
     /// The records that it followed.
     pub follows: Vec<ObjectHash>,
-    /// The record that it had replaced.
+    /// The record that it replaced.
     pub replaces: Option<ObjectHash>,
 }
 

@@ -6,12 +6,13 @@ use super::records::Records;
 use crate::base::ObjectHash;
 use crate::repo::backup::Backup;
 
-/// The ends of a project's history: all other records and entries can be reached from these.
+/// The ends of a project's history: the records and entries from which all others can be reached,
+/// through the names that they contain.
 #[derive(Debug, Clone, Default)]
 pub struct HistoryEnds {
-    /// The backups that no record by a full key names.
+    /// The backups that no record of a full key names as head.
     pub backups: Vec<Backup>,
-    /// All backups that were read.
+    /// The ids of all backups that were read.
     pub read: HashSet<ObjectHash>,
     /// The entries of the log that no other one names.
     pub log: Vec<ObjectHash>,

@@ -12,13 +12,14 @@ use crate::repo::no_backup::LostRecord;
 pub(crate) struct LostRecords {
     /// The lost records. Those that exist but cannot be read come first.
     pub(crate) lost: Vec<LostRecord>,
-    /// For each removed record, the records that it named. Empty if no record is lost.
+    /// For each removed record, the names in its `follows` and `heads` that the log repeats. Empty
+    /// if no record is lost.
     pub(crate) removed: HashMap<ObjectHash, Vec<ObjectHash>>,
 }
 
 impl LostRecords {
-    /// Combines the records that cannot be read, and those that are missing. The log states which
-    /// records the removed ones named.
+    /// Combines the records that cannot be read with those that are missing. Takes from the log
+    /// which records the removed ones named.
     pub(crate) fn new(damaged: Vec<ObjectHash>, mut missing: Vec<ObjectHash>, log: &Log) -> Self {
         missing.retain(|id| !damaged.contains(id));
         let lost = |ids: Vec<ObjectHash>, missing| {

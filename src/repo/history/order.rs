@@ -50,9 +50,8 @@ pub struct HistoryEntry {
 type Priority = (bool, Option<Timestamp>, ObjectHash);
 
 impl History {
-    /// Puts the records of one volume in order. Ids must be distinct. If a record follows one that
-    /// is not among `records`, `known` is called for it. It returns whether that record is in the
-    /// project, or may be missing.
+    /// Puts the records of one volume in order. Ids must be distinct. For a followed record that is
+    /// not among `records`, `known` returns whether it is in the project, or may be missing.
     ///
     /// Takes O(n log n) steps for n records and references.
     #[must_use]
@@ -108,15 +107,15 @@ impl History {
         counted.map(|entry| entry.id)
     }
 
-    /// The records that no other one follows, newest first, including forgotten ones. A new backup
-    /// follows these.
+    /// The records that no other one follows, newest first, including records that are passed over.
+    /// A new backup follows these.
     pub fn unfollowed(&self) -> impl Iterator<Item = ObjectHash> {
         let unfollowed = self.entries.iter().filter(|entry| !entry.followed);
         unfollowed.map(|entry| entry.id)
     }
 
-    /// The missing records that records with [`shows_gaps`](OrderedRecord::shows_gaps) follow,
-    /// without those that may be missing. In ascending order.
+    /// The records that are neither in the project nor may be missing, and that a record with
+    /// [`shows_gaps`](OrderedRecord::shows_gaps) follows. In ascending order.
     #[must_use]
     pub fn gaps(&self) -> &[ObjectHash] {
         &self.gaps
@@ -219,8 +218,8 @@ fn sequence(records: &[OrderedRecord<'_>], follows: &[Vec<usize>]) -> Vec<usize>
             }
         }
     }
-    // What remains is records that follow each other in a circle, and all records that these
-    // follow. Order them by time.
+    // The remaining records follow each other in a circle, or such records follow them. Order
+    // them by priority alone.
     let mut rest: Vec<usize> = (0..records.len()).filter(|&n| !taken[n]).collect();
     rest.sort_by_key(|&number| std::cmp::Reverse(priority(number)));
     sequence.extend(rest);

@@ -23,8 +23,9 @@ use crate::repo::project::Project;
 use crate::repo::prune_guard::CommitPermit;
 use crate::repo::voids::Voids;
 
-/// All backups of a project, in the order of [`History`], oldest first. Backups of different
-/// volumes are ordered by time, as far as the order within each volume permits.
+/// All backups of a project whose records can be read and are not foreign. Oldest first: within a
+/// volume in the order of [`History`], reversed. Backups of different volumes are ordered by time,
+/// as far as the order within each volume permits.
 #[derive(Debug)]
 pub struct Records {
     backups: Vec<Backup>,
@@ -32,9 +33,10 @@ pub struct Records {
     places: HashMap<ObjectHash, usize>,
     /// The histories, by the name of the volume.
     histories: BTreeMap<String, History>,
-    /// Backups that another one has replaced.
+    /// Backups that another one, which is not voided, has replaced.
     replaced: HashSet<ObjectHash>,
-    /// Backups that their writers withdrew.
+    /// Backups that their writers withdrew, and those that count as withdrawn (see
+    /// [`load_to_build_on`](Self::load_to_build_on)).
     voided: HashSet<ObjectHash>,
     /// Backups that the log removed, but that still exist, or exist again.
     removed: HashSet<ObjectHash>,
@@ -47,7 +49,7 @@ pub struct Records {
     /// Records that exist but no longer count, since the key that signed them was revoked.
     revoked: HashSet<ObjectHash>,
     lost: LostRecords,
-    /// The missing records that others name, in ascending order.
+    /// See [`vanished`](Self::vanished).
     vanished: Vec<ObjectHash>,
     /// The entries of the log, and those of them that no other one names.
     log_entries: HashSet<ObjectHash>,
@@ -59,7 +61,7 @@ const PREFIX_MIN: usize = 4;
 
 impl Records {
     /// Maximum number of records that a new one follows, so that a record stays below its maximum
-    /// length. Only a flood of forged records exceeds it.
+    /// length. Only if someone forges many records are there more.
     pub const FOLLOWS_MAX: usize = 10_000;
 
     /// Reads all records. The errors of damaged and foreign ones are kept separately. Fails if a
@@ -174,9 +176,9 @@ impl Records {
         Ok((records, log))
     }
 
-    /// Puts backups in order. A forgotten record may still exist, because it is not deleted yet.
-    /// `excused` returns whether a record may be missing, or is known to be foreign or damaged.
-    /// `own` is the signer of this client.
+    /// Puts backups in order. A forgotten record may still be among `backups`, because it is not
+    /// deleted yet or was stored again. `excused` returns whether a record may be missing, or is
+    /// known to be foreign or damaged. `own` is the signer of the key in use.
     fn in_order(
         backups: Vec<Backup>,
         forgotten: &[ForgottenRecord],
@@ -275,14 +277,15 @@ impl Records {
         self.places.get(&id).copied()
     }
 
-    /// Whether another backup has replaced this one, which is about to be deleted.
+    /// Whether another backup has replaced this one. A replaced backup is not listed.
     #[must_use]
     pub fn is_replaced(&self, backup: &Backup) -> bool {
         self.replaced.contains(&backup.id)
     }
 
-    /// Returns whether the writer of this backup withdrew it. Such a backup never counts as the
-    /// newest one of its volume, and no new backup uses it as its base.
+    /// Returns whether the writer of this backup withdrew it, or it counts as withdrawn (see
+    /// [`load_to_build_on`](Self::load_to_build_on)). Such a backup never counts as the newest one
+    /// of its volume, and no new backup uses it as its base.
     #[must_use]
     pub fn is_voided(&self, backup: &Backup) -> bool {
         self.voided.contains(&backup.id)
@@ -332,7 +335,7 @@ impl Records {
         self.histories.get(volume)
     }
 
-    /// The selectable backups of the volume with this name, oldest first.
+    /// The backups of the volume with this name that are neither voided nor replaced, oldest first.
     #[must_use]
     pub fn of_volume(&self, name: &str) -> impl DoubleEndedIterator<Item = &Backup> {
         let history = self.histories.get(name).into_iter();
@@ -341,7 +344,8 @@ impl Records {
         backups.filter(|b| !self.is_replaced(b))
     }
 
-    /// The records that a new backup of this volume follows: those that no other record follows.
+    /// The records that a new backup of this volume follows: those that no other record follows,
+    /// newest first, and at most [`FOLLOWS_MAX`](Self::FOLLOWS_MAX).
     #[must_use]
     pub fn unfollowed(&self, volume: &str) -> Vec<ObjectHash> {
         let history = self.histories.get(volume).into_iter();
@@ -350,7 +354,7 @@ impl Records {
     }
 
     /// The backups of a volume that end a line of history: those that no other backup follows,
-    /// directly or through others. Newest first.
+    /// directly or through others. Ignores voided and replaced backups. Newest first.
     #[must_use]
     pub fn tips(&self, volume: &str) -> Vec<&Backup> {
         let history = self.histories.get(volume).into_iter();
@@ -481,9 +485,10 @@ impl Records {
         }
     }
 
-    /// Commits a backup. The receipts prove that all data that the record names is durable and
-    /// indexed, and that none of it is going to be deleted. Fails before it stores anything if the
-    /// record is too large.
+    /// Commits a backup, and returns the id of its record. The [`IndexStored`] proves that all data
+    /// that the record names is durable and indexed. The [`CommitPermit`] proves that none of this
+    /// data is going to be deleted. Fails before it stores anything if the record is too large, or
+    /// if the permit no longer holds.
     pub fn commit(
         project: &Project,
         record: &BackupRecord,

@@ -53,7 +53,8 @@ impl Records {
         }
     }
 
-    /// Whether the selector is `NAME` or `NAME~N`: it counts from the newest backup of a volume.
+    /// Whether the selector selects this backup as `NAME` or `NAME~N`, so that it counts from the
+    /// newest backup of a volume.
     fn is_counted(&self, selector: &str, backup: &Backup) -> bool {
         let is_it = |found: Option<&Backup>| found.is_some_and(|found| found.id == backup.id);
         if selector.parse::<ObjectHash>().is_ok() {
@@ -66,8 +67,9 @@ impl Records {
         is_it(self.newest(selector)) || is_it(counted())
     }
 
-    /// Returns a lost record that may be of the same volume and newer than this backup. Ignores
-    /// records that this backup names, directly or through other records, since these are older.
+    /// Returns a lost record that may be of the same volume and newer than this backup; `None` if
+    /// there is none. Ignores records that this backup names, directly or through other records,
+    /// since these are older.
     fn not_seen_by(&self, backup: &Backup) -> Option<LostRecord> {
         if self.lost().is_empty() {
             return None;

@@ -65,8 +65,9 @@ impl<'a> ChunkFetcher<'a> {
     }
 
     /// Copies these chunks, which are in ascending order, to their places in `into`, which begins
-    /// at byte `start` of the content. Returns the number of bytes read from packs. After an error,
-    /// the content of `into` is undefined.
+    /// at byte `start` of the content. Returns the number of bytes read from packs, without those
+    /// that were read again because of damage. After an error, the content of `into` is
+    /// unspecified.
     pub fn fetch(
         &mut self,
         wanted: &[ChunkRef],
@@ -147,7 +148,7 @@ impl<'a> ChunkFetcher<'a> {
         }
     }
 
-    /// Reads chunks one by one, each from a pack in which it is undamaged.
+    /// Reads chunks one by one, each from a pack in which it is undamaged, and copies them.
     fn elsewhere(&self, chunks: &[Placed], into: &mut Place<'_>) -> Result<(), RepoError> {
         for (_, chunk) in chunks {
             into.put(&self.blobs.chunk(&chunk.id)?, chunk)?;
@@ -156,7 +157,8 @@ impl<'a> ChunkFetcher<'a> {
     }
 }
 
-/// Returns how many of these chunks, sorted by location, are read with one request.
+/// Returns how many chunks from the beginning of `places` are read with one request. `places` is
+/// sorted by location.
 fn read_together(places: &[Placed]) -> usize {
     let [(first, _), ..] = places else { return 0 };
     let limit = first.run_range().start + READ_MAX;
@@ -170,8 +172,9 @@ fn read_together(places: &[Placed]) -> usize {
     1 + pairs.take_while(|pair| near(*pair)).count()
 }
 
-/// Returns the range of the content that these chunks fill, if they are all chunks of their run and
-/// adjacent. Then the run can be decompressed directly into this range.
+/// Returns the range of the content that these chunks fill, if they are all chunks of their run, in
+/// its order and without gaps between them. Then the run can be decompressed directly into this
+/// range. Otherwise returns `None`.
 fn whole_run(chunks: &[Placed]) -> Option<Range<u64>> {
     let (place, first) = chunks.first()?;
     let mut blobs = place.run().blobs.iter();

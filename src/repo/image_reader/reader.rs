@@ -76,7 +76,7 @@ impl ImageReader {
         self.tree.size
     }
 
-    /// The top node with its level, if the content is an image.
+    /// The top node with its level. Call this only if the content is an image.
     #[must_use]
     pub fn top(&self) -> Top {
         self.tree.image_top()
@@ -96,8 +96,8 @@ impl ImageReader {
         self.each_chunk_but(|_| true, each)
     }
 
-    /// Like [`each_chunk`](Self::each_chunk), but leaves out the subtrees whose top `enter`
-    /// refuses.
+    /// Like [`each_chunk`](Self::each_chunk), but leaves out each subtree for whose top node
+    /// `enter` returns false.
     pub fn each_chunk_but<E: From<RepoError>>(
         &self,
         enter: impl FnMut(&BlobId) -> bool,
@@ -139,8 +139,9 @@ impl ImageReader {
     /// It is less than the length of `buf` only at the end of the content, and 0 after the end.
     /// Where no chunk is stored, the content is zero.
     ///
-    /// Fails with [`RepoError::Unreadable`], which names the offset, if a chunk of the range cannot
-    /// be read. The content of `buf` is then unspecified. Other ranges can still be read.
+    /// Fails with [`RepoError::Unreadable`], which names the offset, if a chunk of the range or a
+    /// tree node above it is damaged. The content of `buf` is then unspecified. Other ranges can
+    /// still be read.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, RepoError> {
         let left = self.size().saturating_sub(offset);
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
@@ -163,7 +164,8 @@ impl ImageReader {
     }
 
     /// Returns the extents of data and zeros in a range of the content, in ascending order and
-    /// without gaps. They are exact to the chunk. Reads only the nodes of the range.
+    /// without gaps. Each chunk is either data or zeros as a whole. Reads only the nodes of the
+    /// range.
     pub fn extents(&self, range: Range<u64>) -> Result<Vec<ContentExtent>, RepoError> {
         let range = range.start..range.end.min(self.size());
         let mut extents = Vec::new();
@@ -202,8 +204,8 @@ impl ImageReader {
 
     /// Copies these chunks into `buf`, which holds the content of `range`.
     ///
-    /// A run of which all chunks are wanted is opened directly in `buf`. Other runs go through the
-    /// cache, since their remaining chunks are likely to be read next.
+    /// A run of which all chunks are wanted, and are completely in `range`, is read without the
+    /// cache. Other runs go through the cache, since the rest of them is likely to be read next.
     fn fill(
         &self,
         chunks: &[ChunkRef],
@@ -270,7 +272,7 @@ impl ImageReader {
         Ok(())
     }
 
-    /// Opens the run that holds a chunk.
+    /// Reads and opens the run that holds a chunk.
     fn open(&self, place: &BlobLocation) -> Result<OpenedRun, RepoError> {
         let blobs = self.blobs();
         let project = blobs.index().project();
@@ -310,7 +312,8 @@ impl ImageReader {
     }
 }
 
-/// Reads nodes and caches those that were read last: branches in the blob reader, leaves here.
+/// Reads nodes and caches some of them: branches in the blob reader, leaves here. Drops all leaves
+/// when there are [`LEAVES_MAX`].
 #[derive(Clone)]
 struct HeldNodes {
     blobs: BlobReader,
@@ -356,7 +359,7 @@ fn part(range: &Range<u64>, start: u64) -> Range<usize> {
     at(range.start)..at(range.end)
 }
 
-/// Returns an error that names the place of the damage in the content.
+/// Adds the place in the content to an error that reports damage. Returns other errors unchanged.
 fn unreadable(offset: u64, error: RepoError) -> RepoError {
     match error.kind() {
         RepoErrorKind::Damaged => RepoError::Unreadable {

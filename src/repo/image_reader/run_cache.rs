@@ -28,20 +28,22 @@ pub struct RunCache {
 #[derive(Default)]
 struct State {
     entries: HashMap<RunKey, Entry>,
-    /// The keys of the opened runs by the time of their last use.
+    /// The keys of the opened runs by the value of `clock` at their last use.
     by_use: BTreeMap<u64, RunKey>,
     /// Counts uses.
     clock: u64,
+    /// Bytes of plain data of the opened runs.
     bytes: usize,
 }
 
 struct Entry {
     cell: Arc<Cell>,
-    /// The time of its last use, and its bytes; none while it is being opened.
+    /// The value of `clock` at its last use, and its bytes of plain data. `None` while it is being
+    /// opened.
     opened: Option<(u64, usize)>,
 }
 
-/// A run, or none before it is opened. Locked while it is being opened, so that other threads wait
+/// A run; `None` before it is opened. Locked while it is being opened, so that other threads wait
 /// for it.
 ///
 /// Lock order: this lock, then the lock of the cache.

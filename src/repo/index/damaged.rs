@@ -21,8 +21,9 @@ const NODE_COPIES: usize = 2;
 pub struct KnownDamage {
     /// The ordinals of damaged runs, for each pack.
     pub runs: BTreeMap<ObjectHash, Vec<u64>>,
-    /// The packs among these that are still needed: too few other packs hold one of the blobs in
-    /// their damaged runs. A chunk must be in one other pack, and a node in two.
+    /// The packs among these that are still needed: this client relies on them, and too few other
+    /// packs hold one of the blobs in their damaged runs. A chunk must be in one other pack, and a
+    /// node in two.
     pub needed: Vec<ObjectHash>,
 }
 
@@ -44,8 +45,8 @@ impl Index {
         });
     }
 
-    /// Remembers that these runs of a pack are damaged. From now on, finds no blob in them, except
-    /// as a last resort.
+    /// Remembers that these runs of a pack are damaged. From now on, look-ups find no blob in them,
+    /// except [`find_anywhere`](Self::find_anywhere).
     pub(crate) fn exclude_damaged_runs(&self, pack: ObjectHash, runs: &[u64]) {
         self.note_damaged_runs(pack, runs.iter().copied());
         write_lock(&self.usable).add_damaged(runs.iter().map(|ordinal| (pack, *ordinal)));
@@ -59,9 +60,10 @@ impl Index {
         });
     }
 
-    /// Reads again all parts of packs that were noted as damaged. From now on, no blob is found in
-    /// those that are still damaged, except as a last resort. Forgets the others. If a segment is
-    /// still damaged, rebuilds the cache without it.
+    /// Reads again all runs and segments that were noted as damaged. From now on, look-ups find no
+    /// blob in the runs that are still damaged, except [`find_anywhere`](Self::find_anywhere).
+    /// Forgets the notes about the others. If the cache contains a segment that is still damaged,
+    /// rebuilds the cache without it.
     pub(crate) fn exclude_damaged_by(
         &self,
         test: &mut TestRun<'_>,
@@ -86,8 +88,8 @@ impl Index {
         Ok(found)
     }
 
-    /// Reads again all parts of packs that were noted as damaged. Returns the ordinals of the runs
-    /// that are still damaged, for each pack. Forgets the others.
+    /// Reads again all runs and segments that were noted as damaged. Returns the ordinals of the
+    /// runs that are still damaged, for each pack. Forgets the notes about all others.
     pub(crate) fn still_damaged_by(
         &self,
         test: &mut TestRun<'_>,
@@ -121,9 +123,9 @@ impl Index {
         Ok(still)
     }
 
-    /// Returns which of these runs of a pack are damaged. If a run cannot be fetched because the
-    /// pack is damaged there, all later runs count as damaged without an attempt, since each
-    /// attempt may take a long time.
+    /// Returns which of these runs of a pack are damaged; none if the index does not know the pack,
+    /// or the pack is missing. If a run cannot be fetched because the pack is damaged there, all
+    /// later runs count as damaged without an attempt, since each attempt may take a long time.
     fn damaged_among(
         &self,
         pack: &ObjectHash,

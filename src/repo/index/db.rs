@@ -109,7 +109,7 @@ pub(super) fn named_row(
     NamedRow::decode(row.value())
 }
 
-/// Returns the encapsulation of the session with this number.
+/// Returns the encapsulation of the session with this number. `None` for [`NO_SESSION`].
 pub(super) fn session(
     table: &impl ReadableTable<u32, &'static [u8]>,
     number: u32,
@@ -315,7 +315,8 @@ impl Db {
         self.pack_names(&numbers)
     }
 
-    /// The packs that count, with the sizes in bytes that they should have.
+    /// The packs that count (see [`NamedRow::counts`]), with the sizes in bytes that they should
+    /// have.
     pub(super) fn sizes(&self) -> Result<Vec<(ObjectHash, u64)>, DbError> {
         let transaction = self.database.begin_read()?;
         let named = transaction.open_table(NAMED)?;
@@ -355,7 +356,7 @@ impl Db {
         Ok(self.number(pack)?.is_some())
     }
 
-    /// Counts the packs, and the places of all blobs.
+    /// Returns the number of packs, and the number of places of all blobs.
     pub(super) fn counts(&self) -> Result<(u64, u64), DbError> {
         let transaction = self.database.begin_read()?;
         let more = transaction.open_multimap_table(MORE)?.len()?;

@@ -36,7 +36,8 @@ type Disputed = Vec<ObjectHash>;
 /// A transaction that adds packs.
 struct Adding<'t> {
     transaction: &'t WriteTransaction,
-    /// The public key of the project: a full key's listing counts more than others.
+    /// The signing public key of the project. The listing in a segment that it signed counts more
+    /// than those in others.
     authority: &'t SignerId,
     /// The number of the next pack that is new.
     next: u32,
@@ -187,8 +188,9 @@ impl Db {
         Ok(())
     }
 
-    /// Removes segments that no longer count, and the packs that no other segment names. The
-    /// segments in `keep` and their packs stay, for reading only.
+    /// Removes the segments in `gone`, which no longer count, and the packs that no remaining
+    /// segment names. Those segments of `gone` that are also in `keep` stay with their packs, for
+    /// reading only.
     pub(super) fn forget(&self, gone: &[ObjectHash], keep: &[ObjectHash]) -> Result<(), DbError> {
         let gone: HashSet<_> = gone.iter().collect();
         let mut transaction = self.database.begin_write()?;
@@ -258,7 +260,7 @@ impl Db {
 
 impl Adding<'_> {
     /// Adds a pack, or compares it with the contents in the database. Returns its number if the
-    /// database now has the contents that the source states.
+    /// database now has the contents that the source states, and otherwise `None`.
     fn pack(&mut self, pack: &PackListing, source: Source<'_>) -> Result<Option<u32>, DbError> {
         let number = {
             let numbers = self.transaction.open_table(NUMBERS)?;
@@ -368,8 +370,8 @@ impl Adding<'_> {
         Ok(())
     }
 
-    /// Removes a pack from all segments that name it, since they state other contents than the pack
-    /// has.
+    /// Removes a pack from all segments that name it, since they state other contents than those
+    /// that the database will have.
     fn disown(&mut self, number: u32) -> Result<(), DbError> {
         self.places.retain(|(_, at)| at >> 32 != u64::from(number));
         let mut table = self.transaction.open_table(SEGMENTS)?;

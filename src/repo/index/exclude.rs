@@ -19,9 +19,10 @@ impl Index {
         Ok(())
     }
 
-    /// Lists the packs in the store. Returns the packs in the index that are missing or too short,
-    /// except [excluded](Self::exclude) ones. If there are any, blobs are found from now on only in
-    /// packs that exist, as after [`require_present`](Self::require_present).
+    /// Lists the packs in the store. Returns the lost packs: those in the index that are missing or
+    /// too short, except [excluded](Self::exclude) ones and those that the log removes. If there
+    /// are lost packs, blobs are found from now on only in packs that exist, as after
+    /// [`require_present`](Self::require_present).
     pub fn lost_packs(&self) -> Result<Vec<ObjectHash>, RepoError> {
         if self.lost_among(&self.stored_packs()?)?.is_empty() {
             return Ok(Vec::new());
@@ -36,13 +37,15 @@ impl Index {
         Ok(lost)
     }
 
-    /// Returns all packs that the index names, whether they exist or not.
+    /// Returns all packs that count, whether they exist or not. A pack does not count if only
+    /// superseded segments name it.
     pub fn named_packs(&self) -> Result<Vec<ObjectHash>, RepoError> {
         let named = self.query(Db::sizes)?.into_iter();
         Ok(named.map(|(pack, _)| pack).collect())
     }
 
-    /// The packs that the index names and that are not among the stored ones.
+    /// The packs that count and are not among the stored ones, except those that are
+    /// [excluded](Self::exclude) or that the log removes.
     fn lost_among(&self, stored: &StoredPacks) -> Result<Vec<ObjectHash>, RepoError> {
         let named = self.query(Db::sizes)?.into_iter();
         let lost = named.filter(|(pack, size)| !stored.has(pack, *size) && !self.is_excluded(pack));

@@ -60,7 +60,7 @@ impl PlacedRun {
         })
     }
 
-    /// The offset in the pack, in bytes.
+    /// The range of the stored run in the pack, in bytes.
     #[must_use]
     pub fn range(&self) -> Range<u64> {
         self.offset..self.offset + u64::from(self.run.stored_len)
@@ -86,7 +86,7 @@ impl PlacedRun {
         })
     }
 
-    /// The location of the blob with this number in the run.
+    /// The location of the blob with this number in the run. `None` if the run has fewer blobs.
     pub(super) fn location(self: &Arc<Self>, blob: usize) -> Option<BlobLocation> {
         self.run.blobs.get(blob)?;
         Some(BlobLocation {
@@ -155,7 +155,7 @@ impl BlobLocation {
         &self.run.run
     }
 
-    /// The offset of its run in the pack, in bytes.
+    /// The range of its stored run in the pack, in bytes.
     #[must_use]
     pub fn run_range(&self) -> Range<u64> {
         self.run.range()

@@ -10,10 +10,10 @@ use crate::base::{BlobId, ObjectHash, read_lock, write_lock};
 use crate::format::PackListing;
 use crate::repo::error::RepoError;
 
-/// The contents of the cache of a project, in numbers.
+/// How much the cached index of a project contains.
 #[derive(Debug, Clone)]
 pub struct CacheState {
-    /// The file, or `None` if it is in memory.
+    /// The file of the index, or `None` if the index is in memory.
     pub path: Option<PathBuf>,
     /// The packs that it knows.
     pub packs: u64,
@@ -86,7 +86,9 @@ impl Index {
     }
 
     /// Returns all places of a blob, also in packs that are [excluded](Self::exclude) or may not
-    /// exist. They are in the order of [`find_all_readable`](Self::find_all_readable).
+    /// exist. Of the places that do not count for deduplication, returns at most 64 for each signer
+    /// that names their packs. They are in the order of
+    /// [`find_all_readable`](Self::find_all_readable).
     pub fn find_anywhere(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         let trust = self.trust();
         let mut places = self.query(|db| {

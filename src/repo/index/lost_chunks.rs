@@ -14,7 +14,8 @@ use crate::repo::error::{Damage, RepoError, RepoErrorKind};
 pub struct LostChunks<'a> {
     index: &'a Index,
     listed: StoredPacks,
-    /// The sizes of packs that were not in the listing, since a prune may have stored them later.
+    /// The sizes in bytes of packs that were queried one by one; 0 if the pack is missing. A prune
+    /// may have stored a pack after the listing.
     others: Mutex<HashMap<PackName, u64>>,
 }
 
@@ -68,7 +69,8 @@ impl<'a> LostChunks<'a> {
         }))
     }
 
-    /// Queries the store for the pack of a blob, unless this was done before.
+    /// Queries the store for the size of a blob's pack, unless this was done before. Fails if the
+    /// pack is missing, or ends before the blob's run does.
     fn ask(&self, location: &BlobLocation) -> Result<(), RepoError> {
         let project = self.index.project();
         let object = location.object(project.id);

@@ -36,8 +36,8 @@ impl Index {
         Ok(Arc::new(index))
     }
 
-    /// Opens the cache like [`open`](Self::open), but brings it only to the state of the time when
-    /// `seen` was listed, or of a later time.
+    /// Opens the cache like [`open`](Self::open), but only brings it to the state that the store
+    /// had when `seen` was listed, or later.
     pub(crate) fn open_as_of(
         project: &Project,
         cache: &Path,
@@ -136,7 +136,8 @@ fn open_file(
         notes = remove_unless_private(&path).is_ok().then_some(path);
         for number in 0..FILES_MAX {
             let path = directory.path().join(format!("index-{number}.redb"));
-            // Test the files that belong to the index file, too: see `close` and `UnindexedPacks`.
+            // Remove a file that another user may have prepared. This includes the files that
+            // belong to the index file: see `close` and `UnindexedPacks`.
             for extension in ["redb", "stamp", "pending"] {
                 let _ = remove_unless_private(&path.with_extension(extension));
             }

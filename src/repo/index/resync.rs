@@ -14,9 +14,9 @@ const RESYNC_EVERY: Duration = Duration::from_secs(10);
 
 impl Index {
     /// Updates the index after a look-up found no undamaged copy of a blob. Returns whether this
-    /// resync, or one of another thread at the same time, found more. The caller must repeat the
-    /// look-up in any case: a resync of another thread may have ended between the look-up and this
-    /// call.
+    /// resync, or one of another thread at the same time, changed the index. The caller must repeat
+    /// the look-up in any case: a resync of another thread may have ended between the look-up and
+    /// this call.
     ///
     /// Reads segments that others have stored meanwhile, since a prune may have repacked the blob.
     /// Verifies the cache at the first call, since the cache may be damaged. Reads the listings of

@@ -21,7 +21,7 @@ const SMALL_PACKS: usize = SEGMENT_PACKS / 4;
 /// Small segments are replaced only if at least this many segments are replaced in all.
 const SMALL_MANY: usize = 8;
 
-/// What [`Index::rewrite_segments`] does with segments that cannot be read.
+/// How [`Index::rewrite_segments`] treats segments that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnreadableSegments {
     /// Replaces them: the index has the content of all packs that backups need.
@@ -146,9 +146,10 @@ impl Index {
     }
 
     /// Returns a verified listing of a pack for a new segment, since others will rely on this
-    /// segment. If only write keys name the pack so far, reads the listing from the pack. If the
-    /// signer of the pack is none of these keys, reads the whole pack. Returns `None` if the pack
-    /// is damaged.
+    /// segment. Unless this client has read the whole pack or a full key names it, reads the
+    /// listing from the pack. If the signer of the pack does not name it either, reads the whole
+    /// pack. Returns `None` if the pack is damaged or foreign, if it has an unknown version, or if
+    /// the index does not know it.
     fn verified_listing(&self, pack: &ObjectHash) -> Result<Option<PackListing>, RepoError> {
         let authority = self.project.keys.authority();
         let named = self.query(|db| db.named(pack))?;

@@ -65,7 +65,8 @@ impl EffectiveSegments {
         names.filter(|name| self.listed.contains(name))
     }
 
-    /// The segments in the store that cannot be read, unless others replace them.
+    /// The segments in the store that are damaged or foreign, without those that another segment
+    /// supersedes or that the log removes.
     pub(super) fn unreadable(&self) -> impl Iterator<Item = ObjectHash> {
         let known: HashSet<_> = self.rows.iter().map(|row| row.name).collect();
         self.listed
@@ -91,8 +92,8 @@ impl EffectiveSegments {
         removed.any(|name| !self.superseded.contains(name))
     }
 
-    /// Whether the store lacks a segment of the database that was neither superseded nor removed by
-    /// the log.
+    /// Whether the store lacks a segment that counts in the database and names packs, although no
+    /// segment supersedes it and the log does not remove it.
     pub(super) fn is_cut(&self) -> bool {
         let explained = |row: &SegmentRow| {
             row.counted().is_empty()
@@ -114,7 +115,8 @@ impl EffectiveSegments {
     }
 }
 
-/// The segments that existed when a run began to rely on the index, or when it listed them last.
+/// The segments that existed when a process began to rely on the index, or when it listed them
+/// last.
 pub(crate) struct SegmentsSeen {
     /// The segments that were in the store, whether they counted or not.
     pub(super) listed: HashSet<ObjectHash>,
@@ -122,10 +124,10 @@ pub(crate) struct SegmentsSeen {
     pub(super) lost: HashSet<ObjectHash>,
 }
 
-/// Segments that a run relied on and that no longer count, and packs that no segment names any
-/// longer.
+/// Segments that this process relied on and that no longer count, and packs that no segment names
+/// any longer.
 pub(super) struct Lost {
-    /// Whether anything was lost since the last time.
+    /// Whether anything was lost since [`SegmentsSeen`] was made or updated.
     pub(super) any: bool,
     /// The segments that no longer count, and of which the database has packs.
     pub(super) segments: Vec<ObjectHash>,
@@ -142,7 +144,7 @@ impl SegmentsSeen {
         })
     }
 
-    /// Returns the segments that were lost between then and `now`.
+    /// Returns the segments that were lost between the time when these were listed and `now`.
     pub(super) fn lost_until(&self, now: &EffectiveSegments) -> Lost {
         let rows = now.rows.iter();
         let then: HashSet<_> = rows

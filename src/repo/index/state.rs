@@ -25,15 +25,15 @@ pub struct Index {
     pub(super) usable: RwLock<UsablePacks>,
     /// The signers and packs that count for deduplication.
     pub(super) trust: RwLock<Trust>,
-    /// Whether the index ever had packs that no segment names. This run may rely on them.
+    /// Whether the index ever had packs that no segment names. This process may rely on them.
     relies_on_unnamed: AtomicBool,
-    /// Whether packs were excluded that this run may rely on.
+    /// Whether packs were excluded that this process may rely on.
     excluded_used: AtomicBool,
     /// Whether the work with the index ended normally.
     pub(super) closes: AtomicBool,
     /// The damage that was noted, by this process or earlier ones.
     pub(super) damage: DamageNotes,
-    /// The last run of [`resync`](Index::resync).
+    /// The last [`resync`](Index::resync); `None` before the first one.
     pub(super) last_resync: Mutex<Option<LastResync>>,
 }
 
@@ -41,7 +41,7 @@ pub struct Index {
 pub(super) struct LastResync {
     pub(super) started: Instant,
     pub(super) ended: Instant,
-    /// Whether the index had more packs or segments afterwards.
+    /// Whether the resync changed the index.
     pub(super) found: bool,
 }
 
@@ -102,7 +102,7 @@ impl Index {
     }
 
     /// Ends the use of the index normally. When its last user drops it, the cache is stamped as
-    /// undamaged, so that the next run need not verify it.
+    /// undamaged, so that the next process that opens it need not verify it.
     pub fn close(self: Arc<Self>) {
         self.closes.store(true, Ordering::Relaxed);
     }
@@ -139,8 +139,8 @@ impl Index {
         self.excluded_used.store(true, Ordering::SeqCst);
     }
 
-    /// Whether packs that this run may rely on were [excluded](Self::exclude_used) since the last
-    /// call.
+    /// Whether packs that this process may rely on were [excluded](Self::exclude_used) since the
+    /// last call.
     pub(crate) fn take_excluded_used(&self) -> bool {
         self.excluded_used.swap(false, Ordering::SeqCst)
     }
@@ -257,7 +257,7 @@ impl Index {
         }
     }
 
-    /// Rebuilds the cache from the segments, because its contents contradict each other.
+    /// Rebuilds the cache from the segments. The observer is not notified.
     pub fn rebuild(&self) -> Result<(), RepoError> {
         self.refill(&mut self.current_mut())
     }

@@ -18,7 +18,8 @@ use crate::repo::object_ref::ObjectRef;
 use crate::repo::pack_listing::read_listing;
 use crate::storage::ObjectInfo;
 
-/// Blobs that are sorted and inserted together while the cache is filled: about 50 MB.
+/// While the cache is filled, blobs are sorted and inserted together once there are at least this
+/// many. They take about 50 MB.
 const BATCH_BLOBS: usize = 512 << 10;
 
 /// A pack in the store.
@@ -41,7 +42,8 @@ impl ListedPack {
 }
 
 impl Index {
-    /// Reads the segments that the cache lacks, and forgets those that no longer count.
+    /// Reads the segments that the cache lacks, and forgets those that no longer count. Rebuilds
+    /// the cache if a segment, or a pack that no segment names, has vanished.
     pub fn sync(&self) -> Result<(), RepoError> {
         let listed = self.list_segments()?;
         let segments = self.read_missing(&listed)?;
@@ -54,8 +56,9 @@ impl Index {
         self.run_step(|db| self.forget_obsolete(db, &listed))
     }
 
-    /// Reads the audits, if the project has packs of other signers. Of these packs, only those that
-    /// an audit names count for deduplication.
+    /// Reads the audits, if the project has packs or segments of signers that this client does not
+    /// trust. Of the packs of these signers, only those that an audit names count for
+    /// deduplication.
     pub(super) fn load_audits(&self) -> Result<(), RepoError> {
         let signers = self.query(Db::signers)?;
         let trusted = signers.iter().all(|signer| self.trust().signer(signer));
@@ -243,7 +246,7 @@ impl Index {
         Ok(())
     }
 
-    /// Fills an empty database with all packs that this run may rely on.
+    /// Fills an empty database with all packs that this process may rely on.
     pub(super) fn fill(&self, db: &Db, listed: &HashSet<ObjectHash>) -> Result<(), StepError> {
         let segments: Vec<_> = listed.iter().copied().collect();
         self.load(db, &segments)?;
@@ -299,7 +302,7 @@ impl Index {
         Ok(taken)
     }
 
-    /// Adds a segment that was just stored, and returns it.
+    /// Adds a segment that this process has just stored, and returns it.
     pub(super) fn insert(
         &self,
         name: ObjectHash,

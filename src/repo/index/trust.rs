@@ -78,12 +78,12 @@ impl Trust {
         }
     }
 
-    /// Trusts these packs, too.
+    /// From now on, also trusts these packs, which audits name, instead of those of the last call.
     pub(super) fn set_audited(&mut self, packs: HashSet<ObjectHash>) {
         self.audited = packs;
     }
 
-    /// Whether it trusts this signer.
+    /// Whether the client trusts this signer.
     pub(super) fn signer(&self, signer: &SignerId) -> bool {
         let writes = |all: &Arc<Signers>| {
             let role = all.role_of(signer);

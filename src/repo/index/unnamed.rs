@@ -7,10 +7,10 @@ use crate::repo::object_ref::ObjectRef;
 use crate::repo::pack_listing::read_whole;
 
 impl Index {
-    /// Reads all bytes of the packs that no segment names, unless this was done before. From then
-    /// on, only packs whose bytes are those that their signers signed count for deduplication and
-    /// may be named. This is needed because anyone who can write to the store can add a copy of a
-    /// pack with other bytes.
+    /// Reads all bytes of the packs that no segment names, except excluded ones and those that were
+    /// read before. If the bytes of such a pack are those that its signer signed, the pack may
+    /// count for deduplication from now on, and a segment may name it. This is needed because
+    /// anyone who can write to the store can add a copy of a pack with other bytes.
     pub fn verify_unnamed(&self) -> Result<(), RepoError> {
         for pack in self.unnamed()? {
             if self.is_excluded(&pack) || self.is_whole(&pack)? {

@@ -17,9 +17,10 @@ const SEGMENT_PACKS: usize = 128;
 const PACKS_MAX: usize = 50_000;
 
 impl Index {
-    /// States that these packs were read and found undamaged, and names them in segments of this
-    /// client, so that others deduplicate against them. Leaves out packs that are going to be
-    /// deleted. Returns the number of packs.
+    /// States in audits that these packs were read and found undamaged, and names them in segments
+    /// of this client, so that others deduplicate against them. Leaves out packs that are missing
+    /// or going to be deleted, and all packs if a mark is damaged. Returns the number of packs that
+    /// the audits name.
     pub fn vouch(
         &self,
         packs: Vec<PackListing>,
@@ -46,8 +47,8 @@ impl Index {
 }
 
 /// Announces in the lease that segments are going to name these packs. Returns those that exist and
-/// that neither a mark nor the log names as deleted, since others will rely on packs that the
-/// segments name.
+/// that neither a mark nor the log names, since others will rely on packs that the segments name.
+/// Returns none if a mark is damaged, and at most [`PACKS_MAX`].
 fn existing(
     project: &Project,
     lease: &Lease,

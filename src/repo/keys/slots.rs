@@ -74,7 +74,7 @@ pub struct KeySummary {
     pub id: ObjectHash,
     /// The scope that it unlocks.
     pub scope: KeyScope,
-    /// The name of the project that it unlocks.
+    /// The name of the project that it unlocks. `None` if it unlocks the repository.
     pub project: Option<String>,
     /// Its role, as its certificate or its slot states it. A foreign slot may state any role.
     pub role: Role,
@@ -210,14 +210,14 @@ impl FoundSlot {
 /// Maximum number of key slots of a scope that are used. Otherwise anyone who can write to the
 /// store could make every wrong password take very long.
 const SLOTS_MAX: usize = 64;
-/// Maximum number of files in the directory of the slots that are read to find these.
+/// Maximum number of slots that are read to find usable ones.
 const FILES_MAX: usize = 256;
-/// Maximum number of unusable files that are reported by name.
+/// Maximum number of unusable slots that are reported by name.
 const NAMED_MAX: usize = 3;
 
-/// Reads the key slots of a scope, up to [`SLOTS_MAX`], in the order of their ids. If there are
-/// more, prefers `first`, then slots of which both copies exist, then the oldest. Reports unusable
-/// files, and files beyond the maximum, as notices.
+/// Reads the key slots of a scope, at most [`SLOTS_MAX`], and returns them in the order of their
+/// ids. If there are more, prefers `first`, then slots of which both copies exist, then the oldest.
+/// Sends notices about unusable slots and about slots beyond the maximum.
 pub(crate) fn read_slots(
     objects: &Objects,
     scope: KeyScope,

@@ -44,7 +44,7 @@ pub struct Lease {
 
 struct Held {
     project: Project,
-    /// When the work began.
+    /// When the work began, as [`now`] returned it.
     begun: Duration,
     /// Locked while the lease is stored. The state has its own lock, which is held only briefly,
     /// since readers look at the state for every chunk.
@@ -55,11 +55,12 @@ struct Held {
 struct State {
     id: LeaseId,
     body: LeaseBody,
-    /// When the last renewal began.
+    /// When the last renewal began, as [`now`] returned it.
     put: Duration,
-    /// When the last renewal began after which this process has read the lease's time in the store.
+    /// The same for the last renewal whose time in the store this process has read. Before the
+    /// first one, when the work began.
     looked: Duration,
-    /// The time of that renewal, by the store's clock.
+    /// The time of the renewal in `looked`, by the store's clock. `None` before the first one.
     stored: Option<SystemTime>,
     /// Whether the lease needs another name, because a process that considers it expired may be
     /// about to remove it.
@@ -205,8 +206,8 @@ impl Lease {
         Ok(lease)
     }
 
-    /// Announces that this run also relies on these packs, which no segment or record names. The
-    /// lease is durable when this returns.
+    /// Announces that this process also relies on these packs, which no segment or record names.
+    /// The lease is durable when this returns.
     pub fn rely_on(&self, packs: &[ObjectHash]) -> Result<(), RepoError> {
         let packs: Vec<_> = packs.iter().map(ToString::to_string).collect();
         self.held.renew(|body| {
@@ -287,9 +288,9 @@ impl Lease {
 }
 
 impl Leases {
-    /// Loads the leases of other processes. Leases of processes that end meanwhile may be missing,
-    /// and foreign leases are left out. Fails if a lease that has not expired cannot be read. If
-    /// this process has no lease, the clock of this host is used instead of the store's.
+    /// Loads all leases except `own`. Leases of processes that end meanwhile may be missing, and
+    /// foreign leases are left out. Fails if a lease that has not expired cannot be read. If `own`
+    /// is `None`, the clock of this host is used instead of the store's.
     pub fn load(project: &Project, own: Option<&Lease>) -> Result<Self, RepoError> {
         let (listed, now) = match own {
             Some(own) => own.held.confirm(|_| {})?,
@@ -343,14 +344,15 @@ impl Leases {
         Ok(Self { now, others })
     }
 
-    /// The top nodes of the trees that are being read.
+    /// The top nodes of the trees that other processes read.
     pub fn trees_read(&self) -> impl Iterator<Item = BlobId> {
         let readers = self.others.iter().filter(|l| l.is_held_for(Work::Read));
         readers.flat_map(|lease| lease.tops.iter().copied())
     }
 
     /// Returns a record in `keeps` that another process is about to remove, or a record in
-    /// `removes` that must stay because another process is about to remove other records.
+    /// `removes` that must stay because another process is about to remove other records. `None` if
+    /// there is no such record.
     #[must_use]
     pub fn contradict(
         &self,
@@ -487,8 +489,8 @@ impl Held {
     }
 }
 
-/// Describes a lease that was stored at the time `modified`. Returns `None` if the object is no
-/// lease.
+/// Describes a lease that was stored at the time `modified`, as if a write key had signed it.
+/// Returns `None` if the object is no lease.
 fn other(
     object: ObjectRef,
     body: LeaseBody,
@@ -567,7 +569,7 @@ fn empty_body() -> LeaseBody {
     }
 }
 
-/// Returns whether a lease that was stored at this time may expire soon.
+/// Returns whether a lease that was stored at this time, by [`now`], may expire soon or has expired.
 pub(crate) fn is_late(then: Duration) -> bool {
     now().saturating_sub(then) >= TTL / 2
 }

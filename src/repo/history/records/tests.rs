@@ -5,7 +5,7 @@ use crate::base::{Root, VolumeId};
 use crate::format::{ByteString, Content, ContentKind, Counts, SourceInfo, VolumeInfo};
 use crate::repo::no_backup::LostRecord;
 
-/// The N-th backup, of this volume and snapshot.
+/// The backup whose id repeats the byte `number`, of this volume and snapshot.
 fn backup(number: u8, volume: &str, snapshot: Option<&[u8]>) -> Backup {
     let time: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
     let record = BackupRecord {
@@ -137,7 +137,8 @@ fn records_of(made: &[(&str, Option<&[u8]>)]) -> Records {
     )
 }
 
-/// Returns the number of the backup, or the numbers of those that the selector can mean.
+/// Returns the number of the selected backup. If the selector can mean several, fails with their
+/// numbers; if it matches none, with an empty list.
 fn select(records: &Records, selector: &str) -> Result<u8, Vec<u8>> {
     match records.select(selector) {
         Ok(backup) => Ok(backup.id.as_bytes()[0]),
