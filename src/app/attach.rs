@@ -11,7 +11,8 @@ use crate::ops::AttachedFile;
 /// may have together, so that a file that is too large is noticed.
 const READ_MAX: u64 = (16 << 20) + 1;
 
-/// Reads these files. Their names become the names of the attachments.
+/// Reads the files at these paths. The last part of each path becomes the name of the attachment.
+/// Fails if a path does not name a regular file, or if [`AttachedFile::check`] refuses the files.
 pub(crate) fn read_attached(paths: &[impl AsRef<Path>]) -> Result<Vec<AttachedFile>, Failure> {
     let mut files = Vec::new();
     for path in paths {

@@ -1,4 +1,4 @@
-//! The messages of `audit list`.
+//! The messages of the subcommands of `audit`.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use crate::base::Role;
 use crate::format::{AuditRun, DrillRun};
 use crate::ops::{AuditList, Coverage};
 
-/// The content of the ledger.
+/// The content of the ledger, in which checks and drills note what they verified.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct AuditEntries {
     pub(crate) coverage: Vec<CoverageEntry>,
@@ -21,12 +21,15 @@ pub(crate) struct AuditEntries {
 pub(crate) struct CoverageEntry {
     /// `opened`: decrypted. `hashed`: compared with hashes, or decrypted.
     pub(crate) level: &'static str,
+    /// All packs that exist.
     pub(crate) packs: u64,
     pub(crate) bytes: u64,
-    /// Packs that were not verified since they were stored, or were found damaged after that.
+    /// Packs without a verification that counts: they were not verified since they were stored, or
+    /// were found damaged after it.
     pub(crate) packs_never: u64,
     pub(crate) bytes_never: u64,
-    /// Each other pack has a time at which it was last verified. This is the oldest of these times.
+    /// The earliest time at which any of the other packs was last verified. `None` if there are
+    /// none.
     #[serde(serialize_with = "optional_rfc3339")]
     pub(crate) oldest: Option<Timestamp>,
     /// Times of verification, and the bytes that were last verified then.
@@ -41,7 +44,7 @@ pub(crate) struct VerifiedBytes {
     pub(crate) bytes: u64,
 }
 
-/// A run that read data.
+/// A check that read data.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct RunEntry {
     #[serde(serialize_with = "rfc3339")]
@@ -49,12 +52,16 @@ pub(crate) struct RunEntry {
     pub(crate) host: Option<String>,
     /// The role of its key.
     pub(crate) role: &'static str,
+    /// As in [`CoverageEntry`].
     pub(crate) level: &'static str,
+    /// The seed of the random order in which it read packs.
     pub(crate) seed: String,
+    /// Packs that it read and found undamaged.
     pub(crate) packs: u64,
     pub(crate) bytes: u64,
     pub(crate) packs_damaged: u64,
     pub(crate) duration: u64,
+    /// Whether it read all packs that it had to read.
     pub(crate) complete: bool,
 }
 
@@ -68,8 +75,10 @@ pub(crate) struct DrillEntry {
     pub(crate) volume: String,
     pub(crate) bytes: u64,
     pub(crate) duration: f64,
+    /// The command that examined the restored content, if there was one.
     pub(crate) command: Option<String>,
     pub(crate) success: bool,
+    /// Why the restore or the command failed.
     pub(crate) problem: Option<String>,
 }
 

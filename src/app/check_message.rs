@@ -58,16 +58,20 @@ pub(crate) enum FindingKind {
 
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct CheckSummary {
+    /// The number of findings, with foreign objects and lost history.
     pub(crate) errors: u64,
     pub(crate) packs_damaged: u64,
     /// Number of objects that are ignored, because their signers have no right to make them.
     pub(crate) foreign: u64,
     /// The ids of the backups that cannot be restored completely, and of those with lost records.
     pub(crate) backups_affected: Vec<String>,
+    /// Backups that were checked.
     pub(crate) backups: u64,
+    /// Packs that the index names.
     pub(crate) packs: u64,
+    /// Bytes of packs that were read.
     pub(crate) bytes_read: u64,
-    /// What was read of the data, if any.
+    /// `None` if the user did not ask to read data.
     #[serde(flatten)]
     pub(crate) data: Option<DataRead>,
     /// The consequences of the damage, if there is any.
@@ -85,7 +89,7 @@ pub(crate) struct DataRead {
     pub(crate) seed: String,
     /// Packs that a check of all data would read.
     pub(crate) packs_total: u64,
-    /// Packs that this check had to read.
+    /// Packs that this check chose to read.
     pub(crate) packs_chosen: u64,
     /// Packs that were read and are undamaged.
     pub(crate) packs_verified: u64,
@@ -116,7 +120,8 @@ pub(crate) struct KeylessSummary {
     pub(crate) projects: u64,
     /// Objects that the logs of all projects name, and that must exist.
     pub(crate) objects_required: u64,
-    /// Whether the repository has all that the statement covers. `None` without a statement.
+    /// Whether each object that the statement covers exists, or the log removed it. `None` without
+    /// a statement.
     pub(crate) statement_holds: Option<bool>,
     pub(crate) duration: f64,
 }

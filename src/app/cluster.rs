@@ -1,5 +1,5 @@
-//! The options that say how to reach a Ceph cluster, and the environment variables that can replace
-//! these options.
+//! The options that say how to reach a Ceph cluster, and the environment variables that count if an
+//! option is not given.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(crate) struct ClusterOptions {
     pub(crate) cluster: Option<OsString>,
     pub(crate) id: Option<OsString>,
     pub(crate) keyring: Option<OsString>,
-    /// A program and its first arguments, as a shell splits them.
+    /// A program and its first arguments, quoted as for a shell. So is `ceph_command`.
     pub(crate) rbd_command: Option<OsString>,
     pub(crate) ceph_command: Option<OsString>,
 }

@@ -13,11 +13,11 @@ use crate::ops::{AffectedBackup, AffectedVolume, CheckReport, Finding};
 /// What a repair could do about the damage that a check found.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Repairable {
-    /// A damaged object has parity, or a second copy that is whole.
+    /// Whether a damaged object has parity, or a second copy that is whole.
     pub(crate) here: bool,
-    /// Another copy of the repository may have objects that are damaged here.
+    /// Whether an object is lost here that another copy of the repository may have.
     pub(crate) elsewhere: bool,
-    /// Index segments are damaged, or backups need packs that no segment names.
+    /// Whether index segments are damaged, or backups need packs that no segment names.
     pub(crate) index: bool,
 }
 
@@ -103,7 +103,8 @@ fn next_steps(
     steps
 }
 
-/// Returns the argument of `backup` for the source of a backup, if it is known.
+/// Returns the argument of `backup` for the source of a backup. `None` if the source is not a file,
+/// a device or an image in a cluster, or if its name is unknown or not UTF-8.
 fn source_argument(source: &SourceInfo) -> Option<String> {
     let text = |name: &ByteString| match name {
         ByteString::Text(name) => Some(name.clone()),

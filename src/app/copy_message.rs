@@ -17,14 +17,18 @@ pub(crate) struct CopiedBackup {
     #[serde(serialize_with = "rfc3339")]
     pub(crate) time: Timestamp,
     pub(crate) size: u64,
-    /// The target had the copy already.
+    /// Whether the target had the copy already.
     pub(crate) existing: bool,
-    /// The copy with which the backup was compared. Equal parts were not read.
+    /// The copy in the target with which the backup was compared. Parts that are the same were not
+    /// read.
     pub(crate) base: Option<String>,
-    /// Bytes of the content that were read.
+    /// Bytes of the content that were read from the source.
     pub(crate) bytes_read: u64,
+    /// Bytes of the content that the target lacked.
     pub(crate) bytes_new: u64,
+    /// Bytes that were written to the target, after compression.
     pub(crate) bytes_stored: u64,
+    /// The number of chunks that the target lacked.
     pub(crate) chunks_new: u64,
     pub(crate) duration: f64,
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::format::ByteString;
 
 /// One diff of a stream. `from` and `to` are names of snapshots: strings, or `{"hex": …}` if they
-/// are not UTF-8.
+/// are not UTF-8. `size` is the size of the image at `to`.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct DiffEntry {
     /// `None` if the diff starts from an empty image.
@@ -26,9 +26,9 @@ pub(crate) struct DiffEntry {
     pub(crate) leaves: u64,
     /// The number of 64 KiB chunks that the diff touches.
     pub(crate) chunks: u64,
-    /// The first byte of the image that the diff touches.
+    /// The offset of the first byte that the diff touches; `None` if it touches none.
     pub(crate) first: Option<u64>,
-    /// The last byte of the image that the diff touches.
+    /// The offset of the last byte that the diff touches; `None` if it touches none.
     pub(crate) last: Option<u64>,
     /// False if the stream is damaged in this diff.
     pub(crate) whole: bool,

@@ -25,7 +25,7 @@ pub(crate) enum Code {
     WrongPassword = 12,
     /// The source, diff or list does not fit the backup that it builds on.
     WrongBase = 20,
-    /// Damage found, or earlier backups may lack changes.
+    /// Damage found, or earlier backups may lack changes that Ceph did not list.
     Damage = 21,
     /// The role of the key does not allow the operation.
     NotAllowed = 22,

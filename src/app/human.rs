@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Digits of an id in texts.
+/// The number of digits of an id that texts show.
 const SHORT_ID: usize = 8;
 
 /// Returns a time in a time zone, to the second.
@@ -72,7 +72,7 @@ pub(crate) fn printable_lines(text: &str) -> String {
     escaped(text, |c| c != '\n' && is_deceptive(c))
 }
 
-/// Writes characters as `\x1b` or `\u{202e}`.
+/// Writes the characters for which `is_escaped` returns true like `\x1b` or `\u{202e}`.
 fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -98,8 +98,8 @@ fn is_deceptive(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Shortens a text to this many columns, with an ellipsis in the middle: both ends of a name help
-/// to recognize it.
+/// Shortens a text that is wider than this many columns, and puts an ellipsis in its middle: both
+/// ends of a name help to recognize it.
 pub(crate) fn shortened(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
@@ -113,8 +113,8 @@ pub(crate) fn shortened(text: &str, columns: usize) -> String {
     head + "…" + &tail
 }
 
-/// Shortens a text to this many columns, with an ellipsis at its end. Cuts at the end of a word if
-/// any fits.
+/// Shortens a text that is wider than this many columns, and puts an ellipsis at its end. Cuts
+/// after the last word that fits; if not even the first one fits, cuts within it.
 pub(crate) fn cut_short(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();

@@ -27,8 +27,8 @@ pub(crate) struct SftpLocation {
 }
 
 impl Location {
-    /// Returns whether each request costs a round trip. Then it is worth caching objects on this
-    /// host.
+    /// Returns whether the repository is on a server, so that each request costs a round trip. Then
+    /// it is worth caching objects on this host.
     pub(crate) const fn is_remote(&self) -> bool {
         match self {
             Self::Local(_) => false,
@@ -36,8 +36,9 @@ impl Location {
         }
     }
 
-    /// Returns one form for all ways to write the location. Links are resolved as far as the path
-    /// exists.
+    /// Returns a form in which locations can be compared. For a directory on this host, resolves
+    /// links as far as the path exists. For one on a server, returns the same form for both
+    /// syntaxes, but resolves no links, and does not add a user or port that the user left out.
     pub(crate) fn canonical(&self) -> String {
         match self {
             Self::Local(path) => {
@@ -63,7 +64,8 @@ impl Location {
         }
     }
 
-    /// Returns whether both are the same directory, or one is below the other.
+    /// Returns whether, by their canonical forms, both are the same directory, or one is below the
+    /// other.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         let (one, two) = (self.canonical(), other.canonical());
         let is_below = |below: &str, above: &str| {
@@ -73,7 +75,7 @@ impl Location {
         self.is_remote() == other.is_remote() && (is_below(&one, &two) || is_below(&two, &one))
     }
 
-    /// Parses a location. Relative paths are resolved against the current directory.
+    /// Parses a location. Resolves a relative path on this host against the current directory.
     pub(crate) fn parse(text: &OsStr) -> Result<Self, Failure> {
         let shown = without_password(text);
         match scheme(text) {

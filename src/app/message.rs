@@ -46,7 +46,7 @@ pub(crate) enum Message {
     Detail(Box<BackupDetail>),
     /// The result of `show --attachments` and `restore --attachments`.
     Attachments(Attachments),
-    /// Damage that `check`, `prune` or `replicate` found.
+    /// Damage that `check`, `prune`, `replicate` or `repair packs` found.
     Error(FindingText),
     Check(CheckSummary),
     /// The result of `check --keyless`.
@@ -127,7 +127,7 @@ pub(crate) struct HeadStatement {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Status {
-    /// From 0 to 1.
+    /// The part that is done, from 0 to 1. Like the other optional numbers, `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) percent_done: Option<f64>,
     pub(crate) bytes_done: u64,
@@ -159,7 +159,7 @@ pub(crate) struct BackupSummary {
     /// The snapshot that it is a backup of, if the source named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snapshot: Option<ByteString>,
-    /// The volume already had this backup, and no new one was created.
+    /// Whether the volume already had this backup, so that no new one was created.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) existing: bool,
     pub(crate) size: u64,
@@ -174,7 +174,7 @@ pub(crate) struct BackupSummary {
     pub(crate) duration: f64,
     /// The id of the backup that this one was compared with.
     pub(crate) base: Option<String>,
-    /// Only the name of a snapshot connects the diff with that backup.
+    /// Whether only the name of a snapshot connects the diff with the base.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) base_by_name: bool,
     /// Bytes that changed and that the cluster did not list; `None` if this was not tested.
@@ -188,12 +188,12 @@ pub(crate) struct BackupSummary {
 /// Damage of the repository that was found during a backup.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct MetDamageEntry {
-    /// Packs in the index that are missing or too short.
+    /// Packs that the index names and that are missing or too short.
     pub(crate) packs_missing: u64,
     /// Packs with parts that are known to be damaged. No other pack held the content of these
     /// parts.
     pub(crate) packs_damaged: u64,
-    /// The backup that the new one was compared with, if it cannot be restored completely.
+    /// The backup that the new one was compared with, if that backup cannot be restored completely.
     pub(crate) base: Option<AffectedEntry>,
     /// The parts of the new backup that cannot be restored.
     pub(crate) extents: Vec<Extent>,
@@ -224,9 +224,9 @@ pub(crate) struct BackupEntry {
     pub(crate) bytes_stored: Option<u64>,
     pub(crate) host: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
-    /// Its writer withdrew it.
+    /// Whether its writer withdrew it.
     pub(crate) withdrawn: bool,
-    /// The log says that it was removed.
+    /// Whether the log says that it was removed.
     pub(crate) forgotten: bool,
 }
 
@@ -242,7 +242,7 @@ pub(crate) struct BackupDetail {
     pub(crate) root: String,
     #[serde(serialize_with = "rfc3339")]
     pub(crate) finished: Timestamp,
-    /// The first record of a backup that was copied, or whose labels were changed.
+    /// If the backup was copied, or its labels were changed: the id of its first record.
     pub(crate) original: Option<String>,
     pub(crate) base: Option<String>,
     /// The source's description of itself.
@@ -288,8 +288,8 @@ pub(crate) struct RemovedBackup {
     pub(crate) backup_id: String,
     #[serde(serialize_with = "rfc3339")]
     pub(crate) time: Timestamp,
-    /// The log says that an earlier run removed it. That run was interrupted, or the backup came
-    /// back from a copy.
+    /// Whether the log says that an earlier run removed it. That run was interrupted, or the backup
+    /// was put back from a copy.
     pub(crate) unfinished: bool,
 }
 
@@ -300,7 +300,7 @@ pub(crate) struct ForgetSummary {
     /// In a dry run: about how many bytes a prune could free after the backups are removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_freed: Option<u64>,
-    /// A prune follows in the same command.
+    /// Whether a prune follows in the same command.
     #[serde(skip)]
     pub(crate) prunes: bool,
 }
@@ -322,7 +322,8 @@ pub(crate) struct KeyEntry {
     pub(crate) key_id: String,
     /// `repository` or `project`.
     pub(crate) scope: &'static str,
-    /// The name of the project that it opens, unless it opens the repository.
+    /// The name of the project that it opens. `None` if it opens the repository, or if the name is
+    /// unknown.
     pub(crate) project: Option<String>,
     pub(crate) role: &'static str,
     /// Patterns of the names of volumes that it may back up; all if empty.
@@ -332,9 +333,9 @@ pub(crate) struct KeyEntry {
     pub(crate) created: Option<Timestamp>,
     pub(crate) user: Option<String>,
     pub(crate) host: Option<String>,
-    /// The given password opens this key.
+    /// Whether the given password opens this key.
     pub(crate) current: bool,
-    /// No holder of a full key added it.
+    /// Whether it was added without a full key, or was revoked.
     pub(crate) foreign: bool,
 }
 
@@ -346,7 +347,7 @@ pub(crate) struct CacheInfo {
     pub(crate) chunks: Option<u64>,
 }
 
-/// An entry of a list. As text, the entries make one table.
+/// An entry of a list. Each entry is a JSON line; as text, all entries are formatted together.
 #[derive(Serialize)]
 #[serde(tag = "message_type", rename_all = "snake_case")]
 pub(crate) enum ListEntry<'a> {

@@ -40,7 +40,7 @@ fn no_repository(session: &Session, settings: &RepositorySettings) -> Failure {
     }))
 }
 
-/// Opens the store of a repository without a key.
+/// Opens the store of a repository. Needs no key.
 pub(crate) fn open_objects(
     session: &Session,
     settings: &RepositorySettings,
@@ -134,7 +134,7 @@ fn unlock(
     Err(wrong_password(settings, &given.origin))
 }
 
-/// The key that opened this repository last on this host.
+/// Returns the file that names the key that opened this repository last on this host.
 fn last_key(settings: &RepositorySettings) -> LastKey {
     LastKey::new(&settings.cache_dir, &settings.location.to_string())
 }
@@ -174,7 +174,8 @@ pub(crate) fn open_project(
 }
 
 /// Opens the project that the settings name. Caches objects of a remote repository on this host.
-/// If this host notices losses, reports them, or fails if the attempt needs the whole history.
+/// Compares the project with the client memory, except for a check, which does so itself. Fails if
+/// something is lost and the attempt needs the whole history; otherwise reports losses as notices.
 pub(crate) fn project(
     session: &Session,
     settings: &RepositorySettings,
@@ -215,6 +216,7 @@ fn compare_history(
 }
 
 /// Creates a repository and the project that the settings name. Fails if there is a repository.
+/// Sends a notice if this host saw another one at this location.
 pub(crate) fn create(
     session: &Session,
     settings: &RepositorySettings,
@@ -262,7 +264,8 @@ fn create_where_none_is(
 }
 
 /// Opens the repository; if there is none and `create` is set, creates one with default options.
-/// Returns it, and whether it is new. Fails if the role of the key does not permit the attempt.
+/// Returns it, and whether it is new. Fails if the role of the key does not permit the attempt, or
+/// if there is none although this host saw one there.
 pub(crate) fn open_or_create(
     session: &Session,
     settings: &RepositorySettings,
@@ -296,7 +299,8 @@ fn refuse_if_used_before(session: &Session, settings: &RepositorySettings) -> Re
     ))
 }
 
-/// Loads the backup records, and remembers the newest. Reports lost records as notices.
+/// Loads the backup records, and remembers the newest in the client memory. Reports damaged and
+/// missing records as notices.
 pub(crate) fn load_records(
     session: &Session,
     settings: &RepositorySettings,
@@ -341,8 +345,8 @@ pub(crate) fn notice_several_newest(session: &Session, records: &Records, volume
     }
 }
 
-/// Fails if the selector counts from the newest backup of a volume, and this host saw a backup of
-/// this volume that is now missing.
+/// Fails if the user selected `backup` by VOLUME or VOLUME~N, which count from the newest backup of
+/// the volume, and this host saw a backup of this volume that is now missing.
 pub(crate) fn refuse_if_lost(
     session: &Session,
     settings: &RepositorySettings,

@@ -1,5 +1,5 @@
-//! Finds the password: options, environment, terminal. It is never logged, shown, or passed where
-//! `ps` can see it.
+//! Finds the password: in the options, then in the environment, then on the terminal. It is never
+//! logged, shown, or passed where `ps` can see it.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -27,7 +27,7 @@ use super::session::Session;
 /// The bytes of a password; wiped when dropped.
 pub(crate) type Password = Zeroizing<Vec<u8>>;
 
-/// Longer input is probably the wrong file, not a password.
+/// The maximum length of a password, in bytes. Longer input is probably the wrong file.
 const LENGTH_MAX: usize = 64 << 10;
 /// The time between two tests whether the user interrupted the program, while the password command
 /// prints nothing. After its output was read, tests are ten times as frequent.
@@ -72,10 +72,10 @@ impl PasswordFor {
 /// The sources of the password that the user chose.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct PasswordOptions {
-    /// The repository that it opens.
+    /// The repository that the password opens.
     pub(crate) of: PasswordFor,
     pub(crate) file: Option<PathBuf>,
-    /// Run with `sh -c`.
+    /// A command that prints the password. It is run with `sh -c`.
     pub(crate) command: Option<OsString>,
 }
 
@@ -188,7 +188,8 @@ impl From<PasswordError> for Failure {
     }
 }
 
-/// Looks for passwords in the documented order of sources.
+/// Finds passwords. Uses the first of these sources that is given: the file or the command of the
+/// options, then the variables `…_PASSWORD`, `…_FD`, `…_FILE` and `…_COMMAND`, then the terminal.
 pub(crate) struct Passwords<'a> {
     pub(crate) environment: &'a Environment,
     pub(crate) observer: &'a dyn Observer,
@@ -226,8 +227,8 @@ impl Passwords<'_> {
         self.ask(prompt, false, PasswordFor::default())
     }
 
-    /// Returns the password for a new repository at `location`, in the form in which new keys are
-    /// made. A user who types it must type it twice.
+    /// Returns the password for a new repository at `location`, in its composed form (see
+    /// [`composed_form`]). A user who types it must type it twice.
     pub(crate) fn initial(
         &self,
         options: &PasswordOptions,
@@ -239,8 +240,8 @@ impl Passwords<'_> {
         }
     }
 
-    /// Returns a password for a new key, in the form in which new keys are made. Ignores the
-    /// environment, which holds the password of the existing key.
+    /// Returns a password for a new key, in its composed form. Ignores the environment, which holds
+    /// the password of the existing key.
     pub(crate) fn additional(&self, file: Option<&Path>) -> Result<Password, PasswordError> {
         match file {
             Some(file) => Ok(composed(self.file(file)?.bytes)),
@@ -363,8 +364,8 @@ impl Passwords<'_> {
     }
 }
 
-/// Reads a password from the descriptor that a variable states. The name of the variable begins
-/// with `name`.
+/// Reads a password from the file descriptor with this number, which is the value of the variable
+/// `{name}_FD`.
 fn from_descriptor(number: &OsStr, name: &'static str) -> Result<GivenPassword, PasswordError> {
     let number: u32 = number
         .to_str()
@@ -440,8 +441,9 @@ pub(crate) fn composed_form(password: &[u8]) -> Option<Password> {
     Some(Zeroizing::new(composed.into_bytes()))
 }
 
-/// Returns the form of a password that new keys are made with. A password that should open a key is
-/// tried as given and in the composed form. So the user may type either form.
+/// Returns the form of a password that new keys are made with: the composed form of text, and other
+/// bytes as they are. A password that should open a key is tried as given and in the composed form.
+/// So the user may type either form.
 fn composed(password: Password) -> Password {
     composed_form(&password).unwrap_or(password)
 }

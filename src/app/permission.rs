@@ -3,7 +3,7 @@
 use super::failure::{Code, Failure};
 use crate::base::Role;
 
-/// The kinds of access that a command needs to a repository.
+/// The actions on a repository for which a key needs a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Attempt {
     List,
@@ -12,7 +12,8 @@ pub(crate) enum Attempt {
     RemoveSnapshots,
     Stats,
     Check,
-    /// Read packs. A write key may not: hosts that are backed up need not read the whole store.
+    /// Read packs. A key with the role “write” may not: hosts that are backed up need not read the
+    /// whole store.
     CheckData,
     /// Show the ledger.
     ListAudits,
@@ -83,8 +84,8 @@ impl Attempt {
         }
     }
 
-    /// Returns whether the command must fail if backups have vanished. Otherwise it would rely on
-    /// the remaining ones, or state that these are complete.
+    /// Returns whether the command must fail if this host notices that history is lost. Otherwise
+    /// the command would rely on the remaining backups, or state that these are complete.
     pub(crate) const fn needs_history(self) -> bool {
         matches!(
             self,

@@ -28,9 +28,10 @@ pub(crate) struct PrunePlan {
     pub(crate) delete: PackAmount,
     /// Marked packs in their grace period.
     pub(crate) waiting: PackAmount,
-    /// Unused packs that are too young, or may belong to a running backup.
+    /// Unused packs that are younger than the grace period, or may belong to a running backup.
     pub(crate) young: PackAmount,
-    /// Backup records and voids of revoked keys to remove.
+    /// The number of backup records, and of voids (which withdraw backups), to remove since their
+    /// keys were revoked.
     pub(crate) revoked: u64,
     pub(crate) grace_seconds: u64,
 }
@@ -50,13 +51,14 @@ pub(crate) struct PruneSummary {
     pub(crate) bytes_written: u64,
     /// Marked packs that are in use again.
     pub(crate) packs_rescued: u64,
-    /// Packs that stay because data in them that backups need is damaged, and no other pack has it.
+    /// Packs that stay because data in them that backups need is damaged, and no other pack has
+    /// that data undamaged.
     pub(crate) packs_damaged: u64,
     /// The ids of backups that need chunks which no pack has.
     pub(crate) backups_affected: Vec<String>,
     /// Incomplete uploads that were removed.
     pub(crate) uploads_removed: u64,
-    /// Backup records and voids of revoked keys that were removed.
+    /// The number of backup records and voids that were removed since their keys were revoked.
     pub(crate) revoked_removed: u64,
     pub(crate) duration: f64,
 }

@@ -19,9 +19,10 @@ pub(crate) struct RepairStepEntry {
 /// The result of a repair.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct RepairSummary {
-    /// The command: `parity`, `copies`, `packs` or `index`.
+    /// `copies` for `repair parity --from` without the use of parity; otherwise the subcommand of
+    /// `repair`: `parity`, `packs` or `index`.
     pub(crate) what: &'static str,
-    /// Only the plan was made.
+    /// Whether only the plan was made.
     pub(crate) dry_run: bool,
     /// Objects that were repaired; in a dry run, objects that would be repaired.
     pub(crate) repaired: u64,
@@ -39,9 +40,9 @@ pub(crate) struct ParitySummary {
     /// Objects that parity was added to.
     pub(crate) objects_added: u64,
     pub(crate) bytes_stored: u64,
-    /// Objects that had enough parity.
+    /// Objects that had enough parity before.
     pub(crate) objects_kept: u64,
-    /// Objects without parity because they are damaged.
+    /// Damaged objects. They get no parity.
     pub(crate) objects_damaged: u64,
     pub(crate) duration: f64,
 }

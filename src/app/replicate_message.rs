@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// The result of `replicate`. Files are objects, and their second copies.
+/// The result of `replicate`. An object is one file; its second copy, if it has one, is another.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ReplicateSummary {
     pub(crate) source: String,
@@ -12,11 +12,11 @@ pub(crate) struct ReplicateSummary {
     pub(crate) errors: u64,
     pub(crate) files_copied: u64,
     pub(crate) bytes_copied: u64,
-    /// Files that the target had before.
+    /// Files of the source that the target had before.
     pub(crate) files_present: u64,
     pub(crate) files_removed: u64,
     pub(crate) bytes_removed: u64,
-    /// `None` unless the copy was read at the end.
+    /// Files of the copy that were read at the end; `None` without `--verify`.
     pub(crate) files_verified: Option<u64>,
     pub(crate) bytes_verified: Option<u64>,
     pub(crate) duration: f64,

@@ -1,4 +1,4 @@
-//! The report of a check: all that an auditor wants to know, as JSON or as a page of HTML.
+//! The report of a check for an auditor. It is written as JSON or as a page of HTML.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use super::json_time::rfc3339;
 /// The report of a check.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    /// `cuttlebone audit report`
+    /// Always `cuttlebone audit report`.
     pub(crate) kind: &'static str,
     pub(crate) version: u32,
     /// Program and version.
@@ -28,18 +28,20 @@ pub(crate) struct Report {
     /// The part of the data that the check had to read, in words.
     pub(crate) scope: String,
     pub(crate) exit_code: u8,
-    /// What was found, in a sentence, and what to do next.
+    /// What was found, in one sentence.
     pub(crate) result: String,
+    /// What to do next, if there is anything to do.
     pub(crate) next: Option<String>,
     pub(crate) check: CheckSummary,
     pub(crate) findings: Vec<FindingText>,
     /// Whether this check read and decrypted all data. Otherwise, backups in `whole` may be damaged
-    /// in a part that was not read.
+    /// in a part that was not decrypted.
     pub(crate) all_data_read: bool,
     /// Backups in which this check found no damage.
     pub(crate) whole: Vec<WholeBackup>,
     /// The state of the log, as `head` prints it. `None` if the log has no entry.
     pub(crate) statement: Option<String>,
+    /// The checks and drills that the repository has noted, and what they verified.
     pub(crate) audits: AuditEntries,
 }
 

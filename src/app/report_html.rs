@@ -25,7 +25,7 @@ border:1px solid var(--line)}.map span{display:block;min-width:1px}\
 tr,.result{break-inside:avoid}.map span{print-color-adjust:exact;\
 -webkit-print-color-adjust:exact}}";
 
-/// The ages of the coverage map: the maximum in days, a name, and a color.
+/// The ages that the bar of verified data distinguishes: the maximum in days, a name, and a color.
 const AGES: [(i64, &str, &str); 5] = [
     (7, "up to 7 days", "#2a7a3b"),
     (30, "up to 30 days", "#6fae45"),
@@ -33,9 +33,10 @@ const AGES: [(i64, &str, &str); 5] = [
     (365, "up to a year", "#d9822b"),
     (i64::MAX, "older", "#a8552a"),
 ];
+/// The color of data that was never verified.
 const NEVER: &str = "#b3261e";
 
-/// Returns the page.
+/// Returns a report as a page of HTML.
 pub(crate) fn report_html(report: &Report) -> String {
     let zone = TimeZone::UTC;
     let at = |moment: Timestamp| time(moment, &zone) + " UTC";
@@ -217,7 +218,8 @@ fn findings(page: &mut String, report: &Report, at: &dyn Fn(Timestamp) -> String
     table(page, &["Volume", "Time", "Backup"], rows);
 }
 
-/// Draws when the data was last verified, by age.
+/// Draws a bar that shows how much of the data was last verified how long ago, and lists the
+/// amounts below it.
 fn map(page: &mut String, coverage: &CoverageEntry, now: Timestamp) {
     let mut ages = [0; AGES.len()];
     for verified in &coverage.verified {
@@ -295,7 +297,7 @@ fn put(page: &mut String, part: impl std::fmt::Display) {
     let _ = write!(page, "{part}");
 }
 
-/// Escapes a text: names come from the writers of backups.
+/// Escapes a text for HTML: names come from the writers of backups.
 fn text(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in printable(text).chars() {

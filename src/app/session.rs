@@ -16,12 +16,13 @@ pub(crate) struct Session {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) prompt: Box<dyn Prompt + Send + Sync>,
     pub(crate) cancel: Cancel,
-    /// Threads that compress and encrypt.
+    /// The number of threads that compress and encrypt.
     pub(crate) threads: NonZeroUsize,
 }
 
 impl Session {
-    /// Returns the context of operations. With `cache_dir`, they keep the index on disk.
+    /// Returns the context of operations. With `cache_dir`, they keep the index there; without, in
+    /// memory.
     pub(crate) fn context<'a>(&'a self, cache_dir: Option<&'a Path>) -> Context<'a> {
         Context {
             observer: Arc::clone(&self.observer),

@@ -16,13 +16,17 @@ use super::location::Location;
 use super::password::PasswordOptions;
 use super::request::{CopyTarget, check_name};
 
-/// Each thread takes some 17 MiB, and the host has other work to do.
+/// The maximum number of threads if the user does not choose one. Each thread takes some 17 MiB,
+/// and the host has other work to do.
 const THREADS_DEFAULT_MAX: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
-/// With more threads, the memory for bytes between compression and the store would not be enough.
+/// The maximum number of threads. With more, the memory for bytes between compression and the store
+/// would not be enough.
 pub(crate) const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
 const CONNECTIONS_DEFAULT: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
-/// By default sshd accepts ten connections that have not logged in yet (`MaxStartups`).
+/// The maximum number of connections to a server. By default sshd accepts ten connections that have
+/// not logged in yet (`MaxStartups`).
 pub(crate) const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
+/// In seconds.
 const TIMEOUT_DEFAULT: NonZeroU64 = NonZeroU64::new(60).expect("not zero");
 const DEFAULT_PROJECT: &str = "default";
 
@@ -77,7 +81,8 @@ pub(crate) fn worker_threads(chosen: Option<NonZeroUsize>) -> NonZeroUsize {
 }
 
 impl RepositorySettings {
-    /// Resolves and checks the options.
+    /// Takes each setting from the options, the environment or its default. Fails if one is
+    /// invalid, or if nothing names the repository.
     pub(crate) fn new(
         options: RepositoryOptions,
         environment: &Environment,
@@ -138,7 +143,7 @@ impl RepositorySettings {
 }
 
 impl RepositoryOptions {
-    /// Takes from the environment the options of connections that the user did not give.
+    /// Takes from the environment the options about connections that the user did not give.
     fn completed(self, environment: &Environment) -> Result<Self, Failure> {
         let found = |name: &'static str| Variable::of(name, environment);
         Ok(Self {
@@ -155,7 +160,7 @@ impl RepositoryOptions {
     }
 }
 
-/// An environment variable that can replace an option.
+/// An environment variable that counts if the user does not give an option.
 struct Variable {
     name: &'static str,
     value: Option<OsString>,
@@ -167,8 +172,8 @@ impl Variable {
         Self { name, value }
     }
 
-    /// Returns the given value of the option, or that of the variable. `needed` describes valid
-    /// values for messages.
+    /// Returns the given value of the option; without one, that of the variable. `None` if there is
+    /// neither. Fails if the variable is invalid: `needed` tells the user which values are valid.
     fn or<T: FromStr>(self, given: Option<T>, needed: &str) -> Result<Option<T>, Failure> {
         let (None, Some(value)) = (&given, &self.value) else {
             return Ok(given);

@@ -8,7 +8,7 @@ use super::environment::Environment;
 const NAME_MAX: usize = 200;
 
 /// Returns the directory for the state of this program, according to the XDG base directory
-/// specification.
+/// specification. `None` if neither `XDG_STATE_HOME` nor `HOME` names one.
 pub(super) fn state_dir(environment: &Environment) -> Option<PathBuf> {
     let xdg = environment.get("XDG_STATE_HOME").map(PathBuf::from);
     let home = || environment.get("HOME").map(PathBuf::from);
@@ -17,8 +17,9 @@ pub(super) fn state_dir(environment: &Environment) -> Option<PathBuf> {
         .map(|state| state.join("cuttlebone"))
 }
 
-/// Returns a file name for a path or location, with all unusual characters escaped. If the name is
-/// too long, keeps only its end, which differs more often than the beginning.
+/// Returns a file name for a path or location. Escapes all bytes except ASCII letters and digits,
+/// `-`, `_` and `.`. If the name is too long, keeps only its end, which differs more often than the
+/// beginning. So two long paths may have the same name.
 pub(super) fn file_name(bytes: &[u8]) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
     let escaped = bytes.iter().map(|byte| match byte {

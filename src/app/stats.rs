@@ -13,10 +13,11 @@ pub(crate) struct Stats {
     pub(crate) bytes_unique: u64,
     /// The size of all packs in the store.
     pub(crate) bytes_stored: u64,
-    /// The part of this size that backups use.
+    /// The part of `bytes_stored` that backups use.
     pub(crate) bytes_used: u64,
     pub(crate) packs: u64,
-    /// Records, nodes and packs that could not be read, and do not count.
+    /// The number of records, nodes and packs that could not be read. The other fields leave them
+    /// out.
     pub(crate) unreadable: u64,
 }
 
@@ -26,10 +27,10 @@ pub(crate) struct VolumeStats {
     pub(crate) backups: u64,
     /// The sum of the sizes of its backups.
     pub(crate) bytes_backed_up: u64,
-    /// The space that only its backups use.
+    /// The space in the store that only its backups use.
     pub(crate) bytes_exclusive: u64,
-    /// The space that they use together with backups of other volumes.
+    /// The space in the store that its backups and those of other volumes use.
     pub(crate) bytes_shared: u64,
-    /// Records and nodes that could not be read, and do not count.
+    /// The number of records and nodes that could not be read. The other fields leave them out.
     pub(crate) unreadable: u64,
 }

@@ -68,7 +68,8 @@ const GAP: usize = 2;
 const NARROWEST: usize = 8;
 
 /// Returns the titles and rows. Each line has a line feed at its end. With `columns`, the width of
-/// a terminal, names and lists of words are shortened to make the table fit.
+/// a terminal, shortens names and lists of words to make the table fit. Even then, the table may be
+/// wider: other columns stay as they are, and these keep at least [`NARROWEST`] columns.
 pub(crate) fn table(header: &[Column], rows: &[Vec<String>], columns: Option<usize>) -> String {
     let rows: Vec<Vec<String>> = rows
         .iter()
@@ -112,8 +113,8 @@ pub(crate) fn table(header: &[Column], rows: &[Vec<String>], columns: Option<usi
     text
 }
 
-/// Reduces the width of the widest column that may shrink, until the table fits or no column can
-/// shrink.
+/// Makes the widest column that may shrink narrower by one, again and again, until the table fits
+/// or no column can shrink.
 fn shrink(widths: &mut [usize], header: &[Column], columns: usize) {
     let gaps = GAP * widths.len().saturating_sub(1);
     let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(columns);

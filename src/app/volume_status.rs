@@ -21,12 +21,13 @@ pub(crate) struct VolumeStatusEntry {
     pub(crate) host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snapshot: Option<ByteString>,
-    /// `None` without a maximum age.
+    /// Whether that backup is too old; `None` without a maximum age.
     pub(crate) overdue: Option<bool>,
-    /// The newest backup has the label `status=retired`, so the volume is never overdue.
+    /// Whether the newest backup has the label `status=retired`, so that the volume is never
+    /// overdue.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) retired: bool,
-    /// Newer backups that do not count, since their times are in the future.
+    /// The number of backups that do not count, since their times are in the future.
     pub(crate) backups_from_future: usize,
     /// The image in a cluster, if the volume has backups of one.
     pub(crate) image: Option<ImageStatusEntry>,
@@ -45,7 +46,7 @@ pub(crate) struct ImageStatusEntry {
     pub(crate) reason: Option<String>,
     /// The backup on which the next one builds.
     pub(crate) base: Option<String>,
-    /// The snapshot that the image and that backup have in common.
+    /// The snapshot of the image of which `base` is a backup.
     pub(crate) base_snapshot: Option<String>,
     /// The number of snapshots of the image that cuttlebone made for this project.
     pub(crate) snapshots: usize,
@@ -76,7 +77,7 @@ pub(crate) struct StatusSummary {
     /// The command that removes them.
     #[serde(skip)]
     pub(crate) removal: String,
-    /// Why the cluster could not be asked.
+    /// Why the cluster could not be asked; `None` if it was asked, or need not be.
     pub(crate) cluster_problem: Option<String>,
 }
 

@@ -13,8 +13,8 @@ use crate::repo::{Log, Project, Records, RepoError};
 /// if an earlier listing had it.
 const LIST_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Returns a loss if another repository is at the location, or if another project has the name of
-/// the project, or if another key signs for the project.
+/// Returns a loss if `location`, the state that this host saw last, is of another repository, or
+/// has a project of the same name with another id or another signing key. `None` otherwise.
 pub(super) fn replaced(location: &SeenRepository, project: &Project) -> Option<Lost> {
     if location.repository != project.repository {
         return Some(Lost::Repository {
@@ -32,8 +32,8 @@ pub(super) fn replaced(location: &SeenRepository, project: &Project) -> Option<L
     })
 }
 
-/// Records in `seen` which backups and entries are missing now and which exist again. Drops those
-/// that the log removes.
+/// Records in `seen` which backups and entries are missing now and which exist again. Drops missing
+/// ones that the log removes or whose loss it accepts.
 pub(super) fn note_missing(seen: &mut SeenProject, project: &Project) -> Result<(), RepoError> {
     let mut missing = Missing::find(seen, project)?;
     if !missing.is_empty() {
@@ -94,18 +94,18 @@ fn move_all<T: Ord + Clone>(
 }
 
 /// Returns the number of backups that were seen at another location, and that this store lacks
-/// although its log does not remove them.
+/// although its log neither removes them nor accepts their loss.
 pub(super) fn behind(seen: &SeenProject, project: &Project) -> Result<usize, RepoError> {
     Ok(Missing::find(seen, project)?.backups.len())
 }
 
 /// The objects that were seen and that the store lacks.
 struct Missing {
-    /// Backups that no entry of the log removes.
+    /// Backups that no entry of the log removes, and whose loss no entry accepts.
     backups: HashSet<ObjectHash>,
-    /// Entries of the log whose loss no entry accepts.
+    /// Entries of the log, under the same condition.
     entries: HashSet<ObjectHash>,
-    /// Backups and entries that an entry removes or accepts as lost.
+    /// All others: missing backups and entries that an entry removes or accepts as lost.
     excused: HashSet<ObjectHash>,
 }
 

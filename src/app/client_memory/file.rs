@@ -62,15 +62,17 @@ pub(super) struct SeenProject {
     pub(super) id: ProjectId,
     /// The key that signs for the project.
     pub(super) authority: SignerId,
+    /// The highest revision of the settings that was seen.
     pub(super) settings_revision: u64,
     /// The backups that no record of a full key names. All other backups can be reached from them.
     pub(super) backups: BTreeSet<SeenBackup>,
-    /// The entries of the log that no other one names.
+    /// The entries of the log that no other entry names.
     pub(super) log: BTreeSet<ObjectHash>,
-    /// Backups that were in `backups` and are missing now, although the log does not remove them.
+    /// Backups that were in `backups` and are missing now, although the log neither removes them
+    /// nor accepts their loss.
     #[serde(default)]
     pub(super) lost_backups: BTreeSet<SeenBackup>,
-    /// Entries that were in `log` and are missing now.
+    /// Entries that were in `log` and are missing now, although no entry accepts their loss.
     #[serde(default)]
     pub(super) lost_log: BTreeSet<ObjectHash>,
 }
@@ -160,7 +162,7 @@ impl Files {
     }
 
     /// Locks all files against changes by other processes, until the returned file is closed.
-    /// Returns none if that is not possible, or takes too long: then a change by another process
+    /// Returns `None` if that is not possible, or takes too long: then a change by another process
     /// at the same time may be lost.
     pub(super) fn lock(&self) -> Option<File> {
         create_private_dir(&self.state, &self.directory).ok()?;
@@ -184,7 +186,7 @@ impl Files {
     }
 
     /// Reads the state that was seen at a location; `None` if no repository was seen there. Fails
-    /// if the file cannot be read or is malformed.
+    /// if the file cannot be read, is malformed, or is not a file of this version.
     pub(super) fn read(
         &self,
         location: &str,

@@ -11,8 +11,8 @@ use crate::base::{ObjectHash, ProjectId, RepositoryId};
 /// Maximum number of losses that a failure names.
 const NAMED_MAX: usize = 10;
 
-/// A loss: something that this host saw earlier, that no longer exists, and that the log does not
-/// remove.
+/// A loss: this host saw it earlier, it no longer exists, and the log neither removes it nor
+/// accepts its loss.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lost {
     /// The repository: another one is at its location.
@@ -27,7 +27,7 @@ pub(crate) enum Lost {
         seen: ProjectId,
         found: ProjectId,
     },
-    /// The newest settings of the project.
+    /// The newest settings of the project: their revision was `seen`, and is `found` now.
     Settings {
         seen: u64,
         found: u64,
@@ -37,7 +37,7 @@ pub(crate) enum Lost {
 }
 
 impl Lost {
-    /// Returns the object that is missing, if it is one that the log could name as removed.
+    /// Returns the missing backup or entry of the log; `None` for all other losses.
     pub(crate) const fn id(&self) -> Option<ObjectHash> {
         match self {
             Self::Backup(backup) => Some(backup.id),

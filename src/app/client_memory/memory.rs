@@ -10,9 +10,9 @@ use crate::app::settings::RepositorySettings;
 use crate::base::{Notice, ObjectHash, RepositoryId};
 use crate::repo::{Backup, HistoryEnds, Project, RepoError};
 
-/// Backups by write keys are remembered only until there are this many backups. If this many are
-/// made before any command reads the records, all earlier ones are dropped. This is safe, since
-/// each backup names those before it.
+/// The maximum number of backups to remember of a project. [`ClientMemory::remember`] drops backups
+/// of write keys beyond it, but none of full keys. [`ClientMemory::remember_backup`] drops all
+/// earlier ones instead. That is safe, since each backup names those before it.
 const BACKUPS_MAX: usize = 10_000;
 
 /// The maximum number of characters of a volume's name to remember.
@@ -36,14 +36,16 @@ impl<'a> ClientMemory<'a> {
         }
     }
 
-    /// Returns the repository that was seen here, and the time.
+    /// Returns the repository that was last seen here, and the time; `None` if none was seen.
     pub(crate) fn repository(&self) -> Option<(RepositoryId, String)> {
         let seen = self.read()?;
         Some((seen.last.repository, seen.last.time))
     }
 
-    /// Returns the losses, and records them until they are accepted. Sends a notice if other
-    /// locations have more backups of this project.
+    /// Returns the losses. If another repository or project is here, returns only that. Otherwise,
+    /// records the missing backups and entries, until they exist again or their loss is accepted.
+    /// Sends a notice if backups of this project that were seen at another location are missing
+    /// here.
     pub(crate) fn compare(&self, project: &Project) -> Result<Vec<Lost>, RepoError> {
         self.compare_with_others(project)?;
         let Some(mut location) = self.read() else {
@@ -65,7 +67,7 @@ impl<'a> ClientMemory<'a> {
         Ok(losses(&seen, project))
     }
 
-    /// Returns the losses that [`compare`](Self::compare) has found.
+    /// Returns the losses that [`compare`](Self::compare) recorded, without reading the records.
     pub(crate) fn recorded(&self, project: &Project) -> Vec<Lost> {
         let Some(mut location) = self.read() else {
             return Vec::new();
@@ -99,7 +101,8 @@ impl<'a> ClientMemory<'a> {
         Ok(())
     }
 
-    /// Returns a lost backup of this volume, if there is one. [`compare`](Self::compare) finds it.
+    /// Returns a backup of this volume that [`compare`](Self::compare) recorded as lost; `None` if
+    /// there is none.
     pub(crate) fn lost_of_volume(&self, project: &Project, volume: &str) -> Option<SeenBackup> {
         let mut location = self.read()?;
         location.select(project.repository);
@@ -146,7 +149,7 @@ impl<'a> ClientMemory<'a> {
         });
     }
 
-    /// Accepts the current state: drops the recorded losses.
+    /// Accepts the current state: drops the recorded losses, and remembers `ends`.
     pub(crate) fn accept(&self, project: &Project, ends: &HistoryEnds) {
         {
             let _lock = self.lock();
@@ -199,7 +202,7 @@ impl<'a> ClientMemory<'a> {
         self.write(&location);
     }
 
-    /// Locks the files against changes by other processes.
+    /// Locks the files against changes by other processes. Returns `None` if that is not possible.
     fn lock(&self) -> Option<File> {
         self.files.as_ref()?.lock()
     }
@@ -237,7 +240,7 @@ fn seen_backup(backup: &Backup) -> SeenBackup {
     }
 }
 
-/// Returns the beginning of a volume's name. A write key can make very long ones.
+/// Returns the beginning of a volume's name. The holder of a write key can make very long names.
 fn shortened(name: &str) -> String {
     name.chars().take(VOLUME_MAX).collect()
 }

@@ -400,6 +400,7 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
 }
 
 /// Returns the next step if the volume has no backup of the snapshot that a diff starts from.
+/// `known` are the snapshots of its backups, oldest first. `empty` is whether it has no backups.
 fn no_base_hint(volume: &str, known: &[String], empty: bool) -> String {
     let Some(newest) = known.last() else {
         let known = if empty {
@@ -435,7 +436,8 @@ fn no_list_base_hint(known: &[String], empty: bool) -> String {
     )
 }
 
-/// Lists the newest names, and says how many older ones there are.
+/// Lists the newest names, at most 10, and says how many older ones there are. `known` has the
+/// newest last.
 fn newest_names(known: &[String]) -> String {
     const SHOWN: usize = 10;
     let (left_out, shown) = known.split_at(known.len().saturating_sub(SHOWN));
