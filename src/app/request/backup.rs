@@ -21,7 +21,7 @@ pub(crate) struct BackupRequest {
     pub(crate) images: ImageRequest,
     pub(crate) base: Option<String>,
     pub(crate) force_base: bool,
-    /// Create the repository if there is none.
+    /// Whether to create the repository if there is none.
     pub(crate) init: bool,
     pub(crate) labels: BTreeMap<String, String>,
     /// Files to attach to each backup.
@@ -31,7 +31,7 @@ pub(crate) struct BackupRequest {
     pub(crate) compression: Compression,
     pub(crate) verify_writes: VerifyWrites,
     pub(crate) reread: bool,
-    /// Back up the source even if it is the target of an interrupted restore.
+    /// Whether to back up a source even if a restore to it was interrupted.
     pub(crate) allow_interrupted_restore: bool,
     pub(crate) stated: Stated,
 }
@@ -48,13 +48,14 @@ pub(crate) struct ImageRequest {
     pub(crate) cluster: RbdOptions,
     /// How many snapshots of this program stay on each image.
     pub(crate) keep_snapshots: usize,
-    /// Read everything.
+    /// Whether to read all data, not only what changed.
     pub(crate) full: bool,
-    /// Read everything if otherwise this number of backups in a row would read only changes.
+    /// Read all data if, with the new backup, this number of backups in a row would read only
+    /// changes.
     pub(crate) full_every: Option<NonZeroU64>,
     /// How many images to back up at the same time.
     pub(crate) jobs: NonZeroUsize,
-    /// Back up all images as of one point in time.
+    /// If set, all images are backed up as of one point in time.
     pub(crate) together: Option<FreezeOptions>,
 }
 
@@ -97,7 +98,7 @@ pub(crate) enum BackupSource {
     Whole(ReadFrom),
     /// An RBD diff.
     Diff(ReadFrom),
-    /// The output of a program, which a shell runs.
+    /// The output of a command that a shell runs.
     Command(OsString),
     /// An image in a cluster, or several.
     Rbd(RbdPattern),
@@ -139,7 +140,8 @@ pub(crate) enum VolumeName {
     Chosen(String),
     /// The name was taken from the source file.
     OfFile(String),
-    /// The volume that has backups of the image, or one with the name of the image.
+    /// The volume that has earlier backups of the image; if there is none, a volume with the name
+    /// of the image.
     OfImage,
 }
 

@@ -10,7 +10,7 @@ use crate::repo::{Compression, VerifyWrites};
 pub(crate) struct CopyRequest {
     pub(crate) target: CopyTarget,
     pub(crate) selection: CopySelection,
-    /// The volume in the target, if its name is not that of the source.
+    /// The volume in the target; `None` if it has the same name as the volume in the source.
     pub(crate) volume: Option<String>,
     /// Whether to copy backups of write keys, too.
     pub(crate) accept_write_keys: bool,
@@ -24,7 +24,7 @@ pub(crate) struct CopyRequest {
 pub(crate) struct CopyTarget {
     /// The location of the repository.
     pub(crate) repository: OsString,
-    /// The name of the project; none if it has the same name as the source.
+    /// The name of the project; `None` if it has the same name as the source.
     pub(crate) project: Option<String>,
     pub(crate) password: PasswordOptions,
 }

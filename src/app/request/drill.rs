@@ -7,10 +7,10 @@ use std::path::PathBuf;
 pub(crate) struct DrillRequest {
     /// The maximum number of backups.
     pub(crate) sample: usize,
-    /// The maximum number of bytes of content.
+    /// The maximum number of bytes of content of all these backups together.
     pub(crate) max_bytes: Option<u64>,
-    /// A command for the shell, which gets the path of the restored file as last argument.
+    /// A command for the shell. It gets the path of the restored file as its last argument.
     pub(crate) command: Option<String>,
-    /// The directory of the restored file. `None` for the directory of temporary files.
+    /// The directory of the restored file; `None` for the usual directory of temporary files.
     pub(crate) scratch: Option<PathBuf>,
 }

@@ -22,15 +22,16 @@ pub(crate) enum ForgetSelection {
         policy: Policy,
         /// The volumes to apply the policy to; all if empty.
         volumes: Vec<String>,
-        /// A backup must have all of these labels. Other backups stay and do not count.
+        /// The policy applies only to backups with all of these labels. Other backups stay and do
+        /// not count.
         labels: Vec<LabelMatch>,
-        /// Days start in UTC rather than in the local time zone.
+        /// Whether days start in UTC rather than in the local time zone.
         utc: bool,
     },
     /// These backups.
     Named {
         backups: Vec<String>,
-        /// Forget these backups even if they are protected.
+        /// Whether to forget these backups even if they are protected.
         force: bool,
     },
 }

@@ -34,17 +34,17 @@ pub(crate) enum KeyRequest {
 /// follows or names as heads still count, too.
 #[derive(Debug)]
 pub(crate) enum AcceptedBackups {
-    /// The user did not say.
+    /// The user did not state which.
     Unspecified,
     All,
-    /// These; none if empty.
+    /// Only these; none if empty.
     Only(Vec<String>),
 }
 
 /// The scope of a new key.
 #[derive(Debug)]
 pub(crate) enum NewKeyAccess {
-    /// The same as the key in use.
+    /// The same scope as that of the key in use.
     SameAsOwn,
     /// The project of the settings.
     Project {

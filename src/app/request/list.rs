@@ -19,7 +19,7 @@ pub(crate) struct ListRequest {
     pub(crate) host: Option<String>,
     /// The earliest time at which the backup was made.
     pub(crate) since: Option<Since>,
-    /// How many of the newest backups of each volume to list.
+    /// How many of the newest backups of each volume to list; `None` for all.
     pub(crate) latest: Option<u64>,
 }
 
@@ -52,8 +52,8 @@ impl FromStr for Since {
 }
 
 impl Since {
-    /// Returns the earliest time that is listed. `None` if it is before the first day of the
-    /// calendar.
+    /// Returns the earliest time that is listed; [`Timestamp::MIN`] if it is before the first day
+    /// of the calendar.
     pub(crate) fn earliest(&self, now: &Zoned) -> Timestamp {
         let found = match self {
             Self::Ago(span) => span.before(now),

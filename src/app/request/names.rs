@@ -4,7 +4,8 @@ use crate::app::failure::Failure;
 
 const NAME_LEN_MAX: usize = 255;
 
-/// Checks the name of a project or volume. `what` is the noun to use in the message.
+/// Fails unless the name has 1 to 255 bytes and no control characters. `what` says in the message
+/// which name it is, for example “volume”.
 pub(crate) fn check_name(what: &str, name: &str) -> Result<(), Failure> {
     if name.is_empty() || name.len() > NAME_LEN_MAX || name.contains(char::is_control) {
         return Err(Failure::usage(format!("invalid {what} name {name:?}"))
@@ -26,7 +27,8 @@ pub(crate) fn volume_name(name: String) -> Result<String, Failure> {
     Ok(name)
 }
 
-/// Checks the text that selects a backup: an id prefix, VOLUME, VOLUME@SNAPSHOT or VOLUME~N.
+/// Fails if the text that selects a backup is empty. It should be the beginning of an id, VOLUME,
+/// VOLUME@SNAPSHOT or VOLUME~N.
 pub(crate) fn backup_selector(text: String) -> Result<String, Failure> {
     if text.is_empty() {
         return Err(Failure::usage("the backup to use is an empty string")

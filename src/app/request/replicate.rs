@@ -10,11 +10,11 @@ pub(crate) struct ReplicateRequest {
     pub(crate) target: OsString,
     /// Whether to begin a new copy even if this host saw one at that location.
     pub(crate) init: bool,
-    /// The first digits of the id of the only project to copy.
+    /// The first digits of the id of the only project to copy; `None` to copy all.
     pub(crate) project: Option<String>,
     /// Whether to delete from the copy what the log removes.
     pub(crate) mirror: bool,
-    /// The earliest time at which data and backups to copy were stored.
+    /// If set, only data and backups that were stored at this time or later are copied.
     pub(crate) newer_than: Option<Since>,
     /// Whether to read the copy at the end.
     pub(crate) verify: bool,

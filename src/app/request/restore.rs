@@ -13,7 +13,7 @@ pub(crate) struct RestoreRequest {
     pub(crate) target: WriteTo,
     /// How to treat an existing target.
     pub(crate) existing: Existing,
-    /// Restore all that can be read.
+    /// Whether to restore all other parts if some cannot be read.
     pub(crate) keep_going: bool,
     /// A new file for the map of what was restored.
     pub(crate) map: Option<PathBuf>,
@@ -35,8 +35,8 @@ pub(crate) enum ImageMode {
     New(ImageTarget),
     /// Write what differs to an existing image.
     InPlace(InPlaceOptions),
-    /// To a new or empty image, with a snapshot for each backup from this one on, or from the
-    /// volume's oldest one on.
+    /// To a new or empty image, with a snapshot for each backup of the volume since `from`, or
+    /// since the oldest one.
     Series {
         from: Option<String>,
         target: ImageTarget,
@@ -50,9 +50,9 @@ pub(crate) struct ExportRequest {
     pub(crate) from: Option<String>,
     pub(crate) backup: String,
     pub(crate) target: WriteTo,
-    /// Replace an existing file.
+    /// Whether to replace an existing file.
     pub(crate) force: bool,
-    /// The snapshot names that the user chose.
+    /// The names of the snapshots in the diff, if the user chose them.
     pub(crate) from_snapshot: Option<Vec<u8>>,
     pub(crate) to_snapshot: Option<Vec<u8>>,
 }
@@ -63,6 +63,6 @@ pub(crate) struct MergeRequest {
     /// The diffs, oldest first.
     pub(crate) sources: Vec<ReadFrom>,
     pub(crate) target: WriteTo,
-    /// Replace an existing file.
+    /// Whether to replace an existing file.
     pub(crate) force: bool,
 }

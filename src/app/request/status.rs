@@ -12,7 +12,7 @@ use crate::volume::RbdOptions;
 pub(crate) struct StatusRequest {
     /// Patterns of the names of volumes; all if empty.
     pub(crate) volumes: Vec<String>,
-    /// The maximum age of the newest backup.
+    /// The maximum age of the newest backup; `None` if no backup is ever overdue.
     pub(crate) max_age: Option<Span>,
     /// If set, no cluster is asked.
     pub(crate) offline: bool,
@@ -24,7 +24,7 @@ pub(crate) struct StatusRequest {
 pub(crate) struct SnapshotsRequest {
     /// The images; `None` for all in the pools that have images with backups.
     pub(crate) images: Option<RbdPattern>,
-    /// Which of them to remove.
+    /// Which of their snapshots to remove; `None` to remove none.
     pub(crate) remove: Option<RemovedSnapshots>,
     pub(crate) cluster: RbdOptions,
 }

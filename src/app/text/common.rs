@@ -26,7 +26,7 @@ pub(super) fn labels(entry: &BackupEntry) -> String {
     labels.collect::<Vec<_>>().join(", ")
 }
 
-/// Returns why a backup does not count like other backups. `None` for all others.
+/// Returns why a backup does not count like other backups; `None` if it does.
 pub(super) fn state(entry: &BackupEntry) -> Option<&'static str> {
     match (entry.withdrawn, entry.forgotten) {
         (false, false) => None,
@@ -45,7 +45,7 @@ pub(super) fn metadata(entries: &[Metadata]) -> String {
     })
 }
 
-/// Returns a line for each field that has a value. The values are aligned.
+/// Returns a line for each field that has a value: its name, then its value. Aligns the values.
 pub(crate) fn fields(fields: &[(&str, Option<String>)]) -> String {
     let present = || {
         let given = fields.iter();

@@ -13,7 +13,7 @@ use super::finding::lost_parts_of;
 /// The maximum number of entries to show of each list of backups, volumes or steps.
 const SHOWN: usize = 8;
 
-/// Returns the name of an affected backup.
+/// Names an affected backup by its volume, time and id.
 pub(super) fn backup_name(backup: &AffectedEntry, zone: &TimeZone) -> String {
     let (volume, time) = (&backup.volume, time(backup.time, zone));
     format!("{volume} of {time} ({})", short_id(&backup.backup_id))
@@ -34,7 +34,8 @@ pub(super) fn affects(backups: &[AffectedEntry], zone: &TimeZone) -> String {
     text
 }
 
-/// Describes which backups are whole, and lists the next steps.
+/// Describes for each volume with damage how many backups are affected, and which is the newest
+/// whole one. Then lists the next steps.
 pub(super) fn consequences(damage: &Consequences, zone: &TimeZone) -> String {
     let mut text = String::new();
     for volume in damage.volumes.iter().take(SHOWN) {

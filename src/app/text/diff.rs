@@ -8,7 +8,7 @@ use crate::format::ByteString;
 
 use super::common::{fields, metadata, took};
 
-/// Returns a size as people read it, followed by the exact number of bytes.
+/// Returns a size as people read it. From 1024 bytes on, adds the exact number.
 fn exact(bytes: u64) -> String {
     match ByteSize(bytes) {
         size if bytes < 1024 => size.to_string(),
@@ -16,7 +16,7 @@ fn exact(bytes: u64) -> String {
     }
 }
 
-/// Returns the snapshot that a diff leads to.
+/// Returns the name of the snapshot that a diff leads to. `None` stands for the head of the image.
 fn snapshot(name: Option<&ByteString>) -> String {
     name.map_or_else(|| "(head)".to_owned(), ToString::to_string)
 }

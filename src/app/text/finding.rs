@@ -10,7 +10,7 @@ use crate::app::location::Location;
 use crate::ops::{AffectedBackup, Finding, StatementFault};
 use crate::repo::RepoError;
 
-/// Returns the damaged item, and the problem.
+/// Returns the damaged or foreign item, and the problem.
 pub(crate) fn finding(finding: &Finding) -> FindingText {
     match finding {
         Finding::ObjectDamaged { object, problem } => {
@@ -162,7 +162,7 @@ pub(crate) fn affected_entry(affected: &AffectedBackup) -> AffectedEntry {
     }
 }
 
-/// Describes the parts of a content that are lost.
+/// Returns the offsets and lengths of the lost parts of a content.
 pub(crate) fn hole_extents(holes: &[Range<u64>]) -> Vec<Extent> {
     let extent = |hole: &Range<u64>| Extent {
         offset: hole.start,

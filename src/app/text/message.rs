@@ -11,8 +11,9 @@ use super::{
     consequences, copy, diff, forget, head, prune, repair, status, summary, tables, volume_status,
 };
 
-/// Returns a sentence that says what a command has done. If the message of the command cannot be
-/// written, the error contains this sentence.
+/// Returns a sentence that says what a command has done; `None` if it changed nothing, or if the
+/// message has no such sentence. If the message cannot be written, the error contains this
+/// sentence.
 pub(crate) fn done(message: &Message) -> Option<String> {
     let done = match message {
         Message::Init(_) => "the repository was created".to_owned(),

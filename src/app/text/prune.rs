@@ -112,7 +112,8 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
     text
 }
 
-/// Returns a line that states how much is read and stored.
+/// Returns a line that states how much is read and stored; an empty text if there is nothing to
+/// state.
 fn traffic(summary: &PruneSummary) -> String {
     let (read, written) = (
         ByteSize(summary.bytes_read),
@@ -131,10 +132,10 @@ fn traffic(summary: &PruneSummary) -> String {
     }
 }
 
-/// Returns a line that states how much space is freed, and when.
+/// Returns a line that states how much space is freed, and when; an empty text if none is freed.
 fn freed(summary: &PruneSummary, grace: &str) -> String {
     let plan = &summary.plan;
-    // The used data of these packs takes space again, in other packs.
+    // The used data of repacked and merged packs takes space again, in other packs.
     let copied = plan.repack_bytes_used + plan.merge_bytes_used;
     let at_once = plan.grace_seconds == 0;
     let (now, marked) = if summary.dry_run {

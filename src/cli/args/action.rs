@@ -35,7 +35,7 @@ pub(crate) enum RepositoryAction {
     List(ListRequest),
     Show {
         backup: String,
-        /// Only the files that are attached.
+        /// Whether to show only the files that are attached.
         attachments: bool,
     },
     Compare {
@@ -93,8 +93,8 @@ pub(crate) enum RepositoryAction {
 }
 
 impl Action {
-    /// Returns whether standard output carries binary data. Then messages must not go there, and it
-    /// must not be a terminal.
+    /// Returns whether the command writes data to standard output. Then messages must not go there,
+    /// and it must not be a terminal.
     pub(crate) fn fills_stdout(&self) -> bool {
         match self {
             Self::Repository(_, action) => action.fills_stdout(),
@@ -105,7 +105,8 @@ impl Action {
         }
     }
 
-    /// Returns whether the command reads data from standard input.
+    /// Returns whether the command reads standard input for data, for the password of a new key, or
+    /// for that of the target of a copy.
     pub(crate) fn reads_stdin(&self) -> bool {
         match self {
             Self::Repository(_, action) => action.reads_stdin(),
@@ -126,7 +127,7 @@ impl RepositoryAction {
         }
     }
 
-    /// Returns whether the command reads data from standard input.
+    /// Returns whether the command reads standard input, apart from the password of the repository.
     pub(super) fn reads_stdin(&self) -> bool {
         match self {
             Self::Backup(request) => request.sources.iter().any(|s| s.source.reads_stdin()),
