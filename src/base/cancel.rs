@@ -1,4 +1,4 @@
-//! A request to stop, checked by every loop that does work.
+//! A request to stop. Each loop that may run for long checks whether there is one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,8 @@ impl Cancel {
         }
     }
 
-    /// Sleeps this long. Fails within a tenth of a second of [`cancel`](Self::cancel).
+    /// Sleeps for `duration`. If [`cancel`](Self::cancel) was called or is called meanwhile, fails
+    /// at most a tenth of a second later.
     pub(crate) fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
         const SLICE: Duration = Duration::from_millis(100);
         let mut left = duration;

@@ -33,12 +33,12 @@ pub(crate) fn child_command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// The process groups that end with this process.
+/// The groups that [`kill_child_groups`] kills.
 static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-/// A process group of children. It is killed when this process ends, unless this process ends by a
-/// signal that cannot be caught. Drop this value before you wait for the first process of the
-/// group: after that, another group may have its number.
+/// A process group of children. [`kill_child_groups`] kills it as long as this value exists. Drop
+/// this value before you wait for the first process of the group: after that, another group may
+/// have the same number.
 #[derive(Debug)]
 pub(crate) struct ChildGroup(Pid);
 
@@ -55,7 +55,8 @@ impl Drop for ChildGroup {
     }
 }
 
-/// Kills all [groups](ChildGroup). Called before this process ends.
+/// Kills all [groups](ChildGroup). Called if this process exits at once because the user asks for
+/// it. In all other cases, the owner of each group ends it.
 pub(crate) fn kill_child_groups() {
     for group in lock(&GROUPS).iter() {
         // Fails if all its processes have ended.

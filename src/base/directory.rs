@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
-/// Waits until the names in a directory are on the disk. Also succeeds if the file system does not
-/// support this. Some network file systems and file systems in user space do not: their servers
+/// Waits until the names in a directory are on the disk. Also succeeds if the file system cannot
+/// sync a directory. Some network file systems and file systems in user space cannot: their servers
 /// keep the order of changes themselves.
 pub(crate) fn sync_directory(directory: impl AsFd) -> io::Result<()> {
     match rustix::fs::fsync(directory) {

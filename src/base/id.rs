@@ -95,7 +95,7 @@ id!(
     BlobId, 32
 );
 id!(
-    /// A MAC of a content's description, which includes its top node: equal roots mean equal bytes.
+    /// A MAC of a content's kind, size, chunk size and top node: equal roots mean equal content.
     Root, 32
 );
 id!(

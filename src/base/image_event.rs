@@ -13,7 +13,7 @@ pub enum ImageEvent {
         of: String,
         /// The problems as `rbd info` names them.
         flags: Vec<String>,
-        /// The command that repairs them.
+        /// The command that makes the lists valid again.
         command: String,
     },
     /// A snapshot that is no longer needed could not be removed.
@@ -33,7 +33,7 @@ pub enum ImageEvent {
         /// Why.
         problem: String,
     },
-    /// The metadata of the backup could not be given to the restored image.
+    /// The image's metadata in the backup could not be written to the restored image.
     MetadataNotRestored {
         /// Why.
         problem: String,
@@ -42,7 +42,7 @@ pub enum ImageEvent {
     InterruptedRestore {
         /// The id of the backup.
         backup: String,
-        /// Its volume.
+        /// The volume of the backup.
         volume: String,
         /// When the restore began to write, as in RFC 3339.
         time: String,
@@ -89,9 +89,9 @@ pub enum ImageEvent {
 /// Why a restore to an existing image compares all of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WholeCompare {
-    /// There is no backup of one of its snapshots.
+    /// No snapshot of the image has a backup.
     NoSnapshot,
-    /// The backup of its snapshot cannot be read, for this reason.
+    /// The backup of the image's snapshot cannot be read, for this reason.
     Damaged(String),
     /// The cluster did not list all changes of the image.
     Distrusted,

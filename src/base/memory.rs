@@ -2,17 +2,18 @@
 
 use std::fs;
 
-/// The memory of this machine, or of the control group that limits this process; in bytes.
+/// The memory of this machine, in bytes. If a control group limits this process to less, neither
+/// number is larger than the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
     /// All memory.
     pub total: u64,
-    /// The part that programs could allocate now.
+    /// The part that programs can allocate now without swapping.
     pub available: u64,
 }
 
 impl Memory {
-    /// Returns the memory that this process may use; `None` if the system does not say.
+    /// Returns the memory that this process may use; `None` if `/proc/meminfo` does not state it.
     #[must_use]
     pub fn of_this_machine() -> Option<Self> {
         let memory = Self::from_meminfo(&fs::read_to_string("/proc/meminfo").ok()?)?;
@@ -44,8 +45,8 @@ impl Memory {
     }
 }
 
-/// Returns the directories of a process's control group (version 2) and of those above it, given
-/// its `/proc/PID/cgroup`.
+/// Returns the directories of a process's control group (version 2) and of all groups above it.
+/// `groups` is the process's `/proc/PID/cgroup`.
 fn group_directories(groups: &str) -> impl Iterator<Item = String> {
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
     let path = own.unwrap_or_default().trim_end_matches('/');

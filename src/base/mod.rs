@@ -1,5 +1,5 @@
-//! Types that every layer uses: ids, sizes, progress, cancellation. This module imports nothing
-//! from the rest of the crate.
+//! Types and functions for all layers: ids, sizes, progress, cancellation, private files, threads.
+//! This module imports nothing from the rest of the crate.
 
 mod buffer;
 mod cancel;

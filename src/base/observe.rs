@@ -66,18 +66,18 @@ pub enum Notice {
         /// The number of packs that were found and added to the index.
         packs: u64,
     },
-    /// No index segment lists these packs. Their own listings were read.
+    /// No index segment lists these packs. The contents that each pack states itself were read.
     PacksUnindexed {
         /// The number of packs.
         packs: u64,
     },
-    /// A segment of the index cannot be used. The listings of the packs that it named are read
+    /// A segment of the index cannot be used. The contents in the packs that it named are read
     /// instead.
     SegmentDamaged {
         /// Names the segment.
         problem: String,
     },
-    /// A pack that no segment lists has no readable listing. Its content cannot be used.
+    /// The contents of a pack that no segment lists cannot be read. So its blobs cannot be used.
     ListingDamaged {
         /// Names the pack.
         problem: String,
@@ -134,7 +134,7 @@ pub enum Notice {
         /// Names the file.
         problem: String,
     },
-    /// The device that is backed up is in use: its content may be a mixture.
+    /// The device that is backed up is in use: the backup may mix data of different times.
     SourceInUse {
         /// The device.
         device: String,
@@ -162,14 +162,14 @@ pub enum Notice {
     NoBackupOfHost {
         /// The host.
         host: String,
-        /// Hosts that made backups, in order.
+        /// All hosts that made backups, in alphabetical order.
         known: Vec<String>,
     },
     /// This host saw a repository at the location where a new one is created.
     SeenBefore {
         /// The id of the repository.
         repository: RepositoryId,
-        /// When it was seen last, as in RFC 3339.
+        /// When this host saw it last, in RFC 3339.
         time: String,
     },
     /// A target of a restore has more bytes than the backup.
@@ -178,7 +178,7 @@ pub enum Notice {
         target: String,
         /// The bytes after the end of the backup.
         bytes: u64,
-        /// Whether they are cut off. Otherwise they stay as they are.
+        /// Whether the restore cuts these bytes off. Otherwise they stay as they are.
         cut: bool,
     },
     /// Parts of packs are known to be damaged. A backup does not rely on these parts, and stores
@@ -216,7 +216,8 @@ pub enum Notice {
         /// The first error.
         problem: String,
     },
-    /// The key cannot open packs, so all data in a damaged pack counts as damaged.
+    /// The key cannot decrypt packs. So it is unknown which data in a damaged pack is undamaged,
+    /// and all of it counts as damaged.
     PartsUnknown,
     /// Another process works in a copy while objects are copied to it.
     CopyInUse {
@@ -266,9 +267,9 @@ pub enum Notice {
     },
     /// This host cannot store what it saw of the repository.
     MemoryUnusable {
-        /// The path of the file.
+        /// The file in which this host notes what it saw.
         path: PathBuf,
-        /// Why it cannot be used.
+        /// Why the file cannot be used.
         problem: String,
     },
     /// The file in which this host noted what it saw of the repository cannot be read. A new file
@@ -279,7 +280,8 @@ pub enum Notice {
         /// The system's message.
         problem: String,
     },
-    /// A later backup showed that Ceph had not listed all changes up to a backup.
+    /// A later backup showed that Ceph had not listed all changes. The backup that is read may lack
+    /// some of them.
     MayLackChanges {
         /// The backup that is read.
         backup: ObjectHash,
@@ -305,7 +307,7 @@ pub enum Notice {
     },
     /// Other users of this host can read the file with the password.
     PasswordFileReadable {
-        /// The file, as messages call it.
+        /// The name of the file, as messages show it.
         file: String,
     },
 }

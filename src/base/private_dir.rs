@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// The bits of a mode that let others write.
+/// The bits of a mode that let the group and all other users write.
 const WRITABLE: u32 = 0o022;
 /// The sticky bit: in a directory with this bit, users can remove only their own files.
 const STICKY: u32 = 0o1000;
@@ -56,7 +56,8 @@ pub(crate) fn create_private_dir(base: &Path, directory: &Path) -> io::Result<()
 }
 
 /// Removes a file in a private directory, unless it is a regular file that belongs to this user and
-/// has no other name. Afterwards, writing to a file of this name changes no file elsewhere.
+/// has no other name. Succeeds if there is no file. Afterwards, writing to a file of this name
+/// changes no file elsewhere.
 pub(crate) fn remove_unless_private(file: &Path) -> io::Result<()> {
     let metadata = match file.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),

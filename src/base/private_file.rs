@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::directory::sync_directory;
 
-/// Numbers the temporary files of this process, so that two threads never use the same one.
+/// Numbers the temporary files of this process, so that two threads never use the same file.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// Replaces or creates the file at this path. Its directory must exist, and only this user may
-/// write to it. After a crash of the system the file may be incomplete. Never follows a link at
-/// this path.
+/// Replaces or creates the file at this path. The parts, joined, are its content. The directory of
+/// the file must exist, and only this user may write to that directory. After a crash of the system
+/// the file may be incomplete. A link at this path is replaced, not followed.
 pub(crate) fn replace_file(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     replace(path, parts, |_| Ok(()))
 }

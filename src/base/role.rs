@@ -10,7 +10,7 @@ use std::str::FromStr;
 pub enum Role {
     /// Everything.
     Full,
-    /// Backs up, deduplicates and lists. Cannot read stored content.
+    /// Backs up, deduplicates and lists. Cannot decrypt stored chunks.
     Write,
     /// Checks that everything exists, and compares data with hashes. Decrypts only metadata. Writes
     /// only to the ledger, which only decides what a later check may skip.
@@ -32,7 +32,7 @@ impl Role {
         )
     }
 
-    /// Its name in key slots and in messages.
+    /// Its name in certificates and in messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -4,9 +4,10 @@ use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// Calls `each` for all items, up to `threads` at a time, and returns the results in the order of
-/// the items. After a result for which `is_last` returns true, no further call starts. All calls
-/// for earlier items are made. If threads cannot be started, fewer calls run at the same time.
+/// Calls `each` for all items, up to `threads` at a time (0 counts as 1), and returns the results
+/// in the order of the items. Once `is_last` has returned true for a result, no further call
+/// starts. All calls for earlier items are made. If threads cannot be started, fewer calls run at
+/// the same time.
 pub(crate) fn map_in_threads<T: Sync, R: Send>(
     items: &[T],
     threads: usize,
@@ -98,7 +99,7 @@ mod tests {
     fn no_further_call_starts_after_the_last_one() {
         let items: Vec<usize> = (0..100).collect();
         let done = map_in_threads(&items, 8, |number| *number, |number| *number == 10);
-        // Another thread may take one more item before it sees that.
+        // Before item 10 is known to be the last one, other threads may take further items.
         assert!((11..=11 + 8).contains(&done.len()), "{done:?}");
         assert_eq!(done, items[..done.len()]);
     }

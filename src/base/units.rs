@@ -49,8 +49,7 @@ impl ChunkSize {
 
 /// Converts a length or offset for indexing memory.
 ///
-/// Never truncates: the program is only for 64-bit systems. The compiler checks here that the
-/// system is one.
+/// Never truncates: the program is only for 64-bit systems, and does not compile for others.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the assertion rules out systems on which it could truncate"
@@ -60,7 +59,8 @@ pub(crate) const fn to_usize(n: u64) -> usize {
     n as usize
 }
 
-/// A number of bytes as users write it: `512`, `64K`, `20M`, `1.5GiB`. All units are binary.
+/// A number of bytes as users write it: `512`, `64K`, `20M`, `1.5GiB`. All units are powers of
+/// 1024, even `KB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 

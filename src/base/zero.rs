@@ -29,8 +29,9 @@ pub fn is_zero(bytes: &[u8]) -> bool {
     })
 }
 
-/// Returns all runs of adjacent blocks with data, in ascending order. A block has `block` bytes;
-/// the last one may be shorter. All bytes between the runs are zero.
+/// Returns all runs of adjacent blocks with data, in ascending order. A block has data if one of
+/// its bytes is not zero. It has `block` bytes (0 counts as 1); the last one may be shorter. All
+/// bytes outside the runs are zero.
 pub fn data_runs(bytes: &[u8], block: usize) -> impl Iterator<Item = Range<usize>> {
     let mut blocks = bytes.chunks(block.max(1));
     let mut end = 0;

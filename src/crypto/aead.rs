@@ -50,7 +50,7 @@ pub struct SealKey {
 }
 
 impl SealKey {
-    /// Derives the keys of messages that are sealed under `key`.
+    /// Prepares sealing and opening under `key`. The key of the nonces derives from `key`.
     #[must_use]
     pub fn new(key: &Secret) -> Self {
         Self {
@@ -129,7 +129,7 @@ impl SealKey {
     }
 }
 
-/// The 16 random bytes of a pack, from which the keys of its runs derive.
+/// The 16 random bytes of a pack. The keys of its runs derive from them and from a secret key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackRandom([u8; 16]);
 
@@ -158,9 +158,10 @@ const CHECK_LEN: usize = 16;
 /// Seals and opens the runs of one pack.
 ///
 /// A run is sealed with ChaCha20-Poly1305 (RFC 8439). Each run has its own key, a MAC of the run's
-/// ordinal and descriptor; the nonce is zero. The descriptor has the ids of the run's blobs and a
-/// MAC of its compressed bytes. So two different plaintexts never share a key, even if a machine is
-/// reverted to a snapshot and two packs have the same random bytes.
+/// ordinal and descriptor; the nonce is zero. The descriptor contains the ids of the run's blobs
+/// and, if the run is compressed, a MAC of the compressed bytes. So two different plaintexts never
+/// share a key, even if a machine is reverted to a snapshot and two packs have the same random
+/// bytes.
 #[derive(Clone)]
 pub struct PackCipher {
     subkey: Secret,
@@ -190,7 +191,7 @@ impl PackCipher {
         check
     }
 
-    /// Encrypts a run in place and returns the tag, which is stored after it.
+    /// Encrypts a run in place. Returns the tag, which the caller stores after the run.
     #[must_use]
     pub fn seal_in_place(
         &self,

@@ -34,14 +34,14 @@ impl ObjectHasher {
         *self.0.finalize().as_bytes()
     }
 
-    /// Returns the hash of the object with these bytes, which is its name.
+    /// Returns the name of the object that consists of all bytes so far: their hash.
     #[must_use]
     pub fn name(&self) -> ObjectHash {
         ObjectHash::from_bytes(self.so_far())
     }
 }
 
-/// Returns whether two byte strings are equal, in time that does not depend on their content.
+/// Returns whether two strings of 32 bytes are equal, in time that does not depend on the bytes.
 #[must_use]
 pub fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
     blake3::Hash::from_bytes(*a) == blake3::Hash::from_bytes(*b)

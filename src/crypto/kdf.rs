@@ -1,4 +1,4 @@
-//! Derives the key that opens a slot from a password: Argon2id, RFC 9106.
+//! Derives a key from a password, with Argon2id (RFC 9106). This key opens a key slot.
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use zeroize::Zeroizing;
@@ -45,10 +45,10 @@ impl KdfParams {
     pub const LANES_MAX: u32 = 64;
     /// The most work, memory in KiB times passes: about a minute of one core.
     pub const WORK_KIB_MAX: u64 = 64 << 20;
-    /// The least memory of a new key, in KiB.
+    /// The least memory for a new key slot, in KiB.
     pub const NEW_MEMORY_KIB_MIN: u32 = 8 << 10;
-    /// The least work of a new key, memory in KiB times passes: 19 MiB twice, the minimum that
-    /// OWASP recommends for passwords.
+    /// The least work for a new key slot, memory in KiB times passes: 19 MiB twice, the minimum
+    /// that OWASP recommends for passwords.
     pub const NEW_WORK_KIB_MIN: u64 = 38 << 10;
 
     /// Returns the least memory for this number of lanes, in KiB.
@@ -91,7 +91,7 @@ impl KdfParams {
         self.passes
     }
 
-    /// Returns the number of lanes, which can run in parallel.
+    /// Returns the number of lanes: parts of the memory that can be filled in parallel.
     #[must_use]
     pub fn lanes(&self) -> u32 {
         self.lanes

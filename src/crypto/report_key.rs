@@ -35,7 +35,7 @@ pub enum ReportError {
 }
 
 impl ReportKey {
-    /// Derives the key from the seed of the signing key of a role.
+    /// Derives the key from the seed of a signing key.
     pub(super) fn from_seed(seed: &Secret) -> Self {
         let derived = seed.derive("cuttlebone 2026-11-21 reports");
         Self(SigningKey::from_bytes(derived.expose()))
@@ -48,7 +48,7 @@ impl ReportKey {
         [&KEY[..], &key_id(&key), &key].concat()
     }
 
-    /// Returns the public key in one line, as `minisign -P` takes it.
+    /// Returns the public key in one line of base64, as `minisign -P` takes it.
     #[must_use]
     pub fn public(&self) -> String {
         Base64::encode_string(&self.public_bytes())
@@ -72,7 +72,8 @@ impl ReportKey {
     }
 }
 
-/// Verifies the signature of a report with a public key in one line. Returns the signed comment.
+/// Verifies the signature of a report. `public` is a line as [`ReportKey::public`] returns it,
+/// `signature` the content of the file `.minisig`. Returns the signed comment.
 pub fn verify_report(public: &str, report: &[u8], signature: &str) -> Result<String, ReportError> {
     let public = Base64::decode_vec(public.trim()).map_err(|_| ReportError::PublicKey)?;
     let (id, key) = split::<32>(&public, *KEY).ok_or(ReportError::PublicKey)?;
@@ -98,14 +99,15 @@ pub fn verify_report(public: &str, report: &[u8], signature: &str) -> Result<Str
     Ok(comment.to_owned())
 }
 
-/// The number by which minisign recognizes a key.
+/// Returns the id by which minisign recognizes a key: here the first 8 bytes of the key's hash.
 fn key_id(public: &[u8; 32]) -> [u8; KEY_ID_LEN] {
     let mut id = [0; KEY_ID_LEN];
     id.copy_from_slice(&hash(&[public])[..KEY_ID_LEN]);
     id
 }
 
-/// Splits algorithm ‖ key id ‖ the rest of `N` bytes.
+/// Returns the key id and the rest of algorithm ‖ key id ‖ rest. Returns none if the algorithm is
+/// another one, or the rest does not have `N` bytes.
 fn split<const N: usize>(bytes: &[u8], algorithm: [u8; 2]) -> Option<([u8; KEY_ID_LEN], [u8; N])> {
     let rest = bytes.strip_prefix(&algorithm)?;
     let (id, rest) = rest.split_first_chunk()?;

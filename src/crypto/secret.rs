@@ -33,7 +33,8 @@ impl Secret {
         &self.0
     }
 
-    /// Derives another secret. `label` is its whole context, such as `cuttlebone 2026-11-21 data`.
+    /// Derives another secret. `label` is the whole context string of BLAKE3's `derive_key`, such
+    /// as `cuttlebone 2026-11-21 data`.
     #[must_use]
     pub fn derive(&self, label: &str) -> Self {
         Self(blake3::derive_key(label, &self.0))

@@ -11,7 +11,8 @@ use crate::base::{ProjectId, SignerId};
 /// The length of a signature, in bytes.
 const SIGNATURE_LEN: usize = 64;
 
-/// Separates these messages from all others that the same key may ever sign.
+/// Begins the message of each signature here, so that it differs from all other messages that the
+/// same key may ever sign.
 const CONTEXT: &[u8] = b"cuttlebone 2026-11-21 signed\0";
 
 /// The signer did not make this signature for these bytes.
@@ -30,7 +31,7 @@ impl SigningKey {
         Self(ed25519_dalek::SigningKey::from_bytes(seed.expose()))
     }
 
-    /// Returns the key with which the holder of this key signs reports.
+    /// Returns the key with which the holder of this key signs reports. It derives from the seed.
     #[must_use]
     pub fn reports(&self) -> ReportKey {
         ReportKey::from_seed(&Secret::new(self.0.to_bytes()))
@@ -106,7 +107,7 @@ mod tests {
     #[test]
     fn keys_of_small_order_and_signatures_that_are_not_canonical_are_refused() {
         let project = ProjectId::from_bytes([1; 16]);
-        // The neutral element as key, with R the neutral element and S = 0, satisfies the equation
+        // If the key and R are the neutral element and S = 0, the equation of the signature holds
         // for every message.
         let mut neutral = [0; 32];
         neutral[0] = 1;

@@ -24,9 +24,9 @@ pub struct AuditInfo {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<String>,
-    /// When they were read.
+    /// When the packs were read.
     pub time: String,
-    /// The name of the host.
+    /// The name of the host that read them.
     #[serde(default)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum ByteString {
     /// UTF-8.
     Text(String),
-    /// Anything else.
+    /// Any other bytes.
     Hex {
         /// Lowercase hexadecimal digits, two for each byte.
         hex: String,

@@ -23,12 +23,13 @@ pub struct Certificate {
     /// key: it signs with the key of the project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<SignerId>,
-    /// Shell patterns of the names of volumes that the key may back up. If there are none, it may
-    /// back up all volumes.
+    /// [Patterns](matches_pattern) of the names of volumes that the key may back up. If there are
+    /// none, it may back up all volumes.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
-    /// The features that records of the key may require.
+    /// The features that objects signed by the key may require, although this program does not
+    /// know them: such objects are newer, not foreign.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
@@ -61,7 +62,8 @@ impl Certificate {
     }
 }
 
-/// Returns whether a name matches a shell pattern: `*` stands for any characters, `?` for one.
+/// Returns whether a whole name matches a pattern: `*` stands for any number of characters, or
+/// none, `?` for exactly one, and every other character for itself.
 #[must_use]
 pub fn matches_pattern(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) =

@@ -9,7 +9,7 @@ pub enum FormatError {
     /// Bytes follow the end.
     #[error("{0} bytes follow where it should end")]
     TrailingBytes(usize),
-    /// The object is not of the expected kind, which the text names with its article.
+    /// The object is not of the expected kind. The text names this kind, for example “a pack”.
     #[error("it is not {0}")]
     BadMagic(&'static str),
     /// A later version of the program made it.

@@ -102,7 +102,8 @@ impl Magic {
 /// A header whose magic is the expected one.
 ///
 /// Anyone who can write to the store can make a header. So a reader must not rely on the other
-/// fields before it has verified a seal, a MAC or a signature that covers the header.
+/// fields before it has verified a seal, a MAC or a signature that covers the header (or the hash
+/// of a repository file).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header([u8; HEADER_LEN]);
 

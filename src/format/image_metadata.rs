@@ -9,7 +9,7 @@ use super::json::to_json;
 pub struct ImageMetadata(pub Vec<(ByteString, ByteString)>);
 
 impl ImageMetadata {
-    /// The name of the attachment that holds it.
+    /// The name of the attachment that holds the metadata.
     pub const ATTACHMENT: &str = "rbd-metadata";
 
     /// Returns the content of the attachment: a JSON array of pairs.

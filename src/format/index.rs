@@ -11,7 +11,7 @@ use crate::base::{ObjectHash, SignerId};
 /// The minimum length of a pack's entry in a segment, in bytes: hash, random bytes, signer, number
 /// of the encapsulation, and contents.
 const PACK_LEN_MIN: usize = 32 + 16 + 32 + 4 + Contents::LEN_MIN;
-/// This is stored instead of the number of an encapsulation if the pack has no session.
+/// The number of the encapsulation for a pack that has no session, and so no encapsulation.
 const NO_SESSION: u32 = u32::MAX;
 
 /// A pack and its contents.
@@ -23,7 +23,7 @@ pub struct PackListing {
     pub random: [u8; 16],
     /// The signer of the pack.
     pub signer: SignerId,
-    /// The runs in the pack.
+    /// The contents: the key, the runs and the gap of the pack.
     pub contents: Contents,
 }
 

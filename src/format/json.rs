@@ -39,7 +39,7 @@ pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     Object::deserialize(deserializer).map(|o| o.0)
 }
 
-/// Deserializes a member that may be null. Null means that the member is missing.
+/// Deserializes a member that may be null. Null has the same effect as a missing member.
 pub(super) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {

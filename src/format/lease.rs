@@ -19,19 +19,20 @@ pub struct LeaseBody {
     pub work: String,
     /// The seconds from the beginning of the work until this object was stored.
     pub running_seconds: u64,
-    /// The time of the store when the process last read this time, in seconds since 1970.
+    /// The time by the store's clock that the process read last, in seconds since 1970-01-01 UTC.
     #[serde(default)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_time: Option<u64>,
-    /// Hashes of packs that it relies on and that no segment names yet, in hexadecimal.
+    /// Hashes of packs that the process relies on and that no segment names yet, in hexadecimal.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub packs: Vec<String>,
-    /// Ids of the top nodes of trees that it is about to commit, or that it reads, in hexadecimal.
+    /// Ids of the top nodes of trees that the process builds on, will commit, or reads, in
+    /// hexadecimal.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tops: Vec<String>,
-    /// Hashes of records that it is about to remove.
+    /// Hashes of records that the process will remove.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub removes: Vec<ObjectHash>,

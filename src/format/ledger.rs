@@ -22,7 +22,7 @@ pub struct LedgerBody {
 /// Packs that one run read with the same result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadPacks {
-    /// When the run began, in milliseconds since 1970.
+    /// When the run began, in milliseconds since 1970-01-01 UTC.
     pub time: u64,
     /// The result of reading them.
     pub result: ReadResult,
@@ -35,7 +35,7 @@ pub struct ReadPacks {
 pub enum ReadResult {
     /// It is damaged.
     Damaged,
-    /// It is undamaged, as far as this level can tell.
+    /// Verification at this level found no damage.
     Verified(VerifiedLevel),
 }
 
@@ -91,7 +91,7 @@ pub struct AuditRun {
     pub host: Option<String>,
     /// How it verified packs.
     pub level: VerifiedLevel,
-    /// The seed of its random order: 64 digits.
+    /// The seed that determines the order in which it read packs: 64 digits.
     pub seed: ObjectHash,
     /// Packs that it read and found undamaged.
     pub packs: u64,
@@ -204,7 +204,7 @@ impl LedgerBody {
     pub const BODY_MAX: usize = 4 << 20;
     /// A number of packs that fits into a body, together with the runs and drills of an entry.
     pub const PACKS_MAX: usize = 50_000;
-    /// Bytes of a group before its packs.
+    /// The number of bytes of a group before its packs: time, result and number of packs.
     const GROUP_LEN: usize = 13;
 
     /// Returns the body, to be compressed and sealed.

@@ -1,5 +1,5 @@
-//! Section 14 (Mark): marks. A mark names packs and index segments that will be deleted when their
-//! grace period ends.
+//! Section 14 (Mark): marks. A mark names packs and index segments that will be deleted after a
+//! grace period, unless a backup uses them by then.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,8 @@ use super::json::{check_ids, from_json_with_features, nullable, to_json};
 use super::time::check_time;
 use crate::base::ObjectHash;
 
-/// Names the objects that a prune will delete. Hashes are in hexadecimal, times in RFC 3339.
+/// Names the objects that a prune will delete if nothing uses them when the grace period has
+/// passed. Hashes are in hexadecimal, times in RFC 3339.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MarkBody {
     /// Features that a reader must know.
@@ -37,7 +38,8 @@ pub struct MarkBody {
 impl MarkBody {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
-    /// The number of packs, of segments and of records that certainly fit into a body.
+    /// A body has room for this number of packs, this number of segments, and this number of
+    /// records together.
     pub const IDS_MAX: usize = 80_000;
 
     /// Returns the body, to be compressed and sealed.

@@ -52,7 +52,7 @@ impl StreamEntries {
 /// An entry of a node of a stream: a chunk, or a node of the level below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamEntry {
-    /// The number of bytes of the stream that it covers.
+    /// The number of bytes of the stream that the entry covers.
     pub len: u64,
     /// The id; none for a run of zeros, which is allowed in a leaf only.
     pub id: Option<BlobId>,
@@ -213,7 +213,8 @@ pub fn image_levels(size: u64) -> u8 {
     level
 }
 
-/// Returns the description of a content. The root of the content is a MAC of this description.
+/// Returns the kind, size, chunk size and top node of a content as 45 bytes. The root of the
+/// content is a MAC of these bytes.
 #[must_use]
 pub fn root_description(
     kind: ContentKind,

@@ -1,4 +1,4 @@
-//! Section 8 (Pack): packs, without their contents.
+//! Section 8 (Pack): the first bytes of a pack, and the descriptors of its runs.
 
 use super::error::FormatError;
 use super::header::{HEADER_LEN, Magic};
@@ -17,11 +17,12 @@ pub const RUN_PLAIN_MAX: usize = 4 << 20;
 pub const PACK_HEAD_LEN: usize = HEADER_LEN + 16;
 /// The number of bytes after the contents: their length.
 pub const PACK_TAIL_LEN: usize = 4;
-/// The length in bytes of codec, suite, number of blobs, stored length and check.
+/// The length in bytes of a run's descriptor without its blobs: codec, suite, number of blobs,
+/// stored length and check.
 pub(super) const RUN_HEAD_LEN: usize = 24;
 /// The length in bytes of the nonce that the contents are sealed with.
 pub const NONCE_LEN: usize = 24;
-/// The length in bytes of plain length and id.
+/// The length in bytes of a blob in a descriptor: plain length and id.
 pub(super) const BLOB_LEN: usize = 36;
 
 /// The kind of a blob.
@@ -92,7 +93,7 @@ pub struct Blob {
 pub struct Run {
     /// How the joined blobs are encoded.
     pub codec: Codec,
-    /// The number of bytes in the pack, tag included.
+    /// The number of bytes that the run takes in the pack, with its tag.
     pub stored_len: u32,
     /// A MAC of the compressed bytes, which makes the run's key unique to them. Zero for a raw run.
     pub check: [u8; 16],
@@ -107,7 +108,8 @@ impl Run {
         self.blobs.iter().map(|blob| blob.plain_len as usize).sum()
     }
 
-    /// Returns the share of the run's stored bytes that belongs to `plain` of its plain bytes.
+    /// Returns the number of the run's stored bytes that belong to `plain` of its plain bytes: in
+    /// proportion, rounded down.
     #[must_use]
     pub fn share(&self, plain: u64) -> u64 {
         let all = self.plain_len() as u64;
@@ -198,7 +200,7 @@ impl Run {
 /// The first 32 bytes of a pack: header and random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackHead {
-    /// The random bytes of the pack, from which the keys of its runs derive.
+    /// The random bytes of the pack. The keys of its runs derive from them and from a secret key.
     pub random: [u8; 16],
 }
 

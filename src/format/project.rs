@@ -5,7 +5,8 @@ use super::header::{HEADER_LEN, Header, Magic};
 use super::wire::Reader;
 use crate::base::SignerId;
 
-/// A project's secret, sealed for the repository, and its public keys. It never changes.
+/// A project's secret, sealed with a key of the repository, and the project's public keys. The
+/// object never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectObject {
     /// The header. The associated data of the sealed secret is the project's id, followed by the
@@ -14,9 +15,9 @@ pub struct ProjectObject {
     pub header: Header,
     /// The nonce of the secret.
     pub nonce: [u8; 24],
-    /// The project's secret, sealed for the repository.
+    /// The project's secret, sealed with a key of the repository.
     pub sealed_secret: [u8; 48],
-    /// The public key of the project. Full keys sign with its private key.
+    /// The signing public key of the project. Full keys sign with its private key.
     pub authority: SignerId,
     /// The public key with which write keys seal data.
     pub data_key: Box<[u8; DATA_KEY_LEN]>,

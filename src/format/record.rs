@@ -25,11 +25,12 @@ pub struct BackupRecord {
     /// The content.
     #[serde(deserialize_with = "object")]
     pub content: Content,
-    /// The time at which reading began.
+    /// The time at which the snapshot that was read was begun, if the writer made one, and
+    /// otherwise the time at which reading began.
     pub time: RecordTime,
     /// The time at which the record was made.
     pub finished: RecordTime,
-    /// The name of the host that made it.
+    /// The name of the host that made the backup.
     #[serde(default)]
     pub host: Option<String>,
     /// The record of the backup that this one was compared with, or that its changes build on.
@@ -118,7 +119,7 @@ pub struct Content {
     /// The top node. None if the size is 0, or if the content is an image of zeros.
     #[serde(deserialize_with = "Option::deserialize")]
     pub top: Option<BlobId>,
-    /// A MAC over the content's description: equal roots mean equal bytes.
+    /// A MAC of the kind, size, chunk size and top: equal roots mean equal bytes.
     pub root: Root,
 }
 
@@ -166,7 +167,7 @@ pub struct SourceInfo {
     /// The path on the host.
     #[serde(default)]
     pub path: Option<ByteString>,
-    /// Device number and inode of the file.
+    /// The device number and the inode number of the file.
     #[serde(default)]
     pub inode: Option<(u64, u64)>,
     /// When the content was last modified (mtime), and when the inode was last changed (ctime), in
@@ -305,7 +306,7 @@ impl RbdIdentity {
 }
 
 /// The properties of an RBD image, as `rbd info` or `rbd export --export-format 2` describes them.
-/// A stream that `rbd export` writes does not contain defaults of the cluster.
+/// For a property that is missing, Ceph used its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RbdImage {
     /// The binary logarithm of the size of objects, in bytes.
@@ -334,11 +335,11 @@ pub struct Counts {
     pub changed: u64,
     /// Bytes read from the source.
     pub read: u64,
-    /// Bytes of chunks that the project did not hold.
+    /// Plain bytes of the chunks that were stored.
     pub new: u64,
     /// Bytes written to the repository.
     pub stored: u64,
-    /// Chunks that the project did not hold.
+    /// The number of chunks that were stored.
     pub chunks_new: u64,
 }
 

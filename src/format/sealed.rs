@@ -54,7 +54,7 @@ impl<'a> SealedObject<'a> {
 /// The opened bytes of a sealed object: a payload, its signer and the signature.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SignedPayload<'a> {
-    /// The bytes that the signature covers, besides the header: the payload and the signer.
+    /// The payload and the signer. The signature covers the header, the nonce and these bytes.
     pub signed: &'a [u8],
     /// The public key of the signer, as the object states it.
     pub signer: SignerId,
@@ -97,7 +97,8 @@ pub struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// Returns the bytes that this signer must sign. In the object, the signature follows them.
+    /// Returns the payload and the signer. The signer must sign the header, the nonce and these
+    /// bytes. In the object, the signature follows them.
     #[must_use]
     pub fn encode(&self, signer: &SignerId) -> Vec<u8> {
         let mut out = self.encode_unsigned();
@@ -118,7 +119,7 @@ impl<'a> Payload<'a> {
         out
     }
 
-    /// Decodes a payload. A body that states a length of more than `limit` bytes is refused.
+    /// Decodes a payload. Fails if it states that the decoded body has more than `limit` bytes.
     pub fn decode(bytes: &'a [u8], limit: usize) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
         let codec = Codec::from_byte(reader.u8()?)?;

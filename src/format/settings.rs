@@ -21,7 +21,7 @@ pub struct ProjectSettings {
     pub name: String,
     /// The time of the project's creation, in RFC 3339.
     pub created: String,
-    /// The size of chunks in bytes.
+    /// The size of chunks in new backups of images, in bytes.
     pub chunk_size: u64,
     /// The signers whose chunks writers deduplicate against: see [`trusts_all`](Self::trusts_all).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,7 +32,7 @@ pub struct ProjectSettings {
     #[serde(default, deserialize_with = "percent_or_none")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parity: Option<u64>,
-    /// The project that replaces this one.
+    /// Present if this project takes no more backups. Names the project that replaces it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired: Option<String>,
 }
@@ -57,7 +57,8 @@ impl ProjectSettings {
         self.trust.as_deref() == Some("project")
     }
 
-    /// Returns the parity that writers store with new objects.
+    /// Returns the rate of parity that writers store with new objects; none if they store no
+    /// parity.
     #[must_use]
     pub fn parity_rate(&self) -> Option<ParityRate> {
         self.parity.and_then(ParityRate::new)

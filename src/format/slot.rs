@@ -17,12 +17,13 @@ pub enum Scope {
     Project,
 }
 
-/// The part of a slot that is readable without a key: how a key is derived from the password.
+/// The part of a slot that is readable without a key: its scope, its role, and how a key is derived
+/// from the password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotParams {
     /// The owner of the secrets that the slot holds.
     pub scope: Scope,
-    /// The role of the key. Slots of the repository are full.
+    /// The role of the key. Keys of the repository have the role full.
     pub role: Role,
     /// Argon2id memory in KiB. None of these parameters is checked against its bounds yet.
     pub memory_kib: u32,
@@ -242,7 +243,7 @@ fn read_sealed(reader: &mut Reader<'_>) -> Result<([u8; 24], Vec<u8>), FormatErr
     }
 }
 
-/// A description of a slot, which is sealed.
+/// A description of a slot, which is sealed. Members that are missing are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SlotInfo {

@@ -1,5 +1,5 @@
-//! Section 17 (Void): voids. With a void, the writer of a record states that the record does not
-//! count.
+//! Section 17 (Void): voids. With a void, the signer of a record withdraws it: the record is then
+//! neither the newest of its volume nor the base of a backup.
 
 use serde::{Deserialize, Serialize};
 

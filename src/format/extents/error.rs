@@ -7,7 +7,7 @@ pub enum ExtentsError {
     /// if it failed.
     #[error("it is empty")]
     Empty,
-    /// Its first byte belongs to none of the three forms.
+    /// Its first byte that is not blank begins neither JSON, nor XML, nor a table.
     #[error("it is neither JSON, nor XML, nor a table (byte {offset})")]
     Unknown {
         /// The position of the first byte that is not blank, from 0.
@@ -41,8 +41,8 @@ pub enum ExtentsError {
     },
 }
 
-/// Returns the first 120 characters of a message of a parser. Replaces control characters, since
-/// the message may repeat text that would control a terminal.
+/// Returns the first 120 characters of a message of a parser, with `?` in place of each control
+/// character: the message may repeat text that would control a terminal.
 pub(super) fn printable(what: &str) -> String {
     let replaced = |c: char| if c.is_control() { '?' } else { c };
     what.chars().take(120).map(replaced).collect()

@@ -19,7 +19,7 @@ struct Entry {
     _exists: bool,
 }
 
-/// The ranges of a list.
+/// The ranges of a list, in its order.
 struct Ranges(Vec<Range<u64>>);
 
 pub(super) fn parse(text: &[u8]) -> Result<Vec<Range<u64>>, ExtentsError> {

@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-/// Ranges of bytes of an image: ascending, with gaps between them, none empty.
+/// Ranges of bytes of an image, in ascending order. No range is empty, and there is a gap between
+/// any two.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExtentList(Vec<Range<u64>>);
 
 impl ExtentList {
-    /// The maximum length of a text, in bytes: enough for several million extents.
+    /// The maximum length of a text that lists extents, in bytes: enough for several million.
     pub const TEXT_MAX: usize = 256 << 20;
 
     /// Returns the ranges.
@@ -22,7 +23,8 @@ impl ExtentList {
         self.0.last().map_or(0, |last| last.end)
     }
 
-    /// Returns the list with each range widened to multiples of `step`, up to `u64::MAX`.
+    /// Returns the list with each range widened to multiples of `step` bytes. An end that would be
+    /// greater than `u64::MAX` is `u64::MAX`. Panics if `step` is 0.
     #[must_use]
     pub fn widened(&self, step: u64) -> Self {
         let widen = |range: &Range<u64>| {

@@ -5,7 +5,7 @@ use std::ops::Range;
 const NO_NUMBER: &str = "not a number of bytes from 0 to 2^64 - 1";
 const NO_END: &str = "an extent ends beyond 2^64 bytes";
 
-/// Returns the range of an extent.
+/// Returns the range of an extent. Fails if its end is greater than `u64::MAX`.
 pub(super) fn extent(offset: u64, length: u64) -> Result<Range<u64>, &'static str> {
     let end = offset.checked_add(length).ok_or(NO_END)?;
     Ok(offset..end)

@@ -118,7 +118,7 @@ pub enum DiffErrorKind {
     EmptyExtent,
     /// An extent ends beyond 2^64 bytes.
     Overflow,
-    /// The name of a snapshot is longer than 4096 bytes; its length.
+    /// The name of a snapshot has this number of bytes, which is more than 4096.
     NameTooLong(u64),
     /// The name of a snapshot is empty.
     NameEmpty,
@@ -146,9 +146,10 @@ pub enum DiffErrorKind {
     NoDiffs,
     /// A v2 diff does not start from the snapshot to which the previous one leads.
     BrokenChain {
-        /// The snapshot of the previous diff; none for the first diff.
+        /// The snapshot of the previous diff; none for the first diff, which must start from the
+        /// empty image.
         expected: Option<Vec<u8>>,
-        /// The snapshot from which this diff starts.
+        /// The snapshot from which this diff starts; none for the empty image.
         found: Option<Vec<u8>>,
     },
     /// A v2 diff that is not the last names no snapshot.
@@ -261,9 +262,10 @@ impl fmt::Display for DiffBase<'_> {
 pub struct DiffError {
     /// The fault.
     pub kind: DiffErrorKind,
-    /// The beginning of the faulty record, or the end of the input, in bytes of the stream.
+    /// The offset in the stream, in bytes: of the faulty part, of the end of a stream that is cut
+    /// short, or of the bytes that could not be read or written.
     pub offset: u64,
-    /// The error of the system.
+    /// The error of the input or output. `None` unless the kind is `Read` or `Write`.
     #[source]
     pub source: Option<io::Error>,
 }

@@ -19,8 +19,8 @@ const METADATA_MAX: u64 = 16 << 20;
 /// the number of empty entries.
 const ENTRY_COST: u64 = 64;
 
-/// The properties of an image, as the header of a v2 stream describes them. The stream does not
-/// contain defaults of the cluster.
+/// The properties of an image, as the header of a v2 stream describes them. A property that the
+/// header does not state is `None`. For such an image, Ceph used its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageDescription {
     /// The binary logarithm of the size of objects in bytes, 12 to 25.
@@ -63,7 +63,8 @@ impl ImageDescription {
         .collect()
     }
 
-    /// Reads from the end of the banner to the beginning of the diffs. Also returns their number.
+    /// Reads the rest of the header, from the end of its banner to the first diff. Returns the
+    /// properties and the number of diffs.
     pub(super) fn read<R: Read>(input: &mut Input<R>) -> Result<(Self, u64), DiffError> {
         let mut image = Self::default();
         let mut room = METADATA_MAX;
@@ -129,7 +130,8 @@ pub(super) fn once<T>(
     }
 }
 
-/// Reads a record that consists of one number.
+/// Reads the content of a record, which must be one number of 8 bytes. `at` is the offset of the
+/// record, `length` the length that it states.
 fn number<R: Read>(input: &mut Input<R>, at: u64, tag: u8, length: u64) -> Result<u64, DiffError> {
     if length != 8 {
         return Err(DiffErrorKind::WrongLength { tag, length }.at(at));
@@ -137,7 +139,8 @@ fn number<R: Read>(input: &mut Input<R>, at: u64, tag: u8, length: u64) -> Resul
     input.u64(CutIn::ImageHeader)
 }
 
-/// Reads the key and the value that fill a record of `length` bytes, which the caller has limited.
+/// Reads the key and the value that fill a record of `length` bytes. The caller must have limited
+/// `length`, since this allocates as much memory.
 fn entry<R: Read>(
     input: &mut Input<R>,
     at: u64,

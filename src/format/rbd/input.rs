@@ -7,7 +7,7 @@ use super::error::{CutIn, DiffError, DiffErrorKind};
 /// The size in bytes of the buffer for headers; larger reads of data bypass it.
 const BUFFER: usize = 16 << 10;
 
-/// A stream, and the number of bytes that were read from it.
+/// A stream, and the offset of its next byte.
 #[derive(Debug)]
 pub(super) struct Input<R> {
     inner: BufReader<R>,
@@ -38,7 +38,8 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// Wraps a stream that can seek and is at its beginning. Data that is skipped is not read.
+    /// Wraps a stream that can seek and is at its beginning. Seeks over a range that is skipped, if
+    /// the range is longer than the buffer.
     pub(super) fn seekable(inner: R) -> Self
     where
         R: Seek,
@@ -49,7 +50,7 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// Returns the number of bytes that were read or skipped.
+    /// Returns the offset of the next byte from the beginning of the stream.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
@@ -72,7 +73,7 @@ impl<R: Read> Input<R> {
         Ok(filled)
     }
 
-    /// Fills the whole of `buffer`, which belongs to `part`.
+    /// Fills the whole of `buffer`. If the stream ends earlier, the error names `part`.
     pub(super) fn exact(&mut self, buffer: &mut [u8], part: CutIn) -> Result<(), DiffError> {
         if self.fill(buffer)? == buffer.len() {
             Ok(())
@@ -104,7 +105,7 @@ impl<R: Read> Input<R> {
         Ok((self.offset, self.u8(part)?))
     }
 
-    /// Skips `length` bytes, which belong to `part`.
+    /// Skips `length` bytes. If the stream ends earlier, the error names `part`.
     pub(super) fn skip(&mut self, length: u64, part: CutIn) -> Result<(), DiffError> {
         let mut left = length;
         if let Some(seek) = self.seek.filter(|_| length > BUFFER as u64) {

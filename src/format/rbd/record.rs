@@ -37,7 +37,8 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// Returns the end of the range. It does not overflow for an extent that was read.
+    /// Returns the offset of the first byte after the range, at most `u64::MAX`. For an extent that
+    /// was read, this is always exact.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.offset.saturating_add(self.length)

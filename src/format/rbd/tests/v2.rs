@@ -67,7 +67,8 @@ fn image(protection: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_v2_stream_is_read_with_its_image_and_all_diffs() {
-    // The lengths that Ceph 16 writes, that later versions write, and that no version should write.
+    // The stated length of the record `p`: the one that Ceph 16 writes, the one that later versions
+    // write, and one that no version should write.
     for length in [8, 1, u64::MAX] {
         let stream = image(&stated(b'p', length, b"\x01"));
         let mut reader = DiffReader::open(&stream[..]).expect("an image");
