@@ -16,11 +16,11 @@ use super::restore::joined;
 /// A backup that cannot be restored completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AffectedBackup {
-    /// Its record.
+    /// The id of its record.
     pub id: ObjectHash,
     /// The name of its volume.
     pub volume: String,
-    /// When it began.
+    /// When the backup began.
     pub time: Timestamp,
     /// The size of the volume's content, in bytes.
     pub size: u64,
@@ -44,8 +44,9 @@ pub struct LossCause {
     pub attachments: Vec<String>,
 }
 
-/// Describes a backup. `parts` returns the lost parts of a content. It gets the name of an
-/// attachment with its content, or `None` with the content of the backup itself.
+/// Describes the losses of a backup, without their causes. `parts` returns the lost parts of a
+/// content. It gets the name of an attachment with its content, or `None` with the content of the
+/// backup itself.
 pub(super) fn affected(
     backup: &Backup,
     mut parts: impl FnMut(Option<&str>, &Content) -> Result<Vec<Range<u64>>, RepoError>,
@@ -68,8 +69,8 @@ pub(super) fn affected(
     })
 }
 
-/// Returns the lost parts of a content. Finds only losses that a listing of the packs shows, and
-/// reads no chunks.
+/// Returns the lost parts of a content, in bytes, ascending. Reads the nodes, but no chunks: of the
+/// chunks, finds only those whose packs are missing, too short, or known to be damaged.
 pub(super) fn listed_holes(
     blobs: &BlobReader,
     lost: &LostChunks<'_>,
@@ -90,8 +91,8 @@ pub(super) fn listed_holes(
 
 /// Returns the parts of a content that cannot be restored, in bytes, ascending. `enter` returns
 /// whether there may be damage below a node; other nodes are skipped. `is_whole` returns whether a
-/// chunk can be read. `lost` is called for each node that cannot be read, with the part of the
-/// content that is lost and the error.
+/// chunk can be read. `lost` is called for each node that is damaged or missing, with the part of
+/// the content that is lost and the error.
 pub(super) fn holes(
     nodes: &impl NodeReader,
     content: &Content,

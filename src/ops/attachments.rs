@@ -38,7 +38,8 @@ pub fn attached_files(backup: &Backup) -> impl Iterator<Item = &Attachment> {
     all.filter(|attachment| attachment.name != ImageMetadata::ATTACHMENT)
 }
 
-/// Reads the content of an attachment. Fails unless the key in use may read data.
+/// Reads the content of an attachment. Fails if it has more than 16 MiB, or unless the key in use
+/// may read data.
 pub fn read_attachment(
     project: &Project,
     attachment: &Attachment,
@@ -47,7 +48,8 @@ pub fn read_attachment(
     read(project, attachment, context)
 }
 
-/// Whether a file in any directory can have this name, and a terminal shows the name unchanged.
+/// Returns whether a file in any directory can have this name, and a terminal shows the name
+/// unchanged.
 #[must_use]
 pub fn is_safe_name(name: &str) -> bool {
     let is_relative = matches!(name, "" | "." | "..");
@@ -68,7 +70,8 @@ fn read(
     Ok(bytes)
 }
 
-/// Reads a whole attachment. Fails if it is too large, since a record may state any size.
+/// Reads a whole attachment. Fails if it is larger than [`SIZE_MAX`], since a record may state any
+/// size.
 pub(super) fn read_whole(blobs: &BlobReader, attachment: &Attachment) -> Result<Vec<u8>, OpsError> {
     let size = attachment.size;
     if size > SIZE_MAX {

@@ -16,17 +16,19 @@ use crate::repo::{Ledger, Project, since_1970};
 pub struct Coverage {
     /// The level.
     pub level: VerifiedLevel,
-    /// All packs that exist.
+    /// The number of all packs that exist.
     pub packs: u64,
-    /// Their bytes.
+    /// Their total size in bytes.
     pub bytes: u64,
-    /// Bytes of packs that were never verified since they were stored here.
+    /// The total size of the packs that were never verified since they were stored here, in bytes.
     pub bytes_never: u64,
     /// The number of these packs.
     pub packs_never: u64,
-    /// The oldest time at which any other pack was last verified.
+    /// When the pack was last verified whose last verification is the oldest; `None` if no pack was
+    /// verified.
     pub oldest: Option<Timestamp>,
-    /// When parts of the data were last verified: ascending times, with bytes.
+    /// Ascending times, each with the total size in bytes of the packs that were last verified
+    /// then.
     pub days: Vec<(Timestamp, u64)>,
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn reading(name: &str) -> impl Fn(DiffError) -> OpsError + '_ {
     }
 }
 
-/// Whether the read failed because the operation was cancelled: see
+/// Returns whether the read failed because the operation was cancelled: see
 /// [`CancellableReader`](crate::ops::cancellable_reader::CancellableReader).
 fn is_cancelled(error: &DiffError) -> bool {
     let source = error.source.as_ref().and_then(|error| error.get_ref());

@@ -13,8 +13,9 @@ use crate::repo::{
     since_1970,
 };
 
-/// Chooses backups at random: at most `sample`, and together at most `max_bytes` of content.
-/// Leaves out backups that their writers withdrew.
+/// Chooses backups at random: at most `sample`, and together at most `max_bytes` of content, if
+/// that is given. A backup that is larger than the remaining bytes is passed over for a smaller
+/// one. Leaves out backups that their writers withdrew.
 pub fn choose_drill(
     project: &Project,
     records: &Records,

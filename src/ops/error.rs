@@ -313,7 +313,8 @@ pub enum OpsError {
     )]
     ListIncomplete {
         path: String,
-        /// The backup with which the image was compared; none for an empty image.
+        /// The backup with which the image was compared. `None` means that it was compared with an
+        /// image of zeros.
         base: Option<String>,
         offset: u64,
         len: u64,
@@ -401,8 +402,8 @@ pub enum OpsError {
 }
 
 impl OpsError {
-    /// Returns the error for a part of the source of a copy that cannot be read. Damage concerns
-    /// only this backup.
+    /// Returns the error for a part of a backup that cannot be read, and so cannot be copied. If
+    /// the part is damaged, the error concerns only this backup.
     pub(super) fn unread(backup: &Backup, part: &str, error: RepoError) -> Self {
         match error.kind() {
             RepoErrorKind::Damaged => Self::not_copied(backup, part.to_owned(), error),

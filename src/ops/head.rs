@@ -11,8 +11,9 @@ use crate::base::{ObjectHash, ProjectId, Role, SignerId};
 use crate::format::{BlobKind, LogEntry, LogItem, LogKind};
 use crate::repo::{Index, Log, NewEntry, ObjectKind, Project, Records, RepoError, Worker};
 
-/// If there are this many entries since the last summary, the next entry is a summary. It lists all
-/// objects again, so that a reader of the log need not read earlier entries to know them.
+/// If there are this many entries since the last summary, the next entry is a summary, unless there
+/// are too many objects for one entry. A summary lists all objects again, so that a reader of the
+/// log need not read earlier entries to know them.
 const SUMMARY_AFTER: usize = 1000;
 
 /// The state of a project's log.
@@ -94,7 +95,8 @@ pub fn head(
     })
 }
 
-/// Returns the valid objects of the project.
+/// Returns the valid objects that the log should name: settings, certificates, audits, records,
+/// segments, and the packs that exist and that a segment names.
 fn objects(
     project: &Project,
     index: &Index,

@@ -30,7 +30,7 @@ impl LostName {
     /// The minimum number of digits.
     const DIGITS_MIN: usize = 8;
 
-    /// Whether this is the name of the object, or the beginning of it.
+    /// Returns whether this is the name of the object, or the beginning of it.
     #[must_use]
     pub fn fits(&self, id: &ObjectHash) -> bool {
         id.to_string().starts_with(&self.0)

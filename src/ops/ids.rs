@@ -46,8 +46,9 @@ pub(super) struct Ids<K> {
     /// Ascending.
     keys: Vec<K>,
     notes: Vec<u8>,
-    /// For each value of the leading `bits`, the position of the first key that begins with it. Ids
-    /// are uniform, so few keys share a value.
+    /// For each value of the leading `bits`, the position of the first key that begins with this
+    /// value or a larger one. At the end, the number of keys. Ids are uniform, so few keys share a
+    /// value.
     starts: Vec<u32>,
     bits: u32,
     /// One bit for each id: whether it is held, which means that a reader needs its blob. Empty

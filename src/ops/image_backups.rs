@@ -8,7 +8,8 @@ pub(super) const VERIFIED: &str = "verified";
 /// The word in a record if Ceph had not listed a change, and its lists were not verified since.
 pub(super) const DISTRUSTED: &str = "distrusted";
 
-/// Whether the packs of this backup can be trusted to hold the blobs that its tree names.
+/// Returns whether the packs of this backup can be trusted to hold the blobs that its tree names:
+/// if a full key or the key in use signed the backup, or if the settings trust all keys.
 pub(super) fn trusted(project: &Project, backup: &Backup) -> bool {
     project.settings.trusts_all()
         || backup.is_full
@@ -36,7 +37,7 @@ pub(super) fn backups_of_image<'a>(
     })
 }
 
-/// Whether the record of a backup says this about Ceph's lists of changes.
+/// Returns whether the record of a backup has this word on Ceph's lists of changes.
 fn says(backup: &Backup, word: &str) -> bool {
     let source = backup.record.source.as_ref();
     source.is_some_and(|source| source.change_list.as_deref() == Some(word))
@@ -74,9 +75,10 @@ pub(super) fn changes_in_row(records: &Records, backup: &Backup) -> u64 {
     counted
 }
 
-/// Returns the backup that showed that this one may lack changes, if there is one: this one read
-/// only changes, and the next backup of the image that read all data, or such a backup of the same
-/// snapshot, found that Ceph had not listed all of them.
+/// Returns the backup that showed that this one may lack changes, if there is one. This one must
+/// have read only changes. The other backup read all data, and found that Ceph had not listed all
+/// changes. It is of the same snapshot, or else it is the next backup of the image that read all
+/// data.
 #[must_use]
 pub fn found_incomplete_by<'a>(
     project: &Project,

@@ -1,6 +1,6 @@
 //! Marks of restores that change an image of a cluster in place: while a restore runs, and after it
-//! was interrupted, the mark says that the image holds a mixture. It is in the metadata of the
-//! image, so that every host sees it.
+//! was interrupted, the mark says that the image holds parts of its old content and parts of the
+//! backup. The mark is in the metadata of the image, so that every host sees it.
 
 use serde::{Deserialize, Serialize};
 

@@ -30,13 +30,13 @@ pub struct KeylessReport {
     pub errors: u64,
     /// Of these, findings about history that has vanished.
     pub of_history: u64,
-    /// Files that were read: objects and second copies.
+    /// The number of files that were read: objects and second copies.
     pub files: u64,
-    /// Bytes of the undamaged ones among these files.
+    /// The total size of the undamaged ones among these files, in bytes.
     pub bytes_read: u64,
-    /// Projects in the repository.
+    /// The number of projects that were checked.
     pub projects: u64,
-    /// Objects that the logs name, and that must exist.
+    /// The number of objects that the logs name, and that must exist.
     pub required: u64,
     /// Whether all objects that the statement covers exist and are undamaged, or were removed by an
     /// entry. `None` without a statement.
@@ -261,7 +261,8 @@ impl Task<'_> {
         }
     }
 
-    /// Returns whether two files have different bytes. Neither is longer than a project object.
+    /// Returns whether two files have different bytes. They are the repository file or a project
+    /// object, and its second copy. A file of more than [`COPY_MAX`] bytes counts as unreadable.
     fn differ(&self, names: &[Name; 2]) -> bool {
         let [one, two] = names.each_ref().map(|name| {
             let bytes = self.objects.backend().get(name, COPY_MAX);

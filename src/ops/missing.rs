@@ -72,8 +72,8 @@ pub struct MissingHistory {
     pub damaged_entries: Vec<DamagedHistory>,
     /// Certificates that the log names.
     pub certificates: Vec<MissingCertificate>,
-    /// If certificates are missing, the keys without a certificate. Each missing certificate may
-    /// belong to one of these.
+    /// If certificates are missing or damaged, the keys without a certificate. Each of these
+    /// certificates may belong to one of the keys.
     pub keys: Vec<String>,
     /// Records that cannot be read. Only a process that deletes packs stops because of them.
     pub(super) damaged_records: Vec<ObjectHash>,
@@ -137,7 +137,8 @@ impl MissingHistory {
 }
 
 impl fmt::Display for MissingHistory {
-    /// Names the first ones, and counts the others.
+    /// Names the first 20 objects, and counts the others. Also names the keys without a
+    /// certificate.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 20;
         let certificates = self.certificates.iter().map(ToString::to_string);

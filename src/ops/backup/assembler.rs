@@ -13,8 +13,8 @@ use crate::volume::Gaps;
 
 /// The result for one leaf, or for several leaves of zeros.
 pub(super) enum LeafDone {
-    /// One leaf was read and stored: its number and the ids of its chunks. `None` in place of the
-    /// ids means that the leaf stays as it is in the base.
+    /// One leaf was read and stored: its number and the ids of its chunks. A chunk without an id is
+    /// zero. `None` in place of the list means that the leaf stays as it is in the base.
     Leaf(u64, Option<Vec<Option<BlobId>>>),
     /// All of these leaves are zeros.
     Zeros(Range<u64>),
@@ -53,7 +53,7 @@ impl<'a> Assembler<'a> {
         })
     }
 
-    /// Adds leaves. Returns the number of the first leaf that the tree lacks.
+    /// Adds leaves. Returns the number of the leaf after them.
     pub(super) fn add(&mut self, done: LeafDone) -> Result<u64, OpsError> {
         let leaves = match &done {
             LeafDone::Leaf(leaf, _) => *leaf..leaf + 1,
@@ -80,7 +80,7 @@ impl<'a> Assembler<'a> {
         Ok(self.next)
     }
 
-    /// Stores the rest of the tree, and returns its top.
+    /// Stores the rest of the tree, and returns its top. `None` if the whole image is zeros.
     pub(super) fn finish(mut self) -> Result<Option<BlobId>, OpsError> {
         let end = self.spec.size.div_ceil(LEAF_SIZE);
         let mut counted = end;
@@ -88,7 +88,7 @@ impl<'a> Assembler<'a> {
             self.tree.clear(self.next, end)?;
             counted = self.next;
         }
-        // Leaves of the base after the end of the image count as changed, too.
+        // Chunks of the base after the end of the image count as changed, too.
         count_cleared(self.task, self.spec, counted..u64::MAX)?;
         Ok(self.tree.finish()?)
     }
@@ -99,8 +99,8 @@ impl<'a> Assembler<'a> {
     }
 }
 
-/// Counts the chunks of the base in these leaves as changed. They become zeros, or are after the
-/// end of the image.
+/// Counts the bytes of the base's chunks in these leaves as changed, without chunks of zeros. In
+/// the new image, these leaves are zeros, or are after its end.
 fn count_cleared(
     task: &BackupTask<'_>,
     spec: &ImageSpec,

@@ -9,7 +9,7 @@ use crate::ops::attachments::SIZE_MAX;
 use crate::ops::error::OpsError;
 use crate::repo::{PackedNodes, StreamTree};
 
-/// Stores an attachment with this name and content. Fails if it is too large.
+/// Stores an attachment with this name and content. Fails if it is larger than [`SIZE_MAX`].
 pub(super) fn store_attachment(
     task: &BackupTask<'_>,
     name: &str,

@@ -27,9 +27,9 @@ pub(super) fn choose_base<'a>(
     select_kind(records, selector, kind).map(Some)
 }
 
-/// Returns the backup that a list of extents starts from, as the user states; none if the list
-/// names all data. The list names only the extents to read. All other content is taken from the
-/// base.
+/// Returns the backup from which the changes in a list of extents start, as the user states. `None`
+/// if the user states that the list names all data. The list names only the extents to read. All
+/// other content is taken from the base.
 pub(super) fn list_base<'a>(
     project: &Project,
     records: &'a Records,
@@ -44,7 +44,8 @@ pub(super) fn list_base<'a>(
     }
 }
 
-/// Returns the backup that the user named, which must have a content of this kind.
+/// Returns the backup that the user named. It must have a content of this kind, and must not be
+/// withdrawn.
 fn select_kind<'a>(
     records: &'a Records,
     selector: &str,
@@ -98,9 +99,9 @@ fn select_base<'a>(
     }
 }
 
-/// Returns the newest backup of the volume, which must be of the snapshot `from`. If the volume
-/// already has a backup of the snapshot to which the changes lead, accepts an older backup: then no
-/// new backup is made that builds on it.
+/// Returns the newest backup of the volume, which must be of the snapshot `from`. It must be an
+/// image, and not by another write key. If the volume already has a backup of the snapshot to which
+/// the changes lead, accepts an older backup: then no new backup is made that builds on it.
 fn newest_of<'a>(
     project: &Project,
     records: &'a Records,
@@ -140,7 +141,8 @@ fn newest_of<'a>(
     Ok(base)
 }
 
-/// The error for changes that start from a snapshot of which the volume has no backup.
+/// Returns the error for changes that start from a snapshot of which the volume has no backup.
+/// `listed` means that a list of extents names the changes.
 fn no_base(records: &Records, volume: &str, from: &ByteString, listed: bool) -> OpsError {
     let known = records.of_volume(volume).filter_map(|backup| {
         let snapshot = backup.snapshot()?;
@@ -155,8 +157,8 @@ fn no_base(records: &Records, volume: &str, from: &ByteString, listed: bool) -> 
     }
 }
 
-/// The error for changes that start from a snapshot whose backup is not the newest one of the
-/// volume. Since that backup, another snapshot may have been given the same name.
+/// Returns the error for changes that start from a snapshot whose backup is not the newest one of
+/// the volume. Since that backup, another snapshot may have been given the same name.
 fn not_newest(volume: &str, from: &ByteString, base: &Backup, newest: &Backup) -> OpsError {
     OpsError::BaseNotNewest {
         volume: volume.to_owned(),
@@ -204,8 +206,9 @@ fn no_gap(records: &Records, volume: &str) -> Result<(), OpsError> {
     }
 }
 
-/// Fails if the volume was last backed up from another file. Must be called if the user did not
-/// choose the name of the volume: then it was derived from the name of the file.
+/// Fails if the last backup of the volume states another path than `source`. Does nothing if one of
+/// the two states no path. Must be called if the user did not choose the name of the volume: then
+/// the name was derived from the name of the file.
 pub(super) fn same_source(
     records: &Records,
     options: &BackupOptions,
@@ -231,9 +234,9 @@ pub(super) fn same_source(
     })
 }
 
-/// Fails if the last backup of the volume was made from an image of a cluster, unless the user
-/// accepts new content. A path or a stream is likely something else, and the next backup of the
-/// image would then have the wrong base.
+/// Fails if the last backup of the volume that states its source was made from an image of a
+/// cluster, unless the user accepts new content. A path or a stream likely has other content, and
+/// the next backup of the image would then have the wrong base.
 pub(super) fn not_of_cluster(
     records: &Records,
     options: &BackupOptions,
@@ -279,9 +282,11 @@ pub(super) fn same_stated(records: &Records, options: &BackupOptions) -> Result<
     Ok(())
 }
 
-/// Whether the image is the file that `base` was made from, and was certainly not written to since
-/// then. For this, host, device, inode, size and times must be the same, and the times must have
-/// been old enough that a later write would have changed them.
+/// Returns whether the image is the file or device that `base` was made from, and was certainly not
+/// written to since then. For this, host, device, inode, size and times must be the same. The times
+/// must have been old enough that a later write would have changed them. Each write must change
+/// the times, or the user accepts times as proof. Returns false if the user wants the image to be
+/// read again.
 pub(super) fn unwritten_since(
     image: &dyn ImageSource,
     base: &Backup,
@@ -343,12 +348,13 @@ impl From<&Backup> for Ancestor {
     }
 }
 
-/// Returns the backup on which a diff builds; none for a full diff. This is the newest backup of
-/// the volume, or the one that the user named. It must be of the snapshot that the diff starts
-/// from, unless the user forces the backup that was named. If the volume already has a backup of
-/// the snapshot to which the diff leads, an older backup is accepted, too.
+/// Returns the backup on which a diff builds: the newest backup of the volume, or the one that the
+/// user named. It must be of the snapshot that the diff starts from, unless the user forces the
+/// backup that was named. If the volume already has a backup of the snapshot to which the diff
+/// leads, an older backup is accepted, too.
 ///
-/// A backup by another write key is accepted only if the user names it.
+/// A backup by another write key is accepted only if the user names it. Returns `None` for a full
+/// diff, and fails if the user named a base for it.
 pub(super) fn find_base<'a>(
     project: &Project,
     records: &'a Records,
@@ -403,7 +409,8 @@ pub(super) fn find_base<'a>(
     }
 }
 
-/// Returns the backups of a volume that are of this snapshot, oldest first.
+/// Returns the backups of a volume that are of this snapshot, oldest first. With `None`, returns
+/// those that are of no snapshot.
 fn of_snapshot<'a>(
     records: &'a Records,
     volume: &str,
@@ -413,9 +420,9 @@ fn of_snapshot<'a>(
     backups.filter(move |backup| backup.snapshot() == snapshot)
 }
 
-/// Whether a backup is the newest of its volume, or one of several newest ones. Later backups do
-/// not count if they are of the head of the image and build on this backup, since the next backup
-/// builds on this backup, too.
+/// Returns whether a backup is the newest of its volume, or one of several newest ones. Later
+/// backups do not count if they are of the head of the image (of no snapshot) and build on this
+/// backup, since the next backup builds on this backup, too.
 fn is_newest(records: &Records, volume: &str, backup: &Backup) -> bool {
     let is_head = |later: &Backup| {
         let source = later.record.source.as_ref();
@@ -431,8 +438,8 @@ fn is_newest(records: &Records, volume: &str, backup: &Backup) -> bool {
     records.tips(volume).iter().any(|tip| tip.id == backup.id) || later.all(is_head)
 }
 
-/// Whether the image ids show that the diff and `base` are of the same image. Otherwise, only the
-/// name of a snapshot connects them.
+/// Returns whether the image ids show that the diff and `base` are of the same image. Otherwise,
+/// only the name of a snapshot connects them.
 pub(super) fn same_image_id(options: &BackupOptions, base: &Backup) -> bool {
     let source = base.record.source.as_ref();
     let before = source.and_then(|source| source.image_id.as_ref());

@@ -16,7 +16,7 @@ pub(super) struct LeafMerger<'a> {
     spec: &'a ImageSpec,
     chunk_size: usize,
     fetcher: ChunkFetcher<'a>,
-    /// A buffer for chunks of the base, from which the rest of a leaf is copied.
+    /// A buffer for chunks of the base. The bytes that the source does not set are copied from it.
     before: Buffer,
 }
 
@@ -78,7 +78,9 @@ impl<'a> LeafMerger<'a> {
         Ok((task.reread || changed > 0).then_some(now))
     }
 
-    /// Returns the ids of the base's chunks in this leaf.
+    /// Returns the ids of the base's chunks in this leaf; `None` for zeros. Without a base, all
+    /// chunks are zeros. With --reread, damage of the base does not matter if the source sets the
+    /// whole content: then all chunks count as zeros.
     fn base_chunks(&self, leaf: u64) -> Result<Vec<Option<BlobId>>, OpsError> {
         let task = self.task;
         let width = task.project.chunk_size.per_leaf();
@@ -97,7 +99,9 @@ impl<'a> LeafMerger<'a> {
         }
     }
 
-    /// Fills the parts of touched chunks that the source does not set.
+    /// Fills the parts of touched chunks that the source does not set: with bytes of the base, or
+    /// with zeros if the content outside the source's extents is zeros. Fails if the key in use may
+    /// not read the bytes of the base.
     fn complete(
         &mut self,
         leaf: u64,

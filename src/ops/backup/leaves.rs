@@ -34,7 +34,7 @@ pub(super) struct LeafJob<W> {
 pub(super) struct LeafProducer<'p, 'a, W>(&'p mut Producer<'a, (), LeafJob<W>, LeafDone>);
 
 impl<W> LeafProducer<'_, '_, W> {
-    /// Sends a leaf. The source sets its bytes in the ranges of `coverage`.
+    /// Sends a leaf. The source sets the bytes of the leaf that are in the ranges of `coverage`.
     pub(super) fn leaf(
         &mut self,
         leaf: u64,
@@ -57,11 +57,12 @@ impl<W> LeafProducer<'_, '_, W> {
     }
 }
 
-/// Stores an image and returns the top of its tree.
+/// Stores an image and returns the top of its tree; `None` if the whole image is zeros.
 ///
-/// `source` sends leaves, in its own thread. `fill` puts the bytes in the ranges of the coverage
-/// into a buffer of a leaf's length; many threads call it. `progress` is called with the number of
-/// leaves that the tree has so far. `failed` is set if the pipeline fails.
+/// `source` sends leaves, in its own thread. `fill` gets the number of a leaf, its coverage and its
+/// `work`. It puts the bytes in the ranges of the coverage into a buffer of a leaf's length. Many
+/// threads call it. `progress` is called with the number of leaves that the tree has so far.
+/// `failed` is set if the pipeline fails.
 pub(super) fn store_leaves<W: Send>(
     task: &BackupTask<'_>,
     spec: &ImageSpec,

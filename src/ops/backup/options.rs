@@ -18,7 +18,8 @@ pub struct BackupOptions {
     /// Whether the user chose that name. A name that was derived from the file must not join two
     /// sources in one volume.
     pub volume_chosen: bool,
-    /// The backup to compare with, or on which a diff builds, instead of the volume's newest one.
+    /// Selects the backup to compare with, or on which a diff builds, instead of the volume's
+    /// newest one.
     pub base: Option<String>,
     /// Accept `base` for a diff or a list of extents, even if it is of another volume, or if no
     /// snapshot shows that the changes build on it.
@@ -149,7 +150,7 @@ pub enum ListTest {
 /// Changes that a list does not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MissedChanges {
-    /// The bytes of the chunks with such changes.
+    /// The total size of the chunks with such changes, in bytes.
     pub bytes: u64,
     /// The offset of the first of these chunks, in bytes.
     pub first: u64,
@@ -158,10 +159,10 @@ pub struct MissedChanges {
 /// Damage of the repository that was found during a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetDamage {
-    /// Packs in the index that are missing or too short.
+    /// The number of packs in the index that are missing or too short.
     pub packs: u64,
-    /// Packs with parts that are known to be damaged. No other pack held the content of these
-    /// parts.
+    /// The number of packs with parts that are known to be damaged. No other pack held the content
+    /// of these parts.
     pub packs_damaged: u64,
     /// The backup that this one was compared with, if it could not be restored completely. Lost
     /// data that the source still has was stored again.

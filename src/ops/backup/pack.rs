@@ -14,12 +14,14 @@ use crate::repo::{
     BlobReader, Index, IndexStored, Packer, PackerOptions, Pending, Project, RunLen,
 };
 
-/// The contents of a backup, durable and indexed.
+/// The contents of a backup. They are durable and indexed, except in a dry run.
 pub(super) struct Packed {
     pub(super) stored: Stored,
     pub(super) attachments: Vec<Attachment>,
     pub(super) counts: Counts,
+    /// The number of chunks that were compared with the base to test a list of extents.
     pub(super) verified: u64,
+    /// Shows that the segments were stored, which a commit requires.
     pub(super) receipt: IndexStored,
 }
 

@@ -20,11 +20,12 @@ use crate::repo::{
 pub(super) struct Present<'a> {
     index: Arc<Index>,
     context: &'a Context<'a>,
-    /// Packs in the index that are missing or too short.
+    /// The number of packs in the index that are missing or too short.
     packs: u64,
-    /// Packs with parts that are known to be damaged. No other pack holds the content of these
-    /// parts.
+    /// The number of packs with parts that are known to be damaged. No other pack holds the content
+    /// of these parts.
     damaged: u64,
+    /// The base, if it could not be restored completely.
     base: Option<AffectedBackup>,
 }
 
@@ -95,8 +96,8 @@ impl<'a> Present<'a> {
         }
     }
 
-    /// Returns the damage that was found during a backup. `builds_on` is the content of the backup,
-    /// if a part of it was not read from the source.
+    /// Returns the damage that was found during a backup; `None` if no data is known to be lost.
+    /// `builds_on` is the content of the backup, if a part of it was not read from the source.
     pub(super) fn met(&self, builds_on: Option<&Content>) -> Result<Option<MetDamage>, OpsError> {
         if self.packs + self.damaged == 0 {
             return Ok(None);

@@ -107,8 +107,9 @@ impl<'a> Protection<'a> {
             .collect())
     }
 
-    /// Checks that all data of the trees below these tops stays. Must be called right before the
-    /// records are committed, with the tops of all trees of these records.
+    /// Checks that no prune deletes data of the trees below these tops, and stores again the data
+    /// that a prune marked. Must be called right before the records are committed, with the tops of
+    /// all trees of these records. Returns the permit for the commit; `None` for a dry run.
     pub(super) fn clear(
         &mut self,
         index: &Arc<Index>,
@@ -143,7 +144,7 @@ impl<'a> Protection<'a> {
 
     /// Must be called after each attempt to commit records. A failed attempt counts, too, since it
     /// may have stored a record. If this process was paused for minutes, data that the records rely
-    /// on may have been deleted. Then this withdraws the records.
+    /// on may have been deleted. Then withdraws the records and fails.
     pub(super) fn committed(&self, cleared: &CommitPermit) -> Result<(), OpsError> {
         let records = cleared.records();
         let in_time = |guard: &PruneGuard<'_>| !guard.came_too_late();
@@ -156,7 +157,7 @@ impl<'a> Protection<'a> {
 
     /// Withdraws records that this run stored, or may have stored.
     fn take_back(&self, records: Vec<RemovedRecord>) -> Result<(), OpsError> {
-        // Log entries of a write key do not count, so it stores voids.
+        // Readers ignore log entries of a write key, so store voids.
         if self.project.keys.role() != Role::Full {
             for record in &records {
                 Voids::put(

@@ -39,10 +39,12 @@ pub(super) struct Entry {
     pub(super) base: Option<ObjectHash>,
     /// The records that it follows.
     pub(super) follows: Vec<ObjectHash>,
+    /// The records of the project that no other record had seen when the backup began.
     pub(super) heads: Vec<ObjectHash>,
 }
 
 impl Entry {
+    /// Stores the record and returns its id.
     pub(super) fn commit(
         &self,
         project: &Project,
@@ -81,8 +83,8 @@ impl Entry {
     }
 }
 
-/// Describes a file or device. With `trust_times`, its times count even if its file system is not
-/// known to keep times reliably.
+/// Describes a file or device. With `trust_times`, later backups may rely on its times even if its
+/// file system is not known to keep times reliably.
 pub(super) fn source_info(identity: &ImageIdentity, trust_times: bool) -> SourceInfo {
     use std::os::unix::ffi::OsStrExt;
     SourceInfo {

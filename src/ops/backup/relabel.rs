@@ -20,9 +20,9 @@ use crate::repo::{Log, Project, Records, RunLen};
 /// the history, and then removes the old record. Returns the id of the new record, or of the old
 /// one if it has these labels already.
 ///
-/// If this is interrupted after the new record is stored, the new record counts, and the next
-/// `forget` removes the old one. Fails for a backup of a write key, since a new record by a full
-/// key would mean that a full key has verified the data.
+/// If the operation is interrupted after the new record is stored, the new record counts, and the
+/// next `forget` removes the old one. Fails for a withdrawn backup, and for a backup by a write
+/// key, since a new record by a full key would mean that a full key has verified the data.
 pub fn relabel(
     project: &Project,
     id: ObjectHash,
@@ -44,7 +44,7 @@ pub fn relabel(
     }
     let options = BackupOptions::of_record(&backup.record.volume.name, host);
     let mut protection = Protection::begin(project, &options, context)?;
-    // Test this again: the backup may have been removed before it was protected.
+    // Load the records again: the backup may have been removed before it was protected.
     let records = load(project, context)?;
     let backup = records.select(&id.to_string())?;
     protection.build_on(Some(backup));

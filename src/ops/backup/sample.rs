@@ -17,8 +17,10 @@ use crate::volume::ImageSource;
 /// in listed extents, any chunk outside the list becomes the sample.
 const LOOKS: u64 = 8;
 
-/// Compares chunks that `plan` leaves out with the base. In half of them, the base has data, which
-/// may have been discarded since. The other half are random chunks, also in holes.
+/// Compares `samples` of the chunks that `plan` leaves out with the base, or all of them if there
+/// are not more. Of the samples, about half are random chunks in which the base has data, since
+/// this data may have been discarded later. The others are any random chunks, also in holes.
+/// Without a base, all these chunks must be zeros.
 pub(super) fn verify(
     task: &BackupTask<'_>,
     image: &dyn ImageSource,
@@ -51,7 +53,8 @@ pub(super) fn verify(
     }
 }
 
-/// Chooses `samples` of the chunks that are left out. There must be more of them than `samples`.
+/// Chooses `samples` of the chunks that are left out, and returns their numbers. There must be more
+/// chunks than `samples`.
 fn choose(
     task: &BackupTask<'_>,
     left_out: &LeftOut,
@@ -98,6 +101,7 @@ fn below(end: u64) -> Result<u64, RepoError> {
 struct LeftOut {
     /// Ranges of chunks, ascending, each with the number of chunks in all ranges before it.
     gaps: Vec<(u64, Range<u64>)>,
+    /// The number of chunks in all ranges.
     count: u64,
 }
 
@@ -138,7 +142,7 @@ struct Comparison<'a> {
     image: &'a dyn ImageSource,
     base: Option<&'a Backup>,
     top: Option<Top>,
-    /// The leaf of the base that was read last.
+    /// The leaf of the base that was read last: its number and the ids of its chunks.
     leaf: Option<(u64, Vec<Option<BlobId>>)>,
     buf: Buffer,
     /// The number of chunks to compare.
@@ -146,6 +150,7 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
+    /// Compares the chunk with this number. Fails if the base has another content there.
     fn chunk(&mut self, chunk: u64) -> Result<(), OpsError> {
         let (task, image) = (self.task, self.image);
         task.context.cancel.check()?;
@@ -173,7 +178,7 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Returns the id of the base's chunk at the same place; none for zeros.
+    /// Returns the id of the base's chunk at the same place; `None` for zeros or without a base.
     fn expected(&mut self, chunk: u64) -> Result<Option<BlobId>, OpsError> {
         let Some(top) = self.top else {
             return Ok(None);

@@ -9,9 +9,10 @@ use crate::repo::{RepoErrorKind, Top, count_chunks};
 /// The content belongs to another image if fewer than one in this many chunks are the same.
 const SHARED_MIN: u64 = 32;
 
-/// Whether the content that was just stored has enough chunks in common with `newest`, with which
-/// it was compared. Zeros do not count. Two states of one image have a part of their data in
-/// common, at the same places. Unrelated images have nothing in common.
+/// Returns whether the content that was just stored has enough chunks in common with `newest`, with
+/// which it was compared. Zeros do not count. Two states of one image have a part of their data in
+/// common, at the same places. Unrelated images have nothing in common. Returns true if `newest` is
+/// damaged or contains only zeros.
 pub(super) fn shares_data(task: &BackupTask<'_>, newest: Top) -> Result<bool, OpsError> {
     let same = task.tally.same.load(Ordering::Relaxed);
     let data = task.tally.data.load(Ordering::Relaxed);

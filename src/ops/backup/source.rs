@@ -48,7 +48,7 @@ pub fn backup(
 }
 
 /// Fails if the last backups of the volume were made from another source. With a list of extents,
-/// they may be of an image in a cluster, since the list states on which backup it builds.
+/// they may be of an image in a cluster, since the user states on which backup the list builds.
 fn check_source(
     records: &Records,
     options: &BackupOptions,

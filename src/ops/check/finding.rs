@@ -139,7 +139,7 @@ impl Finding {
         }
     }
 
-    /// Converts an error into the finding about the object that is damaged.
+    /// Converts an error into a finding, about a single object or blob if the error names one.
     pub(crate) fn from_error(problem: RepoError) -> Self {
         match problem {
             RepoError::Damaged { object, .. } => Self::ObjectDamaged {

@@ -1,4 +1,4 @@
-//! Verifies that every backup is complete and, if asked, that all of its data opens.
+//! Verifies that every backup is complete and, if asked, that the content of packs is undamaged.
 
 mod causes;
 mod finding;
@@ -73,7 +73,9 @@ pub fn check(
 struct CheckedHistory {
     records: Records,
     log: Log,
+    /// The records that exist and cannot be read.
     damaged: HashSet<ObjectHash>,
+    /// `None` if no data is read, or if the key in use may not take a lease.
     lease: Option<Lease>,
 }
 
@@ -119,7 +121,8 @@ impl CheckTask<'_> {
         }
     }
 
-    /// Reads the records, the log and the voids, and reports their damage.
+    /// Reads the records, the log and the voids, and reports their damage. Also reports foreign
+    /// objects of all kinds.
     fn history(
         &mut self,
         repository: &Repository,
@@ -180,7 +183,7 @@ impl CheckTask<'_> {
         })
     }
 
-    /// Verifies the index and the packs.
+    /// Verifies the index and that its packs exist. With `read`, also reads packs.
     fn data(&mut self, read: Option<&ReadData>) -> Result<Arc<Index>, OpsError> {
         let index = self.context.index(self.project)?;
         // If a segment is missing, no segment names its packs. Their content still exists.
@@ -196,7 +199,7 @@ impl CheckTask<'_> {
         Ok(index)
     }
 
-    /// Reports objects that others name and that do not exist.
+    /// Reports certificates and records that other objects name and that do not exist.
     fn vanished(&mut self, history: &CheckedHistory) -> Result<(), OpsError> {
         let CheckedHistory {
             records,
@@ -231,7 +234,7 @@ impl CheckTask<'_> {
     }
 }
 
-/// Returns the record that an error names as damaged.
+/// Returns the record that an error names as damaged. Returns `None` for a missing record.
 fn record_of(error: &RepoError) -> Option<ObjectHash> {
     match error {
         RepoError::Damaged {

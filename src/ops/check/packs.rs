@@ -40,8 +40,8 @@ struct Compared {
 }
 
 impl CheckTask<'_> {
-    /// Verifies that every pack in the index exists with its size. Returns the packs that can be
-    /// read, with their sizes.
+    /// Verifies that every pack in the index exists with its size. Returns the packs that exist,
+    /// each with the number of bytes to read.
     ///
     /// A check of a part of the data chooses packs before it knows which of them backups use. So
     /// with `with_retired` this also returns packs that only superseded segments name.
@@ -116,7 +116,7 @@ impl CheckTask<'_> {
         Ok(compared)
     }
 
-    /// Begins a run in the ledger, and reads the packs that it chooses.
+    /// Begins a run in the ledger, and reads the packs that the run chooses.
     pub(super) fn read_chosen(
         &mut self,
         index: &Index,
@@ -131,7 +131,7 @@ impl CheckTask<'_> {
         self.read_packs(index, &chosen)
     }
 
-    /// Ends the run in the ledger.
+    /// Ends the run in the ledger, if one was begun. Without an index, all packs count as existing.
     pub(super) fn end_run(&mut self, index: Option<&Index>) {
         if let Some(ledger_run) = self.ledger_run.take() {
             let packs = index.and_then(|index| index.list_packs().ok());
@@ -145,7 +145,7 @@ impl CheckTask<'_> {
     }
 
     /// Verifies that every pack has its hash. If the key can open the packs, also verifies that
-    /// every blob in them opens and has its id.
+    /// every blob in them opens and has its id. Begins no further pack after the time limit.
     pub(super) fn read_packs(
         &mut self,
         index: &Index,
@@ -255,8 +255,8 @@ impl CheckTask<'_> {
         Ok(())
     }
 
-    /// Returns the packs that the log removes. A verify key takes no lease, so a prune may delete
-    /// packs while they are read.
+    /// Returns those of the packs that were read that the log removes. A verify key takes no lease,
+    /// so a prune may delete packs while they are read. Returns none for other keys.
     fn removed_meanwhile(&self) -> Result<HashSet<ObjectHash>, OpsError> {
         if self.project.role() != Role::Verify {
             return Ok(HashSet::new());
@@ -292,8 +292,9 @@ impl CheckTask<'_> {
     }
 }
 
-/// Remembers the damage of a pack, so that the next backup of the same data stores it again.
-/// `bad` are the ordinals of the damaged runs, if the pack could be read.
+/// Remembers the damage of a pack on this host, so that the next backup of the same data stores it
+/// again. `bad` are the ordinals of the damaged runs. `None` means that the runs could not be read:
+/// then all of them are noted, unless the pack is missing.
 fn note_damage(
     index: &Index,
     pack: ObjectHash,
@@ -385,6 +386,8 @@ fn hash_pack(index: &Index, object: ObjectRef, pack: ObjectHash) -> Result<PackV
     Ok(PackVerdict::Whole(listing))
 }
 
+/// Reads a whole pack, and verifies its hash, its signature, and all of its runs and blobs. `size`
+/// is the number of bytes to read.
 fn read_pack(
     index: &Index,
     object: ObjectRef,

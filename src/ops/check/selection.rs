@@ -26,7 +26,7 @@ pub struct ReadData {
     /// Of these, only packs that were never verified, or that were last verified at least this long
     /// ago.
     pub unverified_for: Option<Duration>,
-    /// No pack is begun after this time.
+    /// No pack is begun once the run has taken this long.
     pub time_limit: Option<Duration>,
     /// The name of this host, for the ledger.
     pub host: Option<String>,
@@ -37,13 +37,13 @@ pub struct ReadData {
 pub enum DataPart {
     /// All packs.
     All,
-    /// A random choice of this percentage of the bytes.
+    /// A random choice of at most this percentage of the bytes of all packs, but at least one pack.
     Percent(f64),
     /// A random choice of at most this number of bytes, but at least one pack.
     Bytes(u64),
     /// Part `number` of `of` parts, from 1 on. Every pack is in one of the parts.
     Nth {
-        /// Its number.
+        /// The number of this part.
         number: u64,
         /// The number of parts.
         of: u64,
@@ -75,13 +75,14 @@ pub struct ReadReport {
     pub level: VerifiedLevel,
     /// The seed of the random order.
     pub seed: ObjectHash,
-    /// Packs that a check of all data would read.
+    /// The number of packs from which this run chose.
     pub packs: u64,
-    /// Packs that this run had to read.
+    /// The number of packs that this run chose to read.
     pub packs_chosen: u64,
-    /// Packs that it read and found undamaged.
+    /// The number of packs that this run found undamaged at the first read. These may include
+    /// packs that it did not choose, but that backups use.
     pub packs_verified: u64,
-    /// Whether it read all packs that it had to read.
+    /// Whether this run read as many packs as it chose.
     pub complete: bool,
 }
 
@@ -100,12 +101,13 @@ pub(super) struct LedgerRun<'a> {
 
 struct State {
     run: AuditRun,
-    /// Packs that were read, damaged or not.
+    /// The number of packs that were read, or that are missing.
     read: u64,
     /// Verified packs that are not noted yet.
     verified: Vec<ObjectHash>,
     /// Damaged packs that are not noted yet.
     damaged: Vec<ObjectHash>,
+    /// When packs were last noted in the ledger, or when the run began.
     noted: Instant,
 }
 
@@ -152,7 +154,8 @@ impl<'a> LedgerRun<'a> {
         })
     }
 
-    /// Chooses packs, and puts them into the random order.
+    /// Chooses from these packs, which come with their sizes in bytes. Returns the chosen packs in
+    /// the random order.
     pub(super) fn choose(
         &self,
         index: &Index,
@@ -228,8 +231,8 @@ impl<'a> LedgerRun<'a> {
         }
     }
 
-    /// Ends the run, which has chosen this many packs out of `packs`. `exists` returns whether a
-    /// pack still exists.
+    /// Ends the run, which has chosen `chosen` of `packs` packs. Stores the results in the ledger
+    /// if any pack was read. `exists` returns whether a pack still exists.
     pub(super) fn end(
         &self,
         packs: u64,
@@ -306,7 +309,7 @@ impl<'a> LedgerRun<'a> {
 pub(super) enum ReadOutcome {
     /// It is undamaged.
     Whole,
-    /// It seemed damaged at first.
+    /// It seemed damaged at first, and was undamaged when it was read again.
     WholeWhenReadAgain,
     /// It is damaged.
     Damaged,

@@ -17,10 +17,10 @@ pub struct CheckReport {
     pub errors: u64,
     /// The number of foreign objects among them.
     pub foreign: u64,
-    /// Of these, the objects whose keys were revoked.
+    /// Of these, the number of objects whose keys were revoked.
     pub revoked: u64,
-    /// Packs that are missing, have the wrong size, or have a part that does not open. Missing
-    /// packs, and most damaged ones, count only if a backup needs data from them.
+    /// The number of packs that are missing, have the wrong size, or are damaged. Missing packs,
+    /// and most damaged ones, count only if a backup needs data from them.
     pub packs_damaged: u64,
     /// Backups that cannot be restored completely.
     pub backups_affected: Vec<ObjectHash>,
@@ -30,9 +30,9 @@ pub struct CheckReport {
     pub volumes_affected: Vec<AffectedVolume>,
     /// Records that exist and cannot be read.
     pub records_damaged: Vec<ObjectHash>,
-    /// Backups that were checked.
+    /// The number of backups that were checked.
     pub backups: u64,
-    /// Packs that the index names.
+    /// The number of packs that the index names, without some that only superseded segments name.
     pub packs: u64,
     /// Bytes of packs that were read.
     pub bytes_read: u64,
@@ -71,7 +71,7 @@ pub(super) struct CheckTask<'a> {
     pub(super) unnamed: HashSet<ObjectHash>,
     /// Packs that are going to be deleted.
     pub(super) marked: HashSet<ObjectHash>,
-    /// Packs that were read, if all packs that backups use must be read.
+    /// Packs that were read. `None` unless all packs that backups use must be read.
     pub(super) read: Option<HashSet<ObjectHash>>,
     /// The run in the ledger, if packs are read.
     pub(super) ledger_run: Option<LedgerRun<'a>>,

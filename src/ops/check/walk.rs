@@ -94,6 +94,7 @@ pub(super) struct Walked {
     pub(super) needed: BTreeMap<ObjectHash, ObjectRef>,
     /// Packs that the walk relied on although this check has not read them yet, with their sizes.
     pub(super) unread: BTreeMap<ObjectHash, (ObjectRef, u64)>,
+    /// The damage of trees, and blobs that are missing or have the wrong length.
     pub(super) errors: Vec<RepoError>,
     /// Missing and damaged packs with blobs that trees name, if too few other packs have these
     /// blobs.

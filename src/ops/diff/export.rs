@@ -23,7 +23,7 @@ pub struct SnapshotNames {
 pub struct ExportReport {
     /// The header of the diff.
     pub header: DiffHeader,
-    /// The number and size of its extents.
+    /// The number and size of the diff's extents.
     pub totals: DiffTotals,
     /// Bytes read from the repository.
     pub fetched: u64,
@@ -101,7 +101,7 @@ fn call(backup: &Backup) -> String {
     format!("backup {} of “{}”", backup.id, backup.record.volume.name)
 }
 
-/// Returns the snapshot to begin at.
+/// Returns the snapshot to begin at. Fails if neither the user nor the record names one.
 fn begin(from: &Backup, chosen: Option<Vec<u8>>) -> Result<Vec<u8>, OpsError> {
     let name = chosen.or_else(|| snapshot(from));
     name.ok_or_else(|| OpsError::NoSnapshot { backup: call(from) })

@@ -50,14 +50,14 @@ pub struct DiffSummary {
     pub zero_extents: u64,
     /// Bytes of data.
     pub data: u64,
-    /// Bytes of data that are zero. Counts blocks of 4 KiB of the image. If an extent has only a
-    /// part of a block, counts this part.
+    /// Bytes of data in blocks of 4 KiB of the image that are all zeros. If an extent has only a
+    /// part of a block, this part alone is tested and counted.
     pub zeros_in_data: u64,
     /// Bytes that extents of zeros cover.
     pub zeros: u64,
-    /// Leaves of 4 MiB that it touches.
+    /// Number of leaves of 4 MiB that it touches.
     pub leaves: u64,
-    /// Chunks of 64 KiB that it touches.
+    /// Number of chunks of 64 KiB that it touches.
     pub chunks: u64,
     /// The offset of the first byte of the image that it touches; `None` if it touches none.
     pub first: Option<u64>,

@@ -28,13 +28,13 @@ pub struct MergeReport {
     pub header: DiffHeader,
     /// Number of diffs that were merged.
     pub diffs: u64,
-    /// Number of its extents.
+    /// Number of extents of the merged diff.
     pub extents: u64,
-    /// Bytes of data.
+    /// Bytes of data in the merged diff.
     pub data: u64,
-    /// Bytes that its extents of zeros cover.
+    /// Bytes that the extents of zeros of the merged diff cover.
     pub zeros: u64,
-    /// Bytes of the stream.
+    /// The length of the merged stream in bytes.
     pub written: u64,
 }
 
@@ -165,7 +165,7 @@ impl<'a> Stack<'a> {
         Ok(())
     }
 
-    /// Fails if a diff is not complete.
+    /// Reads all diffs to their ends. Fails if one of them is not complete.
     fn finish(self) -> Result<(), OpsError> {
         for mut layer in self.layers {
             while !layer.ended {
@@ -182,7 +182,8 @@ impl<'a> Stack<'a> {
     }
 }
 
-/// Adds the diffs of a stream to `layers`.
+/// Adds the diffs of a stream to `layers`. The diffs of a v2 stream are read at the same time, so
+/// such a stream must be a regular file.
 fn open<'a>(
     source: Box<dyn InputStream + 'a>,
     context: &Context<'a>,
@@ -369,7 +370,7 @@ impl<'a, W: Write> Sink<'a, W> {
         Ok(())
     }
 
-    /// Returns a buffer of `length` bytes, which [`data`](Self::data) then writes.
+    /// Returns a buffer of `length` bytes. The next call of [`data`](Self::data) writes it.
     fn buffer(&mut self, length: usize) -> &mut [u8] {
         self.buffer.resize(length, 0);
         &mut self.buffer

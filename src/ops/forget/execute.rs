@@ -11,8 +11,8 @@ use crate::ops::history::unnamed;
 use crate::repo::{Lease, Leases, Log, NewEntry, Project, Records, Work, Worker};
 
 /// Executes a plan: announces it in a lease, reads the leases and log entries of others, writes an
-/// entry, and then deletes the records. If it is interrupted, another run of the same `forget`
-/// completes it. `host` is the name of this host.
+/// entry, and then deletes the records. If a run is interrupted, another run of the same `forget`
+/// deletes the remaining records. `host` is the name of this host.
 pub fn forget(
     project: &Project,
     plan: &ForgetPlan<'_>,

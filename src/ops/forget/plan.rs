@@ -40,9 +40,9 @@ pub enum Forget {
 pub struct ForgetPlan<'a> {
     /// The volumes of the plan, by name.
     pub volumes: Vec<VolumePlan<'a>>,
-    /// The records that it was made from.
+    /// The records from which the plan was made.
     pub(super) records: &'a Records,
-    /// The log that it was made from.
+    /// The log from which the plan was made.
     pub(super) log: &'a Log,
 }
 
@@ -56,7 +56,7 @@ pub struct VolumePlan<'a> {
     pub keep: Vec<(&'a Backup, Vec<Reason>)>,
     /// The backups to remove.
     pub remove: Vec<Removal<'a>>,
-    /// All backups of the volume that stay.
+    /// The ids of all backups of the volume that stay.
     stays: Vec<ObjectHash>,
     /// The newest backup of each line of the volume's history, newest first. There are several if
     /// hosts backed up at the same time, or copies of the repository were merged.
@@ -79,7 +79,8 @@ impl ForgetPlan<'_> {
         self.volumes.iter().flat_map(|volume| &volume.remove)
     }
 
-    /// Returns the backups that must stay if the others are removed.
+    /// Returns the backups that must stay if the plan is executed: of each volume that loses a
+    /// backup, all that are not removed.
     pub(super) fn relies_on(&self) -> impl Iterator<Item = ObjectHash> {
         let changed = self
             .volumes
@@ -88,7 +89,8 @@ impl ForgetPlan<'_> {
         changed.flat_map(|volume| volume.stays.iter().copied())
     }
 
-    /// Returns the name of the volume of this backup, for messages.
+    /// Returns the name of the volume of this backup, for messages. Returns an empty name if the
+    /// plan does not contain the backup.
     pub(super) fn volume_of(&self, backup: ObjectHash) -> String {
         let has = |volume: &&VolumePlan<'_>| {
             let removed = volume
@@ -108,9 +110,10 @@ impl ForgetPlan<'_> {
     }
 }
 
-/// Makes the plan for these records. A backup that exists although the log says that it was removed
-/// counts like any other. An entry only explains why a record is missing. It does not ask anyone to
-/// delete the record.
+/// Makes the plan for these records. Fails if a volume or backup that the user named does not
+/// exist, or if a named backup is protected. A backup that exists although the log says that it was
+/// removed counts like any other. An entry only explains why a record is missing. It does not ask
+/// anyone to delete the record.
 pub fn plan_forget<'a>(
     records: &'a Records,
     log: &'a Log,

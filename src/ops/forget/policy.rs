@@ -5,8 +5,8 @@
 //! - A rule of a period keeps the newest backup of each hour, day, week, month or year of the
 //!   calendar. Only periods with a backup count. Weeks are those of ISO 8601, from Monday to
 //!   Sunday.
-//! - A rule that has not used up its count also keeps the oldest backup, so that history grows as
-//!   long as it can.
+//! - A rule that has not used up its count also keeps the oldest backup, so that the kept backups
+//!   reach as far back as possible.
 //! - Spans are counted back from the newest backup, not from now.
 //! - A backup is kept and not counted if its time is in the future, or earlier than that of a
 //!   backup that it follows: the clock of its host was wrong, or its time is forged.
@@ -39,7 +39,7 @@ pub struct Policy {
 /// A record in the history of a volume.
 #[derive(Debug, Clone, Copy)]
 pub struct Link<'a> {
-    /// The backup; none if the record is passed over.
+    /// The backup. `None` if the record is passed over, because it was withdrawn, for example.
     pub backup: Option<Candidate<'a>>,
     /// The places of the records that it follows, as positions in the history. All of these records
     /// come later in the history than this one.
@@ -49,11 +49,11 @@ pub struct Link<'a> {
 /// The properties of a backup that a policy uses.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
-    /// The time when it was made.
+    /// When the backup began.
     pub time: Timestamp,
     /// Its labels.
     pub labels: &'a BTreeMap<String, String>,
-    /// The write key that signed it; none for a full key.
+    /// The write key that signed it; `None` if a full key signed it.
     pub key: Option<SignerId>,
 }
 
@@ -61,7 +61,7 @@ pub struct Candidate<'a> {
 const PROTECTED: &str = "protected";
 
 impl Candidate<'_> {
-    /// Whether its label `protected` has any value but `false`.
+    /// Returns whether the backup has the label `protected`, with any value but `false`.
     #[must_use]
     pub fn is_protected(&self) -> bool {
         self.labels
@@ -85,7 +85,8 @@ impl Policy {
         }
     }
 
-    /// Whether it has no rules, so that it would keep only protected backups and the newest.
+    /// Returns whether the policy has no rules. Then it would keep only protected backups, backups
+    /// that rules do not count, and otherwise the newest one.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
@@ -212,9 +213,9 @@ fn oldest(history: &[Link<'_>], counted: &[Option<Counted<'_>>]) -> Vec<bool> {
 /// The count of a rule on a way from a backup that nothing follows to an older one.
 #[derive(Debug, Clone, Default)]
 struct Way {
-    /// Number of periods.
+    /// The number of periods with a backup, or of backups if the rule has no periods.
     used: u64,
-    /// The last of them.
+    /// The last of these periods.
     period: Option<[i16; 4]>,
     /// The rule counts only backups that are younger than this. `None` if the way has no backup
     /// yet.
@@ -272,7 +273,7 @@ impl Counted<'_> {
         }
     }
 
-    /// Returns the ways to the records that this one follows.
+    /// Counts this backup on these ways, and returns the ways to the records that it follows.
     fn count(&self, rule: &Rule, ways: Vec<Way>) -> Vec<Way> {
         let period = self.period(rule);
         let mut counted = Vec::new();
@@ -295,8 +296,8 @@ impl Counted<'_> {
         }
     }
 
-    /// Returns the beginning of the rule's span, provided that this is the newest backup that
-    /// counts.
+    /// Returns the beginning of the rule's span if this backup is the newest one that counts.
+    /// Returns `None` if the rule has no span.
     fn since(&self, rule: &Rule) -> Option<Timestamp> {
         match rule {
             Rule::Within(span) | Rule::PeriodWithin(_, span) => Span::before(span, &self.time),

@@ -90,7 +90,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Whether the rules ignore the backup, because its time or its content is not reliable.
+    /// Returns whether the rules ignore the backup, because its time or its content is not
+    /// reliable.
     #[must_use]
     pub fn is_uncounted(&self) -> bool {
         matches!(self, Self::Future | Self::Earlier | Self::Voided)
@@ -124,9 +125,10 @@ impl LabelMatch {
 }
 
 impl Span {
-    /// Returns the time that is a span before this one; `None` if that is before the first year. If
-    /// the result is a day that its month does not have, it counts as a day of the next month, as
-    /// in restic (and Go): a month before 31 March is 3 March, or 2 March in leap years.
+    /// Returns the time that is a span before this one. Returns `None` if that is before the times
+    /// that a [`Timestamp`] can represent. If the result is a day that its month does not have, it
+    /// counts as a day of the next month, as in restic (and Go): a month before 31 March is 3
+    /// March, or 2 March in leap years.
     #[must_use]
     pub fn before(&self, time: &Zoned) -> Option<Timestamp> {
         let months = i64::from(time.year()) * 12 + i64::from(time.month())

@@ -35,11 +35,12 @@ use crate::repo::RepoError;
 
 /// The size of a pipeline, and how it is stopped.
 pub(crate) struct Pipeline<'a> {
-    /// Threads that work on items.
+    /// The number of threads that work on items.
     pub(crate) workers: usize,
-    /// Items that can wait in front of a stage.
+    /// The maximum number of items that wait in front of a stage.
     pub(crate) queue: usize,
-    /// Items that can be in the pipeline: begun by the source and not yet taken by the sink.
+    /// The maximum number of items in the pipeline: begun by the source and not yet taken by the
+    /// sink.
     pub(crate) in_flight: usize,
     pub(crate) cancel: &'a Cancel,
     /// Set if the pipeline fails.

@@ -36,7 +36,7 @@ pub(crate) trait Stages: Sync {
     }
 
     /// Finishes an item that a worker returned. Runs in a separate thread, which may wait for the
-    /// disk while workers compute.
+    /// disk while workers compute. Not called for items that the source sends directly to the sink.
     fn finish(&self, done: &Self::Done) -> Result<(), OpsError> {
         let _ = done;
         Ok(())

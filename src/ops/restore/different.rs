@@ -11,10 +11,11 @@ use crate::ops::diff_error::reading;
 use crate::ops::error::OpsError;
 use crate::repo::{Backup, ContentPart, different_ranges};
 
-/// Returns the parts in which the task's backup differs from `base`, the backup of a snapshot,
-/// joined with `diverged`, the parts in which the image differs from this snapshot. Each part
-/// consists of whole chunks, except at the end of the backup. `present` is the size of the image in
-/// bytes.
+/// Returns the parts of the image that may differ from the task's backup. `base` is a backup of a
+/// snapshot, and `diverged` are the parts in which the image differs from this snapshot. The result
+/// joins these parts, the parts in which the two backups differ, and all that is after the end of
+/// the image. `present` is the size of the image in bytes. Each part consists of whole chunks,
+/// except at the end of the backup.
 pub(super) fn changed_since(
     task: &RestoreTask<'_>,
     base: &Backup,
@@ -41,9 +42,9 @@ pub(super) fn changed_since(
     Ok(ranges.into_iter().map(within).collect())
 }
 
-/// Reads a whole image as a diff from nothing. Returns the parts in which it differs from the
-/// backup, and the number of bytes that were read. Each part consists of whole chunks, except at
-/// the end of the backup.
+/// Reads a whole image as a full diff. Returns the parts in which the image differs from the
+/// backup, and the length of the diff in bytes. Each part consists of whole chunks, except at the
+/// end of the backup.
 pub(super) fn compare_image(
     task: &RestoreTask<'_>,
     stream: impl Read,
@@ -109,7 +110,7 @@ pub(super) fn compare_image(
     Ok((different.into_iter().collect(), read))
 }
 
-/// The data of an image, read from a diff from nothing in ascending order.
+/// The data of an image, read from a full diff in ascending order.
 struct PresentData<R> {
     reader: DiffReader<R>,
     /// The rest of the extent that is being read.
@@ -128,7 +129,7 @@ impl<R: Read> PresentData<R> {
         Ok(opened)
     }
 
-    /// Returns the offset of the next byte of data that was not read.
+    /// Returns the offset of the next byte of data that was not read yet; `None` at the end.
     fn next(&self) -> Option<u64> {
         self.extent.map(|extent| extent.offset)
     }

@@ -28,7 +28,7 @@ impl<'a> Tools<'a> {
         }
     }
 
-    /// Fills the unit with its content. All of it will be written.
+    /// Fills the unit with its content. The whole unit will be written.
     pub(super) fn fill(&mut self, unit: &mut WriteUnit) -> Result<(), OpsError> {
         let wanted = std::mem::take(&mut unit.chunks);
         unit.buf.resize(len(&unit.range));
@@ -60,7 +60,8 @@ impl<'a> Tools<'a> {
 
     /// Compares the unit with the target, and fetches the chunks that differ. Only these chunks
     /// will be written, and zeros where only the target has data. Parts of the target that cannot
-    /// be read count as different.
+    /// be read count as different. Chunks that cannot be fetched are not written if the restore
+    /// keeps the target's content there.
     pub(super) fn update(
         &mut self,
         unit: &mut WriteUnit,
@@ -104,7 +105,8 @@ impl<'a> Tools<'a> {
     }
 
     /// Fetches chunks of the unit. Returns the ranges of the chunks that cannot be read, in bytes
-    /// of the content, ascending. The buffer is zero in these ranges.
+    /// of the content, ascending. The buffer is zero in these ranges. Fails instead if the restore
+    /// stops at damage.
     fn fetch(
         &mut self,
         wanted: &[ChunkRef],

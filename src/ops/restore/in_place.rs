@@ -6,8 +6,8 @@
 //! whole image is compared, the safety snapshot is made first, to find what changes meanwhile. A
 //! run that is killed after it has marked the image leaves the mark. The next run finds the parts
 //! that differ again. It keeps the safety snapshot of the first run, and makes another one if the
-//! image has changed since: the image may hold a mixture, or a user may have rolled it back and
-//! used it.
+//! image has changed since: the image may hold parts of both contents, or a user may have rolled it
+//! back and used it.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -51,18 +51,20 @@ pub struct InPlaceOptions {
 pub struct InPlaceReport {
     /// The bytes that were written and fetched.
     pub restored: RestoreReport,
-    /// Bytes of data that were read from the image to compare it.
+    /// The length of the full diff that was read from the image to compare it, in bytes; 0 if the
+    /// image was not compared as a whole.
     pub compared: u64,
-    /// The snapshot with the content that the image had before the restore.
+    /// The snapshot with the content that the image had before the restore, if there is one.
     pub safety_snapshot: Option<String>,
-    /// The snapshots with the content that it had before earlier restores, which were interrupted,
-    /// oldest first.
+    /// The snapshots with the content that the image had before earlier restores, which were
+    /// interrupted, oldest first.
     pub earlier_snapshots: Vec<String>,
 }
 
 /// Restores a backup to an existing image. If there is a backup of a snapshot that the image still
-/// has, finds the changes of the image since this snapshot, and the differences between that backup
-/// and `backup`. Otherwise, reads and compares the whole image. Writes only what differs.
+/// has, and Ceph's lists of changes can be relied on, finds the changes of the image since this
+/// snapshot, and the differences between that backup and `backup`. Otherwise, reads and compares
+/// the whole image. Writes only what differs.
 ///
 /// Before anything is changed, refuses an image that is in use, that mirrors an image of another
 /// cluster, or that has another size and may not be resized. If the restore fails after it has
@@ -182,7 +184,7 @@ pub fn restore_image_in_place(
     Ok(report)
 }
 
-/// Returns why the whole image is compared. `problem` is the damage of a backup.
+/// Returns why the whole image is compared. `problem` is the damage of the backup of a snapshot.
 fn why_all(problem: Option<&OpsError>, distrusted: bool) -> WholeCompare {
     match problem {
         Some(error) => WholeCompare::Damaged(error.to_string()),
@@ -191,8 +193,8 @@ fn why_all(problem: Option<&OpsError>, distrusted: bool) -> WholeCompare {
     }
 }
 
-/// Whether the image still has the content and the size that it had in this snapshot. Returns false
-/// if there is no such snapshot.
+/// Returns whether the image still has the content and the size that it had in this snapshot.
+/// Returns false without a snapshot.
 fn has_content_of(
     image: &LiveImage<'_>,
     state: &ImageState,
@@ -253,7 +255,8 @@ fn require_size(
     Ok(size)
 }
 
-/// Returns ranges joined with the parts that `diverged` names, widened to whole chunks.
+/// Returns ranges joined with the parts that `diverged` names. These parts are widened to whole
+/// chunks, and end at the end of the backup.
 fn joined(ranges: &ExtentList, diverged: &ExtentList, backup: &Backup) -> ExtentList {
     let content = &backup.record.content;
     let diverged = diverged.widened(content.chunk_size.into());
@@ -317,8 +320,9 @@ fn exported(snapshot: &Snapshot) -> ExportedSnapshot {
     }
 }
 
-/// Returns a backup of a snapshot that still exists, together with this snapshot. Prefers `backup`
-/// itself. Otherwise, takes the newest snapshot, which is likely to differ least from the image.
+/// Returns a backup of a snapshot that still exists, together with this snapshot; `None` if there
+/// is none with chunks of the same size. Prefers `backup` itself. Otherwise, takes the newest
+/// snapshot, which is likely to differ least from the image.
 fn common_snapshot<'a>(
     project: &Project,
     records: &'a Records,
@@ -336,8 +340,8 @@ fn common_snapshot<'a>(
     known.max_by_key(|(base, snapshot)| (base.id == backup.id, snapshot.id))
 }
 
-/// Reads the whole image. Returns the parts that differ from the backup, and the number of bytes
-/// that were read.
+/// Reads the whole image as a full diff. Returns the parts that differ from the backup, and the
+/// length of the diff in bytes.
 fn compare(
     task: &RestoreTask<'_>,
     image: &LiveImage<'_>,

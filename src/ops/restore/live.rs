@@ -26,7 +26,7 @@ pub struct ImageTarget {
 /// and `target` must set no parameters. The image keeps its parameters, and gets the size of the
 /// backup.
 ///
-/// If this fails after the image was made, the image is incomplete, and stays.
+/// If this fails after the image was made or changed, the image is incomplete, and stays.
 pub fn restore_image(
     project: &Project,
     backup: &Backup,
@@ -120,7 +120,8 @@ pub(super) fn restore_metadata(
     }
 }
 
-/// Starts `rbd import-diff`, and calls `write` to write a diff for it. The program must succeed.
+/// Starts `rbd import-diff`, and calls `write` to write a diff for it. Fails unless the program
+/// succeeds.
 pub(super) fn write_diff<T>(
     image: &LiveImage<'_>,
     context: &Context<'_>,

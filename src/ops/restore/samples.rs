@@ -48,7 +48,8 @@ impl Samples {
         }
     }
 
-    /// Fails if the target no longer holds one of the chosen chunks.
+    /// Fails if the target no longer holds one of the chosen chunks. Skips chunks that could not be
+    /// read from the repository.
     pub(super) fn check(
         &self,
         task: &RestoreTask<'_>,

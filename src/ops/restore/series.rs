@@ -14,7 +14,8 @@ use crate::volume::{DiffTarget, LiveImage};
 
 /// Returns consecutive backups of a volume, oldest first. The last one is `to`. The first one is
 /// `from`, or without it, the oldest backup of the volume. Leaves out backups that their writer
-/// withdrew or that another one replaced. Fails if `from` or `to` is one of these.
+/// withdrew or that another one replaced. Fails if `from` or `to` is one of these, if `from` is
+/// newer or of another volume, or if a backup is a stream or has chunks of another size.
 pub fn series<'a>(
     records: &'a Records,
     from: Option<&'a Backup>,
@@ -68,7 +69,8 @@ fn no_series(from: Option<&Backup>, to: &Backup, why: &'static str) -> OpsError 
 }
 
 /// Restores backups, oldest first, to a new or empty image, and makes a snapshot of the image after
-/// each. Only the differences between them are written. Returns the names of the snapshots.
+/// each. After the first backup, writes only the differences from the previous one. Returns the
+/// totals, and the names of the snapshots.
 ///
 /// Refuses an existing image that has data, snapshots or users, before anything is changed. If this
 /// fails later, the image is incomplete, and stays.

@@ -77,8 +77,8 @@ impl RestoreTask<'_> {
         Ok(report)
     }
 
-    /// Notes a part of the content that cannot be read. Fails with `error` if the restore stops at
-    /// damage, or if the error is not damage.
+    /// Notes a part of the content that cannot be read. Fails if the restore stops at damage, or if
+    /// `error` is not damage.
     pub(super) fn lose(&self, range: Range<u64>, error: RepoError) -> Result<(), OpsError> {
         if error.kind() != RepoErrorKind::Damaged {
             return Err(error.into());

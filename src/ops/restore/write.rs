@@ -16,16 +16,17 @@ use crate::ops::pipeline::{Failed, Pipeline, StageError, Stages};
 use crate::repo::{Backup, Project};
 use crate::volume::{Target, WriteOrder};
 
-/// Units in the pipeline for each thread.
+/// The number of units in the pipeline for each thread that fills units.
 const IN_FLIGHT: usize = 2;
-/// Threads that write, and wait for the disk while the others compute.
+/// The number of threads that write, and wait for the disk while the others compute.
 const WRITERS: usize = 2;
 
-/// Writes a backup to a target, which must be opened for an image of its size, and finishes it. A
-/// target that held content before is read, and only different chunks are fetched and written.
+/// Writes a backup to a target, and finishes the target. The target must be opened for an image of
+/// the backup's size. A target that held content before is read, and only different chunks are
+/// fetched and written.
 ///
-/// If it fails or is cancelled, the target is not finished. Damage that can be found without
-/// reading the data is reported before anything is written.
+/// If the restore fails or is cancelled, the target is not finished. Damage that can be found
+/// without reading the data is reported before anything is written.
 pub fn restore(
     project: &Project,
     backup: &Backup,

@@ -8,7 +8,7 @@ use crate::ops::backup::task::BackupTask;
 use crate::ops::error::OpsError;
 use crate::repo::{Backup, BlobReader};
 
-/// Copies the attachments. Does not read those that the base has, too.
+/// Copies the attachments of a backup. Does not read those that `base` has, too.
 pub(super) fn copy_attachments(
     task: &BackupTask<'_>,
     from: &BlobReader,
@@ -32,7 +32,7 @@ pub(super) fn copy_attachments(
     copied.collect()
 }
 
-/// Returns the copy of an attachment, if the base has the same one.
+/// Returns the copy of an attachment in the target, if the base has the same attachment.
 fn known(attachment: &Attachment, base: &CopyBase<'_>) -> Option<Attachment> {
     let of = |backup: &Backup| {
         let mut all = backup.record.attachments.iter();

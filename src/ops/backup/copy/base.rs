@@ -10,7 +10,7 @@ pub(super) struct CopyBase<'a> {
     pub(super) source: &'a Backup,
     /// Its copy in the target.
     pub(super) copy: &'a Backup,
-    /// Set if the two trees in the source could not be compared. The damage may be in the tree of
-    /// this backup.
+    /// Set if the tree of `source` could not be compared with the tree of the backup to copy. The
+    /// damage may be in either of the two.
     pub(super) is_unreadable: AtomicBool,
 }

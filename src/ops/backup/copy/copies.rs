@@ -6,7 +6,7 @@ use crate::base::ObjectHash;
 use crate::ops::image_backups::trusted;
 use crate::repo::{Backup, Project, Records};
 
-/// The backups of one volume of the target, by their origins.
+/// The backups of one volume of the target, by their origins, without backups by other write keys.
 #[derive(Default)]
 pub(super) struct Copies(HashMap<ObjectHash, Backup>);
 
@@ -20,14 +20,15 @@ pub(super) fn origin(project: &Project, backup: &Backup) -> ObjectHash {
 }
 
 impl Copies {
-    /// Finds the backups of a volume of the target that can be relied on.
+    /// Finds the backups of a volume of the target, without those by other write keys.
     pub(super) fn find(target: &Project, records: &Records, volume: &str) -> Self {
         let of_volume = records.of_volume(volume);
         let found = of_volume.filter(|backup| trusted(target, backup));
         Self(found.map(|b| (origin(target, b), b.clone())).collect())
     }
 
-    /// Returns the copy of this backup of the source.
+    /// Returns the copy of this backup of the source, if the volume has one. A copy has the same
+    /// origin, and also the same time, kind of content and size.
     pub(super) fn of(&self, source: &Project, backup: &Backup) -> Option<&Backup> {
         let copy = self.0.get(&origin(source, backup))?;
         let (here, there) = (&backup.record.content, &copy.record.content);

@@ -11,7 +11,8 @@ use crate::repo::{Backup, Compression, PackSizes, VerifyWrites};
 #[derive(Debug, Clone, Default)]
 pub struct CopyOptions {
     /// The volume in the target that gets the copies. `None` means that each volume keeps its name.
-    /// Then a volume of the target that has the same name and another origin is an error.
+    /// Then it is an error if the target has a volume with that name, another id, and no copy of a
+    /// backup of the volume.
     pub volume: Option<String>,
     /// Also copy backups that another write key signed. The holder of a write key can make a backup
     /// with any content, even with data of other volumes, and of any size.
@@ -34,7 +35,7 @@ pub type EachCopy<'a> = dyn FnMut(&Backup, Result<CopyReport, OpsError>) -> Cont
 /// The result of copying one backup.
 #[derive(Debug, Clone)]
 pub struct CopyReport {
-    /// The copy; none if a dry run found that the target lacks it.
+    /// The id of the copy. `None` if a dry run found that the target lacks it.
     pub id: Option<ObjectHash>,
     /// Whether the target had the copy already, so that nothing was stored.
     pub existing: bool,
@@ -48,7 +49,7 @@ pub struct CopyReport {
 }
 
 impl CopyReport {
-    /// The target has this copy already.
+    /// Returns the report for a copy that the target has already.
     pub(super) fn existing(copy: &Backup) -> Self {
         Self {
             id: Some(copy.id),
@@ -59,7 +60,7 @@ impl CopyReport {
         }
     }
 
-    /// The volume in the target lacks the copy.
+    /// Returns the report for a copy that this volume of the target lacks.
     pub(super) fn lacking(volume: &str) -> Self {
         Self {
             id: None,

@@ -17,7 +17,8 @@ use crate::ops::image_backups::trusted;
 use crate::repo::{Backup, BlobReader, IndexContent, Project, ReadSession, Records, RepoError};
 
 /// Copies backups of `source` to `target`, and calls `each` with the result for each of them.
-/// `records` are the backups of the source, and `selected` those to copy. Stops if `each` breaks.
+/// `records` are the backups of the source, and `selected` are the ids of those to copy. Stops if
+/// `each` breaks.
 ///
 /// A backup that the target has already is not copied. A damaged backup fails alone. Backups that
 /// may not be copied fail first, before any work. Fails before anything is stored if the target
@@ -106,7 +107,7 @@ pub fn copy(
 
 /// Returns the copies of the selected backups that exist already, but have lost data. Finds only
 /// losses that a listing of the packs shows, or that were noted on this host. Also returns the
-/// content of the index of the target, if that is in memory.
+/// content of the target's index, if that index is in memory.
 fn lost_copies(
     source: &Project,
     target: &Project,
@@ -132,7 +133,7 @@ fn lost_copies(
 struct Plan<'a> {
     /// The volume in the target.
     to: &'a str,
-    /// The copies that it has.
+    /// The copies that the volume in the target has.
     copies: Copies,
     backups: Vec<&'a Backup>,
 }
@@ -182,7 +183,8 @@ fn require_same_volume(
     })
 }
 
-/// Returns the tops of all trees of these volumes. A backup is compared with others of its volume.
+/// Returns the tops of all trees of these volumes in the source, since a backup is compared with
+/// other backups of its volume.
 fn tops(records: &Records, plans: &[Plan<'_>]) -> Vec<BlobId> {
     let selected = plans.iter().flat_map(|plan| &plan.backups);
     let selected = selected.flat_map(|backup| backup.tops());

@@ -39,7 +39,7 @@ pub(super) struct CopyTask<'a> {
     pub(super) lost: HashSet<ObjectHash>,
     /// Receives the result for each backup, and decides whether to go on.
     pub(super) each: &'a mut EachCopy<'a>,
-    /// The content of the last index of the target, if that was in memory.
+    /// The content of the index of the target that was used last, if that index was in memory.
     pub(super) content: Option<IndexContent>,
 }
 
@@ -77,7 +77,8 @@ impl CopyTask<'_> {
         flow
     }
 
-    /// Returns the result for a backup of which the target has this copy.
+    /// Returns the result for a backup of which the target has this copy: an error if the copy has
+    /// lost data.
     fn existing(&self, backup: &Backup, copy: &Backup) -> Result<CopyReport, OpsError> {
         if self.lost.contains(&copy.id) {
             return Err(OpsError::CopyLost {
@@ -106,8 +107,8 @@ impl CopyTask<'_> {
     }
 
     /// Copies these backups of one volume, which are in order, oldest first. `options` names the
-    /// volume of the target, and `copies` are those that it had at first. Goes on if a backup is
-    /// damaged.
+    /// volume of the target, and `copies` are those that this volume had at first. Goes on after an
+    /// error that concerns only one backup.
     pub(super) fn copy_volume(
         &mut self,
         from: &BlobReader,
@@ -131,9 +132,9 @@ impl CopyTask<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Copies a backup, unless the target has a copy of it. Protects it from concurrent prunes, and
-    /// reads the backups and the index of the target, as for any other backup: a prune may have
-    /// removed data since the backup before was copied.
+    /// Copies a backup, unless the target has got a copy of it in the meantime. Protects the copy
+    /// from concurrent prunes. Reads the records and the index of the target again, since a prune
+    /// may have removed data since the previous backup was copied.
     fn copy(
         &mut self,
         from: &BlobReader,
@@ -169,7 +170,7 @@ impl CopyTask<'_> {
     }
 }
 
-/// Whether other backups can be copied in spite of this error.
+/// Returns whether other backups can be copied in spite of this error.
 fn is_of_one_backup(error: &OpsError) -> bool {
     matches!(
         error,
@@ -193,7 +194,7 @@ struct VolumeCopy<'a> {
 }
 
 impl VolumeCopy<'_> {
-    /// Copies a backup.
+    /// Copies a backup. If it cannot be compared with its base, copies it again without a base.
     fn copy(
         &self,
         backup: &Backup,
@@ -226,10 +227,11 @@ impl VolumeCopy<'_> {
         })
     }
 
-    /// Returns the backup with which to compare one of the same volume: the next older one of which
-    /// the target has a copy, or else the next newer one. Does not build on a backup of another
-    /// write key, which may be false. If data of the target was lost, returns none, so that lost
-    /// data is stored again.
+    /// Returns the backup with which to compare `backup`: the next older one of the same volume of
+    /// which the target has a copy, or else the next newer one. The kinds of content and the chunk
+    /// sizes must fit. A backup by another write key may be false, so it is a base only for backups
+    /// by that key. If data of the target was lost, returns `None`, so that lost data is stored
+    /// again.
     fn base_of<'b>(&'b self, backup: &Backup) -> Option<CopyBase<'b>> {
         let (kind, chunk_size) = (backup.record.content.kind, backup.record.content.chunk_size);
         if self.options.reread {
@@ -362,14 +364,15 @@ impl VolumeCopy<'_> {
         })
     }
 
-    /// Returns the copy of the backup with this record in the source.
+    /// Returns the id of the copy of a backup. `record` is the id of the backup in the source.
     fn copy_of(&self, record: ObjectHash) -> Option<ObjectHash> {
         let backup = self.records.get(record)?;
         self.copies.of(self.source, backup).map(|copy| copy.id)
     }
 
-    /// Returns the copies of the backups that this one follows. If the target lacks the copy of one
-    /// of these, continues with the backups that the lacking one follows.
+    /// Returns the ids of the copies of the backups that this one follows, at most
+    /// [`Records::FOLLOWS_MAX`]. If the target lacks the copy of one of these backups, continues
+    /// with the backups that it follows.
     fn follows(&self, backup: &Backup) -> Vec<ObjectHash> {
         let history = self.records.history(&backup.record.volume.name);
         let entries = history.map_or(&[][..], |history| history.entries());
@@ -393,8 +396,8 @@ impl VolumeCopy<'_> {
     }
 }
 
-/// Names the backup in an error that concerns only this backup. All errors of the source that
-/// mean damage do so already, so other damage is in the target.
+/// Names the backup in an error that concerns only this backup. Errors that mean damage in the
+/// source name it already, so other damage is in the target.
 fn failure(backup: &Backup, error: OpsError) -> OpsError {
     match error {
         OpsError::AttachmentTooLarge { .. } | OpsError::Repo(RepoError::RecordTooLarge { .. }) => {

@@ -10,7 +10,9 @@ use crate::ops::error::OpsError;
 use crate::repo::CommitPermit;
 
 impl DiffChain<'_> {
-    /// Commits a backup for each diff that the volume does not have, oldest first.
+    /// Commits a backup for each diff of which the volume has no backup, oldest first. Commits
+    /// nothing if `cleared` is `None`: then this is a dry run, or the volume has all backups.
+    /// Returns a report for each diff.
     pub(super) fn commit(
         &self,
         links: Vec<Link<'_>>,

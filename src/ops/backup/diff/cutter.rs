@@ -17,6 +17,7 @@ pub(super) struct LeafCutter<'s, 'p, 'a> {
     leaves: &'s mut LeafProducer<'p, 'a, Buffer>,
     /// Buffers that workers no longer need.
     spare: &'s Receiver<Buffer>,
+    /// The leaf that is being filled: its number, the bytes that are set, and its content.
     open: Option<(u64, Coverage, Buffer)>,
 }
 
@@ -32,7 +33,7 @@ impl<'s, 'p, 'a> LeafCutter<'s, 'p, 'a> {
         }
     }
 
-    /// Takes an extent. `read` reads the next bytes of its data into a buffer.
+    /// Takes an extent. `read` fills a buffer with the next bytes of the extent's data.
     pub(super) fn extent(
         &mut self,
         extent: &Extent,

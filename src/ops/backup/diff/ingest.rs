@@ -58,8 +58,8 @@ pub(crate) fn backup_diffs(
 }
 
 /// Backs up the only diff of a stream that this program has exported from a cluster, like
-/// [`backup_diffs`]. The caller has loaded the records before it made the snapshot. If the diff is
-/// not a full one, `options` must name the base.
+/// [`backup_diffs`]. The caller must have loaded `records` before it made the snapshot. If the diff
+/// is not a full one, `options` must name the base.
 pub(crate) fn backup_export(
     project: &Project,
     protection: &mut Protection<'_>,

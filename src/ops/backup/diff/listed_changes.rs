@@ -11,8 +11,9 @@ use crate::repo::{Backup, BlobReader, NodeReader, RepoErrorKind, Top, different_
 
 /// The changes of an image since the snapshot of a backup, as the cluster lists them.
 pub(crate) struct ListedChanges {
-    /// The backup.
+    /// The id of the backup.
     base: ObjectHash,
+    /// The tree of the backup.
     top: Top,
     /// The chunks that the list names, as ranges of bytes.
     chunks: ExtentList,
@@ -40,8 +41,8 @@ impl ListedChanges {
         }
     }
 
-    /// Compares the base with the new content, of which all data was read. The tree of the new
-    /// content must be durable.
+    /// Compares the base with the new content. All data of the new content must have been read from
+    /// the source, and its tree must be durable.
     pub(super) fn test(
         &self,
         blobs: &BlobReader,

@@ -110,7 +110,7 @@ impl Made {
         (only, places)
     }
 
-    /// The backups that no other follows.
+    /// Returns the backups that no other follows.
     fn unfollowed(&self) -> BTreeSet<usize> {
         let followed: BTreeSet<usize> = self.follows.iter().flatten().copied().collect();
         (0..self.backups.len())

@@ -22,7 +22,8 @@ fn name(period: Period, time: &Zoned, number: usize) -> String {
     time.strftime(format).to_string()
 }
 
-/// Goes back month by month, day by day, hour by hour.
+/// Returns the time that is a span before this one. Goes back month by month, day by day, hour by
+/// hour.
 fn before(time: &Zoned, span: Span) -> Timestamp {
     let mut first = time.date().first_of_month();
     for _ in 0..span.years * 12 + span.months {

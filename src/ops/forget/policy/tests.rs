@@ -183,7 +183,7 @@ fn a_rule_whose_count_is_not_used_up_keeps_the_oldest_backup() {
          2026-11-12T10:00 => -
          2026-11-20T10:00 => monthly",
     );
-    // The previous backup used up the count.
+    // The newest backup uses up the count.
     utc(
         "monthly 1",
         "2026-11-05T10:00 => -
@@ -385,7 +385,7 @@ fn spans_count_back_from_the_newest_backup() {
          2025-09-16T10:00:01 => within 13m35d
          2026-11-21T10:00 => within 13m35d",
     );
-    // The span begins before the first year.
+    // The span begins before all times that the program can represent.
     utc(
         "within 4000000000y",
         "0001-01-01T00:00 => within 4000000000y
