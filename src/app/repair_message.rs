@@ -19,8 +19,7 @@ pub(crate) struct RepairStepEntry {
 /// The result of a repair.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct RepairSummary {
-    /// `copies` for `repair parity --from` without the use of parity; otherwise the subcommand of
-    /// `repair`: `parity`, `packs` or `index`.
+    /// The subcommand of `repair`: `parity`, `copies`, `packs` or `index`.
     pub(crate) what: &'static str,
     /// Whether only the plan was made.
     pub(crate) dry_run: bool,

@@ -11,7 +11,8 @@ use crate::volume::guard_freeze;
 pub(super) const GUARD: &str = "__guard-freeze";
 
 /// Runs the process if these are its arguments: the program, [`GUARD`], the limit in milliseconds,
-/// and both commands.
+/// and the commands that freeze and thaw, each of which may be empty. Returns its exit code; `None`
+/// if these are other arguments.
 pub(super) fn guard(words: &[OsString]) -> Option<ExitCode> {
     let [_, mark, limit, before, after] = words else {
         return None;

@@ -9,7 +9,8 @@ use clap_mangen::Man;
 
 use super::args::Cli;
 
-/// Writes a manual page for the program and one for each command.
+/// Writes a manual page for the program and one for each command into this directory. Creates the
+/// directory if needed.
 pub(crate) fn manual(directory: &Path) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
     // `repo` has the same commands as the program itself, so their pages would be copies.
@@ -100,10 +101,11 @@ fn usage(arg: &Arg) -> String {
     }
 }
 
-/// The headings of options, without their explanations in parentheses.
+/// The beginnings of those headings of options that end with an explanation in parentheses.
 const HEADINGS: [&str; 3] = ["Global options", "Backups to keep", "Prune options"];
 
-/// Shortens the heading of an option: a manual page shows headings in capitals.
+/// Removes the explanation from the heading of an option: a manual page shows headings in capitals,
+/// in which long text is hard to read.
 fn short_heading(arg: Arg) -> Arg {
     let heading = arg.get_help_heading().unwrap_or_default();
     match HEADINGS.iter().find(|short| heading.starts_with(**short)) {

@@ -131,8 +131,8 @@ impl Output {
         })
     }
 
-    /// Shows the plan of `forget`, with times in `zone`. With `--quiet`, shows it only in a dry
-    /// run.
+    /// Shows the plan of `forget`, with times in `zone`; `None` for the local time zone. With
+    /// `--quiet`, shows it only in a dry run or as JSON.
     pub(crate) fn forget(
         &self,
         volumes: &[ForgetVolume],
@@ -164,7 +164,7 @@ impl Output {
         self.text(&app::audits(list, &self.zone, self.columns))
     }
 
-    /// Shows the outcome of one restore of a drill. With `--quiet`, only shows a failure.
+    /// Shows the outcome of one restore of a drill. With `--quiet`, shows a success only as JSON.
     pub(crate) fn drill(&self, drill: &DrillEntry) -> Result<(), Failure> {
         if self.style.verbosity == Verbosity::Quiet && !self.style.json && drill.success {
             return Ok(());
@@ -208,7 +208,7 @@ impl Output {
         self.listing(diffs, ListEntry::Diff, || app::diffs(diffs, self.columns))
     }
 
-    /// With `--verbose`, shows the fields that have a value.
+    /// With `--verbose` and without `--json`, shows the fields that have a value.
     pub(crate) fn detail(&self, facts: &[(&str, Option<String>)]) -> Result<(), Failure> {
         if self.style.json || self.style.verbosity != Verbosity::Verbose {
             return Ok(());
@@ -221,7 +221,7 @@ impl Output {
         write(&self.stdout, bytes)
     }
 
-    /// Prints a notice on standard error. Errors are ignored.
+    /// Prints a notice on standard error. Ignores errors of writing.
     pub(crate) fn notice(&self, text: &str) {
         if self.style.json {
             self.print(text);
@@ -230,7 +230,7 @@ impl Output {
         }
     }
 
-    /// Prints a line on standard error. Errors are ignored.
+    /// Prints a line on standard error. Ignores errors of writing.
     pub(crate) fn print(&self, text: &str) {
         let line = if self.style.json {
             let notice = Notice {
@@ -244,7 +244,8 @@ impl Output {
         let _ = write(&self.stderr, format!("{line}\n").as_bytes());
     }
 
-    /// Shows a failure after which the program goes on. Errors are ignored.
+    /// Shows on standard error a failure after which the program goes on. Ignores errors of
+    /// writing.
     pub(crate) fn partial_failure(&self, failure: &Failure) {
         let text = if self.style.json {
             failure.to_partial_json()
@@ -319,7 +320,7 @@ fn terminal_columns(stream: &(impl IsTerminal + AsFd)) -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|&columns| columns > 0)
 }
 
-/// Shows a failure and returns its exit code.
+/// Shows a failure on standard error, and returns its exit code.
 pub(crate) fn failure(failure: &Failure, json: bool) -> ExitCode {
     let text = if json {
         failure.to_json()

@@ -25,8 +25,8 @@ pub(super) struct SavedTerminal {
 /// ignored, as `nohup` does with SIGHUP, stay ignored.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Signals {
-    /// Set while a prompt waits for the user. During this time, no work is in progress, and the
-    /// terminal does not echo.
+    /// Set while a prompt of this program, or of another one such as ssh, waits for the user.
+    /// During this time, no work is in progress, and the terminal may not show what is typed.
     prompt: Arc<Mutex<Option<SavedTerminal>>>,
 }
 
@@ -79,7 +79,7 @@ impl Signals {
     }
 }
 
-/// A prompt waits for the user.
+/// While this value exists, a prompt waits for the user.
 pub(super) struct PromptInProgress<'a>(&'a Signals);
 
 impl PromptInProgress<'_> {

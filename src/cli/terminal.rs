@@ -10,7 +10,7 @@ use crate::app::{Prompt, TerminalLoan};
 
 use super::signals::{PromptInProgress, SavedTerminal, Signals};
 
-/// The terminal that controls this process.
+/// The controlling terminal of this process.
 pub(super) struct Terminal {
     signals: Signals,
 }
@@ -36,7 +36,7 @@ impl Terminal {
 
 impl Prompt for Terminal {
     /// Asks even if standard input carries data. Does not ask if standard error is redirected,
-    /// since the user may then not see the prompt.
+    /// since the user may then not see the prompt, or if there is no controlling terminal.
     fn password(&self, text: &str) -> io::Result<Option<Zeroizing<String>>> {
         let prompt = self.begin_prompt();
         if !io::stderr().is_terminal() || File::open("/dev/tty").is_err() {

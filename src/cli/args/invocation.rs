@@ -134,7 +134,7 @@ fn action(
     Ok(Action::Repository(Box::new(settings), action))
 }
 
-/// Refuses to read both the password and data from standard input.
+/// Refuses to read both the password of the repository and other input from standard input.
 fn check_stdin(
     settings: &RepositorySettings,
     action: &RepositoryAction,

@@ -27,15 +27,16 @@ pub(super) struct KdfArgs {
 }
 
 impl KdfArgs {
-    /// Checks the parameters of a new key. With too little work, anyone with a copy of the key slot
-    /// could try many passwords. With too much work, or more memory than the machine has, the user
-    /// could not open the repository.
+    /// Checks the parameters of a new key. The work to try a password is the memory times the
+    /// passes. With too little work, anyone with a copy of the key slot could try many passwords.
+    /// With too much work, or more memory than the machine has, the user could not open the
+    /// repository.
     pub(super) fn into_params(self) -> Result<KdfParams, Failure> {
         let memory = Memory::of_this_machine().map_or(u64::MAX, |memory| memory.total);
         self.limited_to(memory)
     }
 
-    /// `total` is the memory of the machine, in bytes.
+    /// Checks the parameters for a machine that has `total` bytes of memory.
     fn limited_to(self, total: u64) -> Result<KdfParams, Failure> {
         let Self {
             kdf_memory: memory,

@@ -34,7 +34,7 @@ pub(super) struct TogetherArgs {
 }
 
 impl TogetherArgs {
-    /// Returns how to freeze; none if the sources are not backed up together.
+    /// Returns how to freeze the file systems; `None` if the sources are not backed up together.
     pub(super) fn into_options(self) -> Result<Option<FreezeOptions>, Failure> {
         let given = |command: Option<OsString>, option| match command {
             Some(command) if command.is_empty() => {
@@ -54,7 +54,7 @@ impl TogetherArgs {
     }
 }
 
-/// Parses a time such as `10s`, `500ms` or `1m`.
+/// Parses a time such as `10s`, `500ms` or `1m`: from 1 ms to an hour.
 fn limit(text: &str) -> Result<Duration, String> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit())

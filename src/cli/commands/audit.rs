@@ -45,7 +45,8 @@ pub(super) fn signature_of(report: &Path) -> PathBuf {
     name.into()
 }
 
-/// Verifies the signature of a report.
+/// Verifies the signature of a report with the public key `key`. The signature is in the file
+/// `REPORT.minisig`.
 pub(crate) fn verify_report(output: &Output, report: &Path, key: &str) -> Result<(), Failure> {
     let failed = |path: &Path, why: &io::Error| {
         let text = format!("could not read {}", path.display());

@@ -212,6 +212,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Backs up images as of one point in time and shows the results. Returns how many succeeded.
+    /// Fails if an earlier step failed for one of them.
     fn back_up_together(&self, items: Vec<Item>, failed: &mut Failed) -> Result<usize, Failure> {
         let (console, project) = (self.console, self.project);
         if !failed.names.is_empty() {
@@ -269,7 +270,8 @@ impl Run<'_> {
             let (images, options) = (self.images, &self.options);
             let result = images.back_up(console, project, found, volume, options, &context);
             if let Ok((volume, report)) = &result {
-                // This can print a notice, which is not possible while the bar is suspended.
+                // This can print a notice, which is not possible while the progress bar is
+                // suspended.
                 self.remember(volume, std::slice::from_ref(report));
             }
             let show = || {
@@ -278,7 +280,8 @@ impl Run<'_> {
                 });
                 let mut failed = lock(&failed);
                 let shown = shown.map_err(|mut failure| {
-                    // Several images are under way, so the order does not tell which one it is.
+                    // Several images are backed up at the same time, so the order of the messages
+                    // does not show which image this failure is of.
                     let image = printable(name.trim_start_matches("rbd:"));
                     if jobs > 1 && failed.several && !failure.message.contains(&image) {
                         failure.message = format!("{image}: {}", failure.message);
@@ -332,7 +335,7 @@ impl Run<'_> {
         self.show(&options.volume, &reports, started)
     }
 
-    /// Notes on this host which backups exist now.
+    /// Adds the new backups to the client memory of this host.
     fn remember(&self, volume: &str, reports: &[BackupReport]) {
         let memory = ClientMemory::new(&self.console.session, self.settings);
         let new = reports.iter().filter(|report| !report.existing);
@@ -343,7 +346,7 @@ impl Run<'_> {
 
     /// Shows the new backups of one source. Fails if one of them is incomplete because of damage in
     /// the repository. If they are complete, but one of them found that earlier backups are damaged
-    /// or may lack changes, returns the message and the exit code for this.
+    /// or may lack changes, returns `Some` with the failure that reports this.
     fn show(
         &self,
         volume: &str,
@@ -384,8 +387,8 @@ impl Run<'_> {
     }
 }
 
-/// Returns the failure of a backup that was stored, but found damage in the repository. Because of
-/// the damage, this backup or its base cannot be restored completely.
+/// Returns the failure of a backup that was stored, but found damage in the repository. `None` if
+/// both the backup and its base can still be restored completely.
 fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
     let damage = report.damage.as_ref()?;
     let backup = match report.id {
@@ -434,7 +437,7 @@ fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
 }
 
 /// Returns the failure of a backup that was stored, but showed that earlier ones may be incomplete,
-/// because Ceph had not listed all changes.
+/// because Ceph had not listed all changes. `None` if it did not show this.
 fn changes_missed(report: &BackupReport, volume: &str) -> Option<Failure> {
     let Some(ListTest::Compared { missed, .. }) = &report.list_test else {
         return None;
@@ -502,7 +505,7 @@ fn open_source(console: &Console, source: &BackupSource) -> Result<Box<dyn Sourc
     })
 }
 
-/// Opens an image. If it is a device that others may write to, sends a warning.
+/// Opens an image. If it is a device that others may write to, sends a notice.
 fn open_image(console: &Console, path: &Path) -> Result<RawImage, Failure> {
     let image = RawImage::open(path)?;
     if let Some(user) = image.writer() {

@@ -18,14 +18,14 @@ pub(super) struct VolumesInUse {
     freed: Condvar,
 }
 
-/// A volume that is in use until this is dropped.
+/// A volume that is in use until this value is dropped.
 pub(super) struct VolumeInUse<'a> {
     volumes: &'a VolumesInUse,
     name: String,
 }
 
 impl VolumesInUse {
-    /// Waits until no other backup uses this volume.
+    /// Waits until no other backup uses this volume. Fails if the user interrupts the command.
     pub(super) fn claim(&self, name: &str, cancel: &Cancel) -> Result<VolumeInUse<'_>, Cancelled> {
         let mut names = lock(&self.names);
         while !names.insert(name.to_owned()) {
@@ -45,7 +45,7 @@ impl Drop for VolumeInUse<'_> {
     }
 }
 
-/// The sum of the progress of several backups.
+/// Shows the progress of several backups as one sum.
 pub(super) struct SumOfJobs {
     shown: Arc<dyn Observer>,
     done: AtomicU64,

@@ -6,7 +6,7 @@ use crate::app::{
 use crate::cli::console::Console;
 use crate::ops;
 
-/// Extents to show at once. A comparison can find millions.
+/// The number of extents to show at once. A comparison can find millions.
 const BATCH: usize = 1024;
 
 pub(super) fn compare(

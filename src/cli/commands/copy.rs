@@ -94,7 +94,8 @@ pub(super) fn copy(
     }
 }
 
-/// Fails if the source is known to lack backups, although the user asked for all.
+/// Fails if backups may be missing, although the user asked for all: if this host noticed a loss, a
+/// certificate is missing, or a record is missing or cannot be read.
 fn require_complete(
     session: &Session,
     settings: &RepositorySettings,
@@ -189,7 +190,8 @@ fn with_init(failure: Failure, session: &Session, there: &RepositorySettings) ->
     ))
 }
 
-/// Returns the failure if not all backups could be listed, although the user asked for all.
+/// Returns the failure if `lost` records are missing or cannot be read, although the user asked for
+/// all backups.
 fn incomplete(lost: u64) -> Failure {
     let message = format!(
         "all backups that can be read are copied, but {} cannot be read",
@@ -201,25 +203,26 @@ fn incomplete(lost: u64) -> Failure {
 /// The state of the command while backups are copied.
 struct Run<'a> {
     console: &'a Console,
-    /// The memory of the target.
+    /// The client memory of the target.
     memory: ClientMemory<'a>,
     target: &'a Project,
     failed: Failed,
     /// Whether all failures so far are damage.
     only_damage: bool,
-    /// Copies in the target that have lost data.
+    /// The number of backups whose copies in the target have lost data.
     lost_copies: u64,
     /// Whether a backup of a write key was refused.
     was_refused: bool,
-    /// Copied backups that a write key has signed.
+    /// The number of copied backups that a write key has signed.
     by_write_keys: u64,
-    /// When the last backup was done.
+    /// When the work on the previous backup ended.
     last: Instant,
     summary: CopySummary,
 }
 
 impl Run<'_> {
-    /// Shows the result for one backup. Fails if the command must stop.
+    /// Shows the result for one backup. Returns a failure if the command must not continue with the
+    /// next one.
     fn show(
         &mut self,
         backup: &Backup,

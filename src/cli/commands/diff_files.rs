@@ -21,7 +21,7 @@ pub(super) fn stdin() -> Result<NamedInput<Stdin>, Failure> {
     Ok(NamedInput::new(stdin, "standard input"))
 }
 
-/// Calls `write` with the opened target.
+/// Opens the target and calls `write` with it. Replaces an existing file only if `force` is set.
 pub(super) fn write_diff<T>(
     target: &WriteTo,
     force: bool,

@@ -7,7 +7,7 @@ use crate::ops::{self, DiffPart, DiffSummary, OpsError};
 
 use super::diff_files::open_diff;
 
-/// Diffs to show at once. A stream can contain many.
+/// The number of diffs to show at once. A stream can contain many.
 const BATCH: usize = 256;
 
 pub(crate) fn inspect_diff(console: &Console, source: &ReadFrom) -> Result<(), Failure> {

@@ -85,7 +85,8 @@ enum Outcome {
     Damaged,
 }
 
-/// Restores a backup and examines it.
+/// Restores a backup: with a command, to a temporary file, on which it runs the command; without,
+/// to nowhere.
 fn restore(
     console: &Console,
     settings: &RepositorySettings,
@@ -146,7 +147,8 @@ fn is_damage(error: &OpsError) -> bool {
     }
 }
 
-/// Runs the command on the restored file. Returns why it failed, with the last line of its output.
+/// Runs the command on the restored file. If it fails, returns why, with the last line of its
+/// output; otherwise `None`.
 fn examine(console: &Console, command: &str, file: &Path) -> Result<Option<String>, Failure> {
     let mut shell = child_command("sh");
     shell
@@ -186,7 +188,7 @@ fn interrupted(cancelled: Cancelled) -> Failure {
     OpsError::from(cancelled).into()
 }
 
-/// A private directory for the restored file, which is deleted with this value.
+/// A private directory for the restored file. Dropping this value deletes the directory.
 struct Scratch(PathBuf);
 
 impl Scratch {

@@ -1,14 +1,16 @@
-//! Items of a command that failed or found problems, while the command goes on with the others.
+//! Collects the items of a command that failed or found problems, while the command goes on with
+//! the others. An item is a source to back up, or a backup.
 
 use crate::app::{Code, Failure, printable};
 use crate::cli::console::Console;
 
-/// Sources or backups that failed.
+/// The items that failed or found problems so far.
 pub(super) struct Failed {
     /// Whether there are several items. If there is only one, the command fails with its failure.
     pub(super) several: bool,
+    /// The names of the items that failed.
     pub(super) names: Vec<String>,
-    /// Items that are done, but found problems of earlier backups.
+    /// The names of items that are done, but found problems of earlier backups.
     found: Vec<String>,
     /// The next step if some failed, and others did not.
     again: &'static str,

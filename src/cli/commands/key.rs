@@ -277,7 +277,8 @@ fn select_key<'a>(keys: &'a [KeySummary], id: &str) -> Result<&'a KeySummary, Fa
     select(keys, id, |key| key.id)
 }
 
-/// Returns the only one of `keys` whose id begins with these digits.
+/// Returns the only one of `keys` whose id begins with `id`. Fails if there is none, or more than
+/// one.
 fn select<'a, T>(
     keys: &'a [T],
     id: &str,

@@ -58,8 +58,8 @@ fn notice_unknown_host(console: &Console, records: &Records, host: &str) {
     }
 }
 
-/// Returns the newest `latest` backups of each volume. `found` and the result are in ascending
-/// order.
+/// Returns the newest `latest` backups of each volume; all if `latest` is `None`. Oldest first,
+/// like `found`.
 fn newest_of_each(found: Vec<&Backup>, latest: Option<u64>) -> Vec<&Backup> {
     let Some(latest) = latest else {
         return found;
@@ -75,7 +75,7 @@ fn newest_of_each(found: Vec<&Backup>, latest: Option<u64>) -> Vec<&Backup> {
     newest
 }
 
-/// Describes a backup in one line of a list.
+/// Describes a backup as an entry of a list.
 pub(super) fn entry(records: &Records, backup: &Backup) -> BackupEntry {
     BackupEntry {
         backup_id: backup.id.to_string(),

@@ -35,9 +35,9 @@ pub(super) fn prune(
 
 /// The damage that a prune found, and that did not stop it.
 pub(super) struct PruneDamage {
-    /// Packs that stay as they are because their data is damaged.
+    /// The number of packs that stay as they are because data in them that backups need is damaged.
     packs: u64,
-    /// Backups that need chunks which no pack has.
+    /// The number of backups that need chunks which no pack has.
     backups: u64,
 }
 
@@ -93,8 +93,8 @@ pub(super) fn refuse_other_losses(
     Err(history_lost(&settings.location, &lost))
 }
 
-/// Prunes an open project. Returns the damage that did not stop the prune, for
-/// [`require_none_damaged`].
+/// Prunes an open project, and shows the plan and the result. Returns the damage that did not stop
+/// the prune, for [`require_none_damaged`].
 pub(super) fn prune_project(
     console: &Console,
     settings: &RepositorySettings,

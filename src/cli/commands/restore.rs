@@ -71,7 +71,8 @@ pub(super) fn restore(
         let notice = Notice::TargetLarger { target, bytes, cut };
         console.session.observer.notice(notice);
     }
-    // Other targets need no mark, since they do not exist until they are complete.
+    // A new file needs no mark, since it does not exist until it is complete. Standard output
+    // cannot have one.
     let marks = match &request.target {
         WriteTo::Path(path) if target.as_read_target().is_some() => {
             MarkPlaces::of(path, &console.session.environment).ok()
@@ -131,7 +132,7 @@ pub(super) fn restore(
     }
 }
 
-/// The bytes of an existing target after the end of the backup.
+/// The bytes of an existing target that lie after the end of the backup.
 #[derive(Debug, Clone, Copy)]
 struct Rest {
     bytes: u64,
@@ -139,8 +140,8 @@ struct Rest {
     cut: bool,
 }
 
-/// Returns the bytes of the target after the end of a backup of `size` bytes, if the restore
-/// overwrites an existing target.
+/// Returns the bytes of the target after the end of a backup of `size` bytes. `None` if there are
+/// none, or if the restore does not overwrite an existing target.
 fn rest_of(request: &RestoreRequest, size: u64) -> Option<Rest> {
     let WriteTo::Path(path) = &request.target else {
         return None;
@@ -176,7 +177,8 @@ fn remove_mark(console: &Console, request: &RestoreRequest) -> Result<(), Failur
     Ok(())
 }
 
-/// Returns the mark of a restore to this path that was interrupted, or is still running.
+/// Returns the mark of a restore to this path that was interrupted, or is still running; `None` if
+/// there is none.
 pub(super) fn interrupted_restore(console: &Console, path: &Path) -> Option<RestoreMark> {
     MarkPlaces::of(path, &console.session.environment)
         .ok()?

@@ -20,7 +20,8 @@ pub(super) fn show(
     let backup = records.select(selector)?;
     let record = &backup.record;
     let counts = &record.counts;
-    // Other roles cannot read the attachment. They see only its name and size.
+    // The metadata is in an attachment. Keys with other roles cannot read it; they see only its
+    // name and size.
     let metadata = match project.role() {
         Role::Full => {
             let context = console.session.context(Some(&settings.cache_dir));

@@ -93,7 +93,7 @@ pub(super) fn status(
 enum Surveyed {
     NotAsked,
     Done(Survey),
-    /// The cluster could not be asked. This is the reason.
+    /// The cluster could not be asked, for this reason.
     Failed(String),
 }
 
