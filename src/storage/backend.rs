@@ -19,12 +19,13 @@ pub struct ObjectInfo {
 
 /// A store of immutable objects.
 ///
-/// The contract suite (`tests/storage/contract.rs`) holds every backend to these promises:
+/// The contract suite (`tests/storage/contract.rs`) tests that every backend keeps these promises:
 ///
 /// - [`put`](Self::put) stores the whole object or nothing, and the object is durable when it
-///   returns. After a crash, an object is whole or absent. After a failure, the name has the same
-///   object as before, with one exception: if only the last step failed, or the answer was lost,
-///   the name may have the new object. Both objects are whole, so repeating the put is safe.
+///   returns (on a server only if the server can wait for its disk). After a crash, an object is
+///   whole or absent. After a failure, the name has the same object as before, with one exception:
+///   if only the last step failed, or the answer was lost, the name may have the new object. Both
+///   objects are whole, so repeating the put is safe.
 /// - [`list`](Self::list) returns only whole objects, never an upload that is in progress or was
 ///   interrupted.
 /// - Calls may come from many threads at once.
@@ -33,13 +34,15 @@ pub trait Backend: Send + Sync {
     /// Returns the location of the store for messages: a path or an address without secrets.
     fn location(&self) -> &str;
 
-    /// Stores the parts, one after the other, as one object. Replaces an object of that name.
-    /// Creates directories as needed.
+    /// Stores the parts, one after the other, as one object. Replaces an object of that name. A
+    /// server that cannot replace files keeps the old object instead. If its content differs, this
+    /// fails with [`Exists`](super::StorageErrorKind::Exists). Creates directories as needed.
     fn put(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError>;
 
     /// Stores a new object like [`put`](Self::put), but fails with
     /// [`Exists`](super::StorageErrorKind::Exists) and changes nothing if the name is taken. If
-    /// several callers try at the same time, exactly one succeeds.
+    /// several callers try at the same time, exactly one succeeds. A local file system that can
+    /// neither rename without replacing nor make hard links is an exception: several may succeed.
     fn put_new(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError>;
 
     /// Returns the whole object. Fails with [`TooLarge`](super::StorageErrorKind::TooLarge) if it
@@ -72,9 +75,9 @@ pub trait Backend: Send + Sync {
     /// Removes the files that interrupted uploads left below a directory, at any depth. Returns the
     /// number of files; 0 if there is no such directory. The empty string is the whole store.
     ///
-    /// Removes only this store's own temporary files, and only those not written to for longer than
-    /// `age`, by the store's clock. An upload that pauses for longer than `age` fails, so `age`
-    /// must be longer than any upload can pause.
+    /// Removes only this store's own temporary files, and only those that were not written to for
+    /// `age` or longer, by the store's clock. An upload that pauses for longer than `age` fails, so
+    /// `age` must be longer than any upload can pause.
     fn remove_leftovers(&self, directory: &str, age: Duration) -> Result<u64, StorageError>;
 
     /// Asks the backend to keep its transfers within `limits`, block by block, and returns whether

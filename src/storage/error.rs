@@ -51,7 +51,7 @@ pub enum StorageErrorKind {
     Full,
     /// The file system is mounted read-only.
     ReadOnly,
-    /// The user has no permission for this.
+    /// The user has no permission for the operation.
     Denied,
     /// The store cannot be reached or does not answer: a lost connection, a time limit exceeded.
     Unavailable,
@@ -131,8 +131,8 @@ impl StorageErrorKind {
     }
 }
 
-/// Reports whether a file's own blocks or metadata are bad: `EIO` for a bad sector, `EBADMSG` for a
-/// wrong checksum, `EUCLEAN` for a damaged file system.
+/// Reports whether an error means that a file's own blocks or metadata are bad: `EIO` for a bad
+/// sector, `EBADMSG` for a wrong checksum, `EUCLEAN` for a damaged file system.
 fn is_bad_medium(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -155,7 +155,7 @@ pub struct StorageError {
     pub location: String,
     /// Whether the store is on another host.
     pub is_remote: bool,
-    /// The error of the operating system, or the server's message.
+    /// The error of the operating system, or the server's message. None for a store in memory.
     #[source]
     pub source: Option<io::Error>,
 }

@@ -52,7 +52,7 @@ pub enum Calls {
     All,
     /// Calls that change the store: puts, deletes, and removing leftovers.
     Writes,
-    /// Puts of objects below a directory of this name.
+    /// Puts of objects below a directory of this name, at any depth.
     PutsBelow(&'static str),
 }
 
@@ -114,7 +114,8 @@ pub enum Moment {
 /// An entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// The operation. Both kinds of put are `Put`, and both kinds of get are `Get`.
+    /// The operation. Both kinds of put are `Put`, both kinds of get are `Get`, and `directories`
+    /// is `List`.
     pub operation: StorageOperation,
     /// The object, or the directory of a listing.
     pub name: String,
@@ -214,8 +215,8 @@ impl FaultBackend {
         state.torn.iter().map(|torn| torn.half.clone()).collect()
     }
 
-    /// Returns an independent store with the objects that a crash would leave now, without a plan
-    /// and without calls.
+    /// Returns an independent store with the objects and torn halves that a crash would leave now.
+    /// It has no plan, has counted no calls, and its log is empty.
     #[must_use]
     pub fn crash(&self) -> Self {
         let state = self.lock();

@@ -8,8 +8,8 @@ use super::name::Name;
 use super::rate::Limits;
 use crate::base::Cancel;
 
-/// Objects up to this size wait at most [`SMALL_WAIT`] for the transfer of packs: if a lease is
-/// renewed too late, it looks expired.
+/// A put of an object of up to this number of bytes waits at most [`SMALL_WAIT`] for the transfer
+/// of other objects: if a lease is renewed too late, it looks expired.
 const SMALL: u64 = 64 << 10;
 const SMALL_WAIT: Duration = Duration::from_secs(1);
 

@@ -9,8 +9,8 @@ use crate::base::lock;
 /// Unused capacity is kept for this time and then lost.
 const BURST: Duration = Duration::from_millis(100);
 
-/// A maximum number of bytes per second, which transfers may exceed only for moments. Clones share
-/// it.
+/// A maximum number of bytes per second, which transfers may exceed only for moments. The default
+/// is no maximum. Clones share one rate: their transfers count together.
 #[derive(Debug, Clone, Default)]
 pub struct Rate(Option<Arc<Limited>>);
 
@@ -31,8 +31,8 @@ impl Rate {
         })))
     }
 
-    /// Returns the time to wait before this many bytes may be transferred, and counts them as
-    /// transferred.
+    /// Returns the time to wait before this many bytes may be transferred, and counts them. The
+    /// time depends only on the bytes that were counted before.
     #[must_use]
     pub fn pause(&self, bytes: u64) -> Duration {
         self.pause_at(Instant::now(), bytes)

@@ -25,7 +25,7 @@ use super::rate::Limits;
 pub struct RetryPolicy {
     /// The pause before each new attempt; there are as many repetitions as pauses.
     pub pauses: Vec<Duration>,
-    /// No attempt begins once this much time has passed since the first failure.
+    /// If this much time has passed since the first failure, a failed attempt is not repeated.
     pub deadline: Duration,
 }
 
@@ -62,8 +62,9 @@ impl<B: Backend> RetryBackend<B> {
         }
     }
 
-    /// Runs `attempt` until it succeeds, fails with another error, or has failed as often as the
-    /// policy allows. Its argument states whether an earlier attempt may have had an effect.
+    /// Runs `attempt` until it succeeds, fails with an error that is not transient, or may not be
+    /// repeated any further: because of the policy, or since `cancel` is set. The argument of
+    /// `attempt` is true if an earlier attempt failed, which may have had an effect.
     fn run<T>(
         &self,
         mut attempt: impl FnMut(bool) -> Result<T, StorageError>,
@@ -87,8 +88,8 @@ impl<B: Backend> RetryBackend<B> {
         }
     }
 
-    /// Tests whether the existing object is the one that an earlier attempt stored. If not, returns
-    /// `taken`.
+    /// Succeeds if the existing object has the bytes that an earlier attempt stored. Returns a
+    /// transient error of this test; otherwise fails with `taken`.
     fn confirm(
         &self,
         name: &Name,

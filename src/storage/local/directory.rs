@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::base::sync_directory;
 
-/// Opens the directory with this name in `at`, unless it is a symbolic link.
+/// Opens the directory with this name in `at`. Fails if it is a symbolic link.
 pub(super) fn open(at: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(at, path, flags, Mode::empty())
@@ -30,8 +30,8 @@ pub(super) fn open_below(at: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
     Ok(opened)
 }
 
-/// Creates a directory, and those above it, as needed. They are durable when this returns. The path
-/// is absolute.
+/// Creates a directory, and those above it, as needed. The new ones are durable when this returns.
+/// The path must be absolute. Succeeds if something else already has this path.
 pub(super) fn create_all(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => {}
@@ -48,7 +48,8 @@ pub(super) fn create_all(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns the time of the last write to a file, by the clock of the file system.
+/// Returns the time of the last write to a file, by the clock of the file system. A time that
+/// cannot be represented becomes 1970-01-01 UTC.
 pub(super) fn modified(stat: &Stat) -> SystemTime {
     let whole = Duration::from_secs(stat.st_mtime.unsigned_abs());
     let part = Duration::from_nanos(stat.st_mtime_nsec);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::base::ByteSize;
 
 /// Returns text like `on /mnt/backup, 1.2 MiB free of 3.6 TiB` for a directory below `root`, or for
-/// `root` itself if there is no such directory.
+/// `root` itself if there is no such directory. If no inode is free, the text states this instead.
 pub(super) fn describe(root: &Path, directory: &str) -> String {
     let below = root.join(directory);
     let path = if below.is_dir() { &below } else { root };
@@ -29,8 +29,8 @@ pub(super) fn describe(root: &Path, directory: &str) -> String {
     }
 }
 
-/// Returns the deepest mount point above a path. Several file systems mounted on the same point
-/// have the same path, so it does not matter which of them is found.
+/// Returns the deepest mount point at or above a path; none if there is none. Several file systems
+/// mounted on the same point have the same path, so it does not matter which of them is found.
 fn mount_point(path: &Path, mountinfo: &[u8]) -> Option<PathBuf> {
     mountinfo
         .split(|&byte| byte == b'\n')
@@ -41,8 +41,8 @@ fn mount_point(path: &Path, mountinfo: &[u8]) -> Option<PathBuf> {
         .max_by_key(|mount| mount.components().count())
 }
 
-/// Decodes a field in which spaces and other special characters are written as `\` and three octal
-/// digits.
+/// Decodes a field of `/proc/self/mountinfo`, in which spaces and other special characters are
+/// written as `\` and three octal digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;

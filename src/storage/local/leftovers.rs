@@ -13,8 +13,8 @@ use crate::base::sync_directory;
 use crate::storage::name::Name;
 use crate::storage::temporary;
 
-/// Removes temporary files below a directory, at any depth, that were not written to for longer
-/// than `age`. Returns the number of files.
+/// Removes temporary files below a directory, at any depth, that were not written to for `age` or
+/// longer. Returns the number of removed files.
 pub(super) fn remove(root: &OwnedFd, directory: &str, age: Duration) -> io::Result<u64> {
     let path = if directory.is_empty() { "." } else { directory };
     let mut sweep = Sweep {

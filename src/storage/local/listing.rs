@@ -10,9 +10,10 @@ use super::directory;
 use crate::storage::backend::ObjectInfo;
 use crate::storage::name::Name;
 
-/// Adds the objects below `path`; none if there is no such directory, or it disappears meanwhile.
-/// `prefix` is the path as seen from the store. The depth is bounded by the parts that a [`Name`]
-/// can have. Anything but a file in the place of an object is listed with a size of 0.
+/// Adds the objects below the directory `path` in `at`; none if there is no such directory. If it
+/// disappears meanwhile, only the objects found until then are added. `prefix` is the path from the
+/// root of the store. The depth is bounded by the parts that a [`Name`] can have. Anything but a
+/// file in the place of an object is listed with a size of 0.
 pub(super) fn add_objects(
     objects: &mut Vec<ObjectInfo>,
     at: &OwnedFd,
@@ -48,7 +49,7 @@ pub(super) fn add_objects(
                     u64::try_from(stat.st_size).unwrap_or(0),
                     directory::modified(&stat),
                 ),
-                // It cannot be read, but it is not missing either.
+                // This entry cannot be read, but the object does not count as missing.
                 _ if is_object => (0, directory::modified(&stat)),
                 // Some file systems do not include types in a listing.
                 FileType::Directory => {

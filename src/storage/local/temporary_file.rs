@@ -18,7 +18,8 @@ pub(super) enum IfTaken {
     Fail,
 }
 
-/// A new file under a temporary name. It is removed if it is dropped before it is published.
+/// A new file under a temporary name. If this value is dropped before the file is published, the
+/// file is removed.
 pub(super) struct TemporaryFile<'a> {
     directory: &'a OwnedFd,
     name: String,
@@ -53,7 +54,8 @@ impl<'a> TemporaryFile<'a> {
         &self.file
     }
 
-    /// Gives the file its name, in one step.
+    /// Gives the file its name. If the name is taken, replaces the other file in one step, or fails
+    /// with `EEXIST`, as `if_taken` says.
     pub(super) fn publish(mut self, name: &str, if_taken: IfTaken) -> io::Result<()> {
         let (at, from) = (self.directory, self.name.as_str());
         match if_taken {

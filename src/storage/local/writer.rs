@@ -35,9 +35,11 @@ const SLICES_MAX: usize = 1024;
 /// `RWF_DONTCACHE` of `linux/fs.h`; rustix has no name for it yet.
 const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
-/// Writes files without filling the page cache, if the file system supports that.
+/// Writes files. The pages of files of a MiB or more do not stay in the page cache, if the system
+/// supports that.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
+    /// Whether the system has refused `RWF_DONTCACHE`.
     cached_only: AtomicBool,
 }
 

@@ -23,7 +23,8 @@ use crate::storage::name::Name;
 use crate::storage::rate::Limits;
 use crate::storage::runtime;
 
-/// A store in a directory on a server. Files get the mode 0400 and directories 0700.
+/// A store in a directory on a server. Files get the mode 0400, if the server lets a client change
+/// modes, and directories 0700.
 ///
 /// Unlike in a local directory, symbolic links in the path of an object are followed, since the
 /// protocol has no other way to open a file.
@@ -48,7 +49,8 @@ impl fmt::Debug for SftpBackend {
 
 impl Drop for SftpBackend {
     fn drop(&mut self) {
-        // Tasks of the shared runtime may hold connections. They end when their ssh processes end.
+        // Tasks of the shared runtime may hold connections. Such a task ends once the ssh process
+        // of its connection has ended.
         self.pool.close();
     }
 }
@@ -250,7 +252,7 @@ fn not_regular() -> SftpError {
     SftpError::known(StorageErrorKind::NotFound, "it is not a regular file")
 }
 
-/// Removes an object, and makes that durable.
+/// Removes an object. Makes the removal durable if the server can sync directories.
 async fn delete(first: &PooledConnection, paths: &Paths, name: &Name) -> Result<(), SftpError> {
     let path = paths.at(name.as_str());
     let directory = paths.at(name.directory());
@@ -276,7 +278,7 @@ async fn delete(first: &PooledConnection, paths: &Paths, name: &Name) -> Result<
     }
 }
 
-/// Creates a directory and those above it.
+/// Creates a directory, and those above it, as needed.
 async fn create_all(connection: &Connection, path: &str) -> Result<(), SftpError> {
     let not_directory = || {
         let text = format!("{path} is not a directory");

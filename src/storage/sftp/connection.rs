@@ -52,9 +52,9 @@ pub(super) struct Connection {
     ssh: Arc<Ssh>,
     state: Arc<State>,
     pub(super) extensions: Extensions,
-    /// Bytes of one read or write.
+    /// The maximum number of bytes of one read or write.
     pub(super) block: usize,
-    /// The number of operations that use it.
+    /// The number of operations that use the connection.
     pub(super) users: AtomicUsize,
 }
 
@@ -190,9 +190,9 @@ impl Connection {
     /// Opens a file for reading, or on some servers a directory.
     ///
     /// A server that opens a FIFO waits until a process opens it for writing, and answers nothing
-    /// meanwhile. So this requests the attributes first, and then sends the request to open the
-    /// file without waiting for them, which saves a round trip. If the file is a FIFO, this ends
-    /// the connection, since a request cannot be withdrawn.
+    /// meanwhile. So this requests the attributes first. To save a round trip, it does not wait for
+    /// them before it sends the request to open the file. If the file is a FIFO, this ends the
+    /// connection, since a request cannot be withdrawn.
     pub(super) async fn open_read(self: &Arc<Self>, path: &str) -> Result<File, SftpError> {
         enum Answer {
             Attributes(Result<Attributes, SftpError>),
@@ -240,7 +240,7 @@ impl Connection {
         File::new(self, opened.handle)
     }
 
-    /// Returns the attributes of a file, directory or symbolic link.
+    /// Returns the attributes of a file, directory or symbolic link. Does not follow the link.
     pub(super) async fn attributes(&self, path: &str) -> Result<Attributes, SftpError> {
         let found = self.ask(self.session.lstat(path)).await?;
         Ok(Attributes::of(&found.attrs))
@@ -266,7 +266,7 @@ impl Connection {
         self.ask(self.session.rename(from, to)).await.map(drop)
     }
 
-    /// Renames a file. Replaces a file of the new name.
+    /// Renames a file. Replaces a file of the new name. The server must offer `posix_rename`.
     pub(super) async fn rename_over(&self, from: &str, to: &str) -> Result<(), SftpError> {
         let mut names = Vec::with_capacity(8 + from.len() + to.len());
         for path in [from, to] {
@@ -286,7 +286,7 @@ impl Connection {
         }
     }
 
-    /// Adds a hard link. Fails if the new name is taken.
+    /// Adds a hard link. Fails if the new name is taken. The server must offer `hardlink`.
     pub(super) async fn link(&self, from: &str, to: &str) -> Result<(), SftpError> {
         self.ask(self.session.hardlink(from, to)).await.map(drop)
     }
@@ -327,7 +327,7 @@ fn mode(bits: u32) -> FileAttributes {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attributes {
     pub(super) size: u64,
-    /// Seconds since 1970, by the server's clock.
+    /// Seconds since 1970-01-01 UTC, by the server's clock.
     pub(super) modified: u64,
     mode: Option<u32>,
 }
@@ -341,6 +341,8 @@ impl Attributes {
         }
     }
 
+    /// Reports whether this is a regular file. If the server did not state the type, it counts as
+    /// one.
     pub(super) fn is_file(&self) -> bool {
         self.mode.is_none_or(|mode| mode & TYPE_MASK == REGULAR)
     }
@@ -353,6 +355,7 @@ impl Attributes {
         self.mode.is_some_and(|mode| mode & TYPE_MASK == FIFO)
     }
 
+    /// Reports whether the server stated the type.
     pub(super) fn is_known(&self) -> bool {
         self.mode.is_some_and(|mode| mode & TYPE_MASK != 0)
     }

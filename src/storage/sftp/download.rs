@@ -15,10 +15,10 @@ use super::pool::{Pool, PooledConnection};
 use super::window::{Window, all};
 use crate::storage::error::StorageErrorKind;
 
-/// From this size on, a read uses all connections.
+/// A read of this number of bytes or more uses all connections.
 const SPREAD_FROM: usize = 2 << 20;
 
-/// Returns the whole object if it is at most `limit` bytes long. Uses one connection.
+/// Returns the whole object. Fails if it is longer than `limit` bytes. Uses one connection.
 pub(super) async fn get(
     connection: &Arc<Connection>,
     pace: &Pace<'_>,
@@ -78,7 +78,8 @@ pub(super) async fn get_range(
     fill(pool, first, pace, Source { file, path }, buf, offset).await
 }
 
-/// Returns the size and the first bytes of a file, requested at the same time.
+/// Returns the size and the first bytes of a file, at most `limit`. Both are requested at the same
+/// time.
 async fn begin(
     connection: &Connection,
     file: &File,

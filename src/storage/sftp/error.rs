@@ -1,4 +1,4 @@
-//! Errors on the way to a server, and the kind of storage error that each one is.
+//! Errors of SFTP operations. Each has one of the kinds of storage errors.
 
 use std::io;
 
@@ -11,9 +11,9 @@ use crate::storage::error::StorageErrorKind;
 pub(super) enum SftpError {
     /// The server answered with this status and message.
     Refused(StatusCode, String),
-    /// The connection is lost. The server may have executed the request.
+    /// The connection is lost, for this reason. The server may have executed the request.
     Lost(String),
-    /// An error that this program has found.
+    /// An error whose kind this program has found, and its message.
     Known(StorageErrorKind, String),
 }
 
@@ -38,8 +38,8 @@ impl SftpError {
         }
     }
 
-    /// Converts a failed read of an open regular file into damage of this object, since the
-    /// server's disk could not read it.
+    /// Converts the error of a read of an open regular file. The status “Failure” means that the
+    /// server could not read the file from its disk, so the object is damaged.
     pub(super) fn while_reading(self) -> Self {
         if self.is(StatusCode::Failure) {
             Self::Known(StorageErrorKind::Unreadable, self.message())

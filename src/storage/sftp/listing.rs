@@ -19,16 +19,16 @@ use crate::storage::temporary;
 /// Maximum number of directories read at the same time on one connection. Each takes a handle, and
 /// the number of handles is limited: see [`File`](super::connection::File).
 const AT_ONCE: usize = 32;
-/// Requests for names that are sent first for one directory: one for names, and one for the answer
-/// that there are no more. Each further round sends [`AHEAD_MORE`] times as many, since OpenSSH
-/// answers with at most a hundred names.
+/// The number of requests for names that are sent first for one directory: one for names, and one
+/// for the answer that there are no more. Each further round sends [`AHEAD_MORE`] times as many, at
+/// most [`AHEAD_MAX`], since OpenSSH answers each request with at most a hundred names.
 const AHEAD: usize = 2;
 const AHEAD_MORE: usize = 4;
 const AHEAD_MAX: usize = 64;
 /// Maximum number of bytes that one listing may take, of all its directories. An endless listing
 /// from a server must not fill the memory. This is enough for 4 million packs, or some 100 TiB.
 const BYTES_MAX: usize = 512 << 20;
-/// The bytes that a name takes, besides its own.
+/// The number of bytes that each name takes in memory, in addition to its length.
 const NAME_COST: usize = 64;
 /// Maximum length of a name, in bytes. No file system has longer ones.
 const NAME_LEN_MAX: usize = 255;
@@ -37,7 +37,7 @@ const NAME_LEN_MAX: usize = 255;
 pub(super) struct Allowance(AtomicUsize);
 
 impl Allowance {
-    /// The allowance of one listing.
+    /// Returns the allowance of one listing: [`BYTES_MAX`].
     pub(super) fn new() -> Self {
         Self(AtomicUsize::new(BYTES_MAX))
     }
@@ -188,8 +188,8 @@ pub(super) async fn objects(
         .collect())
 }
 
-/// Removes temporary files that were last written `age` seconds ago or earlier. Returns the number
-/// of files.
+/// Removes temporary files below a directory that were last written `age` seconds ago or earlier.
+/// Returns the number of removed files.
 pub(super) async fn remove_leftovers(
     pool: &Arc<Pool>,
     first: &PooledConnection,

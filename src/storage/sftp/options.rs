@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::base::Cancel;
 
-/// Bytes that one operation sends ahead of the answers on one connection. An ssh channel takes 2
-/// MiB at a time. The rest waits in pipes, so that neither end is ever idle.
+/// The number of bytes that one operation may have requested on one connection before their answers
+/// arrive. An ssh channel takes 2 MiB at a time. The rest waits in pipes, so that neither end is
+/// ever idle.
 pub(super) const WINDOW: usize = 4 << 20;
 /// The shortest time limit for connecting. To connect takes several processes and about ten round
 /// trips.

@@ -51,7 +51,8 @@ impl Pool {
         self.processes.close();
     }
 
-    /// Returns the connection with the fewest users; opens one if there is none.
+    /// Returns the connection with the fewest users; opens one if there is none. If an operation
+    /// already uses that connection, begins to open more for later operations.
     pub(super) async fn first(self: &Arc<Self>) -> Result<PooledConnection, SftpError> {
         let live = self.live();
         let idlest = live.into_iter().min_by_key(PooledConnection::users);
@@ -139,7 +140,7 @@ impl PooledConnection {
         Self(connection)
     }
 
-    /// Returns the number of operations that use it, this one included.
+    /// Returns the number of operations that use the connection, this one included.
     fn users(&self) -> usize {
         self.0.users.load(Ordering::SeqCst)
     }

@@ -51,8 +51,8 @@ pub(super) struct Ssh {
     /// Closed when no answer can arrive.
     answers_open: watch::Receiver<()>,
     started: Instant,
-    /// The time at which a byte last moved, or at which the oldest pending request was sent, in
-    /// milliseconds after `started`.
+    /// The time at which a byte last moved, or at which a request was sent while none was pending,
+    /// whichever is later. In milliseconds after `started`.
     moved: AtomicU64,
     pending: AtomicUsize,
 }
@@ -99,8 +99,8 @@ impl Ssh {
         let _ = child.wait();
     }
 
-    /// Waits until ssh has ended and its messages have been read. Kills it after `timeout`; the
-    /// exit status is then unknown.
+    /// Waits until ssh has ended and its messages have been read, and returns its exit status. If
+    /// ssh still runs after `timeout`, kills it and returns none.
     pub(super) async fn end(&self, timeout: Duration) -> Option<ExitStatus> {
         let until = Instant::now() + timeout;
         loop {
@@ -118,7 +118,7 @@ impl Ssh {
         }
     }
 
-    /// Returns ssh's first message and the last ones, joined. One of them gives the reason why it
+    /// Returns ssh's first message and its last three, joined. One of them gives the reason why it
     /// ended.
     pub(super) fn messages(&self) -> String {
         let stderr = lock(&self.stderr);
@@ -149,7 +149,8 @@ impl Ssh {
         first.len() >= FIRST_KEPT || first.trim_ascii_start().contains(&b'\n')
     }
 
-    /// Returns the data that the server sent in place of SFTP, if it did so.
+    /// Returns the first line that the server sent in place of SFTP. Returns none if all bytes so
+    /// far can be SFTP.
     pub(super) fn greeting(&self) -> Option<String> {
         let first = lock(&self.first);
         if begins_as_sftp(&first) {

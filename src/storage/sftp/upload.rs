@@ -1,10 +1,12 @@
 //! Stores an object under a temporary name, through all connections at once if it is large, and
 //! then renames it.
 //!
-//! A put takes three round trips, and more only for bytes beyond the window. First the temporary
-//! file and its directory are opened. Then the bytes, the request to wait for the disk and the
-//! request to close are sent without waiting for answers. Last, the file is renamed and the
-//! directory made durable.
+//! A put that may replace an object usually takes three round trips, and more only for bytes beyond
+//! the window. First the temporary file and its directory are opened. Then the bytes, the request
+//! to wait for the disk and the request to close are sent without waiting for answers. Last, the
+//! file is renamed and the directory made durable. A put that must not replace an object takes more
+//! round trips: it first tests whether the name is taken, and in place of a renaming, it makes a
+//! hard link and then removes the temporary name.
 
 use std::sync::{Arc, Mutex};
 
@@ -24,10 +26,12 @@ use crate::storage::error::StorageErrorKind;
 use crate::storage::rate::Limits;
 use crate::storage::temporary;
 
-/// Bytes that are sent ahead of the answers on one connection. Two objects are usually sent at a
-/// time, and other requests wait for them.
+/// The number of bytes that one upload sends on one connection before their answers arrive. It is
+/// half of [`WINDOW`], since two objects are usually sent at a time, and other requests wait for
+/// them.
 const UPLOAD_WINDOW: usize = WINDOW / 2;
-/// From this size on, an object is sent through all connections: one window cannot hold it.
+/// An object of this number of bytes or more is sent through all connections: one window cannot
+/// hold it.
 const SPREAD_FROM: usize = 2 * UPLOAD_WINDOW;
 
 /// An object to be stored.
@@ -216,9 +220,9 @@ impl Upload<'_> {
         all(senders).await.into_iter().collect()
     }
 
-    /// Takes blocks and writes them until none is left. Each connection waits for the disk
-    /// separately, since the server executes this request only after the writes of the same
-    /// connection.
+    /// Takes blocks and writes them until none is left. If `first` is set, also makes the file
+    /// read-only. Each connection waits for the disk separately, since the server executes this
+    /// request only after the writes of the same connection.
     async fn send_by(
         &self,
         connection: &Arc<Connection>,
@@ -288,7 +292,7 @@ impl Upload<'_> {
     }
 
     /// Renames the file on a server whose rename never replaces. If the name is taken, the object
-    /// that has it stays, and must have the same content.
+    /// that has it stays. This fails if that object has another content.
     async fn publish_without_replacing(
         &self,
         first: &PooledConnection,
