@@ -39,8 +39,8 @@ pub fn that_count<'a>(
 
 /// Revokes a key. The objects that it signed, and those that it will sign, no longer count. The
 /// exceptions are the accepted records, and the records that they follow or name as heads. The
-/// caller names all of these records as accepted, so that `check` notices if one vanishes. `host`
-/// is the name of this host.
+/// caller must name all of these records as accepted, so that `check` notices if one vanishes.
+/// `host` is the name of this host.
 pub fn revoke_key(
     project: &Project,
     key: &Certified,

@@ -24,12 +24,12 @@ pub(super) fn name_at(time: Timestamp, project: ProjectId) -> String {
     )
 }
 
-/// Whether this program gave a snapshot this name, for this project.
+/// Returns whether this program gives such a name to the snapshots of this project.
 pub(super) fn is_own(name: &str, project: ProjectId) -> bool {
     is_tracking(name) && name.ends_with(&suffix(project))
 }
 
-/// Whether this program gave a snapshot this name, for any project.
+/// Returns whether this program gives such a name to the snapshots of any project.
 pub(super) fn is_tracking(name: &str) -> bool {
     let rest = name.strip_prefix(PREFIX).map(str::as_bytes);
     let Some(rest) = rest.filter(|rest| rest.len() == 16 + 1 + PROJECT_DIGITS) else {
@@ -45,7 +45,7 @@ pub(super) fn is_tracking(name: &str) -> bool {
     rest.iter().enumerate().all(shape)
 }
 
-/// Returns the time in a name that this program gave to a snapshot.
+/// Returns the time in a name that this program gave to a snapshot; `None` for other names.
 pub(super) fn tracking_time(name: &str) -> Option<&str> {
     let rest = name.strip_prefix(PREFIX).filter(|_| is_tracking(name))?;
     Some(rest.split_once('-')?.0)

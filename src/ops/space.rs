@@ -19,8 +19,8 @@ const OTHERS: u8 = 2;
 /// This bit in the note of a chunk means that the chunk was already counted in another pack.
 const COUNTED: u8 = 4;
 
-/// Bytes of packs. If a run has blobs of several of these classes, each class counts a part of the
-/// run, in proportion to the plain bytes of its blobs.
+/// Bytes of packs, in four classes. If a run has blobs of several classes, each class counts a part
+/// of the run, in proportion to the plain bytes of its blobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Space {
     /// Bytes that only these backups use. They become free if all of these backups are removed.
@@ -42,8 +42,9 @@ pub struct SpaceReport {
     pub unread: Vec<RepoError>,
 }
 
-/// Returns how much space our backups use, and how much the other backups use. `is_ours` states
-/// which backups are ours. Reads the trees of all backups, as a prune does.
+/// Returns how much space some of the backups use, and how much the others use. The former are
+/// called ours here, and `is_ours` states which they are. Reads the trees of all backups, as a
+/// prune does.
 pub fn space(
     project: &Project,
     records: &Records,

@@ -86,6 +86,7 @@ pub fn stats(project: &Project, context: &Context<'_>) -> Result<StatsReport, Op
 }
 
 /// Counts the backups of a volume, and the space that they use. Reads the trees of all backups.
+/// Fails if the volume has no backup.
 pub fn volume_stats(
     project: &Project,
     volume: &str,

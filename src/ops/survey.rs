@@ -24,7 +24,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Which images to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SurveyScope<'a> {
-    /// Images of which the project has backups.
+    /// Images of which the project has backups, and all images in the trash of their pools and
+    /// namespaces.
     OfBackups,
     /// All images in the pools and namespaces of images of which the project has backups.
     OfPools,

@@ -19,8 +19,8 @@ pub struct VolumeAge<'a> {
     pub newest: Option<&'a Backup>,
     /// The time since that backup began.
     pub age: Option<Duration>,
-    /// Newer backups that do not count, since their times are in the future. Their real times are
-    /// not known, and with such a backup, the volume would not become overdue.
+    /// The number of newer backups that do not count, since their times are in the future. Their
+    /// real times are not known. If one of them counted, the volume would not become overdue.
     pub from_future: usize,
     /// Whether the volume is no longer backed up: the backup `newest` is by a full key and has the
     /// label [`RETIRED`](Self::RETIRED).
@@ -35,8 +35,8 @@ impl VolumeAge<'_> {
     /// label is never overdue.
     pub const RETIRED: (&'static str, &'static str) = ("status", "retired");
 
-    /// Whether the volume is not retired, and no backup has been made since this time, as far as
-    /// the times can be trusted.
+    /// Returns whether the volume is not retired, and no backup has been made since this time.
+    /// Backups from the future do not count.
     #[must_use]
     pub fn is_overdue(&self, earliest: Timestamp) -> bool {
         !self.is_retired && self.newest.is_none_or(|newest| newest.time < earliest)

@@ -19,10 +19,12 @@ pub(super) trait BlobVisitor {
         true
     }
 
-    /// Takes a chunk.
+    /// Takes a chunk. The walk calls this once for each place of the chunk in a node that it
+    /// entered.
     fn chunk(&mut self, chunk: &BlobId) -> Result<(), OpsError>;
 
-    /// Called for a node that cannot be read. The walk continues if this returns `Ok`.
+    /// Called for a node that cannot be read. The walk continues if this returns `Ok`. By default,
+    /// it fails.
     fn unreadable(&mut self, _node: &BlobId, error: RepoError) -> Result<(), OpsError> {
         Err(error.into())
     }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 
-/// Bytes in the buffer, so that small writes need no system call.
+/// The size of the buffer in bytes. Small writes only fill the buffer, and need no system call.
 const CAPACITY: usize = 256 << 10;
 
 /// Buffers small writes. After the first error, it writes nothing more. If it is dropped, bytes
@@ -26,7 +26,7 @@ impl<W: Write> Buffered<W> {
         }
     }
 
-    /// Fails if a write to the stream `name` has failed before.
+    /// Fails if an earlier write has failed. The error names the stream as `name`.
     pub(super) fn check_complete(&self, name: &str) -> Result<(), VolumeError> {
         if self.failed {
             let (kind, operation) = (VolumeErrorKind::Incomplete, VolumeOperation::Finish);

@@ -1,4 +1,4 @@
-//! The standard output of a child process, which ends with this process.
+//! The standard output of a child process. The child process ends when this process ends.
 
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::process::CommandExt;
@@ -36,7 +36,7 @@ pub(super) struct ChildOutput {
     child: Child,
     /// Makes the group end with this process. None once the program is about to be reaped.
     ends_with_us: Option<ChildGroup>,
-    /// None once it has ended.
+    /// None once the output has ended.
     output: Option<Stdin>,
     /// None until the program has ended and was reaped.
     status: Option<ExitStatus>,
@@ -96,7 +96,7 @@ impl ChildOutput {
         Pid::from_raw(i32::try_from(self.child.id()).ok()?)
     }
 
-    /// Whether the program has ended. It stays a zombie, so that its group keeps its number.
+    /// Returns whether the program has ended. Does not reap it, so that its group keeps its number.
     fn has_ended(&self) -> io::Result<bool> {
         let Some(pid) = self.group() else {
             return Ok(true);
@@ -105,7 +105,7 @@ impl ChildOutput {
         Ok(waitid(WaitId::Pid(pid), look)?.is_some())
     }
 
-    /// Waits until the program has ended, for a short time.
+    /// Waits until the program has ended, but at most for [`STEP`].
     fn wait_shortly(&self) {
         let opened = self.group().map(|pid| pidfd_open(pid, PidfdFlags::empty()));
         match opened {
@@ -119,7 +119,8 @@ impl ChildOutput {
         }
     }
 
-    /// Ends the program and all processes that it started.
+    /// Ends the program and all processes of its group: with SIGTERM, and with SIGKILL once the
+    /// program has ended or [`GRACE`] has passed.
     fn end(&mut self) -> io::Result<()> {
         let signal = |signal| {
             // Fails if all processes of the group have ended.

@@ -88,7 +88,8 @@ impl Contents {
         Self(found)
     }
 
-    /// Returns whether nothing was found, so that a restore destroys no data.
+    /// Returns whether nothing was found. There may still be data without a known signature between
+    /// the places that were examined.
     #[must_use]
     pub fn is_blank(self) -> bool {
         self.0 == 0
@@ -207,7 +208,7 @@ fn is_md(sample: &Sample) -> bool {
 }
 
 fn is_drbd(sample: &Sample) -> bool {
-    // Versions 8.4 and 9 keep their data in the last 4 KiB.
+    // Versions 8.4 and 9 have the superblock of their metadata in the last 4 KiB.
     let block = (sample.size & !0xfff).checked_sub(0x1000);
     block.is_some_and(|at| {
         let mut magics = [0x8374_026b_u32, 0x8374_026c, 0x8374_026d].iter();

@@ -23,7 +23,9 @@ impl Cursor {
         }
     }
 
-    /// Checks that `len` bytes may be written at `offset`. Errors name the target as `name`.
+    /// Checks that `len` bytes may be written at `offset`: within the target, and not before the
+    /// end of an earlier write. After an error, all later calls fail. Errors name the target as
+    /// `name`.
     pub(super) fn admit(
         &mut self,
         operation: VolumeOperation,

@@ -15,9 +15,9 @@ const DEVICES: &str = "/dev";
 /// programs share.
 const SHARED_MEMORY: &str = "/dev/shm";
 
-/// Fails with [`VolumeErrorKind::NoDevice`] if `path` is in the directory of devices but is not a
-/// device. Either its name is wrong, or the device does not exist yet. A new file would have the
-/// name of the device.
+/// Fails with [`VolumeErrorKind::NoDevice`] if `path` is in the directory of devices, and does not
+/// exist or is a regular file. Either the name is wrong, or the device does not exist yet. A new
+/// file would have the name of the device.
 pub(super) fn refuse_file_among_devices(
     path: &Path,
     operation: VolumeOperation,

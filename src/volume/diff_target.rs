@@ -39,7 +39,7 @@ pub struct DiffTotals {
     pub data: u64,
     /// Bytes that extents of zeros cover.
     pub zeros: u64,
-    /// Bytes of the whole stream.
+    /// Bytes of the whole stream; 0 until the diff is finished.
     pub written: u64,
 }
 
@@ -53,7 +53,7 @@ struct State<W> {
 }
 
 impl<W: Write + Send> DiffTarget<W> {
-    /// Begins a diff on `writer`. Messages use `name` for it. Fails with
+    /// Begins a diff on `writer`. Messages use `name` for the diff. Fails with
     /// [`VolumeErrorKind::Misnamed`] if a diff cannot hold the name of a snapshot. `writer` should
     /// be buffered: headers are written in small pieces.
     pub fn new(

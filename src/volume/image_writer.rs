@@ -62,7 +62,7 @@ pub(super) struct ImageWriter {
 
 impl ImageWriter {
     /// Wraps a file that was opened for reading and writing, for an image of `size` bytes. Errors
-    /// name it as `path`.
+    /// name the file as `path`.
     pub(super) fn new(file: File, path: PathBuf, size: u64) -> Self {
         let direct = reopen_direct(&file);
         Self {
@@ -90,8 +90,8 @@ impl ImageWriter {
         self.size
     }
 
-    /// Fails unless `len` bytes from `offset` on are within the image. The methods that write do
-    /// not check this.
+    /// Fails unless `len` bytes from `offset` on are within the image. Then the target has failed
+    /// for good. The methods that write do not check the range.
     pub(super) fn check_range(
         &self,
         operation: VolumeOperation,

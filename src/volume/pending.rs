@@ -40,13 +40,15 @@ pub(super) struct Pending {
     collision: Collision,
     /// Whether the file stays if this is dropped: its content is complete.
     stays: bool,
+    /// Whether the file has its final name.
     is_named: bool,
 }
 
 impl Pending {
-    /// Creates an empty file that will be at `path`. With [`Collision::Replace`], it takes owner
-    /// and mode of the file that it replaces. Otherwise only its owner can read it, since it will
-    /// hold the content of an encrypted backup.
+    /// Creates an empty file that will be at `path`. If it replaces a file, it takes owner and mode
+    /// of that file. Otherwise only its owner can read it, since it will hold the content of an
+    /// encrypted backup. Fails if `path` exists and must not be replaced, is in use, or is not a
+    /// regular file.
     pub(super) fn create(path: &Path, collision: Collision) -> Result<(Self, File), VolumeError> {
         let refuse = |kind| VolumeError::new(kind, VolumeOperation::Create, path.display());
         refuse_file_among_devices(path, VolumeOperation::Create)?;

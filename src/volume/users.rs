@@ -30,8 +30,8 @@ pub(super) fn writer_of(of: &Metadata) -> Option<String> {
     Some(format!("the device /dev/{name} is attached to it: {user}"))
 }
 
-/// Finds a mount for writing of a device, of its partitions, and of devices on top of these. The
-/// kernel describes the device in `directory`.
+/// Finds a mount for writing of a device, of its partitions, or of devices on top of these, through
+/// at most `layers` layers of devices. The kernel describes the device in `directory`.
 fn written_through(directory: &Path, layers: u32) -> Option<String> {
     for part in parts_of(directory) {
         let mount = part.mount().filter(|(_, mount)| !mount.is_read_only);
@@ -156,7 +156,7 @@ fn device_user(directory: &Path) -> Option<String> {
     None
 }
 
-/// Finds a device or file among the swap spaces.
+/// Describes the use of a device or file as swap space, if it is used so.
 fn swap(of: &Metadata) -> Option<String> {
     let table = fs::read_to_string("/proc/swaps").ok()?;
     let mut names = table
@@ -167,7 +167,7 @@ fn swap(of: &Metadata) -> Option<String> {
     is_swap.then(|| "it is in use as swap space".to_owned())
 }
 
-/// Describes the loop device to which a file or device is attached.
+/// Describes the loop device to which a file or device is attached, if there is one.
 fn attached(of: &Metadata) -> Option<String> {
     let device = loop_of(of)?;
     let name = device.file_name()?.display();

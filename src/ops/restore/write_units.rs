@@ -11,7 +11,7 @@ use crate::ops::pipeline::{Producer, StageError};
 use crate::repo::{Backup, ChunkRef, ContentPart, ImageReader, RepoError, compare_trees};
 use crate::volume::ExtentIter;
 
-/// The maximum length of a unit, in bytes.
+/// The maximum length of a unit, in bytes. A unit that consists only of zeros may be longer.
 const UNIT_LEN: u64 = LEAF_SIZE;
 
 /// Consecutive chunks of one range of the content. The meaning of gaps between chunks depends on
@@ -22,9 +22,9 @@ pub(super) struct WriteUnit {
     pub(super) chunks: Vec<ChunkRef>,
     /// The content of `range`, once it is filled.
     pub(super) buf: Buffer,
-    /// The parts of it that must be written, in bytes of the content, ascending.
+    /// The parts of `range` that must be written from `buf`, in bytes of the content, ascending.
     pub(super) data: Vec<Range<u64>>,
-    /// The parts of it that must become zero, in bytes of the content, ascending.
+    /// The parts of `range` that must become zero, in bytes of the content, ascending.
     pub(super) zeros: Vec<Range<u64>>,
 }
 
@@ -116,7 +116,8 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
 
     /// Sends every chunk of the backup that can be found, and the ranges without a chunk in which
     /// the target may have data. `present` lists the extents of the target that may have data,
-    /// ascending. Takes samples of the chunks.
+    /// ascending. Leaves out lost parts of the backup if the restore keeps the target's content
+    /// there. Takes samples of the chunks.
     pub(super) fn chunks_and_data(
         &mut self,
         task: &RestoreTask<'_>,
@@ -124,7 +125,7 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
         samples: &Samples,
     ) -> Result<(), StageError> {
         let mut extent = present.next().transpose()?;
-        // Sends the data that the target has in a gap between chunks.
+        // Sends the parts of a gap between chunks in which the target may have data.
         let mut gap = |units: &mut Self, gap: Range<u64>| -> Result<(), StageError> {
             while let Some(data) = extent.clone().filter(|data| data.start < gap.end) {
                 let mut from = data.start.max(gap.start);
@@ -194,7 +195,7 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
         Ok(())
     }
 
-    /// Sends the open unit.
+    /// Sends the open unit, if there is one.
     pub(super) fn finish(&mut self) -> Result<(), StageError> {
         if self.range.is_empty() {
             return Ok(());

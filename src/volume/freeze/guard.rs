@@ -31,14 +31,15 @@ pub(super) const THAW_LIMIT: Duration = Duration::from_mins(1);
 const THAW_ATTEMPTS: u32 = 3;
 /// The time between two attempts to thaw.
 const THAW_PAUSE: Duration = Duration::from_secs(1);
-/// The time to wait for another freeze on this machine.
+/// The maximum time to wait until another freeze on this machine has ended.
 const TURN_LIMIT: Duration = Duration::from_mins(5);
 /// The time that a killed command has to end. A process that waits for a device cannot be killed.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
 
 /// Freezes with the command `before`, and later thaws with the command `after`. In between, waits
-/// until standard input has a byte or has ended, or until the time limit has passed. Prints each
-/// step on standard output. Returns whether it has thawed.
+/// until standard input has a byte or has ended, or until the time limit has passed. If the freeze
+/// fails, thaws at once. Prints each step on standard output. Returns whether the thaw succeeded or
+/// was not needed.
 ///
 /// On one machine, only one freeze of a user takes place at a time, since the thaw of one could end
 /// another. The time limit begins once no other freeze takes place. A command that still freezes is
@@ -93,6 +94,8 @@ pub fn guard_freeze(before: Option<&OsStr>, after: Option<&OsStr>, limit: Durati
 struct Turn(#[expect(dead_code, reason = "holds the lock")] Option<File>);
 
 impl Turn {
+    /// Waits until no other process has the right. Fails after [`TURN_LIMIT`], or if the thaw is
+    /// requested in the meantime. If the file system has no locks, does not wait.
     fn wait_for(asked: &Receiver<()>) -> Result<Self, String> {
         let file = lock_file().map_err(|error| error.to_string())?;
         let begun = Instant::now();
@@ -212,6 +215,7 @@ fn children(except: u32) -> Vec<Pid> {
         .collect()
 }
 
+/// Runs the command that freezes. Kills the command at the deadline, or when the thaw is requested.
 fn freeze(before: &OsStr, deadline: Instant, asked: &Receiver<()>) -> Result<(), String> {
     let mut child = start(before, true).map_err(|error| error.to_string())?;
     print(&format!("{FREEZING}{}", child.id()));
@@ -234,13 +238,15 @@ fn freeze(before: &OsStr, deadline: Instant, asked: &Receiver<()>) -> Result<(),
     }
 }
 
+/// Runs the command that thaws, up to [`THAW_ATTEMPTS`] times, until it succeeds.
 fn thaw(after: &OsStr) -> Result<(), String> {
     let mut outcome = Ok(());
     for attempt in 0..THAW_ATTEMPTS {
         if attempt > 0 {
             thread::sleep(THAW_PAUSE);
         }
-        // A command that prints fails if nobody reads its output.
+        // A command that prints fails if nobody reads its output. So the output of later attempts
+        // is discarded.
         outcome = run_within(after, attempt == 0, THAW_LIMIT);
         if outcome.is_ok() {
             break;
@@ -249,6 +255,8 @@ fn thaw(after: &OsStr) -> Result<(), String> {
     outcome
 }
 
+/// Runs a command, and kills it after `limit`. Returns the reason of a failure. Discards the output
+/// of the command unless `is_shown`.
 pub(super) fn run_within(command: &OsStr, is_shown: bool, limit: Duration) -> Result<(), String> {
     let begun = Instant::now();
     let mut child = start(command, is_shown).map_err(|error| error.to_string())?;
