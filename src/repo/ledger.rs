@@ -1,5 +1,5 @@
 //! The ledger, which states which packs were read, when, and how: section 22 (Ledger) of
-//! `docs/format.md`. It only decides which packs a later run may skip.
+//! `docs/format.md`. It only decides which packs a later check may skip.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::SystemTime;
@@ -22,8 +22,8 @@ use crate::storage::StorageErrorKind;
 /// Once a signer has this many entries, its next one replaces them.
 const ENTRIES_MAX: usize = 8;
 
-/// The content of the ledger that counts for one key. Entries that are damaged or foreign, that
-/// need a newer version of this program, or whose keys were revoked are left out.
+/// The content of the ledger that counts for the key in use. Entries that are damaged or foreign,
+/// that need a newer version of this program, or whose keys were revoked are left out.
 ///
 /// The holder of another key may store any number of entries. So memory is used only for packs that
 /// exist, and for a limited number of runs of each signer.
@@ -108,8 +108,9 @@ impl LastReads {
 
 impl Ledger {
     /// Reads the ledger. `exists` returns whether a pack exists: statements about other packs are
-    /// left out. Times later than `now`, in milliseconds since 1970, do not count: some clock was
-    /// wrong.
+    /// left out. A pack that was verified later than `now`, in milliseconds since 1970, does not
+    /// count as verified, since some clock was wrong. Damage that was stored later than `now`
+    /// counts as found now.
     pub fn load(
         project: &Project,
         now: u64,
@@ -141,7 +142,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Adds an entry that was stored at this time, by the store's clock.
+    /// Adds an entry that was stored at the time `stored`, by the store's clock.
     fn add(
         &mut self,
         project: &Project,
@@ -186,7 +187,8 @@ impl Ledger {
         }
     }
 
-    /// Adds the runs of an entry. Keeps the latest of each signer.
+    /// Adds the runs of an entry. Keeps the latest [`RUNS_MAX`](LedgerInfo::RUNS_MAX) of each
+    /// signer.
     fn add_runs(&mut self, role: Role, signer: SignerId, runs: Vec<AuditRun>) {
         let known = self.runs.entry(signer).or_default();
         for run in runs {
@@ -236,7 +238,8 @@ impl Ledger {
     }
 
     /// Stores an entry. If this key has many entries, the new one repeats and replaces them, so
-    /// that the ledger does not grow without bound.
+    /// that the ledger does not grow without bound. A full key also deletes the entries of revoked
+    /// keys.
     pub fn append(
         mut self,
         project: &Project,
@@ -311,7 +314,7 @@ impl Ledger {
 }
 
 impl NewLedgerEntry {
-    /// Stores this entry. Replaces no others, so this needs no knowledge of them.
+    /// Stores this entry. Replaces no other entries, so the ledger need not be read first.
     pub fn store(self, project: &Project, worker: Worker<'_>) -> Result<(), RepoError> {
         self.store_replacing(project, Vec::new(), worker)
     }
@@ -329,7 +332,8 @@ impl NewLedgerEntry {
         Ok(())
     }
 
-    /// Divides this entry into objects of the allowed size.
+    /// Divides this entry into objects of the allowed size. Cuts texts that are too long, and drops
+    /// the first drills if there are too many.
     fn bodies(mut self, replaced: Vec<ObjectHash>, worker: Worker<'_>) -> Vec<LedgerBody> {
         for drill in &mut self.drills {
             for text in [&mut drill.command, &mut drill.problem]
@@ -407,7 +411,7 @@ fn is_forbidden(kind: StorageErrorKind) -> bool {
     matches!(kind, StorageErrorKind::Denied | StorageErrorKind::ReadOnly)
 }
 
-/// Returns a time in milliseconds since 1970.
+/// Returns a time in milliseconds since 1970; 0 for earlier times.
 #[must_use]
 pub fn since_1970(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::base::ObjectHash;
 
-/// The number of similar names to offer.
+/// Maximum number of similar names to offer.
 const SIMILAR_MAX: usize = 3;
 
 /// The reason why a selector matches no backup.
@@ -44,8 +44,8 @@ pub struct NewestReadable {
     pub time: Timestamp,
 }
 
-/// Returns the names that differ from `wanted` in at most a third of its characters, the nearest
-/// first.
+/// Returns the names that differ from `wanted` in one character, or in at most a third of its
+/// characters. The nearest come first. Returns at most [`SIMILAR_MAX`].
 pub(super) fn similar<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let limit = (wanted.chars().count() / 3).max(1);
     let mut near: Vec<(usize, &str)> = names

@@ -47,7 +47,7 @@ impl ObjectCache {
         }
     }
 
-    /// The bytes of an object, if the cache has an undamaged copy.
+    /// The bytes of an object, if the cache has an undamaged copy of at most `limit` bytes.
     pub(super) fn get(&self, hash: ObjectHash, limit: u64) -> Option<Vec<u8>> {
         let path = self.path(hash);
         let bytes = read(&path, limit).ok()?;
@@ -69,7 +69,7 @@ impl ObjectCache {
         }
     }
 
-    /// Stores a copy of a pack, if it is small enough.
+    /// Stores a copy of a pack, if the pack has at most [`NODE_PACK_MAX`] bytes.
     pub(super) fn put_pack(&self, hash: ObjectHash, parts: &[&[u8]]) {
         let len: u64 = parts.iter().map(|part| part.len() as u64).sum();
         if len <= NODE_PACK_MAX {
@@ -78,8 +78,9 @@ impl ObjectCache {
     }
 
     /// Fills `buf` with the bytes of a pack from `offset` on. If the cache has no undamaged copy,
-    /// stores the bytes that `fetch` returns as a copy. Returns whether `buf` was filled from a
-    /// copy. If not, the content of `buf` is unspecified.
+    /// calls `fetch`, at most once for each pack, and stores the bytes that it returns as a copy if
+    /// they are undamaged. Returns whether `buf` was filled from a copy. If not, the content of
+    /// `buf` is unspecified.
     pub(super) fn read_pack(
         &self,
         hash: ObjectHash,

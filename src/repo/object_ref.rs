@@ -48,7 +48,8 @@ impl ObjectRef {
         }
     }
 
-    /// Returns the object that the log names. `None` for parity, which the log does not name.
+    /// Returns the object that an item of the log names. `None` for parity: the name of a parity
+    /// object has a second hash, which the item lacks.
     #[must_use]
     pub const fn of_log(project: ProjectId, item: LogItem) -> Option<Self> {
         let LogItem { kind, hash } = item;

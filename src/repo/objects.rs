@@ -23,7 +23,7 @@ pub struct Objects {
     /// The copies on this host, if it keeps any.
     copies: Option<Arc<ObjectCache>>,
     batches: Arc<Batches>,
-    /// The parity that is stored with each object.
+    /// The parity that is stored with each object; `None`: no parity.
     parity: Option<ParityRate>,
 }
 
@@ -136,7 +136,8 @@ impl Objects {
         Ok(())
     }
 
-    /// Reads an object from the store, at most `limit` bytes, without verifying it.
+    /// Reads an object of at most `limit` bytes from the store, without verifying it. If it has no
+    /// file, reads it from a batch that was listed.
     pub fn get(&self, object: ObjectRef, limit: u64) -> Result<Vec<u8>, RepoError> {
         let read = match self.backend.get(&object.name(), limit) {
             Err(error) if error.kind == StorageErrorKind::NotFound => {
@@ -339,15 +340,16 @@ impl Objects {
         Ok(())
     }
 
-    /// Fills `buf` with the first bytes of an object, however long it is, without verifying them.
+    /// Fills `buf` with the first bytes of an object's file, however long it is, without verifying
+    /// them.
     pub fn get_start(&self, object: ObjectRef, buf: &mut [u8]) -> Result<(), RepoError> {
         let read = self.backend.get_range(&object.name(), 0, buf);
         read.map_err(|error| RepoError::reading(object, error))
     }
 
     /// Lists the objects below a directory, and whether each is a second copy. Files that are not
-    /// part of the format are left out. The records, voids or log entries of a project include
-    /// those in its batches, unless the directory is above theirs.
+    /// part of the format are left out. If the directory is `backups/`, `voids/` or `log/` of a
+    /// project, also lists the objects of this kind in the project's batches.
     pub fn list(&self, directory: &str) -> Result<Vec<(ObjectRef, bool, ObjectInfo)>, RepoError> {
         let files = || {
             let listed = self.backend.list(directory)?.into_iter();

@@ -16,8 +16,9 @@ const TAIL_GUESS: u64 = 256 << 10;
 /// Bytes that are read at once to verify a pack.
 const PIECE: u64 = 4 << 20;
 
-/// Reads the listing of a pack, in two or three requests. Verifies its signature, but not that the
-/// signature fits the rest of the pack.
+/// Reads the listing of a pack, in two or three requests. `size` is the length of the pack in
+/// bytes; if it is `None`, one more request asks for it. Verifies the signature of the listing, but
+/// not that the other bytes of the pack are those that the signer signed.
 pub fn read_listing(
     project: &Project,
     object: ObjectRef,
@@ -122,7 +123,7 @@ pub fn listing_of(
 ) -> Result<PackListing, RepoError> {
     let size = bytes.len() as u64;
     let len = contents_len(object, bytes, size);
-    // Hash in one pass: the contents repeat the hash of all bytes before them.
+    // Hash in one pass: the contents state the hash of all bytes before them.
     let end = match len {
         Ok(len) => bytes.len() - len - PACK_TAIL_LEN,
         Err(_) => bytes.len(),

@@ -6,8 +6,8 @@ use std::num::NonZeroUsize;
 /// half of the next one. With 64 MiB, a backup is not faster.
 const BUDGET: usize = 52 << 20;
 
-/// The minimum for each packer. With it, packs are so large that no prune repacks them as small
-/// packs.
+/// The minimum for each packer, in bytes. With it, packs are so large that no prune repacks them as
+/// small packs.
 const BUDGET_MIN: usize = 16 << 20;
 
 /// The bytes between compression and the store that each packer of a project may take.

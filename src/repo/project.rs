@@ -112,8 +112,8 @@ impl Project {
         Ok(self.keys.chunk_keys()?)
     }
 
-    /// Returns the cipher that opens a pack with blobs of this kind and this key. Fails if the role
-    /// of the key does not include reading them.
+    /// Returns the cipher that seals and opens the runs of a pack with blobs of this kind and this
+    /// key. Fails if the role of the key in use does not include reading them.
     pub fn pack_cipher(
         &self,
         kind: BlobKind,
@@ -152,13 +152,14 @@ impl Project {
         self.objects = self.objects.with_copies(directory.map(ObjectCache::open));
     }
 
-    /// Returns the errors of the batches that are not whole, or that belong to another project.
+    /// Returns the errors of the batches that are damaged, belong to another project, or are of a
+    /// later version.
     pub fn damaged_batches(&self) -> Result<Vec<RepoError>, RepoError> {
         Ok(self.objects.verify_batches(self.id)?.1)
     }
 
-    /// Remembers in the cache directory below `caches` what was seen of leases and marks of others,
-    /// so that the next run notices leases that nobody renews, and how old marks are.
+    /// Remembers in the cache directory below `caches` what was seen of leases and marks of others.
+    /// So the next process notices leases that nobody renews, and how old marks are.
     pub fn remember_seen(&mut self, caches: &Path) {
         let watch = Watch::kept_in(self.cache_dir(caches));
         self.watch = Arc::new(watch);

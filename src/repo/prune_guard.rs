@@ -86,8 +86,9 @@ pub enum CommitCheck {
 }
 
 impl<'a> PruneGuard<'a> {
-    /// Takes a lease and lists segments and marks. Call this before records are read. As long as a
-    /// record exists, its data exists, too, and later changes are noticed.
+    /// Takes a lease and lists segments and marks. Call this before records are read: as long as a
+    /// record exists, its data exists, too, and changes of segments and marks after this call are
+    /// noticed.
     pub fn begin(project: &'a Project, worker: Worker<'_>) -> Result<Self, RepoError> {
         let lease = Arc::new(Lease::take(project, Work::Backup, worker)?);
         // List the segments before the marks: if a prune has removed a pack from the segments by
@@ -126,8 +127,9 @@ impl<'a> PruneGuard<'a> {
         Ok(index)
     }
 
-    /// Announces that this run relies on packs that no segment names. Returns those that are not
-    /// going to be deleted. The caller must then check that each of these still exists.
+    /// Announces that this backup relies on packs that no segment names. Returns those that are not
+    /// going to be deleted, or none if a mark is damaged. The caller must then check that each of
+    /// these still exists.
     pub fn adopt(&self, mut packs: Vec<ObjectHash>) -> Result<Vec<ObjectHash>, RepoError> {
         // Do not announce packs that must not be used, since a prune would keep them. These are
         // marked packs, and packs that the log removes: if such a pack vanished, nobody would
@@ -148,14 +150,14 @@ impl<'a> PruneGuard<'a> {
         Ok(free.collect())
     }
 
-    /// The lease of this run.
+    /// The lease of this backup.
     #[must_use]
     pub fn lease(&self) -> &Arc<Lease> {
         &self.lease
     }
 
-    /// Must be called before this run builds on a backup without reading its whole tree. Announces
-    /// nothing.
+    /// Must be called before this backup builds on another one without reading its whole tree.
+    /// Announces nothing.
     ///
     /// The base may have been committed while a prune marked its packs. Then only its record
     /// prevents their deletion. So each mark that existed at the beginning must name the record, or
@@ -172,8 +174,9 @@ impl<'a> PruneGuard<'a> {
         }
     }
 
-    /// Announces that these trees will be committed. Then checks for new marks, and for packs that
-    /// segments no longer name.
+    /// Announces that these trees will be committed. Then looks for reasons to refuse the permit:
+    /// new marks, segments that no longer count, a lease that has lapsed, a base that may use
+    /// marked packs, and packs that were excluded although this backup may rely on them.
     pub fn clear(&mut self, index: &Index, tops: &[BlobId]) -> Result<CommitCheck, RepoError> {
         self.lease.intend(tops)?;
         self.look(index)

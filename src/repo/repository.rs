@@ -124,7 +124,8 @@ impl Repository {
         &self.objects
     }
 
-    /// Opens the project of this name.
+    /// Opens the project of this name. If there is none, and a project cannot be opened, fails with
+    /// the error of that project, since it may have this name.
     pub fn project(&self, name: &str, observer: &dyn Observer) -> Result<Project, RepoError> {
         let mut known = Vec::new();
         let mut broken = None;
@@ -146,7 +147,8 @@ impl Repository {
         }))
     }
 
-    /// Opens a project. Returns `None` if the key is for another project.
+    /// Opens a project. Returns `None` if the key is for another project, or if there is no project
+    /// object.
     pub(super) fn open_project(
         &self,
         found: &FoundProject,
@@ -202,7 +204,7 @@ impl Repository {
     }
 
     /// Reads one copy of an object that is kept twice, of this project or of the repository. Fails
-    /// if it is damaged.
+    /// if this copy is damaged or foreign.
     pub fn verify_copy(
         &self,
         project: &Project,

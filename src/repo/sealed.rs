@@ -210,7 +210,7 @@ impl Project {
     }
 
     /// Seals a body and stores it as this object, whose name is not a hash. Replaces an object with
-    /// that name.
+    /// that name; if the store cannot do this, fails.
     pub(super) fn put_marker(&self, object: ObjectRef, body: &[u8]) -> Result<(), RepoError> {
         let sealed = self.seal(object.kind(), body)?;
         Ok(self.objects.backend().put(&object.name(), &[&sealed])?)

@@ -14,7 +14,7 @@ use crate::format::Revoked;
 /// The signers of a project, and the objects that each may sign.
 #[derive(Debug)]
 pub struct Signers {
-    /// The public key of the project, which signs for all full keys.
+    /// The public key of the project. Full keys sign with its private key.
     authority: SignerId,
     known: RwLock<Known>,
 }
@@ -22,7 +22,7 @@ pub struct Signers {
 /// The certified keys that were loaded.
 #[derive(Debug, Default)]
 struct Known {
-    /// The names of all certificates that were in the store at that time, valid or not.
+    /// The names of all certificates that were in the store when they were loaded, valid or not.
     listed: HashSet<ObjectHash>,
     certificates: Certificates,
     /// The signers that entries of the log revoke.
@@ -67,7 +67,8 @@ impl Signers {
         read_lock(&self.known).listed == *listed
     }
 
-    /// Returns the role of a signer. `None` if nothing certifies it.
+    /// Returns the role of a signer. If several certificates name it, returns the role with the
+    /// most rights. `None` if no certificate names it.
     #[must_use]
     pub fn role_of(&self, signer: &SignerId) -> Option<Role> {
         if *signer == self.authority {

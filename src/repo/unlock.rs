@@ -123,7 +123,8 @@ impl Locked {
     /// Tries a password on all keys. Tries the last used key first, and then the others in the
     /// order of the work that they take, so that an expensive slot does not delay the right one.
     /// Returns `None` if the password opens no key. Skips slots that cannot be tried, and sends
-    /// notices. Fails if the password opens only slots that need a newer program.
+    /// notices. Fails if there are no slots, if the password opens only slots that need a newer
+    /// program, or if it opens a slot that does not belong to this repository.
     pub fn try_password(
         &self,
         password: &[u8],
@@ -191,8 +192,8 @@ impl Locked {
     }
 
     /// Searches for a key that fits the second copies, since a first copy may be damaged, or may be
-    /// from another repository. Fails if a password opened a key that fits neither copy. For
-    /// example, an unfinished `init` leaves a key slot without a repository.
+    /// from another repository. Returns `None` if there are no keys. Fails if all keys fit neither
+    /// copy. For example, an unfinished `init` leaves a key slot without a repository.
     fn try_copies(&self, doubtful: Vec<OpenedKey>) -> Result<Option<OpenedKey>, RepoError> {
         let limit = RepositoryFile::LEN as u64;
         let read = |name: &Name| self.objects.get_copy(name, limit);
@@ -257,7 +258,8 @@ fn fits_file(keys: &RepositoryKeys, file: &RepositoryFile, mac: &[u8; 32]) -> bo
     crypto::same(&keys.file_mac(&file.fields()), mac)
 }
 
-/// Derives the keys from the bundle of a key slot.
+/// Derives the keys from the bundle of a key slot. Returns `None` if the bundle is of another
+/// scope.
 fn unlock_with(scope: KeyScope, bundle: Bundle) -> Option<Unlocked> {
     let (project, keys, secret): (ProjectId, _, _) = match (scope, bundle) {
         (KeyScope::Repository, Bundle::Repository(secret)) => {

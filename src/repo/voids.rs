@@ -106,7 +106,8 @@ impl Voids {
         std::mem::take(&mut self.damaged)
     }
 
-    /// Withdraws a record that this client signed. The void is durable when this returns.
+    /// Withdraws a record that this client signed. The void is durable when this returns. Returns
+    /// the hash that names the void.
     pub fn put(
         project: &Project,
         record: ObjectHash,

@@ -25,7 +25,7 @@ type Seen = BTreeMap<ObjectHash, Sighting>;
 /// What this host has seen of leases and marks, and when it saw them first, by the store's clock.
 #[derive(Default)]
 pub(super) struct Watch {
-    /// The directory that keeps it for the next run, if there is one.
+    /// The directory that keeps `seen` for the next process, if there is one.
     cache: Option<CacheDir>,
     /// `None` until it is needed.
     seen: Mutex<Option<Seen>>,
@@ -146,8 +146,8 @@ impl Watch {
         result
     }
 
-    /// Writes what was seen to the cache. A failure only costs time: the next run sees the objects
-    /// for the first time.
+    /// Writes what was seen to the cache. A failure only costs time: the next process treats the
+    /// objects as seen for the first time.
     fn keep(&self, seen: &Seen) {
         let Some(cache) = &self.cache else {
             return;
@@ -165,7 +165,8 @@ impl Watch {
         let _ = cache.replace_seen(&text);
     }
 
-    /// Returns what an earlier run has kept; `None` if it cannot be read.
+    /// Returns what an earlier process has kept; `None` if there is nothing, or if it cannot be
+    /// read.
     fn read(&self) -> Option<Seen> {
         let text = self.cache.as_ref()?.read_seen(FILE_MAX).ok()??;
         let sighting = |line: &str| {

@@ -76,8 +76,9 @@ impl Project {
     }
 
     /// Reads all certificates again, and brings the signers up to date. Returns the errors of those
-    /// that the log names, as added or as revoked, and that are missing or cannot be read. Objects
-    /// of their keys seem foreign, so nothing may be deleted. The log must be read before.
+    /// that the log names, as added or as revoked, and does not excuse, and that are missing or
+    /// cannot be read. Objects of their keys seem foreign, so nothing may be deleted. `log` must
+    /// have been read before this call.
     pub fn verify_certificates(&self, log: &Log) -> Result<Vec<RepoError>, RepoError> {
         let (certificates, listed, damaged) = self.read_certificates()?;
         let set = log.set().into_iter();
@@ -100,8 +101,8 @@ impl Project {
         Ok(errors)
     }
 
-    /// Returns the keys of this project that have a slot but no certificate. Their slots may still
-    /// be genuine, since somebody with a key of the project made the info of each slot.
+    /// Returns the keys of this project whose slots have no certificate, although somebody with a
+    /// key of the project made the slots: their info opens.
     pub fn uncertified_keys(&self) -> Result<Vec<KeySummary>, RepoError> {
         let scope = KeyScope::Project(self.id);
         let certificates = self.load_certificates(&Silent)?;
@@ -171,7 +172,7 @@ impl Project {
     }
 
     /// Fails if the project is retired, or if the key in use may not back up the volume with this
-    /// name: its record would be foreign.
+    /// name: the record of such a backup would be foreign.
     pub fn may_back_up(&self, volume: &str, observer: &dyn Observer) -> Result<(), RepoError> {
         if let Some(successor) = &self.settings.retired {
             return Err(RepoError::Retired {

@@ -569,7 +569,8 @@ fn empty_body() -> LeaseBody {
     }
 }
 
-/// Returns whether a lease that was stored at this time, by [`now`], may expire soon or has expired.
+/// Returns whether a lease that was stored at this time, by [`now`], may expire soon or already
+/// has.
 pub(crate) fn is_late(then: Duration) -> bool {
     now().saturating_sub(then) >= TTL / 2
 }

@@ -23,7 +23,8 @@ pub struct NewEntry {
     pub removed: Vec<LogItem>,
     /// The details. [`Log::append`] fills in host and program.
     pub details: LogDetails,
-    /// Whether `added` lists all objects of the log.
+    /// Whether `added` lists all objects of the log. If it does not fit into one entry, it is
+    /// written like other added objects, and not as a summary.
     pub summary: bool,
     /// Whether to write an entry even if it is empty. Such an entry joins several lines of entries.
     pub always: bool,

@@ -53,7 +53,8 @@ impl Graph {
         tips
     }
 
-    /// Returns the entries that other entries name, but that do not exist, in ascending order.
+    /// Returns the hashes that these entries name as previous, but that none of these entries has.
+    /// In ascending order.
     pub(super) fn missing(&self) -> Vec<ObjectHash> {
         let named = self.named().into_iter();
         let mut missing: Vec<_> = named

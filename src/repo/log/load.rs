@@ -130,7 +130,7 @@ impl Log {
         removed.any(|record| !self.lost.contains(&record))
     }
 
-    /// Returns the permission to delete an object that an entry removes.
+    /// Returns the permission to delete an object. `None` if no entry removes the object.
     #[must_use]
     pub fn removal(&self, kind: LogKind, hash: ObjectHash) -> Option<Removed> {
         let item = LogItem { kind, hash };
@@ -155,7 +155,7 @@ impl Log {
         self.removed(LogKind::Certificate, certificate) || self.lost.contains(&certificate)
     }
 
-    /// Returns the details of a removed record.
+    /// Returns the details of a removed record. `None` if no entry has any.
     #[must_use]
     pub fn removed_record(&self, record: ObjectHash) -> Option<&RemovedRecord> {
         self.records.get(&record)
@@ -215,7 +215,7 @@ impl Log {
         self.graph.set(&[entry])
     }
 
-    /// Returns the number of entries since the last summary.
+    /// Returns the number of entries that are neither summaries nor before one.
     #[must_use]
     pub fn since_summary(&self) -> usize {
         self.graph.since_summary()
@@ -231,7 +231,8 @@ impl Log {
         missing
     }
 
-    /// Returns the entries with an impossible number.
+    /// Returns the entries whose number is not one more than the largest number of their previous
+    /// entries.
     pub fn miscounted(&self) -> impl Iterator<Item = ObjectHash> {
         self.graph.miscounted()
     }
@@ -253,7 +254,7 @@ impl Log {
     }
 }
 
-/// Returns the entry that an error names.
+/// Returns the entry that an error reports as damaged. `None` for other errors.
 fn entry_of(error: &RepoError) -> Option<ObjectHash> {
     match error {
         RepoError::Damaged {

@@ -68,13 +68,15 @@ impl PublicLog {
         entries.map(|entry| (entry.hash, entry.plain.number))
     }
 
-    /// Returns the entries that other entries name, but that do not exist, in ascending order.
+    /// Returns the entries that other entries name as previous, but that do not exist or cannot be
+    /// read, in ascending order.
     #[must_use]
     pub fn missing(&self) -> Vec<ObjectHash> {
         self.graph.missing()
     }
 
-    /// Returns the entries with a wrong number.
+    /// Returns the entries whose number is not one more than the largest number of their previous
+    /// entries.
     pub fn miscounted(&self) -> impl Iterator<Item = ObjectHash> {
         self.graph.miscounted()
     }

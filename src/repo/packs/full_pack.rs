@@ -15,8 +15,8 @@ pub struct PackerOptions {
     pub run_len: RunLen,
     /// The maximum sizes of packs and segments.
     pub sizes: PackSizes,
-    /// Whether to store a segment for the packs in the index that no segment names. Needed if the
-    /// run may rely on such packs.
+    /// Whether to store a segment for the packs in the index that no segment names. Needed if this
+    /// process may rely on such packs.
     pub name_unnamed: bool,
     /// The runs that are opened again before their pack is stored.
     pub verify: VerifyWrites,
@@ -49,6 +49,6 @@ pub(super) struct FullPack {
 pub(super) enum ToWriter {
     /// Packs that the same segment must name: the copies of a node pack, or a single data pack.
     Full(Vec<FullPack>),
-    /// A pack that an interrupted run stored and that no segment names.
+    /// A pack that an interrupted process stored and that no segment names.
     Adopted(PackListing),
 }

@@ -1,4 +1,4 @@
-//! The ids of blobs that a run stores and that the index does not have yet.
+//! The ids of blobs that this process stores and that the index does not have yet.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,16 +26,17 @@ enum Shard {
 }
 
 impl InFlightIds {
-    /// An empty set for a run that stores. It stays small, since each segment releases ids.
+    /// An empty set for a packer that stores packs. It stays small, since each segment releases
+    /// ids.
     pub(super) fn to_store() -> Self {
         Self::of(|| Shard::Whole(HashSet::new()))
     }
 
     /// An empty set for a dry run. A dry run releases no ids, so the set keeps only their first 8
     /// bytes. It needs 10 to 21 bytes for each new blob: 160 to 340 MiB for 1 TiB of new data in
-    /// chunks of 64 KiB. Two of `n` blobs that share these 8 bytes and the shard count as one. The
-    /// probability is below n² / 2⁶⁵ (for 1 TiB, one in 130,000). This only affects a number in the
-    /// report.
+    /// chunks of 64 KiB. Two blobs that share these 8 bytes and the shard count as one. The
+    /// probability that any two of `n` blobs do is below n² / 2⁶⁵ (for 1 TiB, one in 130,000). This
+    /// only affects a number in the report.
     pub(super) fn to_count() -> Self {
         Self::of(|| Shard::Short(HashSet::new()))
     }

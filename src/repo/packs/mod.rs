@@ -1,5 +1,5 @@
 //! Fills packs, stores them, and names them in index segments. Also adopts the packs that an
-//! interrupted run has stored.
+//! interrupted process has stored.
 
 mod budget;
 mod full_pack;

@@ -12,7 +12,7 @@ pub(super) const BLOBS_TARGET: usize = 8192;
 /// A pack is small if it is filled to less than a full pack divided by this number: to less than
 /// 8 MiB of chunks, or 1 MiB of nodes.
 const SMALL_PART: usize = 4;
-/// A segment is stored after this many packs, so that a killed run loses little work.
+/// A segment is stored after this many packs, so that a killed process loses little work.
 const SEGMENT_PACKS: usize = 16;
 
 /// The maximum number of bytes that are compressed and sealed together.
@@ -28,7 +28,7 @@ pub enum RunLen {
 }
 
 impl RunLen {
-    /// In bytes.
+    /// Returns the maximum plain length of a run, in bytes.
     #[must_use]
     pub fn bytes(self) -> usize {
         match self {
@@ -39,8 +39,8 @@ impl RunLen {
 }
 
 /// The sizes at which packs and segments are full. The default suits most stores. With smaller
-/// packs, a killed run loses less work, and the store has more objects. Larger packs would not fit
-/// into the memory of a backup.
+/// packs, a killed process loses less work, and the store has more objects. Larger packs would not
+/// fit into the memory of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackSizes {
     data: usize,
@@ -70,13 +70,13 @@ impl PackSizes {
         }
     }
 
-    /// Bytes in a data pack.
+    /// Returns the bytes at which a data pack is full.
     #[must_use]
     pub fn data(self) -> usize {
         self.data
     }
 
-    /// Bytes in a node pack.
+    /// Returns the bytes at which a node pack is full.
     #[must_use]
     pub fn nodes(self) -> usize {
         self.nodes
@@ -105,7 +105,7 @@ impl PackSizes {
         full as u64
     }
 
-    /// Packs in a segment.
+    /// Returns the number of packs at which a segment is full.
     #[must_use]
     pub fn segment_packs(self) -> usize {
         self.segment_packs

@@ -52,8 +52,11 @@ struct FillingState {
     blobs: usize,
     /// The bytes of each reservation, once they are delivered.
     parts: Vec<Option<Vec<u8>>>,
+    /// The number of reservations that are not delivered yet.
     missing: usize,
+    /// The bytes of all reservations.
     len: usize,
+    /// Whether the pack gets no more reservations.
     closed: bool,
 }
 
@@ -73,7 +76,7 @@ pub type Pending<'a> = dyn Fn() -> u64 + 'a;
 
 /// The state that the packer and its writer share.
 struct Shared {
-    /// Ids that this run stores and the index does not know yet.
+    /// Ids of blobs that this packer stores and the index does not have yet.
     in_flight: InFlightIds,
     budget: Budget,
     /// The number of closed packs that have not given back their bytes to the budget.
@@ -84,7 +87,7 @@ struct Shared {
     part_len: usize,
     /// The plain bytes of chunks that the project did not hold.
     bytes_new: AtomicU64,
-    /// The part of these bytes that is durable, or that would be durable if the run were not dry.
+    /// The part of these bytes that is durable. In a dry run, the part that would be durable.
     bytes_durable: AtomicU64,
 }
 
@@ -111,7 +114,8 @@ pub struct Packer<'a> {
 
 impl Packer<'_> {
     /// Runs `work` with a packer, then stores the open packs, even if `work` fails, so that the
-    /// next run can use them. The receipt proves that everything is durable and indexed.
+    /// next process can use them. The [`IndexStored`] proves that all packs and their segments are
+    /// durable, except after a dry run, which stores nothing.
     pub fn scope<T, E: From<RepoError>>(
         index: &Index,
         unindexed: UnindexedPacks,
@@ -195,7 +199,8 @@ impl Packer<'_> {
         })
     }
 
-    /// Adopts packs that an interrupted run stored and that no segment names.
+    /// Adopts those of these packs that an interrupted process with the same key stored. Skips
+    /// packs that the index has, packs of nodes, damaged packs, and packs of other signers.
     pub fn adopt(&self, packs: &[ObjectHash], observer: &dyn Observer) -> Result<(), RepoError> {
         let mut adopted = 0;
         for pack in packs {
@@ -208,7 +213,7 @@ impl Packer<'_> {
             let object = ObjectRef::Pack(project.id, *pack);
             let listing = match read_listing(project, object, None) {
                 Ok(listing) => listing,
-                // The run ended while the pack was being stored.
+                // The process ended while the pack was being stored.
                 Err(
                     RepoError::Damaged { .. }
                     | RepoError::Foreign { .. }
@@ -216,7 +221,7 @@ impl Packer<'_> {
                 ) => continue,
                 Err(error) => return Err(error),
             };
-            // Another signer may have stored anything in place of the run's own pack.
+            // Another signer may have stored anything in place of this key's own pack.
             if listing.signer != project.keys.signing().public() {
                 continue;
             }
@@ -359,7 +364,8 @@ impl Packer<'_> {
         self.send(copies)
     }
 
-    /// Whether the project lacks this blob, so that the caller must store it now.
+    /// Whether the caller must store this blob now: the project lacks it, and no other thread
+    /// stores it.
     pub(super) fn claim(&self, id: BlobId) -> Result<bool, RepoError> {
         let known = || Ok(self.index.find_trusted(&id)?.is_some());
         self.claim_unless(id, known)

@@ -1,8 +1,8 @@
 //! A file on the client that lists packs that no segment names yet. They are stored, or about to be
 //! stored.
 //!
-//! If a run is killed, the next run finds its packs in this file, without listing the store. If the
-//! file is lost, no data is lost, but the packs take space until the next prune.
+//! If a process is killed, the next one finds its packs in this file, without listing the store. If
+//! the file is lost, no data is lost, but the packs take space until the next prune.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -26,7 +26,7 @@ pub struct UnindexedPacks {
     lease: Option<Arc<Lease>>,
 }
 
-/// Maximum number of bytes read from the file. A run stores some dozens of packs between two
+/// Maximum number of bytes read from the file. A process stores some dozens of packs between two
 /// segments.
 const LEN_MAX: u64 = 1 << 20;
 
@@ -73,18 +73,18 @@ impl UnindexedPacks {
         (unindexed, Vec::new())
     }
 
-    /// Returns the same list, for a run that holds this lease.
+    /// Returns the same list, for a process that holds this lease.
     #[must_use]
     pub fn with_lease(mut self, lease: &Arc<Lease>) -> Self {
         self.lease = Some(Arc::clone(lease));
         self
     }
 
-    /// Must be called before a segment names these packs. The run began to store the first of them
-    /// at `since`. If this run was suspended for minutes, a prune may have ignored its lease and
-    /// deleted its packs as unused. In this case, announces the packs in the lease again. Fails if
-    /// one of them no longer exists or is going to be deleted, since a segment must not name packs
-    /// that do not exist.
+    /// Must be called before a segment names these packs. This process began to store the first of
+    /// them at `since`. If it was suspended for minutes, a prune may have ignored its lease and
+    /// deleted its packs as unused. In this case, announces the packs in the lease again. Then
+    /// fails if one of them no longer exists or is going to be deleted, since a segment must not
+    /// name packs that do not exist.
     pub(super) fn check_nameable(
         &self,
         project: &Project,
@@ -108,8 +108,9 @@ impl UnindexedPacks {
         }
     }
 
-    /// Announces in the lease that this run relies on these packs. Returns those that no longer
-    /// exist or are going to be deleted.
+    /// Announces in the lease, if there is one, that this process relies on these packs. Returns
+    /// those that no longer exist or are going to be deleted. Fails if a mark is damaged. Without a
+    /// lease, does not look for marks.
     pub(super) fn announce(
         &self,
         project: &Project,
@@ -137,7 +138,7 @@ impl UnindexedPacks {
     }
 
     /// Adds a pack. Does not sync the file, since it is needed only if the process is killed. A
-    /// crash of the machine may lose it.
+    /// crash of the machine may lose the line.
     pub fn add(&mut self, pack: ObjectHash) {
         self.noted.push(pack);
         if let Some(file) = &mut self.file {
@@ -145,7 +146,7 @@ impl UnindexedPacks {
         }
     }
 
-    /// Removes the packs that a segment names now, and those of earlier runs.
+    /// Removes the packs that a segment names now, and those of earlier processes.
     pub(super) fn remove(&mut self, named: &[ObjectHash]) {
         let noted = std::mem::take(&mut self.noted);
         if let Some(file) = &mut self.file {

@@ -91,7 +91,8 @@ impl VerifyWrites {
     }
 
     /// Verifies the runs of a pack that are due. `first` is the number of runs of chunks in earlier
-    /// packs. `parts` are the sealed runs, in the order of `contents`.
+    /// packs. `parts` are the sealed runs, in the order of `contents`. Fails with
+    /// [`RepoError::BadMemory`] if a run does not open, or if a blob does not have its id.
     pub(super) fn verify(
         self,
         project: &Project,

@@ -57,9 +57,9 @@ impl Packer<'_> {
         })
     }
 
-    /// Stores the chunks that the project does not have. No other chunks are in the same runs,
-    /// since these chunks are likely to be read together. Each chunk is given as its id and its
-    /// range in `data`. Returns the number of new bytes.
+    /// Stores the chunks that the project does not have, in runs without any other chunks: chunks
+    /// of one call are likely to be read together. Each chunk is given as its id and its range in
+    /// `data`. Returns the number of plain bytes of the chunks that the project did not have.
     pub fn store_chunks(
         &self,
         worker: &mut PackWorker,
@@ -109,8 +109,8 @@ impl Packer<'_> {
         self.put_run(codec, content, open.blobs, part, runs)
     }
 
-    /// Adds a compressed run of chunks, without its tag. If the project already has any of the
-    /// chunks, adds nothing and returns false.
+    /// Adds a run of chunks. `content` is the joined chunks in this codec, without a tag. If the
+    /// project already has any of the chunks, adds nothing and returns false.
     pub fn add_run(
         &self,
         worker: &mut PackWorker,

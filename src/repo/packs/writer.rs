@@ -57,7 +57,7 @@ struct NamedPack {
 }
 
 /// Proof that all packs that a writer stored, and the segments that name them, are durable. Needed
-/// to commit a record.
+/// to commit a record. After a dry run, which stores nothing, it proves nothing.
 #[derive(Debug)]
 pub struct IndexStored {
     packs: Vec<(BlobKind, ObjectHash)>,
@@ -100,7 +100,7 @@ impl<'a> Writer<'a> {
 
     /// Stores packs until the channel closes. Passes the buffers of each pack to `spent`. Once a
     /// pack is durable, passes the number of plain bytes of its chunks to `durable`. Once a segment
-    /// is stored, passes the ids in it to `indexed`. Returns the number of stored bytes.
+    /// is stored, passes the ids in it to `indexed`. Also returns the number of stored bytes.
     pub(super) fn run(
         mut self,
         packs: &Receiver<ToWriter>,
@@ -112,7 +112,7 @@ impl<'a> Writer<'a> {
         if result.is_ok() && self.options.name_unnamed && !self.options.dry_run {
             result = self.name_unnamed(&indexed);
         }
-        // Name durable packs even if a later pack failed, so that the next run uses them.
+        // Name durable packs even if a later pack failed, so that the next process uses them.
         let named = self.store_segment(&indexed);
         result?;
         named?;
@@ -208,9 +208,9 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Names the packs that no segment names, before a record relies on them. Excludes packs that
-    /// no longer exist or are going to be deleted, and packs that were changed since they were
-    /// stored.
+    /// Names the packs that no segment names, before a record relies on them. Leaves out packs
+    /// whose bytes are not those that their signers signed. Also leaves out packs that no longer
+    /// exist or are going to be deleted, and excludes them from the index.
     fn name_unnamed(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
         self.index.verify_unnamed()?;
         let mut packs = Vec::new();
@@ -238,7 +238,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Completes a pack. Adds it to the list of unindexed packs before it is stored, since the
-    /// process may be killed right after that.
+    /// process may be killed as soon as the pack exists.
     fn name(&mut self, pack: FullPack) -> Result<NamedPack, RepoError> {
         let random = *pack.random.as_bytes();
         let head = PackHead { random }.encode();
@@ -279,8 +279,8 @@ impl<'a> Writer<'a> {
 
     fn store_segment(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
         if self.options.dry_run {
-            // No segment will name these packs. Their ids stay in flight, so that the run does not
-            // store its own chunks again.
+            // No segment will name these packs. Their ids stay in flight, so that no chunk counts
+            // as new twice.
             self.pending.clear();
             self.pending_blobs = 0;
         }

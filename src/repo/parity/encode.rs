@@ -10,7 +10,7 @@ use crate::crypto::{hash, object_hash};
 use crate::format::{ParityHeader, ParityObject, ShardSum};
 use crate::repo::object_kind::ObjectKind;
 
-/// The length of a shard of a large object: a block of most file systems.
+/// The length of a shard of a large object, in bytes: a block of most file systems.
 const SHARD_LEN: usize = 4096;
 /// The maximum number of data shards of a small object.
 const SHARDS_OF_SMALL: u64 = 16;
@@ -41,8 +41,8 @@ fn header(kind: u8, of: ObjectHash, len: u64, rate: ParityRate) -> ParityHeader 
     }
 }
 
-/// Returns the length of the parity object that a writer stores for an object of this kind and
-/// length; `None` if the object is not protected.
+/// Returns the length in bytes of the parity object that a writer stores for an object of this kind
+/// and of `len` bytes. `None` if `len` is 0, or if objects of this kind are not protected.
 #[must_use]
 pub fn parity_len(kind: ObjectKind, len: u64, rate: ParityRate) -> Option<u64> {
     let kind = kinds::number(kind).filter(|_| len > 0)?;
@@ -50,7 +50,8 @@ pub fn parity_len(kind: ObjectKind, len: u64, rate: ParityRate) -> Option<u64> {
     Some(header.object_len() as u64)
 }
 
-/// Returns all headers that the parity object of an object of this kind and length can have.
+/// Returns all headers that this program can give to the parity object of an object of this kind
+/// and length.
 fn headers(kind: u8, of: ObjectHash, len: u64) -> Vec<ParityHeader> {
     let rates = (1..=u64::from(ParityRate::MAX)).filter_map(ParityRate::new);
     let mut headers: Vec<_> = rates.map(|rate| header(kind, of, len, rate)).collect();
@@ -59,7 +60,7 @@ fn headers(kind: u8, of: ObjectHash, len: u64) -> Vec<ParityHeader> {
 }
 
 /// Returns the parity object for an object of this kind. `parts` are the bytes of the object, and
-/// `of` is their hash. `None` if the object is not protected.
+/// `of` is their hash. `None` if the object is empty, or of a kind that is not protected.
 #[must_use]
 pub fn parity_of(
     kind: ObjectKind,

@@ -11,7 +11,8 @@ const PIECE: usize = 64;
 pub(super) struct GroupParity {
     engine: DefaultEngine,
     per_group: usize,
-    /// The number of shards of a chunk: `m` in section 24 (Parity).
+    /// The number of shards of a chunk, which here is a part of a group: `m` in section 24
+    /// (Parity).
     chunk_len: usize,
     /// The number of pieces of a shard.
     shard_pieces: usize,

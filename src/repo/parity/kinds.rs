@@ -33,8 +33,8 @@ pub(super) const fn number(kind: ObjectKind) -> Option<u8> {
     })
 }
 
-/// Returns whether this is the first part of a parity object that protects an object of this kind
-/// with the hash `of`.
+/// Returns whether `parity` protects an object of this kind with the hash `of`. The header and the
+/// hashes at the beginning of a parity object are enough.
 #[must_use]
 pub fn protects(parity: &[u8], kind: ObjectKind, of: ObjectHash) -> bool {
     let object = ParityObject::read(parity, |b| hash(&[b]));

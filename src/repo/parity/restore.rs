@@ -16,16 +16,16 @@ use crate::repo::error::RepoError;
 pub struct Restored {
     /// Its bytes, which have the hash that the parity object states.
     pub bytes: Vec<u8>,
-    /// The number of shards that were lost.
+    /// The number of data shards that were not undamaged at their place in any copy.
     pub lost: usize,
-    /// The number of all shards of the object.
+    /// The number of all data shards of the object.
     pub shards: usize,
 }
 
 /// Restores the object with the hash `of` from what is left of it and its parity, which may be
 /// damaged, too. `copies` are the bytes that the store has for the object: no copy, one copy or
-/// two. Bytes that could not be read may have any value. Returns `None` if too much is damaged: the
-/// result is either exactly the object, or nothing.
+/// two. Bytes that could not be read may have any value. Returns `None` if too much is damaged, or
+/// if this is the parity of another object: the result is either exactly the object, or nothing.
 pub fn restore(
     copies: &[&[u8]],
     parity: &[u8],

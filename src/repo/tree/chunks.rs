@@ -66,7 +66,7 @@ pub struct ContentTree {
     pub kind: ContentKind,
     /// The size of the content in bytes.
     pub size: u64,
-    /// The length of each chunk of an image, in bytes.
+    /// The length of each chunk of an image, in bytes; 0 for a stream.
     pub chunk_size: u32,
     /// Makes the error for a node that cannot be read, given the offset of its subtree in the
     /// content.
@@ -97,8 +97,8 @@ impl ContentTree {
         }
     }
 
-    /// Uses this function to make errors for nodes that cannot be read. It gets the offsets of
-    /// their subtrees.
+    /// Returns this tree, with `node_error` to make the errors for nodes that cannot be read. It
+    /// gets the offset of the subtree in the content, and the error of reading the node.
     #[must_use]
     pub(crate) fn naming_offsets(self, node_error: fn(u64, RepoError) -> RepoError) -> Self {
         Self { node_error, ..self }
@@ -111,8 +111,8 @@ impl ContentTree {
     }
 
     /// Calls `each` with every chunk in a range of the content that is not zero, in ascending
-    /// order, until it breaks. Enters only subtrees that reach into the range and whose top `enter`
-    /// accepts. Fails at the first node that cannot be read.
+    /// order, until it breaks. Enters only subtrees that reach into the range and for whose top
+    /// node `enter` returns true. Fails at the first node that cannot be read.
     pub fn chunks<E: From<RepoError>>(
         &self,
         nodes: &impl NodeReader,
@@ -187,8 +187,8 @@ fn span(level: u8) -> u64 {
     64u64.saturating_pow(level.into()).saturating_mul(LEAF_SIZE)
 }
 
-/// Returns whether a node of a stream spans the length that the node above states. The top must
-/// span the whole stream.
+/// Returns whether a node of a stream has the level and spans the length that the node above
+/// states. The top may have any level, and must span the whole stream.
 fn fits(node: &StreamEntries, place: &Place) -> bool {
     // The sum of the lengths in a node does not overflow, but a faulty writer may have stored wrong
     // lengths.
@@ -340,8 +340,9 @@ where
     }
 }
 
-/// Returns the chunks of one leaf of an image, or zeros if the tree has no such leaf. `width` is
-/// the number of chunks in a leaf. Reads only the nodes above this leaf.
+/// Returns the chunks of one leaf of an image; `None` for each chunk of zeros, and for all chunks
+/// if the tree has no such leaf. `width` is the number of chunks in a leaf. Reads only this leaf
+/// and the nodes above it.
 pub fn leaf_chunks(
     nodes: &impl NodeReader,
     top: Top,
@@ -359,8 +360,8 @@ pub fn leaf_chunks(
     Ok(chunks)
 }
 
-/// Counts the chunks of an image that are not zero in these leaves. Enters only subtrees with such
-/// chunks.
+/// Counts the chunks of an image that are not zero in these leaves. Enters only subtrees that reach
+/// into this range of leaves.
 pub fn count_chunks(
     nodes: &impl NodeReader,
     top: Top,

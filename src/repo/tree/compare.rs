@@ -20,7 +20,7 @@ pub struct Difference {
     pub b: Option<BlobId>,
 }
 
-/// Calls `each` for every chunk that differs, in ascending order, until it breaks.
+/// Calls `each` for every chunk that differs, in ascending order, until `each` returns `Break`.
 pub fn compare_trees<E: From<RepoError>>(
     nodes: &impl NodeReader,
     a: Top,

@@ -49,7 +49,7 @@ pub struct ImageTree<'a, S> {
     store: &'a S,
     top: Top,
     leaves: u64,
-    /// The way from the top to the last change, top first.
+    /// The branches from the top to the last change, the top first.
     path: Vec<Open>,
 }
 
@@ -126,7 +126,7 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
         Ok(())
     }
 
-    /// Stores the remaining nodes and returns the new top.
+    /// Stores the remaining nodes and returns the new top node. `None` if the whole image is zero.
     pub fn finish(mut self) -> Result<Option<BlobId>, RepoError> {
         // If the image shrank, the tree may still have leaves after the end of the image.
         let whole = WIDTH.pow(self.top.level.into());

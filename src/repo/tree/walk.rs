@@ -54,8 +54,9 @@ pub trait Visitor {
     }
 }
 
-/// One branch is read ahead for each group of this many leaves. A branch has up to 64 children, so
-/// these branches name enough leaves.
+/// If this many leaves or fewer are read at once, one branch is read at once; for more leaves, one
+/// branch for each group of this many. A branch has up to 64 children, so these branches name
+/// enough leaves.
 const LEAVES_PER_BRANCH: usize = 8;
 
 /// A node in the queue of a walk.
