@@ -8,7 +8,7 @@ use memmap2::{Advice, MmapMut};
 /// file system requires more.
 pub const DIRECT_ALIGN: usize = 4 << 10;
 
-/// The size of a huge page in bytes, on the usual processors.
+/// The size of a huge page in bytes, on x86-64, and on ARM64 with pages of 4 KiB.
 const HUGE_PAGE: usize = 2 << 20;
 
 /// A reusable buffer for some MiB. New memory is allocated only if the buffer becomes longer than

@@ -34,7 +34,7 @@ macro_rules! id {
         pub struct $name([u8; $len]);
 
         impl $name {
-            /// Its length in bytes.
+            /// The length of such an id in bytes.
             pub const LEN: usize = $len;
 
             /// Returns the id with these bytes.
@@ -87,7 +87,7 @@ macro_rules! id {
 }
 
 id!(
-    /// The BLAKE3 hash of a stored object's bytes, which is its name in the store.
+    /// The BLAKE3 hash of a stored object's bytes. It is the last part of the name of most objects.
     ObjectHash, 32
 );
 id!(

@@ -77,11 +77,12 @@ pub enum ImageEvent {
     },
     /// All data was read, but could not be compared with a list of changes of the cluster.
     ChangesNotCompared(NotCompared),
-    /// The users of the image encrypt it.
+    /// The image is encrypted, and so is its data in the backup.
     Encrypted,
-    /// Earlier backups of the image are in a volume of another name. The new backup joins them.
+    /// Earlier backups of the image are in a volume with another name than the image. The new
+    /// backup is added to this volume.
     Continues {
-        /// The volume.
+        /// The name of the volume.
         volume: String,
     },
 }
@@ -111,9 +112,9 @@ pub enum NotCompared {
 pub enum FullRead {
     /// There is no backup of the image.
     First,
-    /// The user asked for it.
+    /// The user asked for a complete read in this backup.
     Asked,
-    /// The user asked for it after a number of backups that read only changes.
+    /// The user asked for a complete read after a number of backups that read only changes.
     Due {
         /// Of this number of backups in a row, at least one reads all data.
         every: u64,
@@ -141,6 +142,6 @@ pub enum FullRead {
     },
     /// There is no backup of an older snapshot that can be the base of the new backup.
     NoOlderSnapshot,
-    /// The backups have chunks of another size.
+    /// The volume's earlier backups have chunks of another size than new backups.
     OtherChunkSize,
 }

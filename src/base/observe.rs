@@ -77,7 +77,8 @@ pub enum Notice {
         /// Names the segment.
         problem: String,
     },
-    /// The contents of a pack that no segment lists cannot be read. So its blobs cannot be used.
+    /// No segment lists a pack, and the contents in it are damaged, foreign or of a later version.
+    /// So its blobs cannot be used.
     ListingDamaged {
         /// Names the pack.
         problem: String,
@@ -87,10 +88,10 @@ pub enum Notice {
         /// Names the blob or the pack.
         problem: String,
     },
-    /// The mark of a running restore could not be stored. If the restore is interrupted, no later
-    /// command will report this.
+    /// The file could not be stored that shows later commands that a restore is running. If the
+    /// restore is interrupted, no later command will report this.
     NoRestoreMark {
-        /// Why the mark could not be stored.
+        /// Why the file could not be stored.
         problem: String,
     },
     /// A key slot cannot be read and is ignored.

@@ -1,9 +1,9 @@
 //! Private directories and files, for the cache and the state: only the user of this process may
 //! write to them.
 //!
-//! If other users could write to such a directory, they could make links in it. Through these, this
-//! process would change other files of its user. They could also store files there that this
-//! process would rely on.
+//! If other users could write to such a directory, they could make links in it. Through these
+//! links, this process would change other files of its user. The other users could also store files
+//! there that this process would rely on.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, Metadata, Permissions};

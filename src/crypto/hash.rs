@@ -12,7 +12,7 @@ pub fn hash(parts: &[&[u8]]) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// Returns the BLAKE3 hash of an object's stored bytes, which is its name.
+/// Returns the BLAKE3 hash of an object's stored bytes, by which most objects are named.
 #[must_use]
 pub fn object_hash(parts: &[&[u8]]) -> ObjectHash {
     ObjectHash::from_bytes(hash(parts))
@@ -34,7 +34,7 @@ impl ObjectHasher {
         *self.0.finalize().as_bytes()
     }
 
-    /// Returns the name of the object that consists of all bytes so far: their hash.
+    /// Returns the hash of all bytes so far, as the name of the object that consists of them.
     #[must_use]
     pub fn name(&self) -> ObjectHash {
         ObjectHash::from_bytes(self.so_far())

@@ -25,7 +25,7 @@ pub struct SlotParams {
     pub scope: Scope,
     /// The role of the key. Keys of the repository have the role full.
     pub role: Role,
-    /// Argon2id memory in KiB. None of these parameters is checked against its bounds yet.
+    /// Argon2id memory in KiB. Memory, passes and lanes are not checked against their bounds yet.
     pub memory_kib: u32,
     /// Argon2id passes.
     pub passes: u32,
@@ -76,7 +76,7 @@ pub struct SlotLock {
     pub scope: u8,
     /// The role of the key: 0 full, 1 write, 2 verify; others are of a later version.
     pub role: u8,
-    /// Argon2id memory in KiB. None of these parameters is checked against its bounds yet.
+    /// Argon2id memory in KiB. Memory, passes and lanes are not checked against their bounds yet.
     pub memory_kib: u32,
     /// Argon2id passes.
     pub passes: u32,

@@ -28,6 +28,8 @@ pub struct ObjectInfo {
 ///   objects are whole, so repeating the put is safe.
 /// - [`list`](Self::list) returns only whole objects, never an upload that is in progress or was
 ///   interrupted.
+/// - A read, a [`size`](Self::size) or a [`delete`](Self::delete) of an object that does not exist
+///   fails with [`NotFound`](super::StorageErrorKind::NotFound).
 /// - Calls may come from many threads at once.
 /// - The [kind](super::StorageErrorKind) of an error decides how a caller reacts to it.
 pub trait Backend: Send + Sync {
@@ -68,8 +70,7 @@ pub trait Backend: Send + Sync {
     /// there is no such directory.
     fn directories(&self, directory: &str) -> Result<Vec<String>, StorageError>;
 
-    /// Deletes the object; durable when it returns. Fails with
-    /// [`NotFound`](super::StorageErrorKind::NotFound) if there is none.
+    /// Deletes the object. The deletion is as durable as a [`put`](Self::put) when this returns.
     fn delete(&self, name: &Name) -> Result<(), StorageError>;
 
     /// Removes the files that interrupted uploads left below a directory, at any depth. Returns the

@@ -30,8 +30,8 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Returns the usual pauses with this deadline. They sum up to some seconds, since a server
-    /// that restarts takes a while.
+    /// Returns the usual pauses with this deadline. They add up to seven seconds, since a server
+    /// needs some seconds to restart.
     #[must_use]
     pub fn with_deadline(deadline: Duration) -> Self {
         let pauses = vec![

@@ -299,7 +299,7 @@ async fn create_all(connection: &Connection, path: &str) -> Result<(), SftpError
     }
     while let Some(path) = missing.pop() {
         match connection.make_directory(path).await {
-            // It may exist, or another process may have just created it.
+            // The directory may exist, or another process may have just created it.
             Err(error @ SftpError::Refused(..)) => match connection.target_attributes(path).await {
                 Ok(found) if found.is_directory() => {}
                 _ => return Err(diagnose(connection, ".", error, 0).await),

@@ -43,7 +43,7 @@ pub(super) struct Upload<'a> {
     pub(super) abandoned: &'a Mutex<Vec<String>>,
     /// The object's path in the store.
     pub(super) name: &'a str,
-    /// Its directory in the store.
+    /// The object's directory in the store.
     pub(super) directory: &'a str,
     pub(super) parts: &'a [&'a [u8]],
     /// Whether to fail if the name is taken.
