@@ -56,11 +56,11 @@ pub(crate) struct Metadata {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct DiffStream {
     pub(crate) source: String,
-    /// 1 or 2; `None` if the stream ends before its version.
+    /// 1 or 2; `None` if the stream is damaged before it shows its version.
     pub(crate) version: Option<u8>,
     /// The number of complete diffs.
     pub(crate) diffs: u64,
-    /// The bytes up to the end or the damage.
+    /// The number of bytes up to the end of the stream, or up to the damage.
     pub(crate) bytes: u64,
     pub(crate) whole: bool,
     /// The problem and its byte offset, if the stream is damaged.

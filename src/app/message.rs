@@ -59,9 +59,9 @@ pub(crate) enum Message {
     /// The result of `key add`, `remove`, `revoke`, `passwd`, `test` or `export`.
     KeyChange(KeyChange),
     Cache(CacheInfo),
-    /// The properties of the image in a v2 stream. Its diffs follow.
+    /// The properties of the image in a stream of version 2. Its diffs follow.
     DiffImage(DiffImage),
-    /// A stream as a whole, after its diffs.
+    /// The result of `diff inspect` for a stream as a whole. It follows its diffs.
     DiffStream(DiffStream),
     #[serde(rename = "summary")]
     Merge(MergeSummary),
@@ -114,11 +114,11 @@ pub(crate) struct HeadStatement {
     pub(crate) checksum: String,
     /// Whether this run wrote the entry. If not, there was nothing new.
     pub(crate) written: bool,
-    /// Objects that this run put into the log.
+    /// The number of objects that this run put into the log.
     pub(crate) objects_added: u64,
-    /// Objects that this entry and the entries before it cover.
+    /// The number of objects that this entry and the entries before it cover.
     pub(crate) objects: u64,
-    /// The content of the QR code.
+    /// The content of the QR code: the statement in one line.
     pub(crate) qr_content: String,
     /// The QR code, as text.
     #[serde(skip)]
@@ -168,7 +168,8 @@ pub(crate) struct BackupSummary {
     pub(crate) bytes_new: u64,
     pub(crate) bytes_stored: u64,
     pub(crate) chunks_new: u64,
-    /// Chunks outside the list of extents that were compared with the base; `None` without a list.
+    /// The number of chunks outside the list of extents that were compared with the base; `None`
+    /// without a list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) chunks_verified: Option<u64>,
     pub(crate) duration: f64,
@@ -322,8 +323,7 @@ pub(crate) struct KeyEntry {
     pub(crate) key_id: String,
     /// `repository` or `project`.
     pub(crate) scope: &'static str,
-    /// The name of the project that it opens. `None` if it opens the repository, or if the name is
-    /// unknown.
+    /// The name of the project that it opens; `None` if it opens the repository.
     pub(crate) project: Option<String>,
     pub(crate) role: &'static str,
     /// Patterns of the names of volumes that it may back up; all if empty.
@@ -343,7 +343,7 @@ pub(crate) struct KeyEntry {
 pub(crate) struct CacheInfo {
     pub(crate) path: String,
     pub(crate) bytes: u64,
-    /// The number of chunks in the index; `None` if there is no cache.
+    /// How many places of chunks and nodes the index lists; `None` after `cache clear`.
     pub(crate) chunks: Option<u64>,
 }
 

@@ -84,7 +84,8 @@ pub(crate) fn open_target(
     Ok(Objects::new(create_backend(session, settings)?))
 }
 
-/// Returns the repository, still locked; `None` if there is none, or no such directory.
+/// Returns the repository before a key unlocks it. `None` if there is no repository, or no such
+/// directory.
 pub(crate) fn find(
     session: &Session,
     settings: &RepositorySettings,
@@ -327,7 +328,7 @@ pub(crate) fn open_records(
     Ok((project, records))
 }
 
-/// Reports damaged records and entries of the log as notices.
+/// Reports objects that are damaged or cannot be read as notices.
 pub(crate) fn notice_damaged(session: &Session, errors: &[RepoError]) {
     for error in errors {
         let problem = error.to_string();

@@ -44,7 +44,7 @@ pub(crate) struct GivenPassword {
 /// The repository that a password opens. Each has its own options and variables.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PasswordFor {
-    /// The repository of a command.
+    /// The repository that `--repo` names.
     #[default]
     Repository,
     /// The repository that gets the copies of `copy`.
@@ -52,7 +52,8 @@ pub(crate) enum PasswordFor {
 }
 
 impl PasswordFor {
-    /// Returns the variable with the password. The names of other variables begin with this name.
+    /// Returns the name of the variable with the password. The names of the variables with the
+    /// other sources begin with this name.
     const fn variable(self) -> &'static str {
         match self {
             Self::Repository => "CUTTLEBONE_PASSWORD",
@@ -60,7 +61,7 @@ impl PasswordFor {
         }
     }
 
-    /// Returns the beginning of the options.
+    /// Returns the beginning of the names of the options.
     const fn option(self) -> &'static str {
         match self {
             Self::Repository => "--password",
@@ -402,7 +403,8 @@ impl Read for UntilCancelled<'_> {
     }
 }
 
-/// Reads to the end and removes one final line break.
+/// Reads to the end and removes one final line break. Fails if the result is empty or too long, or
+/// begins with a byte order mark.
 fn read(reader: impl Read, origin: Origin) -> Result<GivenPassword, PasswordError> {
     // Reserve the maximum: a vector that grows leaves copies of the password in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LENGTH_MAX + 64));

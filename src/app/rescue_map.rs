@@ -1,10 +1,12 @@
-//! The map of a restore. It lists the parts of the target that have the content of the backup.
+//! The map of a restore. It lists which parts of the target have the content of the backup, and
+//! which parts could not be restored.
 
 use std::fmt::Write as _;
 use std::ops::Range;
 
 /// Returns the map in the format of GNU ddrescue's map files, so that its tools can read it: `+`
-/// for a part that was restored, `-` for one that could not be. `holes` are in bytes, ascending.
+/// for a part that was restored, `-` for one that could not be. `size` is the size of the backup in
+/// bytes. `holes` are the parts that could not be restored, in bytes, ascending.
 pub(crate) fn rescue_map(size: u64, holes: &[Range<u64>]) -> String {
     let mut text = "# Mapfile. Created by cuttlebone\n\
                     # current_pos  current_status  current_pass\n\

@@ -10,7 +10,8 @@ use crate::format::ByteString;
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct VolumeStatusEntry {
     pub(crate) volume: String,
-    /// The newest backup whose time is not in the future.
+    /// The newest backup whose time is not in the future; `None` if there is none. The next fields
+    /// are about this backup.
     pub(crate) backup_id: Option<String>,
     #[serde(serialize_with = "optional_rfc3339")]
     pub(crate) time: Option<Timestamp>,
@@ -21,10 +22,11 @@ pub(crate) struct VolumeStatusEntry {
     pub(crate) host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snapshot: Option<ByteString>,
-    /// Whether that backup is too old; `None` without a maximum age.
+    /// Whether that backup is too old, or there is none, and the volume is not retired. `None`
+    /// without a maximum age.
     pub(crate) overdue: Option<bool>,
-    /// Whether the newest backup has the label `status=retired`, so that the volume is never
-    /// overdue.
+    /// Whether that backup is by a full key and has the label `status=retired`, so that the volume
+    /// is never overdue.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) retired: bool,
     /// The number of backups that do not count, since their times are in the future.
@@ -42,9 +44,9 @@ pub(crate) struct ImageStatusEntry {
     /// What the next backup reads: `changes` or `everything`. `None` if that is not known,
     /// or if there will be no next backup.
     pub(crate) next: Option<&'static str>,
-    /// Why the next backup reads everything.
+    /// Why the next backup reads everything; `None` unless `next` is `everything`.
     pub(crate) reason: Option<String>,
-    /// The backup on which the next one builds.
+    /// The backup on which the next one builds; `None` unless `next` is `changes`.
     pub(crate) base: Option<String>,
     /// The snapshot of the image of which `base` is a backup.
     pub(crate) base_snapshot: Option<String>,
@@ -62,7 +64,7 @@ pub(crate) enum ImageStateName {
     Missing,
     /// It is in another cluster than the one that was asked.
     OtherCluster,
-    /// The cluster or the image could not be asked.
+    /// The cluster was not asked, or could not be asked about all images.
     Unknown,
 }
 
@@ -70,7 +72,7 @@ pub(crate) enum ImageStateName {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct StatusSummary {
     pub(crate) volumes: usize,
-    /// The names of the volumes whose newest backup is too old; `None` without a maximum age.
+    /// The names of the volumes that are overdue; `None` without a maximum age.
     pub(crate) overdue: Option<Vec<String>>,
     /// Snapshots that cuttlebone made and that nothing needs, also of images in the trash.
     pub(crate) unneeded_snapshots: Vec<String>,

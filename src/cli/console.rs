@@ -58,8 +58,8 @@ impl Console {
         })
     }
 
-    /// Runs a command, then ends the progress display. A failure after a signal is reported as an
-    /// interruption, with `hint_if_interrupted`.
+    /// Runs a command, then ends the progress display. If the command fails after a signal, returns
+    /// its failure with the exit code of an interruption and the hint `hint_if_interrupted`.
     pub(super) fn run(
         &self,
         hint_if_interrupted: &str,

@@ -28,7 +28,7 @@ const LEN_MAX: u64 = 64 << 20;
 /// The maximum number of other repositories to remember at a location.
 const OTHERS_MAX: usize = 16;
 /// The maximum number of attempts to lock the files, and the pause before the next attempt. A
-/// process holds the lock only while it replaces a file.
+/// process holds the lock only while it reads and replaces a file.
 const LOCK_ATTEMPTS: usize = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -140,11 +140,12 @@ pub(super) fn text_of(time: Timestamp) -> String {
     format!("{time:.0}")
 }
 
-/// The directories of these files.
+/// The directories of the files of the client memory.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
     /// The directory for the state of this program.
     state: PathBuf,
+    /// `locations/` in that directory.
     directory: PathBuf,
 }
 

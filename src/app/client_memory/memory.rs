@@ -140,8 +140,8 @@ impl<'a> ClientMemory<'a> {
             time: now(),
         };
         self.change(project, |seen| {
-            // The memory also keeps the backups that this one names. A later command that reads the
-            // records drops them.
+            // The backups that this one names stay in the memory, too, until a later command that
+            // reads the records drops them.
             if seen.backups.len() >= BACKUPS_MAX {
                 seen.backups.clear();
             }
@@ -162,7 +162,8 @@ impl<'a> ClientMemory<'a> {
         self.remember(project, ends);
     }
 
-    /// Notes that a new repository was created at this location, if others were seen there before.
+    /// Notes that a new repository was created at this location. Does nothing if no repository was
+    /// seen there before.
     pub(crate) fn begin(&self, repository: RepositoryId) {
         let _lock = self.lock();
         if let Some(mut location) = self.read() {
@@ -171,7 +172,7 @@ impl<'a> ClientMemory<'a> {
         }
     }
 
-    /// Notes that a repository exists at this location, if none was seen there before.
+    /// Notes that a repository exists at this location. Does nothing if one was seen there before.
     pub(crate) fn note(&self, repository: RepositoryId) {
         let _lock = self.lock();
         if self.read().is_none() {

@@ -46,7 +46,7 @@ pub(crate) struct RequestedSource {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ImageRequest {
     pub(crate) cluster: RbdOptions,
-    /// How many snapshots of this program stay on each image.
+    /// How many snapshots of this program stay on each image after its backup.
     pub(crate) keep_snapshots: usize,
     /// Whether to read all data, not only what changed.
     pub(crate) full: bool,

@@ -10,7 +10,7 @@ pub(crate) struct ForgetRequest {
     pub(crate) dry_run: bool,
     /// The losses of history that the user accepts.
     pub(crate) accept_loss: AcceptedLoss,
-    /// How to prune afterwards; `None` not to prune.
+    /// How to prune afterwards; `None` if no prune follows.
     pub(crate) prune: Option<PruneRequest>,
 }
 

@@ -12,7 +12,8 @@ pub(super) fn took(seconds: f64) -> String {
     duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
-/// Returns the text that selects the newest backup of a volume, or of its snapshot.
+/// Returns the text that selects the newest backup of a volume; with a snapshot, the text that
+/// selects the backup of this snapshot.
 pub(super) fn named(volume: &str, snapshot: Option<&ByteString>) -> String {
     match snapshot {
         Some(snapshot) => format!("{volume}@{snapshot}"),

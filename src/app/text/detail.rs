@@ -50,14 +50,14 @@ pub(super) fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
     fields(&lines) + &metadata(detail.metadata.as_deref().unwrap_or_default())
 }
 
-/// Returns the names and sizes of the attachments of a backup.
+/// Returns the names and sizes of the attachments of a backup; `None` if it has none.
 fn attachments(detail: &BackupDetail) -> Option<String> {
     let describe = |a: &AttachmentEntry| format!("{} ({})", a.name, ByteSize(a.size));
     let all: Vec<_> = detail.attachments.iter().map(describe).collect();
     (!all.is_empty()).then(|| all.join(", "))
 }
 
-/// Returns the source of a backup, as its record describes it.
+/// Returns the source of a backup, as its record describes it; `None` if it does not.
 fn source(source: &serde_json::Value) -> Option<String> {
     let kind = source.get("kind")?.as_str()?;
     if let Some(rbd) = source.get("rbd").filter(|rbd| rbd.is_object()) {

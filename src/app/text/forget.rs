@@ -10,6 +10,7 @@ use crate::app::table::{Column, table};
 use crate::base::ByteSize;
 
 /// Returns for each volume a table of the backups to keep, and a table of the backups to remove.
+/// Adds a note if backups are not counted, and one if the volume has several lines of backups.
 pub(crate) fn forget_plan(
     volumes: &[ForgetVolume],
     zone: &TimeZone,

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use crate::app::message::HeadStatement;
 
-/// Returns the statement.
+/// Returns the fields of the statement, and the QR code if there is one.
 pub(super) fn head(head: &HeadStatement, zone: &TimeZone) -> String {
     let time = head.time.to_zoned(zone.clone()).strftime("%F %T %:z");
     let mut text = String::from("CUTTLEBONE HEAD\n\n");

@@ -147,7 +147,8 @@ pub(super) fn check(summary: &CheckSummary, zone: &TimeZone) -> String {
     )
 }
 
-/// Describes what was read of the data, unless it was all decrypted.
+/// Describes what the check left out of the data: what it did not decrypt, or did not read. Returns
+/// an empty text if all data was decrypted.
 fn data_read(data: &DataRead) -> String {
     let mut text = String::new();
     if data.level != "opened" {

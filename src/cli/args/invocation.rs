@@ -17,7 +17,7 @@ use super::diff_args::DiffCommand;
 use super::global_args::GlobalArgs;
 use super::parity_args::{IndexArgs, ParityCommand, RepairCommand};
 
-/// Everything that one run of the program needs to know.
+/// All that the command line and the environment ask one run of the program to do.
 #[derive(Debug)]
 pub(crate) struct Invocation {
     pub(crate) display: DisplaySettings,

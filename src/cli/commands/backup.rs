@@ -186,7 +186,8 @@ fn prepare(
     }])
 }
 
-/// Returns a hint for a path that does not exist, if it could be the name of an image in a cluster.
+/// Returns a hint if the source is a path that does not exist, but that could be the name of an
+/// image in a cluster.
 fn image_instead(source: &BackupSource) -> Option<String> {
     let BackupSource::Whole(ReadFrom::Path(path)) = source else {
         return None;
@@ -199,7 +200,7 @@ fn image_instead(source: &BackupSource) -> Option<String> {
     (!is_step(&spec.pool)).then(|| format!("for an image of a Ceph cluster, write rbd:{spec}"))
 }
 
-/// All that the backups of one run have in common.
+/// The values that all backups of one run of the command share.
 struct Run<'a> {
     console: &'a Console,
     settings: &'a RepositorySettings,

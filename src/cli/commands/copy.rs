@@ -125,7 +125,7 @@ fn require_complete(
 }
 
 /// Returns the backups to copy. Leaves out those that their writers withdrew, and those that were
-/// forgotten, unless the user names them: then their copies fail.
+/// forgotten. But a backup that the user names is kept: its copy fails later, with the reason.
 fn select(
     console: &Console,
     settings: &RepositorySettings,

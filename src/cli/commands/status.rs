@@ -131,8 +131,8 @@ impl Surveyed {
     }
 }
 
-/// Asks the cluster. Succeeds even if the cluster cannot be asked, since the ages of backups do not
-/// depend on it.
+/// Asks the cluster. If the cluster cannot be asked, returns [`Surveyed::Failed`] rather than an
+/// error, since the ages of backups do not depend on it.
 fn ask_cluster(
     console: &Console,
     settings: &RepositorySettings,
