@@ -174,7 +174,8 @@ pub struct SourceInfo {
     /// nanoseconds since 1970-01-01 UTC.
     #[serde(default)]
     pub changed_ns: Option<(i64, i64)>,
-    /// Whether these times were so old when they were read that any later write changes them.
+    /// Whether the times in `changed_ns` were so old when they were read that any later write
+    /// changes them.
     #[serde(default)]
     pub settled: bool,
     /// The snapshot of which this is the content.

@@ -5,8 +5,8 @@
 //! is made durable. Temporary names begin with `.`, and a [`Name`] never does, so files that a
 //! crash leaves behind are never listed.
 //!
-//! All work is relative to the directory as it was opened. If it is moved, or another file system
-//! is mounted over it, new objects are still stored with the existing ones.
+//! All work is relative to the directory of the store as it was opened. If this directory is moved,
+//! or another file system is mounted over it, new objects are still stored with the existing ones.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
