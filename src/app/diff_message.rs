@@ -36,7 +36,9 @@ pub(crate) struct DiffEntry {
 
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct DiffImage {
+    /// The binary logarithm of the size of the image's objects, in bytes.
     pub(crate) order: Option<u8>,
+    /// The bits of the features; `None` if the stream does not state them.
     pub(crate) features: Option<u64>,
     pub(crate) feature_names: Vec<String>,
     pub(crate) stripe_unit: Option<u64>,
@@ -99,6 +101,7 @@ pub(crate) struct ExportSummary {
     pub(crate) bytes_data: u64,
     pub(crate) bytes_zero: u64,
     pub(crate) bytes_written: u64,
+    /// Bytes that were read from the repository.
     pub(crate) bytes_fetched: u64,
     pub(crate) duration: f64,
 }

@@ -163,10 +163,16 @@ pub(crate) struct BackupSummary {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) existing: bool,
     pub(crate) size: u64,
+    /// Bytes of whole chunks that differ from the base. For a stream, bytes of chunks that the
+    /// project did not have.
     pub(crate) bytes_changed: u64,
+    /// Bytes that were read from the source.
     pub(crate) bytes_read: u64,
+    /// Bytes of the new chunks before compression.
     pub(crate) bytes_new: u64,
+    /// Bytes that were written to the repository.
     pub(crate) bytes_stored: u64,
+    /// The number of chunks that were stored.
     pub(crate) chunks_new: u64,
     /// The number of chunks outside the list of extents that were compared with the base; `None`
     /// without a list.

@@ -9,6 +9,7 @@ pub(crate) struct ReplicateSummary {
     pub(crate) target: String,
     pub(crate) repository_id: String,
     pub(crate) projects: u64,
+    /// The number of findings: damage, or history that has vanished.
     pub(crate) errors: u64,
     pub(crate) files_copied: u64,
     pub(crate) bytes_copied: u64,
