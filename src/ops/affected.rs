@@ -24,7 +24,7 @@ pub struct AffectedBackup {
     pub time: Timestamp,
     /// The size of the volume's content, in bytes.
     pub size: u64,
-    /// The parts of that content that cannot be restored, ascending.
+    /// The parts of that content that cannot be restored, in bytes, ascending.
     pub holes: Vec<Range<u64>>,
     /// The names of the attachments that cannot be read completely.
     pub attachments: Vec<String>,
@@ -38,7 +38,7 @@ pub struct AffectedBackup {
 pub struct LossCause {
     /// The hash of the pack, which is damaged or missing.
     pub pack: ObjectHash,
-    /// The parts of the content that are in the pack and cannot be restored, ascending.
+    /// The parts of the content that are in the pack and cannot be restored, in bytes, ascending.
     pub holes: Vec<Range<u64>>,
     /// The names of the attachments that have an unreadable part in this pack.
     pub attachments: Vec<String>,

@@ -12,7 +12,7 @@ use crate::repo::{Backup, BlobReader, ImageReader, Project, ReadSession};
 pub(super) const SIZE_MAX: u64 = 16 << 20;
 
 /// Reads Ceph's metadata of the image that a backup was made of. Returns `None` if the backup has
-/// none. Fails unless the key in use may read data.
+/// no such metadata. Fails if it has, and the key in use may not read data.
 pub fn image_metadata(
     project: &Project,
     backup: &Backup,

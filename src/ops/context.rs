@@ -21,9 +21,9 @@ pub(super) const READER: Worker<'static> = Worker {
 pub struct Context<'a> {
     /// Receives progress and notices.
     pub observer: Arc<dyn Observer>,
-    /// Asks the operation to stop.
+    /// Set to ask the operation to stop.
     pub cancel: &'a Cancel,
-    /// Number of threads that compress and encrypt.
+    /// Number of threads that compute, for example that compress and encrypt.
     pub threads: usize,
     /// The directory of all caches; `None` keeps the index in memory.
     pub cache: Option<&'a Path>,

@@ -15,7 +15,7 @@ use crate::repo::{
 
 /// Chooses backups at random: at most `sample`, and together at most `max_bytes` of content, if
 /// that is given. A backup that is larger than the remaining bytes is passed over for a smaller
-/// one. Leaves out backups that their writers withdrew.
+/// one. Leaves out backups that their writers withdrew, or that other records replaced.
 pub fn choose_drill(
     project: &Project,
     records: &Records,

@@ -112,9 +112,9 @@ pub enum OpsError {
     )]
     PruneRuns {
         host: Option<String>,
-        /// Its lease.
+        /// The lease of the other prune.
         lease: Box<ObjectRef>,
-        /// When it began, by the store's clock.
+        /// When the other prune began, by the store's clock.
         since: Timestamp,
     },
     #[error("this run was paused too long; the repository may have changed")]

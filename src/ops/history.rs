@@ -195,7 +195,7 @@ pub fn require_history(
     Ok((records, log))
 }
 
-/// Finds the certificates that the log names, and that are missing or damaged. Backups of their
+/// Finds the certificates that the log names, and that are missing or damaged. Backups by their
 /// keys do not count.
 pub fn lost_certificates(project: &Project) -> Result<Vec<MissingCertificate>, OpsError> {
     let errors = project.verify_certificates(&Log::load(project)?)?;

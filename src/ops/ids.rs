@@ -7,7 +7,7 @@ use crate::base::{BlobId, to_usize};
 /// The part of an id that a table keeps.
 pub(super) trait Key: Copy + Ord + Send {
     fn of(id: &BlobId) -> Self;
-    /// Its first 32 bits.
+    /// Returns the first 32 bits of the key.
     fn lead(self) -> u32;
 }
 
@@ -80,13 +80,13 @@ impl<K: Key> Ids<K> {
         }
     }
 
-    /// Returns the note on an id, or none if the set lacks the id.
+    /// Returns the note on an id, or `None` if the set lacks the id.
     pub(super) fn note(&mut self, id: &BlobId) -> Option<&mut u8> {
         let at = self.position(id)?;
         self.notes.get_mut(at)
     }
 
-    /// Returns a copy of the note on an id, or none if the set lacks the id.
+    /// Returns a copy of the note on an id, or `None` if the set lacks the id.
     pub(super) fn noted(&self, id: &BlobId) -> Option<u8> {
         self.notes.get(self.position(id)?).copied()
     }

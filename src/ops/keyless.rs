@@ -20,7 +20,7 @@ use crate::storage::Name;
 /// Maximum number of objects that are read at the same time.
 const READERS_MAX: usize = 4;
 
-/// The longest file that is compared with its copy, in bytes.
+/// The maximum length of a file that is compared with its copy, in bytes.
 const COPY_MAX: u64 = 64 << 10;
 
 /// The totals of a check without a key.
@@ -28,7 +28,7 @@ const COPY_MAX: u64 = 64 << 10;
 pub struct KeylessReport {
     /// The number of findings.
     pub errors: u64,
-    /// Of these, findings about history that has vanished.
+    /// Of these, the number of findings about history that has vanished.
     pub of_history: u64,
     /// The number of files that were read: objects and second copies.
     pub files: u64,

@@ -32,7 +32,7 @@ impl fmt::Display for MissingRecord {
     }
 }
 
-/// A certificate that the log names and that cannot be used. Backups of its key would not count.
+/// A certificate that the log names and that cannot be used. Backups by its key do not count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingCertificate {
     /// The certificate.

@@ -62,7 +62,7 @@ impl Statement {
         &self.entry
     }
 
-    /// Returns whether it is about the entry with this hash and number.
+    /// Returns whether the statement is about the entry with this hash and number.
     #[must_use]
     pub fn is_of(&self, entry: &ObjectHash, number: u64) -> bool {
         self.number == number && entry.to_string().starts_with(&self.entry)

@@ -29,7 +29,8 @@ pub enum SurveyScope<'a> {
     OfBackups,
     /// All images in the pools and namespaces of images of which the project has backups.
     OfPools,
-    /// Images whose pool and name match these patterns.
+    /// Images whose pool and name match these patterns, and that are in the same namespace. Also
+    /// images in the trash.
     Matching(&'a RbdSpec),
 }
 
@@ -38,13 +39,13 @@ pub enum SurveyScope<'a> {
 pub struct SurveyedImage {
     /// Its name now; in the trash, the name that it had.
     pub spec: RbdSpec,
-    /// Identifies it.
+    /// The identity of the image.
     pub identity: RbdIdentity,
     /// Whether it is in the trash.
     pub in_trash: bool,
-    /// The volume with its newest backup.
+    /// The volume with the newest backup of the image, if there is a backup.
     pub volume: Option<String>,
-    /// Its next backup.
+    /// The data that the next backup of the image will read.
     pub next: NextBackup,
     /// The snapshots that this program made and those of which there is a backup, oldest first.
     pub snapshots: Vec<SnapshotUse>,

@@ -26,19 +26,20 @@ pub(super) const STEP: Duration = Duration::from_millis(20);
 /// A running program and its standard output.
 ///
 /// The program runs in its own process group. A read returns 0 bytes only once the program has
-/// ended; then [`status`](Self::status) returns how it ended. If no bytes arrive for 0.2 s, a read
-/// fails with [`ErrorKind::WouldBlock`] and may be repeated. If this is dropped before the program
-/// has ended, the whole group is killed, and the program is reaped.
+/// ended; then [`status`](Self::status) returns how it ended. If no bytes arrive for 0.2 s, or if
+/// the output has ended and the program still runs, a read fails with [`ErrorKind::WouldBlock`] and
+/// may be repeated. If this is dropped before the program has ended, the whole group is killed, and
+/// the program is reaped.
 ///
 /// If the command has a pipe for standard error, processes that the program leaves behind are
 /// killed, too, so that this pipe ends.
 pub(super) struct ChildOutput {
     child: Child,
-    /// Makes the group end with this process. None once the program is about to be reaped.
+    /// Makes the group end with this process. `None` once the program is about to be reaped.
     ends_with_us: Option<ChildGroup>,
-    /// None once the output has ended.
+    /// `None` once the output has ended.
     output: Option<Stdin>,
-    /// None until the program has ended and was reaped.
+    /// `None` until the program has ended and was reaped.
     status: Option<ExitStatus>,
     /// Whether to kill the rest of the group once the program has ended.
     kills_rest: bool,
@@ -76,18 +77,18 @@ impl ChildOutput {
         }
     }
 
-    /// Returns how the program ended; none while it runs.
+    /// Returns how the program ended; `None` until it was reaped.
     pub(super) fn status(&self) -> Option<ExitStatus> {
         self.status
     }
 
-    /// Returns the program's standard error, if the command has a pipe for it; none the second
+    /// Returns the program's standard error, if the command has a pipe for it; `None` the second
     /// time.
     pub(super) fn take_stderr(&mut self) -> Option<ChildStderr> {
         self.child.stderr.take()
     }
 
-    /// Returns the pipe to the program's standard input, if it has one; none the second time.
+    /// Returns the pipe to the program's standard input, if it has one; `None` the second time.
     pub(super) fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()
     }
@@ -175,7 +176,7 @@ impl Read for ChildOutput {
 
 impl Drop for ChildOutput {
     fn drop(&mut self) {
-        // Once the output has ended, the program may have been reaped, and its number reused.
+        // Once the output has ended, the program may have been reaped, and its process id reused.
         let reaped = self.ends_with_us.is_none();
         if self.output.is_some() || !reaped {
             // Ignore the error of a program that cannot be ended.

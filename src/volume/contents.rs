@@ -158,7 +158,7 @@ impl Sample {
         self.parts.iter().take(2).all(|(_, bytes)| is_zero(bytes))
     }
 
-    /// Returns `len` bytes at `offset`, or none if they are in no part.
+    /// Returns `len` bytes at `offset`, or `None` if no part contains all of them.
     fn get(&self, offset: u64, len: usize) -> Option<&[u8]> {
         self.parts.iter().find_map(|(start, bytes)| {
             let from = to_usize(offset.checked_sub(*start)?);
@@ -197,7 +197,8 @@ fn is_md(sample: &Sample) -> bool {
     const MAGIC: [u8; 4] = 0xa92b_4efc_u32.to_le_bytes();
     const MAGIC_BIG: [u8; 4] = 0xa92b_4efc_u32.to_be_bytes();
     let sectors = sample.size / 512;
-    // Version 1.1, 1.2, 1.0 and 0.90.
+    // The superblock is at the beginning (version 1.1), after 4 KiB (1.2), or at the end (1.0 and
+    // 0.90).
     let v1_0 = sectors.checked_sub(16).map(|sector| (sector & !7) * 512);
     let v0_90 = (sample.size & !0xffff).checked_sub(0x10000);
     [Some(0), Some(4096), v1_0]
@@ -243,7 +244,7 @@ fn is_btrfs(sample: &Sample) -> bool {
 /// Returns 2, 3 or 4 for an ext file system.
 fn ext(sample: &Sample) -> Option<u8> {
     const HAS_JOURNAL: u32 = 0x4;
-    // Extents, 64 bits, flexible block groups.
+    // Features of ext4: extents, block numbers of 64 bits, and flexible block groups.
     const OF_EXT4: u32 = 0x40 | 0x80 | 0x200;
     // The superblock, and its first copy with blocks of 1 KiB and of 4 KiB.
     let superblocks = [1024, BETWEEN[1], BETWEEN[2]];

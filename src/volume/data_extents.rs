@@ -71,7 +71,7 @@ impl<'a> DataExtents<'a> {
             // This contradicts the previous call, so treat the rest as data.
             Ok(end) if end <= start => size,
             Ok(end) => end.min(size),
-            // The end of a file counts as a hole: this file has lost its end.
+            // The end of a file counts as a hole. So this file may have lost its end.
             Err(Errno::NXIO) => {
                 self.still_whole()?;
                 size

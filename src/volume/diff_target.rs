@@ -19,9 +19,8 @@ const EXTENT_MAX: usize = 4 << 20;
 
 /// Writes an RBD diff of version 1. Ranges that are not written are not in the diff.
 ///
-/// Blocks of zeros are not written as data. If the diff starts from a snapshot, which may have data
-/// there, they become extents of zeros, joined to adjacent ones. If it starts from the empty image,
-/// they are left out.
+/// Blocks of zeros are not written as data. If the image may have data before the diff is applied,
+/// these blocks become extents of zeros, joined to adjacent ones. Otherwise they are left out.
 pub struct DiffTarget<W> {
     state: Mutex<State<W>>,
     name: String,
@@ -44,7 +43,7 @@ pub struct DiffTotals {
 }
 
 struct State<W> {
-    /// None once the end is written.
+    /// `None` once the end is written.
     writer: Option<DiffWriter<W>>,
     cursor: Cursor,
     /// The last extent of zeros, which is written once no more zeros follow it.
@@ -53,9 +52,9 @@ struct State<W> {
 }
 
 impl<W: Write + Send> DiffTarget<W> {
-    /// Begins a diff on `writer`. Messages use `name` for the diff. Fails with
-    /// [`VolumeErrorKind::Misnamed`] if a diff cannot hold the name of a snapshot. `writer` should
-    /// be buffered: headers are written in small pieces.
+    /// Begins a diff on `writer`. A full diff is for an empty image. Messages use `name` for the
+    /// diff. Fails with [`VolumeErrorKind::Misnamed`] if a diff cannot hold the name of a snapshot.
+    /// `writer` should be buffered: headers are written in small pieces.
     pub fn new(
         writer: W,
         name: impl Into<String>,

@@ -79,7 +79,7 @@ pub enum VolumeErrorKind {
     NotFound,
     /// The file exists already.
     Exists,
-    /// Not permitted.
+    /// The system does not permit the operation.
     Denied,
     /// The file system or device is read-only.
     ReadOnly,

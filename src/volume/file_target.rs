@@ -38,9 +38,9 @@ pub struct FileTarget {
 
 impl FileTarget {
     /// Creates a sparse file of `size` bytes. It appears at `path` when it is finished. Until then,
-    /// its name is `.NAME.cuttlebone-HEX`, in the same directory. It is removed if it is dropped
-    /// unfinished. If `path` exists, now or when the file is finished, this fails with
-    /// [`VolumeErrorKind::Exists`].
+    /// its name is `.NAME.cuttlebone-HEX`, in the same directory. If the target is dropped
+    /// unfinished, the file is removed. If `path` exists, now or when the file is finished, this
+    /// fails with [`VolumeErrorKind::Exists`].
     pub fn create_new(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
         Self::create(path.as_ref(), size, Collision::Refuse)
     }

@@ -243,7 +243,7 @@ impl ImageWriter {
     }
 }
 
-/// Opens the same file once more with `O_DIRECT`. Returns none if this is not supported.
+/// Opens the same file once more with `O_DIRECT`. Returns `None` if that fails.
 fn reopen_direct(file: &File) -> Option<File> {
     use std::os::fd::AsRawFd;
     // Open it by its descriptor, since its name may belong to another file by now.

@@ -31,7 +31,7 @@ pub trait InputStream: Read + Send {
     }
 
     /// Returns a second reader of the same bytes, which starts at the first byte and has its own
-    /// position. Returns none if the stream can be read only once.
+    /// position. Returns `None` if the stream can be read only once.
     fn reread(&self) -> Option<InputRange> {
         None
     }

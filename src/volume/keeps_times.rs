@@ -36,8 +36,8 @@ pub(super) fn keeps_times(file: &File) -> bool {
     }
 }
 
-/// Returns the directories of the overlay on `device`, given `/proc/self/mountinfo`; none if there
-/// is no such mount, or if it has a form that is not understood.
+/// Returns the directories of the overlay on `device`, given the text of `/proc/self/mountinfo`.
+/// Returns `None` if there is no such mount, or if its line has a form that is not understood.
 fn layers(mounts: &str, device: &str) -> Option<Vec<String>> {
     let of_device = |line: &&str| line.split(' ').nth(2) == Some(device);
     let (_, mount) = mounts.lines().find(of_device)?.split_once(" - ")?;

@@ -18,7 +18,7 @@ pub(super) struct Mount {
     pub(super) is_read_only: bool,
 }
 
-/// Returns the mounts that this process sees; none if the system does not list them.
+/// Returns the mounts that this process sees. The list is empty if the system does not list them.
 pub(super) fn mounts() -> Vec<Mount> {
     let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
     let table = String::from_utf8_lossy(&table);

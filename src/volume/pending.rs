@@ -38,7 +38,7 @@ pub(super) struct Pending {
     path: PathBuf,
     name: OsString,
     collision: Collision,
-    /// Whether the file stays if this is dropped: its content is complete.
+    /// Whether the file stays if this is dropped, since its content is complete.
     stays: bool,
     /// Whether the file has its final name.
     is_named: bool,
@@ -117,8 +117,8 @@ impl Pending {
     }
 
     /// Gives the file its final name, and makes the name durable. The caller must sync the content
-    /// before. If this fails, the content stays under the temporary name, which the error states.
-    /// May be called again after an error.
+    /// before. If the file cannot be renamed, the content stays under the temporary name, which the
+    /// error states. May be called again after an error.
     pub(super) fn commit(&mut self) -> Result<(), VolumeError> {
         self.stays = true;
         if !self.is_named {

@@ -60,7 +60,7 @@ impl RawImage {
     }
 
     /// Returns a use of the image that may change it while it is read, such as a mount, as a
-    /// sentence without a full stop. Returns none if no such use is known: the system does not
+    /// sentence without a full stop. Returns `None` if no such use is known: the system does not
     /// report all of them.
     #[must_use]
     pub fn writer(&self) -> Option<String> {

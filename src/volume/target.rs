@@ -32,7 +32,7 @@ pub trait Target: Send + Sync {
     fn finish(&self) -> Result<(), VolumeError>;
 
     /// Returns the target as a readable one, if its earlier content stays where nothing is written.
-    /// Returns none if the target is zero where nothing is written.
+    /// Returns `None` if the target is zero where nothing is written.
     fn as_read_target(&self) -> Option<&dyn ReadTarget> {
         None
     }

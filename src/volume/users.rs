@@ -50,8 +50,8 @@ fn written_through(directory: &Path, layers: u32) -> Option<String> {
 }
 
 /// Opens an existing file or block device to change it. Fails with [`VolumeErrorKind::Busy`] if the
-/// file or device is in use. Prevents other programs from using it: opens a device exclusively, and
-/// takes the lock that QEMU uses.
+/// file or device is in use. As far as possible, prevents other programs from using it: opens a
+/// device exclusively, and takes a lock of the kind that QEMU takes.
 pub(super) fn open_for_update(path: &Path) -> Result<(File, Metadata), VolumeError> {
     let failed = VolumeError::on(VolumeOperation::Open, path);
     let metadata = path.metadata().map_err(&failed)?;

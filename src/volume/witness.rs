@@ -27,7 +27,7 @@ impl Witness {
         Self(watch().ok())
     }
 
-    /// Returns whether another program has closed the file after having it open for writing, since
+    /// Returns whether another program has closed the file, which it had open for writing, since
     /// the watch began or since the last call.
     pub(super) fn has_seen_a_writer(&self) -> bool {
         self.0.as_ref().is_some_and(|watch| {

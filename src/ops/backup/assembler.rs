@@ -26,7 +26,7 @@ pub(super) struct Assembler<'a> {
     spec: &'a ImageSpec,
     nodes: &'a PackedNodes<'a>,
     tree: ImageTree<'a, PackedNodes<'a>>,
-    /// The number of the next leaf.
+    /// The number of the leaf after the last one that was added.
     next: u64,
     /// A buffer for nodes.
     plain: Vec<u8>,

@@ -282,11 +282,11 @@ pub(super) fn same_stated(records: &Records, options: &BackupOptions) -> Result<
     Ok(())
 }
 
-/// Returns whether the image is the file or device that `base` was made from, and was certainly not
-/// written to since then. For this, host, device, inode, size and times must be the same. The times
-/// must have been old enough that a later write would have changed them. Each write must change
-/// the times, or the user accepts times as proof. Returns false if the user wants the image to be
-/// read again.
+/// Returns whether the image is the file that `base` was made from, and was certainly not written
+/// to since then. For this, host, device, inode, size and times must be the same. The times must
+/// have been old enough that a later write would have changed them. The file system must be known
+/// to change the times with every write, unless the user accepts times as proof. Returns false for
+/// a device, and if the user wants the image to be read again.
 pub(super) fn unwritten_since(
     image: &dyn ImageSource,
     base: &Backup,
@@ -334,7 +334,7 @@ pub(super) enum AncestorId {
 pub(super) struct Ancestor {
     pub(super) id: AncestorId,
     pub(super) top: Top,
-    /// In bytes.
+    /// The size of the content, in bytes.
     pub(super) size: u64,
 }
 

@@ -59,7 +59,8 @@ impl Coverage {
         }
     }
 
-    /// Returns the chunks of this size that the ranges touch, as ranges of bytes.
+    /// Returns the chunks of this size that the ranges touch, as ranges of bytes. Adjacent chunks
+    /// are joined.
     pub(super) fn touched(&self, chunk: usize) -> Vec<Range<usize>> {
         let mut touched: Vec<Range<usize>> = Vec::new();
         for range in self.ranges() {

@@ -14,12 +14,12 @@ use crate::ops::error::OpsError;
 use crate::ops::pipeline::{Failed, Pipeline, Producer, StageError, Stages};
 use crate::repo::{PackWorker, PackedNodes};
 
-/// Leaves in the queue for each thread, so that no thread waits for a leaf.
+/// The number of leaves in the queue for each thread, so that no thread waits for a leaf.
 pub(super) const QUEUE: usize = 2;
 
-/// Leaves in the pipeline for each thread. A new leaf takes many times as long as a leaf with a
-/// single chunk to merge. With so many leaves, the other threads have work meanwhile. A leaf that
-/// is done takes little memory, since only its ids are kept.
+/// The number of leaves in the pipeline for each thread. A new leaf takes many times as long as a
+/// leaf with a single chunk to merge. With so many leaves, the other threads have work meanwhile. A
+/// leaf that is done takes little memory, since only its ids are kept.
 const IN_FLIGHT: usize = 64;
 
 /// A leaf that the source touches.

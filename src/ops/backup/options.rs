@@ -34,7 +34,7 @@ pub struct BackupOptions {
     pub compression: Compression,
     /// The sizes at which packs are full.
     pub pack_sizes: PackSizes,
-    /// Which data is read again before it is stored.
+    /// Which runs are opened again before they are stored, to verify them.
     pub verify_writes: VerifyWrites,
     /// Read the whole source even if it was not written to since the base. Rely only on packs that
     /// are present, so that lost data is stored again. If packs that the index names are missing or
@@ -82,7 +82,7 @@ pub struct Accept {
     /// A stream or file that begins as an RBD diff does, to be stored as it is.
     pub diff_as_content: bool,
     /// A source with other content than the volume had: another image, or a full diff that shares
-    /// no data with the newest backup.
+    /// almost no data with the newest backup.
     pub new_content: bool,
     /// A file with unchanged times counts as unchanged, even on a file system that is not known to
     /// keep times reliably.
@@ -108,7 +108,7 @@ pub struct Stated {
 /// The result of a backup.
 #[derive(Debug, Clone)]
 pub struct BackupReport {
-    /// The new backup, or the existing one. None if a dry run found no existing one.
+    /// The new backup, or the existing one. `None` if a dry run found no existing one.
     pub id: Option<ObjectHash>,
     /// Whether the volume had this backup already, so that nothing was committed.
     pub existing: bool,
@@ -122,25 +122,25 @@ pub struct BackupReport {
     pub base: Option<ObjectHash>,
     /// Whether only the name of a snapshot connects the diff with the backup that it builds on.
     pub base_by_name: bool,
-    /// Number of chunks outside of the list of extents that were compared with the base; none
+    /// Number of chunks outside of the list of extents that were compared with the base; `None`
     /// without a list.
     pub verified: Option<u64>,
-    /// Damage of the repository that was found during this backup; none if no data is known to be
+    /// Damage of the repository that was found during this backup; `None` if no data is known to be
     /// lost.
     pub damage: Option<MetDamage>,
-    /// The comparison of what changed with the cluster's list of changes; none if this backup was
-    /// not a full reading for which there was such a list.
+    /// The comparison of the changes that were found with the cluster's list of changes. `None`
+    /// unless this backup read all data of the image, and there was such a list.
     pub list_test: Option<ListTest>,
 }
 
-/// The result of a comparison of what changed with a list of changes.
+/// The result of a comparison of the changes that were found with a list of changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListTest {
-    /// Everything was compared.
+    /// All changes were compared with the list.
     Compared {
         /// The backup since whose snapshot the list names the changes.
         base: ObjectHash,
-        /// The changes that the list does not name; none if it names all.
+        /// The changes that the list does not name; `None` if it names all.
         missed: Option<MissedChanges>,
     },
     /// The list or the earlier backup could not be read, for this reason.

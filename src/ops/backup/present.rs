@@ -76,7 +76,8 @@ impl<'a> Present<'a> {
         self.index.close();
     }
 
-    /// Closes the index after a success. Returns its content if it is in memory.
+    /// Closes the index after a success. Returns the content of an index in memory; `None` if the
+    /// index is in a file.
     pub(super) fn into_content(self) -> Option<IndexContent> {
         let content = self.index.take_content();
         self.close();

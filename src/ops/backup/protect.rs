@@ -74,8 +74,8 @@ impl<'a> Protection<'a> {
         self.index_with(None)
     }
 
-    /// Opens an index like [`index`](Self::index). It begins with the content of an earlier one of
-    /// this process, if there is any.
+    /// Opens an index like [`index`](Self::index). It begins with the content of an earlier index
+    /// of this process, if there is one.
     pub(super) fn index_with(&self, earlier: Option<IndexContent>) -> Result<Arc<Index>, OpsError> {
         let context = self.context;
         let observer = Arc::clone(&context.observer);
@@ -85,8 +85,9 @@ impl<'a> Protection<'a> {
         })
     }
 
-    /// Returns the packs of an interrupted run that may be used. From now on, the lease names them,
-    /// and also the packs of the index that no segment names.
+    /// Returns those of `left_over`, the packs of an interrupted run, that may be used. From now
+    /// on, the lease names these packs, and also the packs of the index that no segment names and
+    /// that may be used. The index excludes the other packs that no segment names.
     pub(super) fn adopt(
         &self,
         index: &Index,

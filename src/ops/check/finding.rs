@@ -48,7 +48,7 @@ pub enum Finding {
         pack: ObjectRef,
         /// The size that the index states, in bytes.
         expected: u64,
-        /// Its size in bytes.
+        /// The size of the pack in the store, in bytes.
         found: u64,
     },
     /// Backups need a pack that no index segment names.

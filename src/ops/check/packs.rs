@@ -20,8 +20,8 @@ use crate::repo::{
     still_damaged,
 };
 
-/// Maximum number of packs that are in memory at once. Each is read completely, so this limits the
-/// memory.
+/// Maximum number of packs that are in memory at once. Each pack is read completely, so this number
+/// limits the memory.
 const READERS_MAX: usize = 3;
 
 /// The kind of packs whose content every key can open.
@@ -256,7 +256,7 @@ impl CheckTask<'_> {
     }
 
     /// Returns those of the packs that were read that the log removes. A verify key takes no lease,
-    /// so a prune may delete packs while they are read. Returns none for other keys.
+    /// so a prune may delete packs while they are read. For other keys, the set is empty.
     fn removed_meanwhile(&self) -> Result<HashSet<ObjectHash>, OpsError> {
         if self.project.role() != Role::Verify {
             return Ok(HashSet::new());

@@ -12,12 +12,12 @@ use crate::ops::diff_error::reading;
 use crate::ops::error::OpsError;
 use crate::volume::InputStream;
 
-/// Data is searched for zeros in blocks of this size, aligned to the image.
+/// Data is searched for zeros in blocks of this size in bytes, aligned to the image.
 const BLOCK: usize = 4 << 10;
 /// The number of bytes of data that are read at once. It is a multiple of the block size.
 const PIECE: usize = 256 << 10;
 
-/// A part of a stream, in the order of the stream.
+/// A part of a stream. An inspection reports the parts in the order of the stream.
 #[derive(Debug)]
 pub enum DiffPart<'a> {
     /// The description of the image in a v2 stream, and the number of diffs that follow.

@@ -26,9 +26,9 @@ pub enum Forget {
         /// The time zone in which days, weeks, months and years begin.
         zone: TimeZone,
     },
-    /// These backups.
+    /// The backups that the user names.
     Named {
-        /// Selectors as [`Records::select`] takes them.
+        /// Selectors as [`Records::select_surely`] takes them.
         backups: Vec<String>,
         /// Whether to remove protected ones, too.
         force: bool,
@@ -111,9 +111,10 @@ impl ForgetPlan<'_> {
 }
 
 /// Makes the plan for these records. Fails if a volume or backup that the user named does not
-/// exist, or if a named backup is protected. A backup that exists although the log says that it was
-/// removed counts like any other. An entry only explains why a record is missing. It does not ask
-/// anyone to delete the record.
+/// exist, if a named backup is protected, or if a selector other than an id would remove the last
+/// backup of a volume. A backup that exists although the log says that it was removed counts like
+/// any other. An entry only explains why a record is missing. It does not ask anyone to delete the
+/// record.
 pub fn plan_forget<'a>(
     records: &'a Records,
     log: &'a Log,

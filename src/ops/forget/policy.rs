@@ -92,10 +92,10 @@ impl Policy {
         self.rules.is_empty()
     }
 
-    /// Returns, for each record of a volume (newest first), the reasons to keep it; none means to
-    /// remove it. Records that are passed over have none. The decision on a backup depends only on
-    /// backups by its own key and by full keys. If the rules would keep none of these, the newest
-    /// of them is kept.
+    /// Returns, for each record of a volume (newest first), the reasons to keep its backup. An
+    /// empty list means to remove the backup, or that the record is passed over. The decision on a
+    /// backup depends only on backups by its own key and by full keys. If the rules would keep none
+    /// of these backups, the newest of them is kept.
     #[must_use]
     pub fn decide(
         &self,

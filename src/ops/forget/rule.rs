@@ -15,7 +15,7 @@ pub enum Rule {
     Last(Period, Count),
     /// All backups within this span before the newest one.
     Within(Span),
-    /// The newest backup of each period within a span.
+    /// The newest backup of each period within a span before the newest backup.
     PeriodWithin(Period, Span),
     /// Backups with this label.
     Label(LabelMatch),

@@ -33,7 +33,7 @@ impl<T> InOrder<T> {
         Some(item)
     }
 
-    /// Returns how many items were returned.
+    /// Returns how many items [`pop`](Self::pop) has returned.
     pub(super) fn popped(&self) -> usize {
         self.next
     }

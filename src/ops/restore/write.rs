@@ -90,7 +90,8 @@ pub(crate) fn write_changes(
 }
 
 /// Writes these parts of the backup, in ascending order, to a target that holds `present` bytes of
-/// other content. The parts begin and end at chunks.
+/// other content. The parts begin and end at chunks. Places without a chunk become zero, if they
+/// are before `present`.
 pub(super) fn write_ranges(
     task: &RestoreTask<'_>,
     ranges: &ExtentList,

@@ -63,7 +63,7 @@ pub fn guard_freeze(before: Option<&OsStr>, after: Option<&OsStr>, limit: Durati
     let _turn = match turn {
         Ok(turn) => turn,
         Err(reason) => {
-            // Nothing is frozen.
+            // No command has run, so nothing is frozen.
             print(&format!("{NOT_FROZEN}{reason}"));
             print(THAWED);
             return true;
@@ -198,7 +198,8 @@ fn kill(child: &mut Child) {
     }
 }
 
-/// Returns the children of this process without `except`; none if the system does not list them.
+/// Returns the child processes of this process, except the one with the id `except`. The list is
+/// empty if the system does not list them.
 fn children(except: u32) -> Vec<Pid> {
     let own = getpid().as_raw_nonzero();
     let Ok(listed) = fs::read_dir("/proc/self/task") else {

@@ -155,7 +155,7 @@ impl Freeze {
 
     /// Asks for the thaw, and waits for its result.
     fn end(&mut self) -> Result<(), FreezeError> {
-        // Somebody may have stopped the guard.
+        // The guard may have been suspended with SIGSTOP.
         self.signal(Signal::CONT);
         if let Some(mut input) = self.input.take() {
             // Fails if the guard was killed.

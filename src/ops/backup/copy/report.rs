@@ -23,7 +23,7 @@ pub struct CopyOptions {
     pub compression: Compression,
     /// The sizes at which packs are full.
     pub pack_sizes: PackSizes,
-    /// Which data is read again before it is stored.
+    /// Which runs are opened again before they are stored, to verify them.
     pub verify_writes: VerifyWrites,
     /// The name of this host.
     pub host: Option<String>,
@@ -44,7 +44,7 @@ pub struct CopyReport {
     /// The copy in the target with which the backup was compared. Parts that are equal were not
     /// read.
     pub base: Option<ObjectHash>,
-    /// Bytes of the content that were read, and what was stored.
+    /// How much of the content was read, and how much was stored in the target.
     pub counts: Counts,
 }
 

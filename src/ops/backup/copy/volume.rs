@@ -178,7 +178,7 @@ fn is_of_one_backup(error: &OpsError) -> bool {
     )
 }
 
-/// Copies a backup of one volume.
+/// Copies one backup to a volume of the target.
 struct VolumeCopy<'a> {
     source: &'a Project,
     target: &'a Project,

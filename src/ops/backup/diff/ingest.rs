@@ -141,7 +141,7 @@ fn ingest(
             Some(before) => Base::On(before.as_ancestor(links.len() - 1)),
             None => chain.first_base(&header)?,
         };
-        // Open the index only now, so that a stream that does not fit fails at once.
+        // Open the index only now, so that a stream without a base in the volume fails at once.
         let present = match &mut present {
             Some(present) => present,
             none => {

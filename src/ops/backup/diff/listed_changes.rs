@@ -21,13 +21,13 @@ pub(crate) struct ListedChanges {
 }
 
 impl ListedChanges {
-    /// `listed` are the changes since the snapshot of `base`, up to a snapshot in which the image
+    /// Takes `listed`, the changes from the snapshot of `base` up to a snapshot in which the image
     /// has `size` bytes.
     pub(crate) fn new(base: &Backup, listed: &ExtentList, size: u64) -> Self {
         let content = &base.record.content;
         let chunk_size = u64::from(content.chunk_size);
-        // The list ends with the image. If the image has another size than before, everything
-        // after the smaller size has changed.
+        // The list names nothing after the end of the image. If the image has another size than
+        // before, everything after the smaller size has changed.
         let behind = match content.size.min(size) {
             smaller if content.size != size => smaller..u64::MAX,
             _ => 0..0,
