@@ -49,7 +49,7 @@ impl CacheDir {
         }
     }
 
-    /// Creates it. Fails if it belongs to another user, or is a link.
+    /// Creates it. Fails if other users may write to it: see `create_private_dir`.
     pub fn create(&self) -> io::Result<()> {
         create_private_dir(&self.caches, &self.path)
     }
@@ -110,7 +110,7 @@ impl CacheDir {
     }
 
     /// Deletes it. A process that has files in it open can still use them. Deletes nothing and
-    /// fails if it belongs to another user, or is a link.
+    /// fails in the cases in which [`create`](Self::create) fails.
     pub fn clear(&self) -> io::Result<()> {
         if self.path.symlink_metadata().is_ok() {
             self.create()?;

@@ -1,4 +1,5 @@
-//! The certificates of a project: the keys that holders of full keys added to it.
+//! The certificates of a project. Each belongs to a key that a holder of a full key added, and
+//! states its role.
 
 use std::collections::HashSet;
 

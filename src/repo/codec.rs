@@ -25,7 +25,7 @@ impl Default for Compression {
 /// Compresses runs and objects. Each thread has its own.
 pub struct Compressor {
     zstd: Option<zstd::bulk::Compressor<'static>>,
-    /// Whether the stride of the search adapts to the data.
+    /// Whether the [stride](STRIDE) of the search adapts to the data.
     paced: bool,
     /// Whether the last run was dense.
     dense: bool,

@@ -115,8 +115,9 @@ impl Project {
         self.open(object, bytes, limit)
     }
 
-    /// Fails if this signer has no right to make this object. No certificate gives a signer the
-    /// right to make objects that only full keys may make, such as certificates.
+    /// Fails if this signer has no right to make this object. If the signer is unknown, first reads
+    /// the certificates again. But no certificate gives a signer the right to make objects that
+    /// only full keys may make, such as certificates.
     pub(super) fn may_sign(&self, object: ObjectRef, signer: &SignerId) -> Result<(), RepoError> {
         let kind = object.kind();
         let foreign = |reason| RepoError::Foreign { object, reason };

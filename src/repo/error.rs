@@ -233,8 +233,8 @@ impl RepoError {
         }
     }
 
-    /// Converts an `error` of the store into the error of reading `object`. If the store lacks an
-    /// object that other objects name, has it with another length, or cannot read it, the object is
+    /// Converts an `error` of the store into the error of reading `object`. If the store lacks the
+    /// object, has it with another length, or cannot deliver it to this process, the object is
     /// damaged. Every other error is a failure of the store, and no sign of damage.
     pub(super) fn reading(object: ObjectRef, error: StorageError) -> Self {
         use storage::StorageErrorKind as Kind;

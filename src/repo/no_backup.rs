@@ -40,7 +40,7 @@ pub struct LostRecord {
 pub struct NewestReadable {
     /// Its id.
     pub id: ObjectHash,
-    /// When it began.
+    /// The time of its content.
     pub time: Timestamp,
 }
 

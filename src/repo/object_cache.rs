@@ -20,7 +20,7 @@ use crate::crypto::object_hash;
 
 /// If the cache has more bytes than this when it is opened, files are removed.
 const SIZE_MAX: u64 = 1 << 30;
-/// The number of bytes that are kept in this case.
+/// At most this many bytes are kept in this case.
 const SIZE_KEPT: u64 = 512 << 20;
 /// The maximum size of a pack of tree nodes that is copied, in bytes. Packs that this program
 /// writes have little more than 4 MiB.

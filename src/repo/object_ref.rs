@@ -66,7 +66,8 @@ impl ObjectRef {
         })
     }
 
-    /// Returns how the log names this object; `None` for kinds that the log does not name.
+    /// Returns how the log names this object; `None` for parity, and for kinds that the log does
+    /// not name.
     #[must_use]
     pub const fn log_item(&self) -> Option<LogItem> {
         let (kind, hash) = match self {

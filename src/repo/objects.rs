@@ -77,8 +77,9 @@ impl Objects {
         &*self.backend
     }
 
-    /// Reads an object that is named by its hash, and verifies the hash. The bytes may come from a
-    /// copy on this host: only a listing shows whether the store has the object.
+    /// Reads an object of at most `limit` bytes that is named by its hash, and verifies the hash.
+    /// The bytes may come from a copy on this host: only a listing shows whether the store has the
+    /// object.
     pub fn get_hashed(
         &self,
         object: ObjectRef,

@@ -23,7 +23,7 @@ pub struct Repository {
     pub(super) objects: Objects,
     pub(super) file: RepositoryFile,
     pub(super) unlocked: Unlocked,
-    /// The key slot that the password unlocked.
+    /// The hash that names the key slot that the password unlocked.
     pub(super) key_id: ObjectHash,
     /// The projects that existed when it was opened.
     pub(super) projects: Vec<FoundProject>,

@@ -256,7 +256,7 @@ impl Project {
         Ok(foreign)
     }
 
-    /// Returns the errors of the audits, and of the entries of the ledger, that cannot be read.
+    /// Returns the errors of the audits, and of the entries of the ledger, that are damaged.
     pub fn damaged_audits(&self) -> Result<Vec<RepoError>, RepoError> {
         let is_damaged =
             |error: &RepoError| error.kind() == RepoErrorKind::Damaged && !error.is_missing();

@@ -56,7 +56,7 @@ impl Signers {
             .extend(revoked.filter(|signer| *signer != self.authority));
     }
 
-    /// Whether the key with this signer was revoked.
+    /// Whether an entry of the log that this process has read revokes this signer.
     pub(super) fn is_revoked(&self, signer: &SignerId) -> bool {
         read_lock(&self.known).revoked.contains(signer)
     }

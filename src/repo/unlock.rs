@@ -109,8 +109,8 @@ impl Repository {
 }
 
 impl Locked {
-    /// Opens the repository with the key that the password unlocks. This takes the time of
-    /// Argon2id, and cannot be interrupted.
+    /// Opens the repository with the key that the password unlocks. This takes the time of one key
+    /// derivation (Argon2id) for each slot that is tried, and cannot be interrupted.
     pub fn unlock(self, password: &[u8], observer: &dyn Observer) -> Result<Repository, RepoError> {
         match self.try_password(password, &Cancel::default(), observer)? {
             Some(key) => Ok(self.open(key)),
@@ -192,8 +192,8 @@ impl Locked {
     }
 
     /// Searches for a key that fits the second copies, since a first copy may be damaged, or may be
-    /// from another repository. Returns `None` if there are no keys. Fails if all keys fit neither
-    /// copy. For example, an unfinished `init` leaves a key slot without a repository.
+    /// from another repository. Returns `None` if there are no keys. Fails if no key fits a copy.
+    /// For example, an unfinished `init` leaves a key slot without a repository.
     fn try_copies(&self, doubtful: Vec<OpenedKey>) -> Result<Option<OpenedKey>, RepoError> {
         let limit = RepositoryFile::LEN as u64;
         let read = |name: &Name| self.objects.get_copy(name, limit);

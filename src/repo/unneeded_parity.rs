@@ -15,7 +15,8 @@ use crate::repo::project::Project;
 /// more than `life` before `now`, or if the log removes the object that they protect. A writer
 /// stores the parity of an object before the object, so newer parity may be of an object that is
 /// being stored. `now` is the time of the store. Parity of a missing object is needed if the log
-/// requires this object, or if this object is one of the packs `named`: the parity can restore it.
+/// requires this object, or if the object is one of the packs `named` and the log does not remove
+/// it: the parity can restore it.
 pub fn unneeded_parity(
     project: &Project,
     named: &[ObjectHash],

@@ -101,8 +101,9 @@ impl Watch {
         })
     }
 
-    /// Returns when each of these objects, which are named by their hashes, was seen first. The
-    /// flag of each object states whether a full key signed it.
+    /// Returns when each of these objects, which are named by their hashes, was seen first, by the
+    /// store's clock. This is `now` for an object that is seen for the first time. The flag of each
+    /// object states whether a full key signed it.
     pub(super) fn first_seen(
         &self,
         objects: &[(ObjectHash, bool)],
@@ -124,8 +125,8 @@ impl Watch {
         })
     }
 
-    /// Passes what was seen to `look`, and keeps what `look` adds. If this is too much, [`forget`]
-    /// decides what is kept: `there` are the objects that exist now.
+    /// Passes what was seen to `look`, and keeps what `look` adds. If there are more than
+    /// [`SEEN_MAX`] objects, [`forget`] decides which are kept: `there` are those that exist now.
     fn look<T>(
         &self,
         now: SystemTime,

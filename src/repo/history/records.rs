@@ -61,7 +61,7 @@ const PREFIX_MIN: usize = 4;
 
 impl Records {
     /// Maximum number of records that a new one follows, so that a record stays below its maximum
-    /// length. Only if someone forges many records are there more.
+    /// length. A volume has more only if someone forges records.
     pub const FOLLOWS_MAX: usize = 10_000;
 
     /// Reads all records. The errors of damaged and foreign ones are kept separately. Fails if a
@@ -252,7 +252,7 @@ impl Records {
         Ok(ids.collect())
     }
 
-    /// The backups, oldest first.
+    /// All backups, oldest first, including voided and replaced ones.
     #[must_use]
     pub fn all(&self) -> &[Backup] {
         &self.backups
@@ -449,9 +449,9 @@ impl Records {
 
     /// Returns the backup that a selector names: `NAME` (the newest of this volume), `NAME~N` (the
     /// N-th before it), `NAME@SNAPSHOT` (the newest of this snapshot; a snapshot name that is not
-    /// UTF-8 is written as `list` shows it), or the first digits of an id. A whole id takes
-    /// precedence over a volume with the same name. Fails if the selector can name several backups:
-    /// the name of a volume may have been chosen to deceive.
+    /// UTF-8 is written as `list` shows it), or the first digits of an id, at least four. A whole
+    /// id takes precedence over a volume with the same name. Fails if the selector can name several
+    /// backups: the name of a volume may have been chosen to deceive.
     pub fn select(&self, selector: &str) -> Result<&Backup, RepoError> {
         // A whole id always means a backup.
         let id = selector.parse().ok();

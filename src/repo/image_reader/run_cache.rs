@@ -76,7 +76,7 @@ impl RunCache {
     }
 
     /// Returns a run from the cache, or opens it with `open`. If several threads want the same run
-    /// at the same time, only one opens it. If this fails, the next one tries.
+    /// at the same time, only one opens it. If it fails, the next thread tries.
     pub(crate) fn get<E>(
         &self,
         key: RunKey,

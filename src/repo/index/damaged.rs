@@ -1,5 +1,5 @@
-//! Known damage of packs and segments. A blob whose part of a pack is damaged does not count as
-//! present, so the next backup of the same data stores it again.
+//! Known damage of packs and segments. A blob in a damaged run does not count as present, so the
+//! next backup of the same data stores it again.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

@@ -219,8 +219,8 @@ impl Db {
         Ok(segments)
     }
 
-    /// Calls `each` with the places of a blob until it returns true: with all trusted places, and
-    /// some others of each signer.
+    /// Calls `each` with the places of a blob, until `each` returns true: with all trusted places,
+    /// and with a limited number of others (see [`UntrustedPlaces`]).
     pub(super) fn each_place(
         &self,
         id: &BlobId,

@@ -75,7 +75,8 @@ impl Index {
         write_lock(&self.usable).include(packs);
     }
 
-    /// Like [`exclude`](Self::exclude), for packs that this run may already rely on.
+    /// Like [`exclude`](Self::exclude), for packs that this process may already rely on. The next
+    /// call of [`take_excluded_used`](Self::take_excluded_used) reports this.
     pub(crate) fn exclude_used(&self, packs: HashSet<ObjectHash>) {
         if !packs.is_empty() {
             self.exclude(packs);

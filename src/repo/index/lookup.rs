@@ -1,4 +1,5 @@
-//! Look-ups in an index.
+//! Look-ups in an index. All except [`Index::find_anywhere`] ignore places from which a blob must
+//! not be read: see [`UsablePacks`](super::usable_packs::UsablePacks).
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -22,15 +23,15 @@ pub struct CacheState {
 }
 
 impl Index {
-    /// Returns a place of a blob that counts for deduplication, in a pack that is not excluded, or
-    /// `None` if there is none. Packs of other write keys count only if a full key has verified
-    /// them, or if the project trusts all write keys.
+    /// Returns a usable place of a blob that counts for deduplication, or `None` if there is none.
+    /// Packs of other write keys count only if a full key has verified them, or if the project
+    /// trusts all write keys.
     pub fn find_trusted(&self, id: &BlobId) -> Result<Option<BlobLocation>, RepoError> {
         self.find(id, BlobLocation::is_trusted)
     }
 
-    /// Returns a place from which a blob may be read, in a pack that is not excluded, or `None` if
-    /// there is none. Prefers a place that counts for deduplication.
+    /// Returns a usable place of a blob, or `None` if there is none. Prefers a place that counts
+    /// for deduplication.
     pub fn find_readable(&self, id: &BlobId) -> Result<Option<BlobLocation>, RepoError> {
         let all: fn(&BlobLocation) -> bool = |_| true;
         for wanted in [BlobLocation::is_trusted, BlobLocation::counts, all] {
@@ -69,25 +70,25 @@ impl Index {
         Ok(found)
     }
 
-    /// Returns all places of a blob that count for deduplication, in packs that are not excluded.
+    /// Returns all usable places of a blob that count for deduplication.
     pub fn find_all_trusted(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         let mut places = self.find_all_readable(id)?;
         places.retain(BlobLocation::is_trusted);
         Ok(places)
     }
 
-    /// Returns all places from which a blob may be read, in packs that are not excluded. A caller
-    /// needs several if the first one is damaged. Places that count for deduplication come first.
-    /// Places in packs that only superseded segments name come last.
+    /// Returns all usable places of a blob. A caller needs several if the first one is damaged.
+    /// Places that count for deduplication come first. Places in packs that only superseded
+    /// segments name come last.
     pub fn find_all_readable(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         let mut places = self.find_anywhere(id)?;
         places.retain(|location| self.is_usable(location));
         Ok(places)
     }
 
-    /// Returns all places of a blob, also in packs that are [excluded](Self::exclude) or may not
-    /// exist. Of the places that do not count for deduplication, returns at most 64 for each signer
-    /// that names their packs. They are in the order of
+    /// Returns all places of a blob, usable or not: their packs may be [excluded](Self::exclude),
+    /// damaged or missing. Of the places that do not count for deduplication, returns at most 64
+    /// for each signer that names their packs. The places are in the order of
     /// [`find_all_readable`](Self::find_all_readable).
     pub fn find_anywhere(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         let trust = self.trust();

@@ -51,8 +51,8 @@ impl Index {
         Ok(Arc::new(index))
     }
 
-    /// Takes the content of an index in memory, which must not be used any longer. `None` if the
-    /// index is in a file, or if there is an error.
+    /// Takes the content of an index in memory. Afterwards, the index must not be used. Returns
+    /// `None` if the index is in a file, or if there is an error.
     pub fn take_content(&self) -> Option<IndexContent> {
         let empty = memory_db(&self.project).ok()?;
         let mut current = self.current_mut();
@@ -95,7 +95,7 @@ impl Index {
 }
 
 impl Drop for Index {
-    /// Closes the database, if [`close`](Self::close) was called.
+    /// Closes the database, if it is in a file and [`close`](Self::close) was called.
     fn drop(&mut self) {
         let current = recover(self.current.get_mut());
         if !*self.closes.get_mut() || current.db.path().is_none() {
@@ -112,7 +112,8 @@ impl Drop for Index {
 }
 
 /// Opens the first index file that no other process has open, or a database in memory if no file
-/// can be used. Also returns the notes on damage of this cache.
+/// can be used. A file that cannot be opened is deleted and created again. Also returns the notes
+/// on damage of this cache.
 fn open_file(
     project: &Project,
     cache: &Path,

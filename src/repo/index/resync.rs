@@ -9,7 +9,7 @@ use crate::base::{Notice, ObjectHash, lock};
 use crate::repo::error::RepoError;
 use crate::repo::leases::Marks;
 
-/// Minimum time until the next resync after one that found nothing.
+/// Minimum time until the next resync after one that changed nothing.
 const RESYNC_EVERY: Duration = Duration::from_secs(10);
 
 impl Index {
@@ -24,7 +24,7 @@ impl Index {
     /// to be deleted, since a backup may have begun to use one. Also reads the listings of packs
     /// that only segments of other write keys name, since these segments may be wrong.
     ///
-    /// If the last resync found nothing, another one within 10 seconds is skipped, so that many
+    /// If the last resync changed nothing, another one within 10 seconds is skipped, so that many
     /// missing blobs cost little time. Threads that call this at the same time share one resync.
     pub fn resync(&self) -> Result<bool, RepoError> {
         let asked = Instant::now();

@@ -57,8 +57,8 @@ impl Index {
     ///
     /// At every moment, a segment that counts names each of these packs: an old segment is
     /// superseded by the new one that names the last of its packs. `still_valid` is called before
-    /// each segment is stored. It must fail if this run's view of the repository may be out of
-    /// date.
+    /// each segment is stored. It must fail if what the caller knows of the repository may be out
+    /// of date.
     pub fn rewrite_segments<E: From<RepoError>>(
         &self,
         without: &HashSet<ObjectHash>,

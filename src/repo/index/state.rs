@@ -257,7 +257,7 @@ impl Index {
         }
     }
 
-    /// Rebuilds the cache from the segments. The observer is not notified.
+    /// Rebuilds the cache from the segments. The observer is not notified of the rebuild.
     pub fn rebuild(&self) -> Result<(), RepoError> {
         self.refill(&mut self.current_mut())
     }

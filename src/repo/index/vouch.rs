@@ -13,7 +13,7 @@ use crate::storage::StorageErrorKind;
 
 /// Maximum number of packs in one segment that [`Index::vouch`] stores.
 const SEGMENT_PACKS: usize = 128;
-/// Maximum number of packs in the audits of one run. Their names fit into its lease.
+/// Maximum number of packs in the audits of one call. Their names fit into the lease.
 const PACKS_MAX: usize = 50_000;
 
 impl Index {
@@ -54,7 +54,7 @@ fn existing(
     lease: &Lease,
     mut packs: Vec<PackListing>,
 ) -> Result<Vec<PackListing>, RepoError> {
-    // A later run can store audits of the remaining packs.
+    // A later call can store audits of the remaining packs.
     packs.truncate(PACKS_MAX);
     let names: Vec<_> = packs.iter().map(|pack| pack.pack).collect();
     lease.rely_on(&names)?;

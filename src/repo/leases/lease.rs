@@ -70,7 +70,8 @@ struct State {
     lapsed: bool,
 }
 
-/// A lease of another process.
+/// A lease that another process holds, or this process for other work. If it was stored too long
+/// ago, or if its signer may not do the work that it states, the rest of its content is left out.
 #[derive(Debug, Clone)]
 pub struct OtherLease {
     /// Its name.
@@ -125,7 +126,8 @@ impl Lease {
     /// Maximum number of records to remove that one lease names, and of records to keep.
     pub const RECORDS_MAX: usize = LeaseBody::IDS_MAX;
 
-    /// Stores a lease, which shows other processes that this one is at work.
+    /// Stores a lease, which shows other processes that this one is at work. It is durable when
+    /// this returns.
     pub fn take(project: &Project, work: Work, worker: Worker<'_>) -> Result<Self, RepoError> {
         Self::take_for(project, work, &[], worker)
     }
@@ -344,7 +346,7 @@ impl Leases {
         Ok(Self { now, others })
     }
 
-    /// The top nodes of the trees that other processes read.
+    /// The top nodes of the trees that the holders of these leases read.
     pub fn trees_read(&self) -> impl Iterator<Item = BlobId> {
         let readers = self.others.iter().filter(|l| l.is_held_for(Work::Read));
         readers.flat_map(|lease| lease.tops.iter().copied())

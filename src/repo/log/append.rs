@@ -49,9 +49,10 @@ const DESCRIBED_MAX: usize = LogDetails::BODY_MAX / 2;
 
 impl Log {
     /// Appends an entry, or several if the content does not fit into one. They are durable when
-    /// this returns. Of the removed objects, leaves out those that earlier entries have removed. Of
-    /// the names in removed records, keeps only those of records that exist, or that the log
-    /// removes or accepts as lost. If nothing remains, writes no entry. Needs a full key.
+    /// this returns. Leaves out removed objects that earlier entries have removed, and details of
+    /// removed records that earlier entries have. Of the names in removed records, keeps only those
+    /// of records that exist, or that the log removes or accepts as lost. If nothing remains,
+    /// writes no entry. Needs a full key.
     pub fn append(
         &mut self,
         project: &Project,
@@ -103,9 +104,10 @@ impl Log {
         Ok(())
     }
 
-    /// Leaves out what the writers of removed records may have invented, since entries are kept
-    /// forever: records of volumes with very long names, and the names of records that neither
-    /// exist nor are excused by the log.
+    /// Leaves out content that the writers of removed records may have invented, since entries are
+    /// kept forever: the details of records whose volume has a name of more than
+    /// [`VOLUME_MAX`](RemovedRecord::VOLUME_MAX) bytes, and the names of records that neither exist
+    /// nor are excused by the log.
     fn bound(&self, project: &Project, records: &mut Vec<RemovedRecord>) -> Result<(), RepoError> {
         records.retain(|record| record.volume.name.len() <= RemovedRecord::VOLUME_MAX);
         if records.iter().all(|record| record.names().next().is_none()) {

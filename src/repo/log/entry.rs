@@ -18,8 +18,8 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Opens the bytes of an entry. Fails with [`RepoError::Foreign`] if the project's authority
-    /// did not sign it, or if it belongs to another project.
+    /// Opens the bytes of an entry. Fails with [`RepoError::Foreign`] if no full key of the project
+    /// signed it, or if it belongs to another project.
     pub(super) fn open(
         project: &Project,
         hash: ObjectHash,

@@ -1,4 +1,4 @@
-//! The log without a key. Its entries are verified, but their sealed details stay closed.
+//! The log, read without a key. Its entries are verified, but their details remain sealed.
 
 use super::entry::Entry;
 use super::graph::{Graph, merged};

@@ -33,7 +33,7 @@ use crate::format::{Blob, BlobKind, Codec, Contents, PackKey, Run};
 const PART_LEN: usize = 2 << 20;
 /// After this time, a thread that waits for the budget tests whether it must close the open pack.
 const BUDGET_WAIT: Duration = Duration::from_millis(20);
-/// How many buffers are kept for reuse.
+/// Maximum number of buffers that are kept for reuse.
 const SPARE_MAX: usize = 12;
 /// Each tree node is stored in this many packs.
 const NODE_COPIES: usize = 2;
@@ -65,9 +65,10 @@ struct FillingState {
 pub struct PackerReport {
     /// Chunks that the project did not hold.
     pub chunks_new: u64,
-    /// Their bytes.
+    /// Plain bytes of these chunks.
     pub bytes_new: u64,
-    /// Bytes of the packs and segments that were stored.
+    /// Bytes of the packs and segments that were stored. In a dry run, bytes of the packs that
+    /// would be stored.
     pub bytes_stored: u64,
 }
 

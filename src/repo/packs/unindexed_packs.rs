@@ -32,7 +32,7 @@ const LEN_MAX: u64 = 1 << 20;
 
 impl UnindexedPacks {
     /// Opens the file and returns the packs in it. If another process has it open, or it cannot be
-    /// written, the list is kept in memory only.
+    /// written, returns no packs, and keeps the list in memory only.
     #[must_use]
     pub fn open(path: &Path) -> (Self, Vec<ObjectHash>) {
         let open = || -> io::Result<(File, Vec<ObjectHash>)> {

@@ -12,7 +12,7 @@ use crate::repo::error::RepoError;
 /// The buffers of one worker.
 pub struct PackWorker {
     compressor: Compressor,
-    /// Joins the chunks of a run that are not adjacent.
+    /// The joined chunks of a run, if they are not adjacent in the data.
     joined: Vec<u8>,
     /// The output of the compressor.
     scratch: Vec<u8>,

@@ -16,7 +16,7 @@ use crate::repo::error::RepoError;
 pub struct Restored {
     /// Its bytes, which have the hash that the parity object states.
     pub bytes: Vec<u8>,
-    /// The number of data shards that were not undamaged at their place in any copy.
+    /// The number of data shards that no copy has at their place without damage.
     pub lost: usize,
     /// The number of all data shards of the object.
     pub shards: usize,

@@ -375,7 +375,7 @@ pub fn count_chunks(
     Ok(count)
 }
 
-/// Calls `each` with the ids of every leaf node of an image in a range of leaves.
+/// Calls `each` with the ids of the chunks of every leaf node of an image in a range of leaves.
 fn each_leaf(
     nodes: &impl NodeReader,
     top: Top,

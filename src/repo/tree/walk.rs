@@ -38,7 +38,7 @@ pub trait Visitor {
         below: &mut Vec<(BlobId, Self::Place)>,
     ) -> Result<ControlFlow<()>, Self::Error>;
 
-    /// Called after all nodes below a visited one.
+    /// Called once all nodes below a visited node were visited.
     fn leave(&mut self, _: &BlobId, _: &Self::Place) -> Result<(), Self::Error> {
         Ok(())
     }
@@ -54,9 +54,9 @@ pub trait Visitor {
     }
 }
 
-/// If this many leaves or fewer are read at once, one branch is read at once; for more leaves, one
-/// branch for each group of this many. A branch has up to 64 children, so these branches name
-/// enough leaves.
+/// The number of leaves that are read at once, divided by this and rounded up, is the number of
+/// branches that are read at once. A branch has up to 64 children, so these branches name enough
+/// leaves.
 const LEAVES_PER_BRANCH: usize = 8;
 
 /// A node in the queue of a walk.
