@@ -176,9 +176,9 @@ fn described(backup: &Backup) -> Described {
     }
 }
 
-/// Returns the newest backup of the volume. Fails unless it is clear which content is the newest:
-/// each record that a backup follows must exist, and all backups that no other backup follows must
-/// have the same content.
+/// Returns the newest backup of the volume, or `None` if there is no backup. Fails unless it is
+/// clear which content is the newest: there must be [no gap](no_gap), and all backups that no other
+/// backup follows must have the same content.
 fn one_newest<'a>(records: &'a Records, volume: &str) -> Result<Option<&'a Backup>, OpsError> {
     no_gap(records, volume)?;
     let tips = records.tips(volume);
@@ -194,7 +194,8 @@ fn one_newest<'a>(records: &'a Records, volume: &str) -> Result<Option<&'a Backu
     }
 }
 
-/// Fails if a backup of the volume follows one that has vanished.
+/// Fails if a backup of the volume follows one that has vanished. Of the backups that follow
+/// others, only those by full keys and by the key in use count.
 fn no_gap(records: &Records, volume: &str) -> Result<(), OpsError> {
     let gaps = records.history(volume).map(History::gaps);
     match gaps.and_then(<[_]>::first) {

@@ -75,7 +75,8 @@ struct CheckedHistory {
     log: Log,
     /// The records that exist and cannot be read.
     damaged: HashSet<ObjectHash>,
-    /// `None` if no data is read, or if the key in use may not take a lease.
+    /// `None` if no data is read, if the key in use is a verify key, or if the store cannot be
+    /// written.
     lease: Option<Lease>,
 }
 

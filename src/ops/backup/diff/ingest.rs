@@ -24,6 +24,7 @@ use crate::volume::InputStream;
 
 /// Backs up every diff of a stream, oldest first, and returns a report for each. If the volume
 /// already has a backup of the diff's snapshot with the same content, does not commit another one.
+/// Fails if it has backups of this snapshot, but only with other content.
 ///
 /// Nothing is stored if the base does not fit. Nothing is committed if the stream is not complete.
 pub(crate) fn backup_diffs(
