@@ -449,9 +449,9 @@ impl From<Cancelled> for OpsError {
 /// The description of a backup in messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
-    /// Its id.
+    /// The id of the backup.
     pub id: String,
-    /// Its time.
+    /// When the backup began.
     pub time: Timestamp,
     /// The host that made it.
     pub host: Option<String>,

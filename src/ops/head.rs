@@ -21,7 +21,7 @@ const SUMMARY_AFTER: usize = 1000;
 pub struct Head {
     /// The project.
     pub project: ProjectId,
-    /// Its name.
+    /// The name of the project.
     pub name: String,
     /// The number of the newest entry.
     pub number: u64,

@@ -11,7 +11,7 @@ use crate::format::{LogItem, LogKind};
 /// A backup whose record is missing, with the details that other records and the log give.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingRecord {
-    /// The record.
+    /// The id of the record.
     pub id: ObjectHash,
     /// The name of its volume, if a backup by a full key or a removed backup follows it.
     pub volume: Option<String>,
@@ -54,7 +54,7 @@ impl fmt::Display for MissingCertificate {
 /// An entry of the log that exists and cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedHistory {
-    /// Its name.
+    /// The hash of the entry, which is its name.
     pub id: ObjectHash,
     /// Why it cannot be read.
     pub damage: String,

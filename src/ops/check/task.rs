@@ -32,7 +32,8 @@ pub struct CheckReport {
     pub records_damaged: Vec<ObjectHash>,
     /// The number of backups that were checked.
     pub backups: u64,
-    /// The number of packs that the index names, without some that only superseded segments name.
+    /// The number of packs that the index names. Packs that only superseded segments name count if
+    /// they have a wrong size, or if the check reads a part of the data.
     pub packs: u64,
     /// Bytes of packs that were read.
     pub bytes_read: u64,

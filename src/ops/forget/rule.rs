@@ -63,9 +63,9 @@ pub struct Span {
 /// A label to compare with those of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelMatch {
-    /// Its name.
+    /// The name of the label.
     pub key: String,
-    /// Its value; `None` for any value.
+    /// The value that the label must have; `None` for any value.
     pub value: Option<String>,
 }
 
