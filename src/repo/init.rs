@@ -31,9 +31,9 @@ pub struct InitOptions<'a> {
 }
 
 impl Repository {
-    /// Creates a repository. The repository file is stored last, and only if there is none. So a
-    /// crash before that leaves no repository, and if two processes try at the same time, only one
-    /// succeeds.
+    /// Creates a repository. The repository file is stored after all other objects, and only if
+    /// there is none; then its copy. So a crash before that leaves no repository, and if two
+    /// processes try at the same time, only one succeeds.
     pub fn init(backend: Arc<dyn Backend>, options: &InitOptions<'_>) -> Result<Self, RepoError> {
         let objects = Objects::new(backend).with_parity(options.parity);
         for name in [

@@ -34,7 +34,7 @@ fn verify_bytes(object: ObjectRef, bytes: &[u8]) -> Result<(), RepoError> {
     }
 }
 
-/// Lists the projects in a store.
+/// Lists the projects that have a directory in a store, in ascending order of their ids.
 pub fn projects(objects: &Objects) -> Result<Vec<ProjectId>, RepoError> {
     project_ids(objects)
 }

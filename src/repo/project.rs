@@ -144,9 +144,10 @@ impl Project {
         Ok((PackKey::Session(Arc::new(encapsulation)), key))
     }
 
-    /// Keeps copies of records, voids, log entries and tree nodes in the cache directory below
-    /// `caches`, and reads these objects from there. This saves requests over a slow link. The list
-    /// of existing objects still comes from the store.
+    /// Keeps copies of records, voids, log entries and packs of tree nodes in the cache directory
+    /// below `caches`, and reads these objects from there. This saves requests over a slow link.
+    /// The list of existing objects still comes from the store. If the directory cannot be used,
+    /// keeps no copies.
     pub fn keep_copies(&mut self, caches: &Path) {
         let directory = self.cache_dir(caches).create_objects().ok();
         self.objects = self.objects.with_copies(directory.map(ObjectCache::open));

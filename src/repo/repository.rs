@@ -325,7 +325,7 @@ pub(super) fn foreign_file() -> RepoError {
     RepoError::damaged(ObjectRef::Repository, why)
 }
 
-/// Lists the projects in the store.
+/// Lists the projects that have a directory in the store, in ascending order of their ids.
 pub(super) fn project_ids(objects: &Objects) -> Result<Vec<ProjectId>, RepoError> {
     let mut ids: Vec<ProjectId> = objects
         .backend()

@@ -20,7 +20,8 @@ type ReadCertificates = (Certificates, HashSet<ObjectHash>, Vec<RepoError>);
 
 impl Project {
     /// Loads the certificates that count: those that are valid and not revoked. Reports those that
-    /// cannot be read as notices, and leaves them out: their keys are foreign.
+    /// are damaged as notices, and leaves them out: their keys are foreign. Fails if a certificate
+    /// needs a newer version of this program.
     pub fn certificates(&self, observer: &dyn Observer) -> Result<Certificates, RepoError> {
         let mut certificates = self.load_certificates(observer)?;
         let log = Log::load(self)?;

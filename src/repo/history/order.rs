@@ -39,9 +39,10 @@ pub struct HistoryEntry {
     pub id: ObjectHash,
     /// Whether it is passed over, because it is forgotten or voided.
     pub passed_over: bool,
-    /// The records that it follows, as places in the same history. All are after its own place.
+    /// The records that it follows or replaces, and the records that replaced those that it
+    /// follows, as places in the same history. All are after its own place.
     pub follows: Vec<usize>,
-    /// Whether another record of the volume follows it.
+    /// Whether its place is in `follows` of another entry.
     pub followed: bool,
 }
 

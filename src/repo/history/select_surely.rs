@@ -16,10 +16,10 @@ impl Records {
         &self.lost_records().lost
     }
 
-    /// Selects a backup like [`select`](Self::select). Fails if the selector counts from the newest
-    /// backup of a volume, and a lost record may be of a newer one. Also fails if the selector
-    /// matches no backup, and records are lost. An id, its beginning, and the name of a snapshot
-    /// select as usual.
+    /// Selects a backup like [`select`](Self::select). Fails with [`RepoError::Uncertain`] if the
+    /// selector counts from the newest backup of a volume, and a lost record may be of a newer one;
+    /// or if the selector matches no backup, and records are lost. An id, its beginning, and the
+    /// name of a snapshot select as usual.
     pub fn select_surely(&self, selector: &str) -> Result<&Backup, RepoError> {
         let uncertain = |reason: LostRecord, found: Option<&Backup>| RepoError::Uncertain {
             selector: selector.to_owned(),

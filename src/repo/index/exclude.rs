@@ -60,7 +60,8 @@ impl Index {
             .collect())
     }
 
-    /// From now on, finds no blob in these packs, which are going to be deleted.
+    /// From now on, finds no blob in these packs, which are going to be deleted, or may be deleted
+    /// already.
     pub fn exclude(&self, packs: impl IntoIterator<Item = ObjectHash>) {
         write_lock(&self.usable).exclude(packs);
     }

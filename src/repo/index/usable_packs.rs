@@ -8,12 +8,13 @@ use crate::base::ObjectHash;
 use crate::repo::removals::Removals;
 
 /// The packs in which blobs are found: all packs, except those that are known to be missing, too
-/// short, going to be deleted, or removed by the log, and except damaged parts of packs.
+/// short, excluded, or removed by the log. In the other packs, no blob is found in a run that is
+/// known to be damaged.
 #[derive(Default)]
 pub(super) struct UsablePacks {
     /// The packs in the store; `None` until they are listed.
     present: Option<StoredPacks>,
-    /// Packs that are going to be deleted.
+    /// Packs that are going to be deleted, or may be deleted already.
     excluded: HashSet<ObjectHash>,
     /// Runs that are known to be damaged, by pack and ordinal.
     damaged: HashSet<(ObjectHash, u64)>,
@@ -54,7 +55,7 @@ impl UsablePacks {
         self.present = Some(packs);
     }
 
-    /// Adds packs that are going to be deleted.
+    /// From now on, finds no blob in these packs, too.
     pub(super) fn exclude(&mut self, packs: impl IntoIterator<Item = ObjectHash>) {
         self.excluded.extend(packs);
     }
@@ -69,7 +70,7 @@ impl UsablePacks {
         self.excluded.retain(|pack| !packs.contains(pack));
     }
 
-    /// Whether this pack is going to be deleted, or is removed by the log.
+    /// Whether this pack is [excluded](Self::exclude), or removed by the log.
     pub(super) fn excludes(&self, pack: &ObjectHash) -> bool {
         self.excluded.contains(pack) || self.removed.has_pack(pack)
     }

@@ -133,7 +133,7 @@ impl Lease {
     }
 
     /// Declares that this process reads these trees, so that no prune deletes their data. The lease
-    /// is durable when this returns. A lease names at most [`TOPS_MAX`](Self::TOPS_MAX) trees.
+    /// is durable when this returns. There may be at most [`TOPS_MAX`](Self::TOPS_MAX) trees.
     pub fn take_reading(
         project: &Project,
         tops: &[BlobId],

@@ -2,9 +2,10 @@
 //! Section 12 (Log) of `docs/format.md`.
 //!
 //! A record, void, pack or segment is deleted only after an entry that removes it is durable
-//! ([`Removed`] proves it). So if such an object is missing and no entry removes it, it has
-//! vanished. An entry is never deleted or withdrawn. It explains why an object is missing. It does
-//! not ask anyone to delete the object.
+//! ([`Removed`] proves it). The only exception is a damaged pack that a repair moves to
+//! `quarantine/`: it counts as missing. So if such an object is missing and no entry removes it, it
+//! has vanished. An entry is never deleted or withdrawn. It explains why an object is missing. It
+//! does not ask anyone to delete the object.
 
 mod append;
 mod entry;

@@ -13,8 +13,9 @@ use crate::repo::error::RepoError;
 /// Children of a branch.
 const WIDTH: u64 = 64;
 
-/// Calls `each` for every range of chunks that differ, in ascending order. One range may begin
-/// where another ends. `per_leaf` is the number of chunks in a full leaf.
+/// Calls `each` for every range of chunks that differ, in ascending order. Chunks are numbered from
+/// the beginning of the image. One range may begin where another ends. `per_leaf` is the number of
+/// chunks in a full leaf.
 ///
 /// The work is bounded by the number of ranges. A pair of branches is read more than once only if
 /// some of its chunks are equal. Such a pair, like any pair of leaves, gives at least one range of

@@ -60,7 +60,7 @@ fn child_span(level: u8) -> u64 {
 
 impl<'a, S: NodeStore> ImageTree<'a, S> {
     /// Begins the tree of an image of `size` bytes. It has the content of the base, up to the end
-    /// of the smaller of the two images.
+    /// of the smaller of the two images. Everything else is zero.
     pub fn new(store: &'a S, size: u64, base: Option<Top>) -> Result<Self, RepoError> {
         let leaves = size.div_ceil(LEAF_SIZE);
         let level = image_levels(size);
