@@ -1,6 +1,6 @@
 //! Measures a large index. The argument is the number of chunks (default 10 million, rounded up to
-//! whole packs). Fills the cache from synthetic segments with these chunks, queries it, and prints
-//! times and the peak memory of the process.
+//! whole packs). Fills the cache from synthetic segments that list these chunks, looks up chunks in
+//! it, and prints times and the peak memory of the process.
 //!
 //! `cargo bench --bench index -- 10000000`
 

@@ -32,7 +32,7 @@ BORG_PACKAGES = (
 
 
 def version(path):
-    """Returns the version that a program reports, or an empty string if it cannot be run."""
+    """Returns the version that a program reports, or an empty string if it reports none."""
     for argument in ("version", "--version"):
         try:
             ran = subprocess.run([path, argument], capture_output=True, text=True, check=False)
@@ -50,11 +50,11 @@ def right(name, path):
 
 def mirror():
     """Returns the address of the Debian archive that apt uses here."""
-    # A file that does not exist matches no pattern.
+    # glob returns only files that exist.
     for pattern in ("sources.list", "sources.list.d/*.list", "sources.list.d/*.sources"):
         for path in sorted(glob.glob(f"/etc/apt/{pattern}")):
             text = open(path, encoding="utf-8").read()
-            # The archive is /debian of a host, not a directory of some other archive.
+            # Only HOST/debian is the Debian archive. Other paths are of other archives.
             for found in re.finditer(
                 r"^(?:URIs:|deb(?: \[.*?\])?) *([a-z+]+://[^/\s]+/debian/?)(?:\s|$)",
                 text,

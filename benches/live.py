@@ -5,16 +5,16 @@
                   [--work DIR]
 
 It starts a Ceph cluster on this machine. Each image is sparse and has 256 MiB of data. In each
-repetition, extents of 1 MiB in random places are written. Then `rbd export-diff` writes the change
-to a file, and `cuttlebone backup` backs it up. The order of these two alternates. In the rows
-"new", the written data is random. In the rows "known", the repository already has all chunks of the
-written data.
+repetition, extents of 1 MiB in random places are written for each kind of data. Then `rbd
+export-diff` writes the change to a file, and `cuttlebone backup` backs it up. The order of these
+two alternates. In the rows "new", the written data is random. In the rows "known", the repository
+already has all chunks of the written data.
 
-The time and the bytes that `rbd` needs are in both columns: cuttlebone starts the same command.
-`rbd export-diff` asks for each object of the image, even if fast-diff is enabled. For an image of
-16 TiB, this takes minutes. There are two exports in each repetition, and one at the beginning, so
-measure large images with `--reps 1 --kinds new`.
-CPU time is that of the clients. The daemons of the cluster run on the same cores.
+The time of `rbd export-diff` is in both columns, "export s" and "backup s": cuttlebone starts the
+same command. `rbd export-diff` asks for each object of the image, even if fast-diff is enabled. For
+an image of 16 TiB, this takes minutes. Each repetition makes two exports for each kind, and the
+first backup of the image makes one more. So measure large images with `--reps 1 --kinds new`. CPU
+time is that of the clients. The daemons of the cluster run on the same cores.
 """
 
 import argparse

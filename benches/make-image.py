@@ -53,7 +53,7 @@ def log_text(rng, size):
 
 
 def database_page(rng):
-    """Returns a page of records and free space. Like tables, it compresses to about a half."""
+    """Returns a page of records and free space. It compresses to about half."""
     page = rng.randbytes(16)
     while len(page) < BLOCK * rng.uniform(0.7, 0.98):
         page += (
@@ -132,7 +132,7 @@ def make_day1(image, before, database):
         run("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *INSTALL, cwd=debs)
         for deb in os.listdir(debs):
             run("dpkg-deb", "-x", f"{debs}/{deb}", tree)
-        # Rotate the log: its bytes of day0 are in a new file.
+        # Rotate the log: the text of day0 moves to the new file syslog.1.
         put(f"{tree}/var/log/syslog.1", first_log())
         put(f"{tree}/var/log/syslog", log_text(rng, 12 * MIB))
         for n in range(12):

@@ -5,11 +5,12 @@
                    [--json FILE]
 
 Each program backs up IMAGE, backs it up again unchanged, backs it up once more and reads all of it,
-and then backs up CHANGED under the same path. It restores CHANGED, which is compared byte for byte,
-and checks the repository with all of its data. In the step "diff", cuttlebone backs up the change
-as `rbd export-diff` writes it, into a second repository. The others must read the image to find the
-change, so their figures are those of "changed". Without images, make-image.py makes a pair.
-install.py installs missing programs below target/.
+and then backs up CHANGED under the same path. It restores the backup of CHANGED into a new file,
+which is compared with CHANGED byte for byte. Then it checks the repository and reads all of its
+data. In the step "diff", cuttlebone backs up the change as `rbd export-diff` writes it, into a
+second repository. The others must read the image to find the change, so their figures are those of
+"changed". Without images, make-image.py makes a pair. install.py installs missing programs below
+target/.
 
 The conditions are the same for all programs. Every program does a step before any program starts
 the next step. The order of the programs rotates with each repetition. When a step starts, the

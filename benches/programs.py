@@ -1,4 +1,4 @@
-"""The backup programs that the benchmarks run, and how to measure a command of theirs."""
+"""The backup programs that the benchmarks run, and functions that measure commands."""
 
 import os
 import shutil
@@ -108,8 +108,8 @@ class Borg(Program):
 
     def place(self, image):
         super().place(image)
-        # Borg does not cache the newest file that it saw. Without another newer file it would
-        # always read the image again.
+        # Borg does not cache the newest file that it saw. If the image were the newest file, Borg
+        # would always read it again.
         time.sleep(0.02)
         open(f"{self.dir}/newest", "w", encoding="utf-8").close()
 
@@ -181,7 +181,10 @@ def warm(path):
 
 
 def run(command, program, cwd=None):
-    """Runs a command to its end. Returns wall seconds, CPU seconds and peak resident bytes."""
+    """Runs a command to its end. Returns wall seconds, CPU seconds and peak resident bytes.
+
+    If the command fails, ends this process with the last part of the log.
+    """
     log = f"{program.dir}/log"
     with open(log, "ab") as out:
         begin = time.monotonic()

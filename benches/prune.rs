@@ -1,7 +1,7 @@
 //! Measures the plan of a large prune. The argument is the number of chunks in the project (default
 //! 10 million, rounded up to whole packs). The data packs are sparse files, which have the right
-//! size but hold no data. One backup uses nine of ten chunks, scattered over the packs. Another
-//! backup shares most of its tree. Prints times and the peak memory of the process.
+//! size but hold no data. One backup uses nine of ten chunks, scattered over the packs. A second
+//! backup shares most chunks with the first one. Prints times and the peak memory of the process.
 //!
 //! `cargo bench --bench prune -- 10000000`
 

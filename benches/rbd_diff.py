@@ -6,7 +6,10 @@ BLOCK = 4096
 
 
 class Diff:
-    """A stream in the first format: header, extents in ascending order, end."""
+    """A stream in the format v1: header, extents in ascending order, end.
+
+    `start` and `end` are the names of snapshots, or None. `volume` is the size in bytes.
+    """
 
     def __init__(self, path, start, end, volume):
         self.file = open(path, "wb")

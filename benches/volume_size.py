@@ -8,7 +8,7 @@ A volume has USED MiB of data, spread over its whole size. CHANGE MiB of it chan
 pages of 4 KiB, half is new data. Cuttlebone gets the change as `rbd export-diff` writes it. The
 other programs read the image, a sparse file, to find the change. Their cost follows the size of the
 volume, so they run only up to --peers-up-to. When a step starts, its input is in the page cache,
-and no data waits to be written. Prints medians of wall seconds and CPU seconds.
+and no data waits to be written. Prints medians of wall seconds, CPU seconds and peak memory.
 """
 
 import argparse

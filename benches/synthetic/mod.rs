@@ -3,17 +3,19 @@
 use cuttlebone::base::{BlobId, ObjectHash, SignerId};
 use cuttlebone::format::{Blob, BlobKind, Codec, Contents, PackKey, PackListing, Run};
 
-/// The number of chunks in a pack. This and the next two numbers are those of a backup of an
-/// operating system.
+/// The number of chunks in a pack. This number and the next two are as in a backup of an operating
+/// system.
 pub(crate) const PACK_CHUNKS: u64 = 1_280;
+/// The number of packs in a segment.
 pub(crate) const SEGMENT_PACKS: u64 = 16;
+/// The number of chunks in a run.
 pub(crate) const RUN_CHUNKS: u64 = 64;
 
 pub(crate) fn id(n: u64) -> BlobId {
     BlobId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
 }
 
-/// Returns a pack of this signer.
+/// Returns the listing of the pack with this number, from 0. No two packs have a chunk in common.
 pub(crate) fn pack(number: u64, signer: SignerId) -> PackListing {
     let first = number * PACK_CHUNKS;
     let blob = |n| Blob {
