@@ -1,6 +1,6 @@
 //! Measures the steps of a backup, each on one leaf (4 MiB) of data, and the derivation of a key
-//! from a password. Compare the sum of the steps that a backup takes with the CPU time of the whole
-//! program.
+//! from a password. The times of these steps show which of them take most of the CPU time of a
+//! backup.
 //!
 //! To run it: `cargo bench --bench primitives`
 

@@ -5,7 +5,7 @@
                     [--dir DIR]
 
 Starts an OpenSSH server on loopback, and a proxy that delays each direction by half of the round
-trip. The proxy does not limit how many bytes are under way. Then this script runs `put` and `get`
+trip. The proxy does not limit how many bytes are in transit. Then this script runs `put` and `get`
 of sftp with one file of incompressible data. With cuttlebone, it makes a full backup of this file,
 restores it, and backs up the unchanged file again. It does the same with restic, if restic is
 installed. For each step it prints seconds, MB/s, CPU seconds of the client, and the speed relative

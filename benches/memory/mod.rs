@@ -2,7 +2,7 @@
 
 use cuttlebone::base::ByteSize;
 
-/// Returns the peak memory of the process so far.
+/// Returns the peak resident memory of this process so far, or 0 if the kernel does not state it.
 pub(crate) fn peak_memory() -> ByteSize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

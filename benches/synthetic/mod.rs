@@ -11,6 +11,7 @@ pub(crate) const SEGMENT_PACKS: u64 = 16;
 /// The number of chunks in a run.
 pub(crate) const RUN_CHUNKS: u64 = 64;
 
+/// Returns the id of the chunk with this number.
 pub(crate) fn id(n: u64) -> BlobId {
     BlobId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
 }
