@@ -6,8 +6,8 @@
 Backs up --size MiB of incompressible data. Then runs two things in turn: `replicate` into a new
 directory; and `cp -r` of the repository, `sync` of the copy, and `b3sum` of the original.
 `replicate` does the work of all three commands: it copies each file, makes it durable, and verifies
-its hash. Before each run, the bench drops the caches of the system if it runs as root. Prints the wall and
-CPU seconds of each run, and the medians of the wall seconds with their ratio. Needs
+its hash. Before each run, the bench drops the caches of the system if it runs as root. Prints the
+wall and CPU seconds of each run, and the medians of the wall seconds with their ratio. Needs
 target/release/cuttlebone, or the program that CUTTLEBONE names, and b3sum.
 """
 
