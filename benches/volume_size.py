@@ -4,11 +4,12 @@
   benches/volume_size.py [--sizes 8G,64G,1T,16T] [--peers-up-to 64G] [--used 256]
                          [--change 64] [--reps 3]
 
-A volume has USED MiB of data, spread over its whole size. CHANGE MiB of it change: half of that are
-pages of 4 KiB, half is new data. Cuttlebone gets the change as `rbd export-diff` writes it. The
-other programs read the image, a sparse file, to find the change. Their cost follows the size of the
-volume, so they run only up to --peers-up-to. When a step starts, its input is in the page cache,
-and no data waits to be written. Prints medians of wall seconds, CPU seconds and peak memory.
+A volume has USED MiB of data, spread over its whole size. The change has CHANGE MiB: half of it is
+in pages of 4 KiB of this data, half is in new pieces of 4 MiB. Cuttlebone gets the change as
+`rbd export-diff` writes it. The other programs read the image, a sparse file, to find the change.
+Most of them take longer for a larger volume, so they run only up to --peers-up-to. When a step
+starts, its input is in the page cache, and no data waits to be written. Prints medians of wall
+seconds, CPU seconds and peak memory.
 """
 
 import argparse
