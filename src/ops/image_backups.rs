@@ -37,6 +37,19 @@ pub(super) fn backups_of_image<'a>(
     })
 }
 
+/// Returns the backups of this very image, also those that cannot be relied on, and the numbers of
+/// their snapshots. Leaves out backups that name no snapshot.
+pub(super) fn all_of_image<'a>(
+    records: &'a Records,
+    identity: &RbdIdentity,
+) -> impl Iterator<Item = (u64, &'a Backup)> {
+    let all = records.volumes().flat_map(|name| records.of_volume(name));
+    all.filter_map(move |backup| {
+        let of = identity_of(backup).filter(|of| of.same_image(identity))?;
+        Some((of.snapshot_id?, backup))
+    })
+}
+
 /// Returns whether the record of a backup has this word on Ceph's lists of changes.
 fn says(backup: &Backup, word: &str) -> bool {
     let source = backup.record.source.as_ref();

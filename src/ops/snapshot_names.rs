@@ -1,6 +1,8 @@
 //! The names of the snapshots that backups make of images in a cluster.
 
-use jiff::Timestamp;
+use std::collections::HashSet;
+
+use jiff::{SignedDuration, Timestamp};
 
 use crate::base::ProjectId;
 
@@ -15,8 +17,22 @@ fn suffix(project: ProjectId) -> String {
     format!("-{}", id.get(..PROJECT_DIGITS).unwrap_or(&id))
 }
 
+/// Returns names for a snapshot of this time that are not in `taken`. The time in a name has whole
+/// seconds: the first name has this time, and the others have the seconds after it.
+pub(super) fn free_names(
+    time: Timestamp,
+    project: ProjectId,
+    taken: &HashSet<String>,
+) -> impl Iterator<Item = String> {
+    let later = (0..).map_while(move |seconds| {
+        let time = time.checked_add(SignedDuration::from_secs(seconds)).ok()?;
+        Some(name_at(time, project))
+    });
+    later.filter(|name| !taken.contains(name))
+}
+
 /// Returns the name of a snapshot of this time.
-pub(super) fn name_at(time: Timestamp, project: ProjectId) -> String {
+fn name_at(time: Timestamp, project: ProjectId) -> String {
     format!(
         "{PREFIX}{}{}",
         time.strftime("%Y%m%dT%H%M%SZ"),
@@ -54,6 +70,17 @@ pub(super) fn tracking_time(name: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_is_taken_gets_the_next_free_second() {
+        let project = ProjectId::from_bytes([0x12; 16]);
+        let time: Timestamp = "2026-11-28T22:59:58.7Z".parse().unwrap();
+        let name = |time| format!("cuttlebone-20261128T{time}Z-12121212");
+        let of_other_project = "cuttlebone-20261128T225959Z-12121213".to_owned();
+        let taken = HashSet::from([name("225958"), name("230000"), of_other_project]);
+        let free: Vec<_> = free_names(time, project, &taken).take(3).collect();
+        assert_eq!(free, ["225959", "230001", "230002"].map(name));
+    }
 
     #[test]
     fn only_the_snapshots_of_this_project_are_its_own() {

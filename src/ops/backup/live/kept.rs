@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::base::Role;
 use crate::format::RbdIdentity;
 use crate::ops::error::OpsError;
-use crate::ops::image_backups::identity_of;
+use crate::ops::image_backups::all_of_image;
 use crate::ops::snapshot_names::is_own;
 use crate::repo::{Backup, Lease, Leases, Project, Records, Work};
 use crate::volume::Snapshot;
@@ -92,10 +92,6 @@ impl KeptSnapshots<'_> {
 
     /// Returns the backups of the image, and the numbers of their snapshots.
     fn backups<'r>(&self, records: &'r Records) -> impl Iterator<Item = (u64, &'r Backup)> {
-        let all = records.volumes().flat_map(|name| records.of_volume(name));
-        all.filter_map(|backup| {
-            let of = identity_of(backup).filter(|of| of.same_image(self.identity))?;
-            Some((of.snapshot_id?, backup))
-        })
+        all_of_image(records, self.identity)
     }
 }

@@ -3,9 +3,9 @@
 use super::plan::{NextBackup, next_backup};
 use crate::base::ObjectHash;
 use crate::format::RbdIdentity;
-use crate::ops::image_backups::identity_of;
+use crate::ops::image_backups::all_of_image;
 use crate::ops::snapshot_names::{is_own, is_tracking};
-use crate::repo::{Backup, Project, Records};
+use crate::repo::{Project, Records};
 use crate::volume::Snapshot;
 
 /// Why a snapshot is needed, or why it is not.
@@ -72,17 +72,7 @@ pub(crate) fn snapshot_uses(
     of: Circumstances,
 ) -> (NextBackup, Vec<SnapshotUse>) {
     let next = next_backup(project, records, volume, identity, snapshots);
-    let backups: Vec<(u64, &Backup)> = records
-        .volumes()
-        .flat_map(|name| records.of_volume(name))
-        .filter_map(|backup| {
-            let found = identity_of(backup)?;
-            Some((
-                found.snapshot_id.filter(|_| found.same_image(identity))?,
-                backup,
-            ))
-        })
-        .collect();
+    let backups: Vec<_> = all_of_image(records, identity).collect();
     let describe = |snapshot: &Snapshot| {
         let of_it = backups.iter().filter(|(id, _)| *id == snapshot.id);
         let backup = of_it.map(|(_, backup)| *backup).max_by_key(|b| b.time);

@@ -10,7 +10,7 @@ use super::labels::labels_of;
 use super::luks::{Beginning, says_encrypted};
 use super::plan::{Plan, Wishes, require_same_image};
 use super::tracking::{TrackingSnapshot, remove_older};
-use crate::base::{FullRead, ImageEvent, Notice, join};
+use crate::base::{Cancel, FullRead, ImageEvent, Notice, join};
 use crate::format::{Counts, ImageMetadata, RbdIdentity};
 use crate::ops::backup::diff::{ExportInfo, ListedChanges, backup_export};
 use crate::ops::backup::options::{BackupOptions, BackupReport};
@@ -19,7 +19,7 @@ use crate::ops::backup::record::load;
 use crate::ops::backup::snapshots::notice_labels;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::ops::image_backups::{changes_in_row, distrusted_by};
+use crate::ops::image_backups::{all_of_image, changes_in_row, distrusted_by};
 use crate::ops::image_mark::ImageMark;
 use crate::repo::{Backup, Project, Records};
 use crate::volume::{
@@ -69,10 +69,9 @@ pub fn backup_image(
     context: &Context<'_>,
 ) -> Result<BackupReport, OpsError> {
     let prepared = PreparedBackup::begin(project, image, state, live, options, context)?;
-    let cancel = context.cancel;
     let tracking = match &live.snapshot {
         Some(_) => None,
-        None => Some(TrackingSnapshot::create(image, project, context, cancel)?),
+        None => Some(prepared.make_snapshot(context.cancel)?),
     };
     prepared.back_up(tracking)
 }
@@ -121,6 +120,20 @@ impl<'a> PreparedBackup<'a> {
             protection,
             records,
         })
+    }
+
+    /// Makes the snapshot to back up, unless `cancel` stops this.
+    pub(super) fn make_snapshot(&self, cancel: &Cancel) -> Result<TrackingSnapshot<'a>, OpsError> {
+        // An earlier backup may have begun in this second.
+        let earlier = all_of_image(&self.records, &self.state.identity);
+        let taken = earlier.filter_map(|(_, backup)| backup.snapshot().map(ToString::to_string));
+        TrackingSnapshot::create(
+            self.image,
+            self.project,
+            &taken.collect(),
+            self.context,
+            cancel,
+        )
     }
 
     /// Backs up the new snapshot `tracking`. If it is `None`, backs up the snapshot that the

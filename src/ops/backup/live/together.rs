@@ -61,7 +61,7 @@ pub fn backup_together<E: From<OpsError>>(
             PreparedBackup::begin(project, of.image, of.state, &of.live, &of.options, context)?;
         prepared.push(new);
     }
-    let snapshots = snapshots(project, images, freeze, context)?;
+    let snapshots = snapshots(&prepared, freeze, context)?;
     for (number, (prepared, snapshot)) in prepared.into_iter().zip(snapshots).enumerate() {
         each(number, prepared.back_up(Some(snapshot)))?;
     }
@@ -70,10 +70,9 @@ pub fn backup_together<E: From<OpsError>>(
 
 /// Makes all snapshots while the users of the images are frozen. If this fails, they are removed.
 fn snapshots<'a>(
-    project: &Project,
-    images: &'a [ImageOfGroup<'a>],
+    prepared: &[PreparedBackup<'a>],
     freeze: &FreezeOptions,
-    context: &'a Context<'a>,
+    context: &Context<'_>,
 ) -> Result<Vec<TrackingSnapshot<'a>>, OpsError> {
     let frozen = Freeze::begin(freeze, context.cancel)?;
     let late = frozen.late();
@@ -90,9 +89,8 @@ fn snapshots<'a>(
             }
         };
         let watching = thread::Builder::new().spawn_scoped(scope, watch);
-        let snapshot =
-            |of: &ImageOfGroup<'a>| TrackingSnapshot::create(of.image, project, context, &stop);
-        let made = map_in_threads(images, SNAPSHOTS, snapshot, |_| false);
+        let snapshot = |of: &PreparedBackup<'a>| of.make_snapshot(&stop);
+        let made = map_in_threads(prepared, SNAPSHOTS, snapshot, |_| false);
         done.store(true, Ordering::Relaxed);
         watching.map(|_| made).map_err(OpsError::Thread)
     });

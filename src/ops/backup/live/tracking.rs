@@ -1,6 +1,6 @@
 //! The snapshots that this program makes to find out later what has changed.
 
-use std::time::Duration;
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 
@@ -8,13 +8,12 @@ use super::kept::KeptSnapshots;
 use crate::base::{Cancel, ImageEvent, Notice};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::ops::snapshot_names::{is_own, name_at};
+use crate::ops::snapshot_names::{free_names, is_own};
 use crate::repo::Project;
 use crate::volume::{LiveImage, RbdErrorKind, Snapshot};
 
-/// How many more names to try if a snapshot of the first name exists. The time in a name has whole
-/// seconds, so two runs may choose the same name.
-const ATTEMPTS: usize = 5;
+/// The number of names to try. Other runs may choose the same names.
+const ATTEMPTS: usize = 6;
 
 /// A new snapshot. Unless it is [kept](Self::keep), it is removed when this value is dropped.
 pub(super) struct TrackingSnapshot<'a> {
@@ -26,49 +25,49 @@ pub(super) struct TrackingSnapshot<'a> {
 }
 
 impl<'a> TrackingSnapshot<'a> {
-    /// Makes a snapshot with a new name, unless `cancel` stops this.
+    /// Makes a snapshot with a name that is not in `taken`, unless `cancel` stops this.
     pub(super) fn create(
         image: &'a LiveImage<'a>,
         project: &Project,
+        taken: &HashSet<String>,
         context: &'a Context<'a>,
         cancel: &Cancel,
     ) -> Result<Self, OpsError> {
-        let mut attempts = 0;
-        loop {
-            let time = Timestamp::now();
-            let name = name_at(time, project.id);
-            let made = image.create_snapshot(&name, cancel);
-            match made.as_ref().map_err(|error| error.kind) {
-                Err(RbdErrorKind::Exists) if attempts < ATTEMPTS => {
-                    attempts += 1;
-                    cancel.sleep(Duration::from_secs(1))?;
-                    continue;
-                }
+        let time = Timestamp::now();
+        let mut exists = OpsError::Internal("no name for a snapshot");
+        for name in free_names(time, project.id, taken).take(ATTEMPTS) {
+            match image.create_snapshot(&name, cancel) {
+                Err(error) if error.kind == RbdErrorKind::Exists => exists = error.into(),
                 // The cluster has certainly not made the snapshot.
-                Err(
-                    RbdErrorKind::Exists
-                    | RbdErrorKind::NotStarted
-                    | RbdErrorKind::NotFound
-                    | RbdErrorKind::Denied
-                    | RbdErrorKind::BadArgument,
-                ) => {}
+                Err(error)
+                    if matches!(
+                        error.kind,
+                        RbdErrorKind::NotStarted
+                            | RbdErrorKind::NotFound
+                            | RbdErrorKind::Denied
+                            | RbdErrorKind::BadArgument
+                    ) =>
+                {
+                    return Err(error.into());
+                }
                 // Even if the command failed, the cluster may have made the snapshot, or may still
                 // make it. If the command failed, `made?` drops the value, which removes the
                 // snapshot.
-                _ => {
+                made => {
+                    let kept = false;
                     let snapshot = Self {
                         image,
                         context,
                         name,
                         time,
-                        kept: false,
+                        kept,
                     };
                     made?;
                     return Ok(snapshot);
                 }
             }
-            made?;
         }
+        Err(exists)
     }
 
     pub(super) fn name(&self) -> &str {
