@@ -63,7 +63,7 @@ fn a_backup_of_an_image_starts_rbd_and_ceph_only_as_often_as_needed() {
     let name = "live-starts/img";
     let source = format!("rbd:{name}");
     let mut img = image(&live.cluster, name, &[]);
-    let which: &[&str] = &["ceph fsid", "ceph osd lspools", "rbd info"];
+    let which: &[&str] = &["ceph osd dump", "rbd info"];
     let what: &[&str] = &["rbd image-meta list", "rbd snap ls"];
     let same: &[&str] = &["rbd info", "rbd snap ls"];
     let export: &[&str] = &["rbd export-diff"];
@@ -83,7 +83,7 @@ fn a_backup_of_an_image_starts_rbd_and_ceph_only_as_often_as_needed() {
     assert_steps(&calls_of(&live, &given), &[which, what]);
     // A pattern: the images are listed, and then each is opened once.
     let many = calls_of(&live, "rbd:live-starts/*");
-    let list: &[&str] = &["ceph fsid", "ceph osd lspools"];
+    let list: &[&str] = &["ceph osd dump"];
     let ls: &[&str] = &["rbd ls"];
     let open: &[&str] = &["rbd info"];
     assert_steps(&many, &[list, ls, open, make, what, export, same, remove]);

@@ -11,10 +11,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{RbdError, RbdErrorKind};
-use super::json::{NamespaceItem, Pool};
+use super::json::{NamespaceItem, OsdMap};
 use super::run::{ANSWER_MAX, answer};
 use super::spec::RbdSpec;
-use crate::base::{Cancel, child_command, join};
+use crate::base::{Cancel, child_command};
 
 /// The time that a request may take. A cluster that is healthy answers within seconds.
 pub(super) const LIMIT: Duration = Duration::from_mins(2);
@@ -102,8 +102,7 @@ pub struct TrashedImage {
 #[derive(Debug)]
 pub struct RbdClient {
     options: RbdOptions,
-    fsid: OnceLock<String>,
-    pools: OnceLock<Vec<Pool>>,
+    map: OnceLock<OsdMap>,
     /// Locked while a snapshot is removed. Only one is removed at a time, since the cluster has to
     /// free its data. If the cluster did not answer the last of these requests, holds the time at
     /// which it failed.
@@ -116,8 +115,7 @@ impl RbdClient {
     pub fn new(options: RbdOptions) -> Self {
         Self {
             options,
-            fsid: OnceLock::new(),
-            pools: OnceLock::new(),
+            map: OnceLock::new(),
             removing: Mutex::new(None),
         }
     }
@@ -136,22 +134,28 @@ impl RbdClient {
 
     /// Returns the cluster's id like [`fsid`](Self::fsid), but waits for the answer only this long.
     pub fn fsid_within(&self, limit: Duration, cancel: &Cancel) -> Result<String, RbdError> {
-        if let Some(fsid) = self.fsid.get() {
-            return Ok(fsid.clone());
+        Ok(self.map(limit, cancel)?.fsid.clone())
+    }
+
+    /// Returns the cluster's id and its pools. Asks for both at once, and only once, since each
+    /// start of `ceph` takes more time than any other request.
+    fn map(&self, limit: Duration, cancel: &Cancel) -> Result<&OsdMap, RbdError> {
+        if let Some(map) = self.map.get() {
+            return Ok(map);
         }
-        let request = "ask the cluster for its id";
-        let fsid = self.ceph(&["fsid"]);
-        let printed = answer(fsid, request.to_owned(), ANSWER_MAX, limit, cancel);
-        let printed = printed.map_err(|error| match self.missing_configuration() {
+        let request = "ask the cluster for its id and its pools";
+        let ceph = self.ceph(&["osd", "dump", "--format=json"]);
+        let map: Result<OsdMap, _> = Self::ask_json_within(ceph, request, limit, cancel);
+        let map = map.map_err(|error| match self.missing_configuration() {
             Some(why) if error.kind != RbdErrorKind::Cancelled => error.because(&why),
             _ => error,
         })?;
-        let fsid = String::from_utf8_lossy(&printed).trim().to_owned();
+        let fsid = &map.fsid;
         if fsid.is_empty() || !fsid.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
             let why = format!("“{fsid}” is not an id");
             return Err(RbdError::new(RbdErrorKind::BadAnswer, request, why));
         }
-        Ok(self.fsid.get_or_init(|| fsid).clone())
+        Ok(self.map.get_or_init(|| map))
     }
 
     /// Returns a sentence that names the configuration files of the options, if none of them exists
@@ -170,49 +174,24 @@ impl RbdClient {
             let request = format!("find the pool {pool}");
             RbdError::new(RbdErrorKind::NotFound, request, "there is no such pool")
         };
-        let found = self
-            .pools(cancel)?
-            .iter()
-            .find(|found| found.poolname == pool);
-        Ok(found.ok_or_else(missing)?.poolnum)
-    }
-
-    /// Returns the cluster's id and the number of a pool. Asks for both at the same time.
-    pub(super) fn cluster_and_pool(
-        &self,
-        pool: &str,
-        cancel: &Cancel,
-    ) -> Result<(String, u64), RbdError> {
-        let (number, cluster) = join(|| self.pool_id(pool, cancel), || self.fsid(cancel));
-        Ok((cluster?, number?))
+        let mut pools = self.map(LIMIT, cancel)?.pools.iter();
+        let found = pools.find(|found| found.name == pool);
+        Ok(found.ok_or_else(missing)?.number)
     }
 
     /// Returns the name that the pool with this number has now; `None` if there is no such pool.
     pub fn pool_name(&self, number: u64, cancel: &Cancel) -> Result<Option<String>, RbdError> {
-        let found = self.pools(cancel)?.iter();
-        let mut found = found.filter(|pool| pool.poolnum == number);
-        Ok(found.next().map(|pool| pool.poolname.clone()))
+        let mut pools = self.map(LIMIT, cancel)?.pools.iter();
+        let found = pools.find(|pool| pool.number == number);
+        Ok(found.map(|pool| pool.name.clone()))
     }
 
-    /// Returns the names of all pools, sorted. Asks for the cluster's id at the same time, since
-    /// each image of these pools needs it.
+    /// Returns the names of all pools, sorted.
     pub fn pool_names(&self, cancel: &Cancel) -> Result<Vec<String>, RbdError> {
-        // A later request for the id returns its error.
-        let (pools, _) = join(|| self.pools(cancel), || self.fsid(cancel));
-        let pools = pools?.iter();
-        let mut names: Vec<_> = pools.map(|pool| pool.poolname.clone()).collect();
+        let pools = self.map(LIMIT, cancel)?.pools.iter();
+        let mut names: Vec<_> = pools.map(|pool| pool.name.clone()).collect();
         names.sort();
         Ok(names)
-    }
-
-    /// Returns all pools. Asks the cluster once, since each start of `ceph` takes half a second.
-    fn pools(&self, cancel: &Cancel) -> Result<&[Pool], RbdError> {
-        if let Some(pools) = self.pools.get() {
-            return Ok(pools);
-        }
-        let ceph = self.ceph(&["osd", "lspools", "--format=json"]);
-        let pools = Self::ask_json(ceph, "list the pools", cancel)?;
-        Ok(self.pools.get_or_init(|| pools))
     }
 
     /// Returns the names of all images of a pool or namespace, sorted.
@@ -309,7 +288,17 @@ impl RbdClient {
         request: &str,
         cancel: &Cancel,
     ) -> Result<T, RbdError> {
-        let printed = Self::ask(command, request, cancel)?;
+        Self::ask_json_within(command, request, LIMIT, cancel)
+    }
+
+    /// Like [`ask_json`](Self::ask_json), but waits for the answer only this long.
+    fn ask_json_within<T: DeserializeOwned>(
+        command: Command,
+        request: &str,
+        limit: Duration,
+        cancel: &Cancel,
+    ) -> Result<T, RbdError> {
+        let printed = answer(command, request.to_owned(), ANSWER_MAX, limit, cancel)?;
         let text = String::from_utf8_lossy(&printed);
         serde_json::from_str(&text)
             .map_err(|error| RbdError::new(RbdErrorKind::BadAnswer, request, error))

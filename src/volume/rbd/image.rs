@@ -92,11 +92,12 @@ impl<'a> LiveImage<'a> {
 
     /// Returns the state of the image. Asks all questions at the same time.
     pub fn state(&self, cancel: &Cancel) -> Result<ImageState, RbdError> {
-        let (named, info) = join(
-            || self.client.cluster_and_pool(&self.spec.pool, cancel),
+        let (pool_id, info) = join(
+            || self.client.pool_id(&self.spec.pool, cancel),
             || self.info(None, cancel),
         );
-        let (cluster, pool_id) = named?;
+        let pool_id = pool_id?;
+        let cluster = self.client.fsid(cancel)?;
         let info = info.map_err(|error| self.find_in_trash(error, cancel))?;
         let Some(image_id) = info.id else {
             let request = format!("use the image {}", self.name());

@@ -62,11 +62,20 @@ pub(super) struct NamespaceItem {
     pub(super) name: String,
 }
 
-/// An item of `ceph osd lspools`.
+/// The part of `ceph osd dump` that is used.
+#[derive(Debug, Deserialize)]
+pub(super) struct OsdMap {
+    /// The cluster's id.
+    pub(super) fsid: String,
+    pub(super) pools: Vec<Pool>,
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Pool {
-    pub(super) poolnum: u64,
-    pub(super) poolname: String,
+    #[serde(rename = "pool")]
+    pub(super) number: u64,
+    #[serde(rename = "pool_name")]
+    pub(super) name: String,
 }
 
 /// Decodes a truth value. Some versions of Ceph print truth values as strings.
