@@ -67,8 +67,8 @@ pub(crate) use message::{
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,
-    open_objects, open_or_create, open_project, open_records, open_target, project, refuse_if_lost,
-    slot_info,
+    open_ahead, open_objects, open_or_create, open_project, open_records, open_target, project,
+    refuse_if_lost, slot_info,
 };
 pub(crate) use password::{PasswordFor, PasswordOptions, Passwords};
 pub(crate) use permission::Attempt;

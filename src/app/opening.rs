@@ -31,6 +31,23 @@ pub(crate) fn open(
     unlock(session, settings, attempt, found)
 }
 
+/// Opens the repository like [`open`], while the sources of a backup are opened: a mistake in the
+/// name of a source is reported before a password is asked for. So this returns `None` if the
+/// password is not at hand, and also if there is no repository.
+pub(crate) fn open_ahead(
+    session: &Session,
+    settings: &RepositorySettings,
+    attempt: Attempt,
+) -> Result<Option<Repository>, Failure> {
+    if !Passwords::new(session).is_at_hand(&settings.password) {
+        return Ok(None);
+    }
+    let found = find(session, settings)?;
+    found
+        .map(|found| unlock(session, settings, attempt, found))
+        .transpose()
+}
+
 fn no_repository(session: &Session, settings: &RepositorySettings) -> Failure {
     let location = settings.location.to_string();
     let failure = Failure::from(RepoError::NoRepository { location });

@@ -250,6 +250,20 @@ impl Passwords<'_> {
         }
     }
 
+    /// Returns whether the password is in a regular file or in a variable. Then it can be read
+    /// without waiting for a user or a program.
+    pub(crate) fn is_at_hand(&self, options: &PasswordOptions) -> bool {
+        let is_regular = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.is_file());
+        if let Some(file) = &options.file {
+            return is_regular(file);
+        }
+        let name = options.of.variable();
+        let variable = |suffix: &str| self.environment.get(&format!("{name}{suffix}"));
+        let is_file = || variable("_FILE").is_some_and(|file| is_regular(file.as_ref()));
+        options.command.is_none()
+            && (variable("").is_some() || (variable("_FD").is_none() && is_file()))
+    }
+
     fn unattended(
         &self,
         options: &PasswordOptions,

@@ -89,3 +89,33 @@ fn a_backup_of_an_image_starts_rbd_and_ceph_only_as_often_as_needed() {
     assert_steps(&many, &[list, ls, open, make, what, export, same, remove]);
     live.world.is_clean();
 }
+
+#[test]
+fn a_wrong_password_or_image_ends_a_backup_with_its_own_error_and_without_a_snapshot() {
+    let Some(mut live) = Live::with_pool("live-wrong") else {
+        return;
+    };
+    let name = "live-wrong/img";
+    live.cluster.rbd(&["create", name, "--size", "1M"]);
+    let is_named = |error: &str| assert!(error.contains("live-wrong/none"), "{error}");
+    // The repository is opened while the cluster is asked. If both fail, the image is reported.
+    is_named(&live.world.fails(&["backup", "rbd:live-wrong/none"], 1));
+    live.world.set("CUTTLEBONE_PASSWORD", "wrong");
+    let error = live.world.fails(&["backup", "rbd:live-wrong/img"], 12);
+    assert!(error.contains("CUTTLEBONE_PASSWORD"), "{error}");
+    is_named(&live.world.fails(&["backup", "rbd:live-wrong/none"], 1));
+    // No program is asked for the password before the image is found.
+    let asked = live.world.at("asked");
+    let ask = format!("touch {asked}; echo wrong");
+    let args = ["backup", "--password-command", &ask];
+    is_named(
+        &live
+            .world
+            .fails(&[&args[..], &["rbd:live-wrong/none"]].concat(), 1),
+    );
+    assert!(!fs::exists(&asked).unwrap());
+    live.world
+        .fails(&[&args[..], &["rbd:live-wrong/img"]].concat(), 12);
+    assert!(fs::exists(&asked).unwrap());
+    assert!(live.snapshots(name).is_empty());
+}

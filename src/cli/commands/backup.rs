@@ -10,10 +10,10 @@ use super::backup_jobs::SumOfJobs;
 use crate::app::{
     Attempt, BackupRequest, BackupSource, BackupSummary, ClientMemory, Code, Failure, Message,
     MetDamageEntry, ReadFrom, RepositorySettings, RequestedSource, VolumeName, affected_entry,
-    count, hole_extents, host_name, lost_parts, open_or_create, printable, project, read_attached,
-    short_id,
+    count, hole_extents, host_name, lost_parts, open_ahead, open_or_create, printable, project,
+    read_attached, short_id,
 };
-use crate::base::{Notice, child_command, lock, map_in_threads, recover};
+use crate::base::{Notice, child_command, join, lock, map_in_threads, recover};
 use crate::cli::console::Console;
 use crate::ops::{self, BackupReport, ListTest};
 use crate::repo::{self, Project};
@@ -40,29 +40,32 @@ pub(super) fn backup(
     let jobs = request.images.jobs;
     let images = Images::new(request.images, request.allow_interrupted_restore);
     let attached = read_attached(&request.attached)?;
-    let mut failed = Failed::new(AGAIN, request.sources.len() > 1);
+    let sources = request.sources;
+    let mut failed = Failed::new(AGAIN, sources.len() > 1);
+    // The requests to a cluster take about as long as the derivation of the key.
+    let in_cluster = |of: &RequestedSource| matches!(of.source, BackupSource::Rbd(_));
+    let has_image = sources.iter().any(in_cluster);
+    let opening = || {
+        if !has_image {
+            return Ok(None);
+        }
+        open_ahead(&console.session, settings, Attempt::Backup)
+    };
+    let allow = request.allow_interrupted_restore;
+    let prepare = || prepare_all(console, &images, sources, allow, &mut failed);
     // Open the sources first: if one has a typing error, the program must neither ask for a
     // password nor create a repository.
-    let mut items = Vec::new();
-    for requested in request.sources {
-        let allow = request.allow_interrupted_restore;
-        let name = requested.source.to_string();
-        let mut unlisted = Vec::new();
-        match prepare(console, &images, requested, allow, &mut unlisted) {
-            Ok(prepared) => items.extend(prepared),
-            Err(failure) => failed.add(console, name, failure)?,
-        }
-        for (pool, failure) in unlisted {
-            failed.several = true;
-            failed.add(console, pool, failure)?;
-        }
-    }
+    let (repository, items) = join(opening, prepare);
+    let items = items?;
     failed.several |= items.len() > 1;
     if items.is_empty() {
         return failed.result(0);
     }
     let create = request.init && !request.dry_run;
-    let (repository, is_new) = open_or_create(&console.session, settings, Attempt::Backup, create)?;
+    let (repository, is_new) = match repository? {
+        Some(repository) => (repository, false),
+        None => open_or_create(&console.session, settings, Attempt::Backup, create)?,
+    };
     if is_new {
         let (at, project) = (&settings.location, &settings.project);
         console.meter.note(&format!(
@@ -147,6 +150,31 @@ enum ItemSource {
 struct OpenedSource {
     source: Box<dyn Source>,
     verify_sample: u64,
+}
+
+/// Opens all sources. Adds those that cannot be opened to `failed`.
+fn prepare_all(
+    console: &Console,
+    images: &Images,
+    sources: Vec<RequestedSource>,
+    allow_interrupted_restore: bool,
+    failed: &mut Failed,
+) -> Result<Vec<Item>, Failure> {
+    let mut items = Vec::new();
+    for requested in sources {
+        let name = requested.source.to_string();
+        let mut unlisted = Vec::new();
+        let allow = allow_interrupted_restore;
+        match prepare(console, images, requested, allow, &mut unlisted) {
+            Ok(prepared) => items.extend(prepared),
+            Err(failure) => failed.add(console, name, failure)?,
+        }
+        for (pool, failure) in unlisted {
+            failed.several = true;
+            failed.add(console, pool, failure)?;
+        }
+    }
+    Ok(items)
 }
 
 /// Opens a source. Returns several items if the source is a pattern that matches several images.
