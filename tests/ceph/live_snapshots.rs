@@ -111,6 +111,38 @@ fn a_snapshot_that_another_run_makes_during_the_commit_keeps_the_one_on_which_th
 }
 
 #[test]
+fn a_run_that_has_not_made_its_snapshot_yet_keeps_the_one_on_which_it_will_build() {
+    let Some(live) = Live::with_pool("keep-soon") else {
+        return;
+    };
+    let name = "keep-soon/img";
+    let mut img = image(&live.cluster, name, &[]);
+    let (first, _) = live.backs_up(name, &[]);
+    let base = live.tracking(name);
+    let (ready, go) = (live.world.at("ready"), live.world.at("go"));
+    let program = live.rbd_script(&format!(
+        "case \"$*\" in *'snap create'*)
+         touch {ready}; while [ ! -e {go} ]; do sleep 0.1; done;; esac"
+    ));
+    let args = ["backup", "rbd:keep-soon/img", "--rbd-command", &program];
+    let mut waiting = live.world.start(&args);
+    until(&mut waiting, || fs::exists(&ready).unwrap());
+    // Meanwhile, another run makes a backup that the first one does not know.
+    img.change(8 * MIB, vec![data(MIB, 3)]);
+    live.world.ok(&["backup", "rbd:keep-soon/img"]);
+    let snapshots = live.snapshots(name);
+    assert_eq!((snapshots.len(), &snapshots[0]), (2, &base));
+    img.change(8 * MIB, vec![data(2 * MIB, 4)]);
+    fs::write(&go, "").unwrap();
+    assert_eq!(wait_for(&mut waiting), Some(0));
+    let made = live.tracking(name);
+    let shown = live.world.json_one(&["show", &format!("{name}@{made}")], "backup");
+    assert_eq!(shown["base"], first["backup_id"], "{shown}");
+    assert_eq!(shown["source"]["from_snapshot"], base.as_str(), "{shown}");
+    live.world.is_clean();
+}
+
+#[test]
 fn a_backup_with_a_write_key_keeps_the_snapshot_for_the_next_backup_with_a_full_key() {
     let Some(mut live) = Live::with_pool("keep-key") else {
         return;

@@ -33,7 +33,8 @@ impl KeptSnapshots<'_> {
     /// Returns the numbers of the snapshots that must stay, in addition to `newest`:
     ///
     /// - A snapshot without a backup, if another process backs up now: it may have made the
-    ///   snapshot. Also the one on which that backup builds.
+    ///   snapshot. Also the one on which that backup builds. If that process has not made its
+    ///   snapshot yet, it builds on the newest backup before this one.
     /// - The snapshot on which the next backup with a full key builds. A full key does not build on
     ///   backups by write keys.
     ///
@@ -79,7 +80,9 @@ impl KeptSnapshots<'_> {
         };
         let mut kept: HashSet<u64> = waiting.iter().filter_map(|id| base_of(*id)).collect();
         kept.extend(&waiting);
-        if self.project.role() != Role::Full && !self.project.settings.trusts_all() {
+        let is_no_base =
+            || self.project.role() != Role::Full && !self.project.settings.trusts_all();
+        if others_run || is_no_base() {
             kept.extend(base_of(newest.id));
         }
         Ok(kept)
