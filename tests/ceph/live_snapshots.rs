@@ -136,7 +136,9 @@ fn a_run_that_has_not_made_its_snapshot_yet_keeps_the_one_on_which_it_will_build
     fs::write(&go, "").unwrap();
     assert_eq!(wait_for(&mut waiting), Some(0));
     let made = live.tracking(name);
-    let shown = live.world.json_one(&["show", &format!("{name}@{made}")], "backup");
+    let shown = live
+        .world
+        .json_one(&["show", &format!("{name}@{made}")], "backup");
     assert_eq!(shown["base"], first["backup_id"], "{shown}");
     assert_eq!(shown["source"]["from_snapshot"], base.as_str(), "{shown}");
     live.world.is_clean();
@@ -179,5 +181,30 @@ fn a_backup_with_a_write_key_keeps_the_snapshot_for_the_next_backup_with_a_full_
     let next = back_up(&live);
     assert_eq!(next["base"], first["backup_id"], "{next}");
     assert_ne!(live.tracking(name), needed);
+    live.world.is_clean();
+}
+
+#[test]
+fn a_removal_without_an_answer_does_not_stop_the_removals_for_other_images() {
+    let Some(live) = Live::with_pool("keep-silent") else {
+        return;
+    };
+    let (a, b) = ("keep-silent/a", "keep-silent/b");
+    for name in [a, b] {
+        live.cluster.rbd(&["create", name, "--size", "1M"]);
+    }
+    let back_up = ["backup", "rbd:keep-silent/*", "--json"];
+    for _ in 0..3 {
+        live.world
+            .ok(&[&back_up[..], &["--keep-snapshots", "3"]].concat());
+    }
+    // 110 is the exit code of `rbd` if the cluster does not answer.
+    let program = live.rbd_script("case \"$*\" in *'snap rm'*image=a*) exit 110;; esac");
+    let args = [&back_up[..], &["--rbd-command", &program]].concat();
+    let ran = live.world.run(&args);
+    ran.ok(&args);
+    let not_tried = "not tried, since the cluster did not answer the request before";
+    assert_eq!(ran.stderr.matches(not_tried).count(), 2, "{ran:?}");
+    assert_eq!((live.snapshots(a).len(), live.snapshots(b).len()), (4, 1));
     live.world.is_clean();
 }

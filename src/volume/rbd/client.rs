@@ -1,5 +1,6 @@
 //! Requests to a cluster: the programs, their options, and the cluster's own properties.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -104,9 +105,9 @@ pub struct RbdClient {
     options: RbdOptions,
     map: OnceLock<OsdMap>,
     /// Locked while a snapshot is removed. Only one is removed at a time, since the cluster has to
-    /// free its data. If the cluster did not answer the last of these requests, holds the time at
-    /// which it failed.
-    pub(super) removing: Mutex<Option<Instant>>,
+    /// free its data. Has the images for which the cluster did not answer the last of these
+    /// requests, and the time at which that failed.
+    pub(super) removing: Mutex<BTreeMap<RbdSpec, Instant>>,
 }
 
 impl RbdClient {
@@ -116,7 +117,7 @@ impl RbdClient {
         Self {
             options,
             map: OnceLock::new(),
-            removing: Mutex::new(None),
+            removing: Mutex::default(),
         }
     }
 

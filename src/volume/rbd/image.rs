@@ -1,16 +1,22 @@
 //! One image of a cluster: its state, its snapshots, and its changes.
 
+use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::client::{LIMIT, RbdClient, TrashedImage, option};
 use super::error::{RbdError, RbdErrorKind};
 use super::export::{ExportEnd, RbdExport};
 use super::json::{Ignored, Info, SnapshotItem, feature_bits, feature_names};
+use super::run::{ANSWER_MAX, answer};
 use super::snapshot::{ExportedSnapshot, Snapshot, check_snapshots, replaced};
 use super::spec::RbdSpec;
 use crate::base::{Cancel, join, lock};
 use crate::format::{ByteString, RbdIdentity, RbdImage};
+
+/// The time that the removal of a snapshot may take if the cluster did not answer such a request
+/// for another image.
+const LIMIT_OF_OTHERS: Duration = Duration::from_secs(15);
 
 /// An image of a cluster. Its state is not cached: each method that needs it asks the cluster.
 #[derive(Debug, Clone)]
@@ -193,23 +199,55 @@ impl<'a> LiveImage<'a> {
     /// Makes a snapshot. Even if this fails, the snapshot may exist.
     pub fn create_snapshot(&self, name: &str, cancel: &Cancel) -> Result<(), RbdError> {
         let request = format!("make the snapshot {}@{name}", self.name());
-        self.change_snapshot("create", name, request, cancel)
+        self.change_snapshot("create", name, request, LIMIT, cancel)
     }
 
     /// Removes a snapshot. Fails if it is protected. If several threads call this, they remove one
-    /// snapshot at a time. If the cluster does not answer, the next requests fail at once, for as
-    /// long as one may take: otherwise, each of them would have to wait that long.
+    /// snapshot at a time. If the cluster does not answer, the next requests for this image fail at
+    /// once, for as long as one may take, and the cluster must answer those for other images
+    /// sooner. Otherwise, each of them would have to wait that long.
     pub fn remove_snapshot(&self, name: &str, cancel: &Cancel) -> Result<(), RbdError> {
+        self.remove_unless(name, cancel, |unanswered| {
+            unanswered.contains_key(&self.spec)
+        })
+    }
+
+    /// Removes a snapshot like [`remove_snapshot`](Self::remove_snapshot), although the user has
+    /// interrupted the program. After one request without an answer, no other one is made, whatever
+    /// its image, since the user waits for the end.
+    pub fn remove_snapshot_at_end(&self, name: &str) -> Result<(), RbdError> {
+        self.remove_unless(name, &Cancel::default(), |unanswered| {
+            !unanswered.is_empty()
+        })
+    }
+
+    /// Removes a snapshot, unless `is_useless` returns true for the images for which the cluster
+    /// did not answer.
+    fn remove_unless(
+        &self,
+        name: &str,
+        cancel: &Cancel,
+        is_useless: impl FnOnce(&BTreeMap<RbdSpec, Instant>) -> bool,
+    ) -> Result<(), RbdError> {
         let mut unanswered = lock(&self.client.removing);
         let request = format!("remove the snapshot {}@{name}", self.name());
-        if unanswered.is_some_and(|time| time.elapsed() < LIMIT) {
+        unanswered.retain(|_, time| time.elapsed() < LIMIT);
+        if is_useless(&unanswered) {
             let why = "not tried, since the cluster did not answer the request before";
             return Err(RbdError::new(RbdErrorKind::Unreachable, request, why));
         }
-        let removed = self.change_snapshot("rm", name, request, cancel);
-        let error = removed.as_ref().err();
-        let has_answered = error.is_none_or(|error| error.kind != RbdErrorKind::Unreachable);
-        *unanswered = (!has_answered).then(Instant::now);
+        let limit = if unanswered.is_empty() {
+            LIMIT
+        } else {
+            LIMIT_OF_OTHERS
+        };
+        let removed = self.change_snapshot("rm", name, request, limit, cancel);
+        match &removed {
+            Err(error) if error.kind == RbdErrorKind::Unreachable => {
+                unanswered.insert(self.spec.clone(), Instant::now());
+            }
+            _ => {}
+        }
         removed
     }
 
@@ -218,11 +256,12 @@ impl<'a> LiveImage<'a> {
         verb: &str,
         name: &str,
         request: String,
+        limit: Duration,
         cancel: &Cancel,
     ) -> Result<(), RbdError> {
         let mut rbd = self.rbd(&["snap", verb]);
         rbd.arg(option("snap", name));
-        RbdClient::ask(rbd, request, cancel).map(drop)
+        answer(rbd, request, ANSWER_MAX, limit, cancel).map(drop)
     }
 
     /// Makes the image with this size in bytes. For parameters that are not set, Ceph uses its

@@ -91,7 +91,11 @@ impl Drop for TrackingSnapshot<'_> {
             return;
         }
         // Remove it even if the work was cancelled.
-        match self.image.remove_snapshot(&self.name, &Cancel::default()) {
+        let removed = match self.context.cancel.check() {
+            Ok(()) => self.image.remove_snapshot(&self.name, &Cancel::default()),
+            Err(_) => self.image.remove_snapshot_at_end(&self.name),
+        };
+        match removed {
             Err(error) if error.kind != RbdErrorKind::NotFound => {
                 stays(self.image, &self.name, &error, self.context);
             }
