@@ -38,6 +38,15 @@ pub enum ImageEvent {
         /// Why.
         problem: String,
     },
+    /// Of two backups of one snapshot, a restore of a series leaves out the earlier one.
+    SnapshotTwice {
+        /// The name of the snapshot.
+        snapshot: String,
+        /// The earlier backup.
+        left_out: ObjectHash,
+        /// The later backup, which is restored.
+        restored: ObjectHash,
+    },
     /// An earlier restore to the image was interrupted, or is still running.
     InterruptedRestore {
         /// The id of the backup.

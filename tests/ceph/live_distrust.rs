@@ -140,6 +140,22 @@ fn a_full_reading_of_a_given_snapshot_replaces_a_backup_of_it_that_lacks_changes
     let error = world.fails(&[&full[..], &["--rbd-command", &other]].concat(), 20);
     assert!(error.contains("with different content"), "{error}");
     assert_eq!(live.backups(), 3);
+    // Of the two backups of this snapshot, a series has only the newer one.
+    let again = "full-given/again";
+    let series = ["restore", name, &format!("rbd:{again}"), "--series"];
+    let ran = world.run(&series);
+    ran.ok(&series);
+    let right = found["backup_id"].as_str().unwrap();
+    let notice = format!(
+        "two backups of the snapshot mine: {} is restored to {again}, and the older one, {}, is \
+         left out",
+        &right[..8],
+        &wrong[..8]
+    );
+    assert!(ran.stderr.contains(&notice), "{}", ran.stderr);
+    assert_eq!(live.snapshots(again).len(), 2);
+    assert_eq!(live.cluster.digest("full-given/again@mine"), content);
+    assert_eq!(live.cluster.digest(again), content);
     // The next backup compares the changes since the given snapshot with a list of them.
     img.change(8 * MIB, vec![data(3 * MIB, 5)]);
     let (agreed, _) = live.backs_up(name, &[]);

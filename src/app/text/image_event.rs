@@ -1,7 +1,7 @@
 //! The text of events of backups and restores of images in a cluster.
 
 use crate::app::human::{printable, short_id};
-use crate::base::{ByteSize, FullRead, ImageEvent, NotCompared, WholeCompare};
+use crate::base::{ByteSize, FullRead, ImageEvent, NotCompared, ObjectHash, WholeCompare};
 
 pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
     match event {
@@ -24,6 +24,11 @@ pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
         ImageEvent::MetadataNotRestored { problem } => {
             format!("{image} is restored, but not all of its metadata: {problem}")
         }
+        ImageEvent::SnapshotTwice {
+            snapshot,
+            left_out,
+            restored,
+        } => snapshot_twice(image, snapshot, *left_out, *restored),
         ImageEvent::InterruptedRestore {
             backup,
             volume,
@@ -95,6 +100,22 @@ pub(super) fn image_event(image: &str, event: &ImageEvent) -> String {
             format!("{image} has earlier backups in volume “{volume}”: the new backup joins them")
         }
     }
+}
+
+fn snapshot_twice(
+    image: &str,
+    snapshot: &str,
+    left_out: ObjectHash,
+    restored: ObjectHash,
+) -> String {
+    let (left_out, restored) = (left_out.to_string(), restored.to_string());
+    format!(
+        "there are two backups of the snapshot {}: {} is restored to {image}, and the older one, \
+         {}, is left out",
+        printable(snapshot),
+        short_id(&restored),
+        short_id(&left_out)
+    )
 }
 
 pub(crate) fn full_read(why: &FullRead) -> String {

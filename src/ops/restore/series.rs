@@ -4,10 +4,11 @@ use super::holes::OnDamage;
 use super::live::{ImageTarget, prepare, restore_metadata, write_diff};
 use super::task::{RestoreReport, RestoreTask};
 use super::write::{write_all, write_changes};
-use crate::base::Phase;
+use crate::base::{ImageEvent, Notice, Phase};
 use crate::format::{ContentKind, DiffHeader};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
+use crate::ops::image_backups::identity_of;
 use crate::ops::snapshot_names::tracking_time;
 use crate::repo::{Backup, Project, Records};
 use crate::volume::{DiffTarget, LiveImage};
@@ -69,8 +70,9 @@ fn no_series(from: Option<&Backup>, to: &Backup, why: &'static str) -> OpsError 
 }
 
 /// Restores backups, oldest first, to a new or empty image, and makes a snapshot of the image after
-/// each. After the first backup, writes only the differences from the previous one. Returns the
-/// totals, and the names of the snapshots.
+/// each. After the first backup, writes only the differences from the previous one. Of several
+/// backups of the same snapshot, restores only the newest one. Returns the totals, and the names of
+/// the snapshots.
 ///
 /// Refuses an existing image that has data, snapshots or users, before anything is changed. If this
 /// fails later, the image is incomplete, and stays.
@@ -81,11 +83,12 @@ pub fn restore_series(
     target: &ImageTarget,
     context: &Context<'_>,
 ) -> Result<(RestoreReport, Vec<String>), OpsError> {
+    let backups = without_repeated(backups, image, context);
     let Some(last) = backups.last() else {
         return Err(OpsError::Internal("no backup to restore"));
     };
     let mut names: Vec<Vec<u8>> = Vec::new();
-    for backup in backups {
+    for backup in &backups {
         let name = snapshot_name(backup);
         if names.contains(&name) {
             return Err(OpsError::SeriesNameTwice {
@@ -130,6 +133,39 @@ pub fn restore_series(
     let names = names.into_iter();
     let names = names.map(|name| String::from_utf8_lossy(&name).into_owned());
     Ok((report, names.collect()))
+}
+
+/// Leaves out backups of a snapshot that has a later backup among these. Reports them as notices.
+fn without_repeated<'a>(
+    backups: &[&'a Backup],
+    image: &LiveImage<'_>,
+    context: &Context<'_>,
+) -> Vec<&'a Backup> {
+    let is_same = |a: &Backup, b: &Backup| match (identity_of(a), identity_of(b)) {
+        (Some(a), Some(b)) => {
+            a.snapshot_id.is_some() && a.snapshot_id == b.snapshot_id && a.same_image(b)
+        }
+        _ => false,
+    };
+    let mut kept = Vec::new();
+    for (number, backup) in backups.iter().enumerate() {
+        let later = backups[number + 1..].iter().rev();
+        let Some(newest) = later.copied().find(|later| is_same(later, backup)) else {
+            kept.push(*backup);
+            continue;
+        };
+        let event = ImageEvent::SnapshotTwice {
+            snapshot: backup
+                .snapshot()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            left_out: backup.id,
+            restored: newest.id,
+        };
+        let image = image.name();
+        context.observer.notice(Notice::Image { image, event });
+    }
+    kept
 }
 
 /// Returns the name of the snapshot for a backup. This is the name of the snapshot that was backed
