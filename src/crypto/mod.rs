@@ -1,7 +1,7 @@
 //! Keys, ids, sealing and signatures. All formulas are those of `docs/format.md`: section 2
 //! (Cryptography) has most of them, section 8 (Pack) those of runs and ids, section 10 (Trees) that
-//! of roots, and section 25 those of signatures of reports. This folder knows neither how objects
-//! are encoded, nor where they are stored.
+//! of roots, and section 25 (Signatures of reports) those of reports. This folder knows neither how
+//! objects are encoded, nor where they are stored.
 
 mod aead;
 mod hash;
