@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::check::{Finding, StatementFault};
 use super::context::{Context, thread_pool};
@@ -157,7 +157,9 @@ impl Task<'_> {
         let bytes_read = AtomicU64::new(0);
         let (objects, context) = (self.objects, self.context);
         thread_pool(context.threads.min(READERS_MAX))?.install(|| {
-            readable.par_iter().try_for_each(|(object, (name, size))| {
+            // With longer pieces, one thread would read several packs alone at the end.
+            let readable = readable.par_iter().with_max_len(1);
+            readable.try_for_each(|(object, (name, size))| {
                 context.cancel.check()?;
                 match damage(repo::verify_stored(
                     objects,

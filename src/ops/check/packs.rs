@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::finding::Finding;
 use super::selection::{LedgerRun, ReadData, ReadOutcome};
@@ -163,7 +163,9 @@ impl CheckTask<'_> {
         let context = self.context;
         let (unnamed, authority) = (&self.unnamed, *self.project.keys.authority());
         thread_pool(context.threads.min(READERS_MAX))?.install(|| {
-            packs.par_iter().try_for_each(|(pack, size)| {
+            // With longer pieces, one thread would read several packs alone at the end.
+            let packs = packs.par_iter().with_max_len(1);
+            packs.try_for_each(|(pack, size)| {
                 context.cancel.check()?;
                 let Some(hash) = pack.hash().filter(|_| !ledger_run.is_over()) else {
                     return Ok(());
