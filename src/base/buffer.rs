@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use memmap2::{Advice, MmapMut};
+use super::mapping::Mapping;
 
 /// The alignment, in bytes, of addresses, offsets and lengths for `O_DIRECT`. No usual device or
 /// file system requires more.
@@ -20,15 +20,8 @@ const HUGE_PAGE: usize = 2 << 20;
 /// pages than with pages of 4 KiB.
 #[derive(Debug, Default)]
 pub struct Buffer {
-    memory: Memory,
+    memory: Mapping,
     len: usize,
-}
-
-#[derive(Debug)]
-enum Memory {
-    Map(MmapMut),
-    /// Used while no memory is needed, and if the mapping failed.
-    Heap(Vec<u8>),
 }
 
 impl Buffer {
@@ -44,49 +37,11 @@ impl Buffer {
     pub fn resize(&mut self, len: usize) {
         if self.memory.len() < len {
             // Free the old memory first, so that the two never exist at the same time.
-            self.memory = Memory::default();
-            self.memory = Memory::new(len.next_multiple_of(HUGE_PAGE));
+            self.memory = Mapping::default();
+            self.memory = Mapping::new(len.next_multiple_of(HUGE_PAGE));
+            self.memory.prefer_huge_pages();
         }
         self.len = len;
-    }
-}
-
-impl Memory {
-    fn new(len: usize) -> Self {
-        match MmapMut::map_anon(len) {
-            Ok(map) => {
-                // If this fails, everything still works, but more slowly.
-                let _ = map.advise(Advice::HugePage);
-                Self::Map(map)
-            }
-            Err(_) => Self::Heap(vec![0; len]),
-        }
-    }
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self::Heap(Vec::new())
-    }
-}
-
-impl Deref for Memory {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Map(map) => map,
-            Self::Heap(heap) => heap,
-        }
-    }
-}
-
-impl DerefMut for Memory {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        match self {
-            Self::Map(map) => map,
-            Self::Heap(heap) => heap,
-        }
     }
 }
 

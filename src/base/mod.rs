@@ -7,6 +7,7 @@ mod child;
 mod directory;
 mod id;
 mod image_event;
+mod mapping;
 mod memory;
 mod observe;
 mod parity_rate;
@@ -26,6 +27,7 @@ pub use id::{
     BlobId, LeaseId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, SignerId, VolumeId,
 };
 pub use image_event::{FullRead, ImageEvent, NotCompared, WholeCompare};
+pub(crate) use mapping::Mapping;
 pub use memory::Memory;
 pub use observe::{Notice, Observer, Phase, Progress, RebuildReason, Silent};
 pub use parity_rate::{ParityRate, ParityRateError};

@@ -76,25 +76,31 @@ impl Compressor {
         })
     }
 
-    /// Compresses `plain` into `buffer`. Returns the compressed form if that saves at least 5 %,
-    /// and otherwise `plain` itself: a smaller saving is not worth the time of decompressing.
+    /// Compresses `plain`. Returns the compressed form, which is in `buffer`, if that saves at
+    /// least 5 %, and otherwise `plain`: a smaller saving is not worth the time of decompressing.
     /// Always returns `plain` if compression is off.
     pub fn compress<'b>(&mut self, plain: &'b [u8], buffer: &'b mut Vec<u8>) -> (Codec, &'b [u8]) {
-        let Some(zstd) = &mut self.zstd else {
-            return (Codec::Raw, plain);
-        };
-        // zstd stops when the destination is full: then compressing is not worth it.
         let limit = plain.len() - plain.len() / 20;
         if buffer.len() < limit {
             buffer.resize(limit, 0);
         }
-        match zstd.compress_to_buffer(plain, &mut buffer[..limit]) {
-            Ok(len) if len > 0 => {
-                self.pace(len, plain.len());
-                (Codec::Zstd, &buffer[..len])
-            }
-            _ => (Codec::Raw, plain),
+        match self.compress_into(plain, buffer) {
+            Some(len) => (Codec::Zstd, &buffer[..len]),
+            None => (Codec::Raw, plain),
         }
+    }
+
+    /// Compresses `plain` to the beginning of `out`, and returns the compressed length. Returns
+    /// `None` if that saves less than 5 %, if `out` is too short, or if compression is off. Then
+    /// the content of `out` is unspecified.
+    pub(super) fn compress_into(&mut self, plain: &[u8], out: &mut [u8]) -> Option<usize> {
+        let zstd = self.zstd.as_mut()?;
+        // zstd stops when the destination is full: then compressing is not worth it.
+        let limit = (plain.len() - plain.len() / 20).min(out.len());
+        let compressed = zstd.compress_to_buffer(plain, &mut out[..limit]);
+        let len = compressed.ok().filter(|len| *len > 0)?;
+        self.pace(len, plain.len());
+        Some(len)
     }
 
     /// Sets the stride for the next run according to the lengths of the last one, in bytes.

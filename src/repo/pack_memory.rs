@@ -2,9 +2,9 @@
 
 use std::num::NonZeroUsize;
 
-/// Maximum number of bytes between compression and the store: a pack that is stored, and more than
-/// half of the next one. With 64 MiB, a backup is not faster.
-const BUDGET: usize = 52 << 20;
+/// Maximum number of bytes between compression and the store: a pack that is stored, and half of
+/// the next one. With 64 MiB, a backup is not faster.
+const BUDGET: usize = 48 << 20;
 
 /// The minimum for each packer, in bytes. With it, packs are so large that no prune repacks them as
 /// small packs.
@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn packers_at_the_same_time_get_equal_parts_but_no_less_than_the_minimum() {
         let of = |packers| PackMemory::of_each(NonZeroUsize::new(packers).unwrap()).bytes() >> 20;
-        assert_eq!([1, 2, 3, 4, 16].map(of), [52, 26, 17, 16, 16]);
-        assert_eq!(PackMemory::default().bytes() >> 20, 52);
+        assert_eq!([1, 2, 3, 4, 16].map(of), [48, 24, 16, 16, 16]);
+        assert_eq!(PackMemory::default().bytes() >> 20, 48);
     }
 }

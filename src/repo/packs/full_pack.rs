@@ -1,6 +1,7 @@
 //! The packs that the packer sends to the writer, and the options of both.
 
 use super::pack_sizes::{PackSizes, RunLen};
+use super::part::Part;
 use super::verify::VerifyWrites;
 use crate::crypto::{PackCipher, PackRandom};
 use crate::format::{Contents, PackListing};
@@ -41,7 +42,7 @@ impl Default for PackerOptions {
 pub(super) struct FullPack {
     pub(super) cipher: PackCipher,
     pub(super) random: PackRandom,
-    pub(super) parts: Vec<Vec<u8>>,
+    pub(super) parts: Vec<Part>,
     pub(super) contents: Contents,
 }
 

@@ -6,6 +6,7 @@ mod full_pack;
 mod in_flight_ids;
 mod pack_sizes;
 mod packer;
+mod part;
 mod seal;
 mod unindexed_packs;
 mod verify;

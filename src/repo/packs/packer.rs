@@ -1,9 +1,9 @@
 //! Packs blobs in many threads at the same time.
 //!
-//! A worker joins new chunks into runs and compresses each run into its own buffer. Then it
-//! reserves ordinals in the open pack, seals the runs in place, and delivers the buffer. Once all
-//! reservations of a pack are delivered, the pack goes to the writer. A budget limits the number of
-//! bytes between compression and the store.
+//! A worker joins new chunks into runs and compresses them to its own part. When the part is full,
+//! the worker reserves ordinals in the open pack, seals the runs in place, and delivers the part.
+//! Once all reservations of a pack are delivered, the pack goes to the writer. A budget limits the
+//! number of bytes between compression and the store.
 
 use std::collections::HashSet;
 use std::panic::resume_unwind;
@@ -22,18 +22,22 @@ use super::budget::{Budget, CloseOnDrop, CloseOnPanic};
 use super::full_pack::{FullPack, PackerOptions, ToWriter};
 use super::in_flight_ids::InFlightIds;
 use super::pack_sizes::BLOBS_TARGET;
+use super::part::Part;
 use super::seal::seal_runs;
 use super::unindexed_packs::UnindexedPacks;
 use super::writer::{IndexStored, Writer};
 use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer, TAG_LEN, lock, to_usize};
 use crate::crypto::{PackCipher, PackRandom, Secret};
-use crate::format::{Blob, BlobKind, Codec, Contents, PackKey, Run};
+use crate::format::{Blob, BlobKind, Codec, Contents, PackKey, RUN_PLAIN_MAX, Run};
 
-/// A worker delivers its buffer when the next run might not fit into this many bytes.
-const PART_LEN: usize = 2 << 20;
+/// A worker delivers its part when it has this many bytes.
+const PART_LEN: usize = 1 << 20;
+/// The space behind a part that has no more than this: enough for any run that a worker makes.
+const PART_SPACE: usize = RUN_PLAIN_MAX + TAG_LEN;
 /// After this time, a thread that waits for the budget tests whether it must close the open pack.
 const BUDGET_WAIT: Duration = Duration::from_millis(20);
-/// Maximum number of buffers that are kept for reuse.
+/// Maximum number of parts that are kept for reuse, since the system takes time to provide memory.
+/// The budget does not count them.
 const SPARE_MAX: usize = 12;
 /// Each tree node is stored in this many packs.
 const NODE_COPIES: usize = 2;
@@ -51,7 +55,7 @@ struct FillingState {
     runs: Vec<Run>,
     blobs: usize,
     /// The bytes of each reservation, once they are delivered.
-    parts: Vec<Option<Vec<u8>>>,
+    parts: Vec<Option<Part>>,
     /// The number of reservations that are not delivered yet.
     missing: usize,
     /// The bytes of all reservations.
@@ -82,9 +86,9 @@ struct Shared {
     budget: Budget,
     /// The number of closed packs that have not given back their bytes to the budget.
     closed: AtomicUsize,
-    /// Buffers for reuse.
-    spare: Mutex<Vec<Vec<u8>>>,
-    /// The capacity of a spare buffer, in bytes.
+    /// Parts for reuse, all empty.
+    spare: Mutex<Vec<Part>>,
+    /// A worker delivers a part when it has this many bytes.
     part_len: usize,
     /// The plain bytes of chunks that the project did not hold.
     bytes_new: AtomicU64,
@@ -269,14 +273,14 @@ impl Packer<'_> {
         self.options
     }
 
-    /// The number of bytes that a worker collects before it delivers them.
+    /// A worker delivers a part when it has at least this many bytes.
     pub(super) fn part_len(&self) -> usize {
         self.shared.part_len
     }
 
-    /// An empty buffer of [`part_len`](Self::part_len) bytes.
-    pub(super) fn buffer(&self) -> Vec<u8> {
-        self.shared.buffer()
+    /// An empty part with space for any run, until it has [`part_len`](Self::part_len) bytes.
+    pub(super) fn new_part(&self) -> Part {
+        self.shared.new_part()
     }
 
     /// Returns the plain bytes of new chunks that are not durable yet.
@@ -292,16 +296,11 @@ impl Packer<'_> {
     }
 
     /// Seals runs for the open pack and delivers them.
-    pub(super) fn hand_over(&self, mut runs: Vec<Run>, mut part: Vec<u8>) -> Result<(), RepoError> {
+    pub(super) fn hand_over(&self, mut runs: Vec<Run>, mut part: Part) -> Result<(), RepoError> {
         // If this panics, the part is never delivered, and its pack never goes to the writer. Close
         // the budget, so that other threads do not wait forever.
         let _closing = CloseOnPanic(&self.shared.budget);
-        // Shrink a buffer with much free space. The budget counts capacity, so half-empty buffers
-        // would halve the number of packs that fit into it.
-        if part.capacity() > part.len() / 4 * 5 {
-            part.shrink_to_fit();
-        }
-        self.take_budget(part.capacity())?;
+        self.take_budget(part.len())?;
         let (pack, part_number, first_ordinal) = self.reserve(&runs, part.len())?;
         let bound = run_context(&self.context, BlobKind::Chunk);
         seal_runs(&pack.cipher, &bound, first_ordinal, &mut runs, &mut part);
@@ -345,7 +344,7 @@ impl Packer<'_> {
             let random = PackRandom::random()?;
             let project = self.index.project();
             let cipher = project.pack_cipher(BlobKind::Node, &PackKey::Project, random)?;
-            let (mut part, mut runs) = (plain.to_vec(), runs.to_vec());
+            let (mut part, mut runs) = (Part::from(plain), runs.to_vec());
             let bound = run_context(&self.context, BlobKind::Node);
             seal_runs(&cipher, &bound, 0, &mut runs, &mut part);
             let contents = Contents {
@@ -476,7 +475,7 @@ impl Packer<'_> {
         part_number: usize,
         first_ordinal: u64,
         runs: Vec<Run>,
-        part: Vec<u8>,
+        part: Part,
     ) -> Result<(), RepoError> {
         let mut state = lock(&pack.state);
         state.parts[part_number] = Some(part);
@@ -532,19 +531,24 @@ impl OpenPack {
 }
 
 impl Shared {
-    fn buffer(&self) -> Vec<u8> {
-        lock(&self.spare)
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(self.part_len))
+    fn part_capacity(&self) -> usize {
+        self.part_len + PART_SPACE
     }
 
-    fn take_back(&self, parts: Vec<Vec<u8>>) {
+    fn new_part(&self) -> Part {
+        lock(&self.spare)
+            .pop()
+            .unwrap_or_else(|| Part::with_capacity(self.part_capacity()))
+    }
+
+    fn take_back(&self, parts: Vec<Part>) {
         self.closed.fetch_sub(1, Ordering::Relaxed);
-        self.budget.give_back(parts.iter().map(Vec::capacity).sum());
+        self.budget
+            .give_back(parts.iter().map(|part| part.len()).sum());
         let mut spare = lock(&self.spare);
         for mut part in parts {
-            // Do not reuse buffers of another capacity.
-            if part.capacity() == self.part_len && spare.len() < SPARE_MAX {
+            // Do not reuse parts of another capacity.
+            if part.capacity() == self.part_capacity() && spare.len() < SPARE_MAX {
                 part.clear();
                 spare.push(part);
             }

@@ -7,9 +7,10 @@ use super::super::blobs::{pack_context, run_context};
 use super::super::codec::Decompressor;
 use super::super::error::RepoError;
 use super::super::project::Project;
+use super::part::Part;
 use crate::base::{Buffer, TAG_LEN, lock};
 use crate::crypto::PackCipher;
-use crate::format::{BlobKind, Contents, RUN_PLAIN_MAX};
+use crate::format::{BlobKind, Contents, Run};
 
 /// The memory for verifications. All packs use the same memory, since clearing new memory for each
 /// pack would take longer than the verification. So one pack is verified at a time.
@@ -18,7 +19,6 @@ pub(super) struct VerifyBuffers(Mutex<Option<VerifyBuffer>>);
 
 struct VerifyBuffer {
     decompressor: Decompressor,
-    sealed: Vec<u8>,
     plain: Buffer,
 }
 
@@ -26,8 +26,6 @@ impl VerifyBuffer {
     fn new() -> Result<Self, RepoError> {
         Ok(Self {
             decompressor: Decompressor::new().map_err(RepoError::Compress)?,
-            // A vector that grows leaves behind memory of its former sizes.
-            sealed: Vec::with_capacity(RUN_PLAIN_MAX + TAG_LEN),
             plain: Buffer::default(),
         })
     }
@@ -75,7 +73,7 @@ impl VerifyWrites {
 
     /// Returns the sealed runs of a pack, with a flipped bit if a test asks for that.
     #[cfg(feature = "testing")]
-    pub(super) fn disturbed(self, mut parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    pub(super) fn disturbed(self, mut parts: Vec<Part>) -> Vec<Part> {
         if let Some(byte) = parts.last_mut().and_then(|part| part.last_mut())
             && self.flips
         {
@@ -86,19 +84,19 @@ impl VerifyWrites {
 
     #[cfg(not(feature = "testing"))]
     #[expect(clippy::unused_self, reason = "the version for tests uses it")]
-    pub(super) fn disturbed(self, parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    pub(super) fn disturbed(self, parts: Vec<Part>) -> Vec<Part> {
         parts
     }
 
     /// Verifies the runs of a pack that are due. `first` is the number of runs of chunks in earlier
-    /// packs. `parts` are the sealed runs, in the order of `contents`. Fails with
-    /// [`RepoError::BadMemory`] if a run does not open, or if a blob does not have its id.
+    /// packs. `parts` are the sealed runs, in the order of `contents`; they stay as they are. Fails
+    /// with [`RepoError::BadMemory`] if a run does not open, or if a blob does not have its id.
     pub(super) fn verify(
         self,
         project: &Project,
         cipher: &PackCipher,
         contents: &Contents,
-        parts: &[Vec<u8>],
+        parts: &mut [Part],
         first: u64,
         buffers: &VerifyBuffers,
     ) -> Result<(), RepoError> {
@@ -114,7 +112,6 @@ impl VerifyWrites {
         let mut buffers = lock(&buffers.0);
         let VerifyBuffer {
             decompressor,
-            sealed,
             plain,
         } = match &mut *buffers {
             Some(buffer) => buffer,
@@ -122,41 +119,74 @@ impl VerifyWrites {
         };
         let mut runs = (0..).zip(&contents.runs);
         for part in parts {
-            let mut rest = &part[..];
+            let mut rest = &mut part[..];
             while !rest.is_empty() {
                 let (ordinal, run) = runs.next().ok_or(RepoError::BadMemory)?;
                 let len = run.stored_len as usize;
-                let (stored, behind) = rest.split_at_checked(len).ok_or(RepoError::BadMemory)?;
+                let (stored, behind) =
+                    rest.split_at_mut_checked(len).ok_or(RepoError::BadMemory)?;
                 rest = behind;
                 if !(first + ordinal).is_multiple_of(one_in) {
                     continue;
                 }
-                sealed.clear();
-                sealed.extend_from_slice(stored);
-                let content = cipher
-                    .open_in_place(ordinal, &run.descriptor(), &bound, sealed)
-                    .map_err(|_| RepoError::BadMemory)?;
-                plain.resize(run.plain_len());
-                decompressor
-                    .decode(run.codec, content, plain)
-                    .map_err(|_| RepoError::BadMemory)?;
-                let mut rest = &plain[..];
-                for blob in &run.blobs {
-                    let (plain, behind) = rest
-                        .split_at_checked(blob.plain_len as usize)
-                        .ok_or(RepoError::BadMemory)?;
-                    rest = behind;
-                    let id = match contents.kind {
-                        BlobKind::Chunk => project.chunk_keys()?.id(plain),
-                        BlobKind::Node => project.keys.node_id(plain),
-                    };
-                    if id != blob.id {
-                        return Err(RepoError::BadMemory);
-                    }
-                }
+                let verify = |content: &[u8]| {
+                    plain.resize(run.plain_len());
+                    decompressor
+                        .decode(run.codec, content, plain)
+                        .map_err(|_| RepoError::BadMemory)?;
+                    verify_blobs(project, contents.kind, run, plain)
+                };
+                open_and_seal(cipher, ordinal, run, &bound, stored, verify)?;
             }
         }
         Ok(())
+    }
+}
+
+/// Verifies that a run has this plain content.
+fn verify_blobs(
+    project: &Project,
+    kind: BlobKind,
+    run: &Run,
+    mut plain: &[u8],
+) -> Result<(), RepoError> {
+    for blob in &run.blobs {
+        let (content, behind) = plain
+            .split_at_checked(blob.plain_len as usize)
+            .ok_or(RepoError::BadMemory)?;
+        plain = behind;
+        let id = match kind {
+            BlobKind::Chunk => project.chunk_keys()?.id(content),
+            BlobKind::Node => project.keys.node_id(content),
+        };
+        if id != blob.id {
+            return Err(RepoError::BadMemory);
+        }
+    }
+    Ok(())
+}
+
+/// Opens a sealed run in place, so that no copy takes memory. Passes its content to `verify`, and
+/// then seals it again, which gives the same bytes.
+fn open_and_seal(
+    cipher: &PackCipher,
+    ordinal: u64,
+    run: &Run,
+    bound: &[u8],
+    sealed: &mut [u8],
+    verify: impl FnOnce(&[u8]) -> Result<(), RepoError>,
+) -> Result<(), RepoError> {
+    let descriptor = run.descriptor();
+    let before: [u8; TAG_LEN] = *sealed.last_chunk().ok_or(RepoError::BadMemory)?;
+    let opened = cipher.open_in_place(ordinal, &descriptor, bound, sealed);
+    verify(opened.map_err(|_| RepoError::BadMemory)?)?;
+    let (content, tag) = sealed.split_last_chunk_mut().ok_or(RepoError::BadMemory)?;
+    *tag = cipher.seal_in_place(ordinal, &descriptor, bound, content);
+    // The tag covers all bytes of the run.
+    if *tag == before {
+        Ok(())
+    } else {
+        Err(RepoError::BadMemory)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::packer::{Packer, blob, run};
+use super::part::Part;
 use crate::base::BlobId;
 use crate::base::TAG_LEN;
 use crate::format::{Blob, Codec, RUN_BLOBS_MAX, Run};
@@ -14,10 +15,8 @@ pub struct PackWorker {
     compressor: Compressor,
     /// The joined chunks of a run, if they are not adjacent in the data.
     joined: Vec<u8>,
-    /// The output of the compressor.
-    scratch: Vec<u8>,
     /// The runs that are compressed and not sealed yet, each followed by the bytes for its tag.
-    part: Vec<u8>,
+    part: Part,
     runs: Vec<Run>,
 }
 
@@ -51,8 +50,7 @@ impl Packer<'_> {
             )
             .map_err(RepoError::Compress)?,
             joined: Vec::new(),
-            scratch: Vec::new(),
-            part: self.buffer(),
+            part: self.new_part(),
             runs: Vec::new(),
         })
     }
@@ -104,9 +102,20 @@ impl Packer<'_> {
                 &worker.joined
             }
         };
-        let (codec, content) = worker.compressor.compress(plain, &mut worker.scratch);
         let (part, runs) = (&mut worker.part, &mut worker.runs);
-        self.put_run(codec, content, open.blobs, part, runs)
+        self.make_space(part, runs, plain.len() + TAG_LEN)?;
+        // Compressing to the place in the part saves a copy.
+        let (codec, len) = match worker.compressor.compress_into(plain, part.space()) {
+            Some(len) => {
+                part.take_space(len);
+                (Codec::Zstd, len)
+            }
+            None => {
+                part.extend_from_slice(plain);
+                (Codec::Raw, plain.len())
+            }
+        };
+        self.finish_run(run(codec, len + TAG_LEN, open.blobs), part, runs)
     }
 
     /// Adds a run of chunks. `content` is the joined chunks in this codec, without a tag. If the
@@ -126,33 +135,46 @@ impl Packer<'_> {
             }
         }
         let (part, runs) = (&mut worker.part, &mut worker.runs);
-        self.put_run(codec, content, blobs.to_vec(), part, runs)?;
+        let len = content.len() + TAG_LEN;
+        self.make_space(part, runs, len)?;
+        part.extend_from_slice(content);
+        self.finish_run(run(codec, len, blobs.to_vec()), part, runs)?;
         let plain: u64 = blobs.iter().map(|blob| u64::from(blob.plain_len)).sum();
         self.count_new(blobs.len() as u64, plain);
         Ok(true)
     }
 
-    /// Appends a run to the part. If the run does not fit, delivers the part first.
-    fn put_run(
+    /// Makes space for a run of up to `len` bytes. A part that is not full has space for each run
+    /// that this program makes, but not for each run that the format allows.
+    fn make_space(
         &self,
-        codec: Codec,
-        content: &[u8],
-        blobs: Vec<Blob>,
-        part: &mut Vec<u8>,
+        part: &mut Part,
         runs: &mut Vec<Run>,
+        len: usize,
     ) -> Result<(), RepoError> {
-        let len = content.len() + TAG_LEN;
-        if !part.is_empty() && part.len() + len > self.part_len() {
-            self.hand_over(std::mem::take(runs), std::mem::replace(part, self.buffer()))?;
+        if part.space().len() < len && !part.is_empty() {
+            self.hand_over(
+                std::mem::take(runs),
+                std::mem::replace(part, self.new_part()),
+            )?;
         }
-        if part.is_empty() && part.capacity() < len {
-            // Growing the buffer would copy its old content. The capacity is exact, since the
-            // budget counts it.
-            *part = Vec::with_capacity(len);
+        if part.space().len() < len {
+            *part = Part::with_capacity(len);
         }
-        part.extend_from_slice(content);
+        Ok(())
+    }
+
+    /// Appends the bytes for the tag of a run, whose other bytes are at the end of the part. If the
+    /// part is full now, delivers it.
+    fn finish_run(&self, run: Run, part: &mut Part, runs: &mut Vec<Run>) -> Result<(), RepoError> {
         part.extend_from_slice(&[0; TAG_LEN]);
-        runs.push(run(codec, len, blobs));
+        runs.push(run);
+        if part.len() >= self.part_len() {
+            self.hand_over(
+                std::mem::take(runs),
+                std::mem::replace(part, self.new_part()),
+            )?;
+        }
         Ok(())
     }
 
@@ -161,7 +183,7 @@ impl Packer<'_> {
         if worker.runs.is_empty() {
             return Ok(());
         }
-        let part = std::mem::replace(&mut worker.part, self.buffer());
+        let part = std::mem::replace(&mut worker.part, self.new_part());
         self.hand_over(std::mem::take(&mut worker.runs), part)
     }
 }

@@ -14,6 +14,7 @@ use super::super::pack_listing::seal_contents;
 use super::super::parallel::parallel_map;
 use super::super::project::Project;
 use super::full_pack::{FullPack, PackerOptions, ToWriter};
+use super::part::Part;
 use super::unindexed_packs::UnindexedPacks;
 use super::verify::VerifyBuffers;
 use crate::base::{BlobId, Cancelled, ObjectHash};
@@ -50,7 +51,7 @@ struct NamedPack {
     /// The number of runs of chunks in earlier packs.
     first_run: u64,
     head: [u8; PACK_HEAD_LEN],
-    parts: Vec<Vec<u8>>,
+    parts: Vec<Part>,
     /// Its sealed contents and their length.
     tail: Vec<u8>,
     listing: PackListing,
@@ -98,13 +99,13 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Stores packs until the channel closes. Passes the buffers of each pack to `spent`. Once a
+    /// Stores packs until the channel closes. Passes the parts of each pack to `spent`. Once a
     /// pack is durable, passes the number of plain bytes of its chunks to `durable`. Once a segment
     /// is stored, passes the ids in it to `indexed`. Also returns the number of stored bytes.
     pub(super) fn run(
         mut self,
         packs: &Receiver<ToWriter>,
-        spent: impl Fn(Vec<Vec<u8>>) + Sync,
+        spent: impl Fn(Vec<Part>) + Sync,
         durable: impl Fn(u64),
         indexed: impl Fn(Vec<BlobId>),
     ) -> Result<(IndexStored, u64), RepoError> {
@@ -125,7 +126,7 @@ impl<'a> Writer<'a> {
     fn store_all(
         &mut self,
         packs: &Receiver<ToWriter>,
-        spent: &(impl Fn(Vec<Vec<u8>>) + Sync),
+        spent: &(impl Fn(Vec<Part>) + Sync),
         (durable, indexed): (&impl Fn(u64), &impl Fn(Vec<BlobId>)),
     ) -> Result<(), RepoError> {
         let mut failed = None;
@@ -332,21 +333,22 @@ fn object(project: &Project, pack: &PackListing) -> ObjectRef {
 /// Stores packs that the same segment must name. All are durable when this returns.
 fn put(
     index: &Index,
-    packs: Vec<NamedPack>,
+    mut packs: Vec<NamedPack>,
     since: Duration,
     options: PackerOptions,
     buffers: &VerifyBuffers,
-    spent: &impl Fn(Vec<Vec<u8>>),
+    spent: &impl Fn(Vec<Part>),
 ) -> Result<Vec<PackStored>, RepoError> {
     let project = index.project();
     let Project { id, objects, .. } = project;
     if !options.dry_run {
+        for pack in &mut packs {
+            let (contents, parts) = (&pack.listing.contents, &mut pack.parts);
+            let (verify, first) = (options.verify, pack.first_run);
+            verify.verify(project, &pack.cipher, contents, parts, first, buffers)?;
+        }
         // The copies of a node pack are stored at the same time.
         parallel_map(&packs, |pack| {
-            let contents = &pack.listing.contents;
-            let verify = options.verify;
-            let (cipher, parts) = (&pack.cipher, &pack.parts);
-            verify.verify(project, cipher, contents, parts, pack.first_run, buffers)?;
             let kind = pack.listing.contents.kind;
             let bytes = joined(&pack.head, &pack.parts, &pack.tail);
             objects.put_pack(*id, pack.listing.pack, kind, &bytes)
@@ -361,9 +363,9 @@ fn put(
 }
 
 /// The bytes of a pack.
-fn joined<'a>(head: &'a [u8], parts: &'a [Vec<u8>], tail: &'a [u8]) -> Vec<&'a [u8]> {
+fn joined<'a>(head: &'a [u8], parts: &'a [Part], tail: &'a [u8]) -> Vec<&'a [u8]> {
     let mut all = vec![head];
-    all.extend(parts.iter().map(Vec::as_slice));
+    all.extend(parts.iter().map(|part| &part[..]));
     all.push(tail);
     all
 }
