@@ -287,12 +287,12 @@ impl BlobReader {
         read: impl Fn(&BlobLocation) -> Result<T, RepoError>,
     ) -> Result<T, RepoError> {
         let mut failure = None;
-        let mut tried = 0;
+        let (mut tried, mut gone) = (0, Vec::new());
         for round in 0..3 {
             let places = match round {
                 0 => self.index.find_all_readable(id)?,
                 1 => {
-                    let found = self.index.resync()?;
+                    let found = self.index.resync_after_loss(&gone)?;
                     let places = self.index.find_all_readable(id)?;
                     // Compare the number of places, too, since another thread's resync may have
                     // found more.
@@ -307,6 +307,7 @@ impl BlobReader {
             for place in places {
                 match read(&place) {
                     Err(error @ RepoError::Damaged { .. }) => {
+                        gone.extend(error.is_missing().then(|| place.pack()));
                         self.note(&place, &error);
                         failure = failure.or(Some(error));
                     }

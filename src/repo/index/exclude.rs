@@ -40,14 +40,19 @@ impl Index {
     /// Returns all packs that count, whether they exist or not. A pack does not count if only
     /// superseded segments name it.
     pub fn named_packs(&self) -> Result<Vec<ObjectHash>, RepoError> {
-        let named = self.query(Db::sizes)?.into_iter();
+        let named = self.expected_sizes()?.into_iter();
         Ok(named.map(|(pack, _)| pack).collect())
+    }
+
+    /// Returns all packs that count, with the sizes in bytes that they should have.
+    pub fn expected_sizes(&self) -> Result<Vec<(ObjectHash, u64)>, RepoError> {
+        self.query(Db::sizes)
     }
 
     /// The packs that count and are not among the stored ones, except those that are
     /// [excluded](Self::exclude) or that the log removes.
-    fn lost_among(&self, stored: &StoredPacks) -> Result<Vec<ObjectHash>, RepoError> {
-        let named = self.query(Db::sizes)?.into_iter();
+    pub(super) fn lost_among(&self, stored: &StoredPacks) -> Result<Vec<ObjectHash>, RepoError> {
+        let named = self.expected_sizes()?.into_iter();
         let lost = named.filter(|(pack, size)| !stored.has(pack, *size) && !self.is_excluded(pack));
         Ok(lost.map(|(pack, _)| pack).collect())
     }

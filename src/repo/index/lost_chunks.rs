@@ -48,6 +48,19 @@ impl<'a> LostChunks<'a> {
             self.index.resync()?;
             places = self.index.find_anywhere(id)?;
         }
+        // A prune or a repair may have moved the chunk.
+        let is_gone = |at: &&BlobLocation| self.ask(at).is_err_and(|error| error.is_missing());
+        let gone: Vec<_> = places
+            .iter()
+            .filter(is_gone)
+            .map(BlobLocation::pack)
+            .collect();
+        if !gone.is_empty() {
+            if !self.index.was_resynced_without(&gone) {
+                self.index.resync_after_loss(&gone)?;
+            }
+            places = self.index.find_anywhere(id)?;
+        }
         let mut failure = None;
         for place in &places {
             match self.ask(place) {

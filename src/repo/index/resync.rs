@@ -27,15 +27,32 @@ impl Index {
     /// If the last resync changed nothing, another one within 10 seconds is skipped, so that many
     /// missing blobs cost little time. Threads that call this at the same time share one resync.
     pub fn resync(&self) -> Result<bool, RepoError> {
+        self.resync_after_loss(&[])
+    }
+
+    /// Updates the index like [`resync`](Self::resync), after a look-up led to these packs, which
+    /// do not exist. If one of them existed at the last resync, does not skip this one: a prune or
+    /// a repair has just moved the blobs of that pack.
+    pub(crate) fn resync_after_loss(&self, missing: &[ObjectHash]) -> Result<bool, RepoError> {
         let asked = Instant::now();
         let mut last = lock(&self.last_resync);
         let is_first = last.is_none();
-        if let Some(last) = &*last {
+        let mut gone = HashSet::new();
+        if let Some(last) = &mut *last {
             let ran_meanwhile = last.started >= asked;
             let was_in_vain = !last.found && last.ended.elapsed() < RESYNC_EVERY;
-            if ran_meanwhile || was_in_vain {
+            let knows_all = missing.iter().all(|pack| last.gone.contains(pack));
+            if ran_meanwhile || was_in_vain && knows_all {
                 return Ok(last.found);
             }
+            gone = std::mem::take(&mut last.gone);
+        }
+        if !missing.is_empty() {
+            // Remember all missing packs, so that each of them does not cause a resync. Blobs that
+            // were moved are in other packs before their old pack is deleted. So list the packs
+            // before the segments.
+            gone.extend(missing);
+            gone.extend(self.lost_among(&self.stored_packs()?)?);
         }
         let started = Instant::now();
         let rebuilds = self.rebuilds();
@@ -49,8 +66,16 @@ impl Index {
             started,
             ended: Instant::now(),
             found,
+            gone,
         });
         Ok(found)
+    }
+
+    /// Whether there was a [resync](Self::resync_after_loss) after all of these packs were missing.
+    pub(super) fn was_resynced_without(&self, missing: &[ObjectHash]) -> bool {
+        let last = lock(&self.last_resync);
+        let last = last.as_ref();
+        last.is_some_and(|last| missing.iter().all(|pack| last.gone.contains(pack)))
     }
 
     /// The names of the segments in the database, in the order of the database.

@@ -1,5 +1,6 @@
 //! The state of an open index, and the replacement of its database after an error.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use super::panics::{DbError, catch};
 use super::recent_runs::RecentRuns;
 use super::trust::Trust;
 use super::usable_packs::UsablePacks;
-use crate::base::{Notice, Observer, RebuildReason, read_lock, write_lock};
+use crate::base::{Notice, ObjectHash, Observer, RebuildReason, read_lock, write_lock};
 use crate::repo::error::RepoError;
 use crate::repo::project::Project;
 
@@ -43,6 +44,8 @@ pub(super) struct LastResync {
     pub(super) ended: Instant,
     /// Whether the resync changed the index.
     pub(super) found: bool,
+    /// The packs that were missing before it, or before an earlier one.
+    pub(super) gone: HashSet<ObjectHash>,
 }
 
 /// The database in use.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cuttlebone::base::{BlobId, ObjectHash};
 use cuttlebone::format::{BlobKind, PackListing};
 use cuttlebone::ops::{self, PackAction, PackStep, RepairedPacks};
-use cuttlebone::repo::{Index, ObjectRef, PlacedRun, read_listing};
+use cuttlebone::repo::{BlobReader, Index, LostChunks, ObjectRef, PlacedRun, read_listing};
 use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend};
 
 use super::faults::{CRASHES, FAILURES};
@@ -452,4 +452,25 @@ fn a_damaged_pack_of_nodes_is_left_to_a_prune() {
     prune(&test_repo, &host, Duration::ZERO).unwrap();
     assert!(!has(&store, nodes));
     series.assert_restores(&test_repo, "pruned");
+}
+
+#[test]
+fn a_reader_finds_chunks_that_a_repair_has_just_moved() {
+    let damaged = Damaged::new();
+    let host = damaged.host();
+    let test_repo = open(&damaged.store);
+    let index = || {
+        let index = Index::in_memory(&test_repo.project, host.notices.clone()).unwrap();
+        assert!(!index.resync().unwrap(), "there is nothing to find");
+        index
+    };
+    let [reader, examiner] = [index(), index()];
+    let steps = repair(&test_repo, &host).unwrap();
+    assert!(steps.iter().all(PackStep::is_repacked) && !damaged.rest.is_empty());
+    let blobs = BlobReader::new(&reader);
+    let lost = LostChunks::new(&examiner).unwrap();
+    for chunk in &damaged.rest {
+        blobs.chunk(chunk).unwrap();
+        lost.check(chunk).unwrap();
+    }
 }
