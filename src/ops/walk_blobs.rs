@@ -23,6 +23,11 @@ pub(super) trait BlobVisitor {
     /// entered.
     fn chunk(&mut self, chunk: &BlobId) -> Result<(), OpsError>;
 
+    /// Called after everything below a node that was read.
+    fn leave(&mut self, _node: &BlobId) -> Result<(), OpsError> {
+        Ok(())
+    }
+
     /// Called for a node that cannot be read. The walk continues if this returns `Ok`. By default,
     /// it fails.
     fn unreadable(&mut self, _node: &BlobId, error: RepoError) -> Result<(), OpsError> {
@@ -74,6 +79,10 @@ impl<V: BlobVisitor> Visitor for Blobs<'_, V> {
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    fn leave(&mut self, id: &BlobId, (): &()) -> Result<(), OpsError> {
+        self.visitor.leave(id)
     }
 
     fn unreadable(&mut self, id: &BlobId, (): &(), error: RepoError) -> Result<(), OpsError> {

@@ -1,18 +1,17 @@
 //! Finds the backups that lack chunks which are lost.
 
-use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::usage::BATCH;
-use crate::base::BlobId;
-use crate::format::Node;
+use crate::base::{BlobId, Cancel};
+use crate::format::BlobKind;
 use crate::ops::affected::{AffectedBackup, affected, holes};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::repo::{
-    Backup, BlobReader, Index, Records, RepoError, RepoErrorKind, Visitor, children, walk,
-};
+use crate::ops::ids::{Ids, Key, NodeKey};
+use crate::ops::walk_blobs::{BlobVisitor, walk_blobs};
+use crate::repo::{Backup, BlobReader, Index, Records, RepoError, RepoErrorKind};
 
 /// Returns the backups that need any of these chunks, with the parts that cannot be restored.
 /// Leaves out backups that their writers withdrew or that the log removes. Reads each node once,
@@ -28,16 +27,11 @@ pub(super) fn backups_lacking(
         return Ok(found);
     }
     let blobs = BlobReader::new(index).stopped_by(context.cancel);
-    let mut search = Search {
-        lost,
-        verdicts: HashMap::new(),
-        open: Vec::new(),
-        context,
-    };
+    let mut search = Search::new(index, lost, context.cancel)?;
     let counts = |backup: &&Backup| !records.is_voided(backup) && !records.is_removed(backup);
     for backup in records.all().iter().filter(counts) {
         for top in backup.tops() {
-            walk(&blobs, top, (), BATCH, &mut search)?;
+            walk_blobs(&blobs, top, BATCH, context, &mut search)?;
         }
         if !backup.tops().any(|top| search.lacks(&top)) {
             continue;
@@ -60,21 +54,47 @@ pub(super) fn backups_lacking(
 /// A walk that notes which nodes have a lost chunk below them.
 struct Search<'a> {
     lost: &'a HashSet<BlobId>,
-    /// Whether each node that was walked has a lost part below it.
-    verdicts: HashMap<BlobId, bool>,
+    /// The nodes of the index, with [`WHOLE`] or [`LACKS`] for those that were walked. A node that
+    /// is not among them is in no pack. This takes 17 bytes for each node, as [`Usage`] does.
+    ///
+    /// [`Usage`]: super::usage::Usage
+    nodes: Ids<NodeKey>,
     /// The verdicts so far on the nodes above the current one, the top first.
     open: Vec<bool>,
-    context: &'a Context<'a>,
 }
 
-impl Search<'_> {
+/// The note on a node of which every part can be restored.
+const WHOLE: u8 = 1;
+/// The note on a node that has a lost part below it, or that cannot be read.
+const LACKS: u8 = 2;
+
+impl<'a> Search<'a> {
+    fn new(index: &Index, lost: &'a HashSet<BlobId>, cancel: &Cancel) -> Result<Self, OpsError> {
+        let mut nodes = Vec::new();
+        index.each_pack(|listing| {
+            cancel.check()?;
+            if listing.contents.kind == BlobKind::Node {
+                nodes.extend(listing.contents.blobs().map(|blob| NodeKey::of(&blob.id)));
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            lost,
+            nodes: Ids::new(nodes),
+            open: Vec::new(),
+        })
+    }
+
+    /// The verdict on a node that was walked.
     fn lacks(&self, node: &BlobId) -> bool {
-        self.verdicts.get(node).copied().unwrap_or_default()
+        self.nodes.noted(node) != Some(WHOLE)
     }
 
     /// Notes the verdict on a node, and adds it to that on the node above.
     fn conclude(&mut self, node: &BlobId, lacks: bool) {
-        self.verdicts.insert(*node, lacks);
+        if let Some(note) = self.nodes.note(node) {
+            *note = if lacks { LACKS } else { WHOLE };
+        }
         self.add(lacks);
     }
 
@@ -85,52 +105,39 @@ impl Search<'_> {
     }
 }
 
-impl Visitor for Search<'_> {
-    type Place = ();
-    type Error = OpsError;
-
-    fn enter(&mut self, id: &BlobId, (): &()) -> Result<bool, OpsError> {
-        self.context.cancel.check()?;
-        let Some(lacks) = self.verdicts.get(id).copied() else {
-            return Ok(true);
-        };
-        self.add(lacks);
+impl BlobVisitor for Search<'_> {
+    fn enter(&mut self, id: &BlobId) -> Result<bool, OpsError> {
+        match self.nodes.noted(id) {
+            Some(WHOLE) => {}
+            Some(LACKS) => self.add(true),
+            _ => {
+                self.open.push(false);
+                return Ok(true);
+            }
+        }
         Ok(false)
     }
 
-    fn is_wanted(&self, id: &BlobId, _: u8) -> bool {
-        !self.verdicts.contains_key(id)
+    fn is_wanted(&self, id: &BlobId) -> bool {
+        !matches!(self.nodes.noted(id), Some(WHOLE | LACKS))
     }
 
-    fn visit(
-        &mut self,
-        _: &BlobId,
-        node: &Node,
-        (): &(),
-        below: &mut Vec<(BlobId, ())>,
-    ) -> Result<ControlFlow<()>, OpsError> {
-        let mut lacks = false;
-        for child in children(node) {
-            if node.level() > 0 {
-                below.push((child, ()));
-            } else {
-                lacks |= self.lost.contains(&child);
-            }
-        }
-        self.open.push(lacks);
-        Ok(ControlFlow::Continue(()))
+    fn chunk(&mut self, id: &BlobId) -> Result<(), OpsError> {
+        self.add(self.lost.contains(id));
+        Ok(())
     }
 
-    fn leave(&mut self, id: &BlobId, (): &()) -> Result<(), OpsError> {
+    fn leave(&mut self, id: &BlobId) -> Result<(), OpsError> {
         let lacks = self.open.pop().unwrap_or_default();
         self.conclude(id, lacks);
         Ok(())
     }
 
-    fn unreadable(&mut self, id: &BlobId, (): &(), error: RepoError) -> Result<(), OpsError> {
+    fn unreadable(&mut self, id: &BlobId, error: RepoError) -> Result<(), OpsError> {
         if error.kind() != RepoErrorKind::Damaged {
             return Err(error.into());
         }
+        self.open.pop();
         self.conclude(id, true);
         Ok(())
     }
