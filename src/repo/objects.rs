@@ -330,11 +330,16 @@ impl Objects {
             && size <= limit
         {
             buffer.resize(to_usize(size));
-            if self.backend.get_range(&name, 0, buffer).is_ok() {
-                return Ok(());
+            match self.backend.get_range(&name, 0, buffer) {
+                Ok(()) => return Ok(()),
+                // Each attempt to read a bad sector may take a long time.
+                Err(error) if error.kind == StorageErrorKind::Unreadable => {
+                    return Err(RepoError::reading(object, error));
+                }
+                Err(_) => {}
             }
         }
-        // It is missing, too long, or in a batch, or it cannot be read.
+        // It is missing, too long, or in a batch, or the connection was lost.
         let bytes = self.get(object, limit)?;
         buffer.resize(bytes.len());
         buffer.copy_from_slice(&bytes);
