@@ -19,6 +19,8 @@ pub(crate) struct Repairable {
     pub(crate) elsewhere: bool,
     /// Whether index segments are damaged, or backups need packs that no segment names.
     pub(crate) index: bool,
+    /// Packs of chunks are damaged, and segments name them.
+    pub(crate) packs: bool,
 }
 
 /// Describes the result of a check that found damage.
@@ -75,6 +77,12 @@ fn next_steps(
             "completes the index from the packs, which list their own content",
         ));
     }
+    if repairable.packs {
+        steps.push(step(
+            "cuttlebone repair packs --yes".to_owned(),
+            "stores all undamaged data of damaged packs again, and moves these packs away",
+        ));
+    }
     for volume in volumes {
         let source = volume.source.as_ref().and_then(source_argument);
         let source = source.unwrap_or_else(|| "SOURCE".to_owned());
@@ -97,7 +105,7 @@ fn next_steps(
     if has_damaged_packs {
         steps.push(step(
             "cuttlebone prune".to_owned(),
-            "deletes damaged packs if other packs have all of their data",
+            "replaces damaged packs once all of their data can be read here or in other packs",
         ));
     }
     steps
@@ -170,6 +178,7 @@ mod tests {
             here,
             elsewhere: packs,
             index: false,
+            packs,
         };
         let steps = next_steps(volumes, repairable, packs).into_iter();
         steps.map(|step| step.command).collect()
@@ -191,6 +200,7 @@ mod tests {
             [
                 "cuttlebone repair parity --yes",
                 "cuttlebone repair parity --from REPO --yes",
+                "cuttlebone repair packs --yes",
                 r"cuttlebone backup '/srv/it'\''s a disk' --volume 'web 1' --reread",
                 "cuttlebone backup SOURCE --volume db --reread",
                 "cuttlebone restore abababab TARGET --keep-going",
@@ -202,6 +212,7 @@ mod tests {
             commands(&[], false, true),
             [
                 "cuttlebone repair parity --from REPO --yes",
+                "cuttlebone repair packs --yes",
                 "cuttlebone prune"
             ]
         );

@@ -9,6 +9,7 @@ use crate::app::{
     lost_history, open_project,
 };
 use crate::cli::console::Console;
+use crate::format::BlobKind;
 use crate::ops::{self, CheckReport, Finding};
 use crate::repo::{ObjectRef, RepoError};
 
@@ -80,6 +81,7 @@ pub(super) fn check(
         here: has_parity || seen.copies,
         elsewhere: found.iter().any(is_lost),
         index: found.iter().any(is_of_index),
+        packs: has_damaged_chunks(&found),
     };
     let affected = report.backups_affected.iter();
     let affected = affected
@@ -207,10 +209,11 @@ impl Seen {
         if self.unlistable {
             "not everything was checked: run this as a user who may read these directories"
         } else if self.affected {
-            "copy the damaged files from another copy of the repository. If there is none, back up \
-             the affected volumes with --reread on this host, which stores the lost data again if \
-             the sources still have it, and then run “cuttlebone prune”. Do not delete damaged \
-             packs: most of their data can still be read. “cuttlebone restore --keep-going” \
+            "copy the damaged files from another copy of the repository. If there is none, save \
+             what is left of damaged packs with “cuttlebone repair packs”, and back up the \
+             affected volumes with --reread, which stores the lost data again if the sources still \
+             have it. Then run “cuttlebone prune”. Do not delete damaged packs: most of their data \
+             can still be read. “cuttlebone restore --keep-going” \
              restores all other parts of a damaged backup, and “cuttlebone forget” removes it"
         } else if self.records {
             "the backup of a damaged record is not listed: copy the record from another copy of \
@@ -223,9 +226,9 @@ impl Seen {
              NAME is damaged, copy NAME.copy over it; if NAME.copy is damaged, copy NAME over it"
         } else {
             "every backup can still be restored. Copy the damaged files from another copy of the \
-             repository. If there is none, run “cuttlebone prune”, which replaces damaged packs of \
-             nodes and damaged parts of the index, or back up the volumes again, which stores the \
-             damaged data again"
+             repository. If there is none, run “cuttlebone repair packs”, which replaces damaged \
+             packs of chunks, and “cuttlebone prune”, which replaces damaged packs of nodes and \
+             damaged parts of the index"
         }
     }
 }
@@ -241,6 +244,26 @@ const fn is_of_index(found: &Finding) -> bool {
                 ..
             }
     )
+}
+
+/// Returns whether a pack of chunks is damaged that `repair packs` can repair: it exists, and a
+/// segment names it.
+fn has_damaged_chunks(found: &[Finding]) -> bool {
+    let is_unindexed = |pack: &ObjectRef| {
+        let names =
+            |f: &Finding| matches!(f, Finding::PackUnindexed { pack: other } if other == pack);
+        found.iter().any(names)
+    };
+    found.iter().any(|finding| match finding {
+        Finding::ObjectDamaged { object, problem } => {
+            let is_chunks = object.blob_kind() == Some(BlobKind::Chunk);
+            is_chunks && !problem.is_missing() && !problem.is_denied() && !is_unindexed(object)
+        }
+        Finding::PackWrongSize { pack, .. } => {
+            pack.blob_kind() == Some(BlobKind::Chunk) && !is_unindexed(pack)
+        }
+        _ => false,
+    })
 }
 
 /// Returns the failure of a check that found only foreign objects, which do not count.
