@@ -16,6 +16,24 @@ pub(crate) struct RepairStepEntry {
     pub(crate) dry_run: bool,
 }
 
+impl RepairStepEntry {
+    /// Describes a step for this item: the action, and what is known about the damage. `done` is
+    /// whether the repair was done; `None` in a dry run.
+    pub(crate) fn new(
+        item: &impl ToString,
+        (action, message): (&'static str, String),
+        done: Option<bool>,
+    ) -> Self {
+        Self {
+            item: item.to_string(),
+            action,
+            message,
+            done: done.unwrap_or_default(),
+            dry_run: done.is_none(),
+        }
+    }
+}
+
 /// The result of a repair.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct RepairSummary {
@@ -27,6 +45,9 @@ pub(crate) struct RepairSummary {
     pub(crate) repaired: u64,
     /// Damaged objects that this repair does not make whole.
     pub(crate) unrepaired: u64,
+    /// The ids of the backups that have lost data. `None` if the command does not find them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) backups_affected: Option<Vec<String>>,
     pub(crate) bytes_read: u64,
     pub(crate) duration: f64,
 }

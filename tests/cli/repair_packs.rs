@@ -2,13 +2,17 @@
 //! the lost data again.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::failures::assert_error;
-use crate::support::noise;
-use crate::support::program::{self, CHEAP_KEY, World, damage, files};
+use super::matrix::copy;
+use crate::support::program::{self, CHEAP_KEY, World, damage, files, wait};
+use crate::support::{Random, SmallDisk, bad_range, noise};
 
 const MIB: usize = 1 << 20;
 const PLAN: [&str; 2] = ["repair", "packs"];
@@ -126,6 +130,12 @@ fn a_damaged_pack_is_moved_and_the_next_backup_on_any_host_stores_the_lost_data_
     assert_eq!(damaged.lost(), lost, "nothing else is lost");
     let found = lines(world, &REPAIR, 21);
     assert_eq!(of_backup(&found, &damaged.id)["extents"], lost);
+    assert_eq!(
+        found.last().unwrap()["backups_affected"],
+        json!([damaged.id])
+    );
+    let text = String::from_utf8(world.run(&REPAIR).stdout).unwrap();
+    assert!(text.contains("the lost data is in no pack"), "{text}");
     let found = lines(world, &["prune", "--grace", "0"], 21);
     assert_eq!(
         found.last().unwrap()["backups_affected"],
@@ -282,4 +292,189 @@ fn a_repair_of_packs_needs_a_full_key() {
         assert_error(&error, &["may not repair packs"]);
     }
     assert!(damaged.pack.exists());
+}
+
+/// The number of bytes in these parts of a backup.
+fn bytes(extents: &Value) -> u64 {
+    let extents = extents.as_array().unwrap().iter();
+    extents.map(|e| e["length"].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn a_pack_that_cannot_be_read_completely_stays_and_its_other_data_is_stored_again() {
+    let mut world = World::new();
+    let disk = world.write("disk", &noise(1, 12 * MIB));
+    let summary = world.backup(&[&disk, "--volume", "v"]);
+    let id = summary["backup_id"].as_str().unwrap();
+    let pack = chunk_packs(&world).remove(0);
+    let content = fs::read(&pack).unwrap();
+    let middle = content.len() as u64 / 2;
+    for (name, value) in bad_range(&pack, &(middle..middle + 512)) {
+        world.set(name, value);
+    }
+    world.fails(&["check", "--read-data"], 21);
+    let found = lines(&world, &PLAN, 21);
+    let lost = of_backup(&found, id)["extents"].clone();
+    assert!(bytes(&lost) > 0 && bytes(&lost) <= 4 * MIB as u64, "{lost}");
+    for _ in 0..2 {
+        let found = lines(&world, &REPAIR, 21);
+        assert_eq!(step(&found)["action"], "none");
+        assert_eq!(of_backup(&found, id)["extents"], lost);
+        assert_eq!(found.last().unwrap()["unrepaired"], 1);
+        assert!(fs::read(&pack).unwrap() == content, "the pack stays");
+    }
+    assert_eq!(files(&world.repository().join("quarantine")).len(), 0);
+    let error = world.fails(&REPAIR, 21);
+    assert_error(&error, &["cannot be read", "ddrescue", "delete the files"]);
+
+    // Later, the disk returns all of it.
+    world.set("BAD_SECTORS", "none");
+    world.is_clean();
+    world.ok(&REPAIR);
+    world.restores(id, &disk);
+
+    // Nothing else is lost if the user gives up the rest.
+    fs::remove_file(&pack).unwrap();
+    let found = lines(&world, &["check", "--read-data"], 21);
+    assert_eq!(of_backup(&found, id)["extents"], lost);
+    fs::remove_dir_all(world.path("cache")).unwrap();
+    world.fails(&["backup", &disk, "--volume", "v", "-q"], 21);
+    world.is_clean();
+    world.restores(id, &disk);
+}
+
+/// Flips a bit of the list of the contents of a pack. All of its parts stay whole.
+fn damage_list(pack: &Path) {
+    let mut content = fs::read(pack).unwrap();
+    let at = content.len() - 50;
+    content[at] ^= 1;
+    fs::write(pack, content).unwrap();
+}
+
+fn append(pack: &Path) {
+    let mut file = fs::File::options().append(true).open(pack).unwrap();
+    file.write_all(&[0; 100]).unwrap();
+}
+
+fn cut(pack: &Path) {
+    let file = fs::File::options().write(true).open(pack).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 10).unwrap();
+}
+
+#[test]
+fn a_pack_that_is_damaged_only_outside_of_its_parts_is_replaced_without_a_loss() {
+    for harm in [damage_list, append, cut] {
+        let world = World::new();
+        let disk = world.write("disk", &noise(1, 3 * MIB));
+        let id = world.backup(&[&disk, "--volume", "v"])["backup_id"].clone();
+        let pack = chunk_packs(&world).remove(0);
+        harm(&pack);
+        for args in [&["check", "--read-data"][..], &["check"]] {
+            let ran = world.run(args);
+            assert_eq!(ran.code, Some(21), "{ran:?}");
+            let text = String::from_utf8(ran.stdout).unwrap();
+            assert!(text.contains("cuttlebone repair packs --yes"), "{text}");
+        }
+        let found = lines(&world, &PLAN, 21);
+        assert_eq!(step(&found)["action"], "repack");
+        assert_eq!(found.last().unwrap()["backups_affected"], json!([]));
+        let found = lines(&world, &REPAIR, 0);
+        assert_eq!(step(&found)["done"], true);
+        assert!(!pack.exists());
+        assert_eq!(files(&world.repository().join("quarantine")).len(), 1);
+        world.is_clean();
+        world.restores(id.as_str().unwrap(), &disk);
+        world.ok(&REPAIR);
+        world.ok(&["prune", "--grace", "0"]);
+        world.is_clean();
+    }
+}
+
+#[test]
+fn a_prune_replaces_packs_that_are_damaged_only_outside_of_their_parts() {
+    for directory in ["packs", "trees"] {
+        for harm in [damage_list, append, cut] {
+            let world = World::new();
+            let disk = world.write("disk", &noise(1, 3 * MIB));
+            world.backup(&[&disk, "--volume", "v"]);
+            let pack = files(&world.project().join(directory)).remove(0);
+            harm(&pack);
+            let ran = world.run(&["check", "--read-data"]);
+            assert_eq!(ran.code, Some(21), "{ran:?}");
+            let text = String::from_utf8(ran.stdout).unwrap();
+            assert!(text.contains("cuttlebone prune"), "{text}");
+            world.ok(&["prune", "--grace", "0"]);
+            assert!(!pack.exists());
+            world.is_clean();
+            world.restores("v", &disk);
+        }
+    }
+}
+
+#[test]
+fn a_repair_of_packs_on_a_full_disk_fails_and_succeeds_once_there_is_space() {
+    let Some(disk) = SmallDisk::mount(64 << 10) else {
+        return;
+    };
+    let mut world = World::empty();
+    world.set("CUTTLEBONE_REPOSITORY", disk.path().join("repo"));
+    world.ok(&[&["init"][..], &CHEAP_KEY].concat());
+    let file = world.write("disk", &noise(1, 12 * MIB));
+    let id = world.backup(&[&file, "--volume", "v"])["backup_id"].clone();
+    let packs = disk.path().join("repo/projects");
+    let mut packs = files(&packs);
+    packs.retain(|path| path.components().any(|part| part.as_os_str() == "packs"));
+    let [pack] = &packs[..] else {
+        panic!("there is one pack");
+    };
+    damage(pack);
+    let bytes = fs::read(pack).unwrap();
+    let found = lines(&world, &["check", "--read-data"], 21);
+    let lost = of_backup(&found, id.as_str().unwrap())["extents"].clone();
+    // There is room for nothing, or only for the file in quarantine.
+    for free in [64 << 10, 14 << 20] {
+        let full = disk.fill(free);
+        let error = world.fails(&REPAIR, 1);
+        assert_error(&error, &["could not store", "free some space"]);
+        assert!(fs::read(pack).unwrap() == bytes, "{free}: the pack stays");
+        drop(full);
+        let found = lines(&world, &["check", "--read-data"], 21);
+        assert_eq!(of_backup(&found, id.as_str().unwrap())["extents"], lost);
+    }
+    let found = lines(&world, &REPAIR, 21);
+    assert_eq!(step(&found)["done"], true);
+    assert_eq!(of_backup(&found, id.as_str().unwrap())["extents"], lost);
+    world.fails(&["backup", &file, "--volume", "v", "-q"], 21);
+    world.is_clean();
+    world.restores("v", &file);
+}
+
+#[test]
+fn a_repair_of_packs_that_is_killed_loses_nothing_and_can_be_repeated() {
+    let damaged = Damaged::new();
+    let lost = damaged.lost();
+    let mut random = Random::new();
+    let mut most = 0;
+    for round in 0..8 {
+        let world = World::empty();
+        copy(&damaged.world.repository(), &world.repository());
+        world.fails(&["check", "--read-data"], 21);
+        let begun = Instant::now();
+        let mut child = world.start(&REPAIR);
+        if round > 0 {
+            thread::sleep(Duration::from_millis(random.next(most)));
+            child.kill().unwrap();
+        }
+        wait(&mut child);
+        if round == 0 {
+            most = u64::try_from(begun.elapsed().as_millis()).unwrap();
+        }
+        let found = lines(&world, &REPAIR, 21);
+        assert_eq!(of_backup(&found, &damaged.id)["extents"], lost);
+        let found = lines(&world, &["check", "--read-data"], 21);
+        assert_eq!(of_backup(&found, &damaged.id)["extents"], lost);
+        world.fails(&["backup", &damaged.disk, "--volume", "v", "-q"], 21);
+        world.is_clean();
+        world.restores(&damaged.id, &damaged.disk);
+    }
 }

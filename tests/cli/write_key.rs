@@ -347,3 +347,24 @@ fn prune_and_forget_exit_with_23_if_the_certificate_of_a_write_key_is_missing() 
     world.restores("web-1", &image);
     world.is_clean();
 }
+
+#[test]
+fn a_prune_ends_with_exit_code_21_if_a_backup_of_a_write_key_lacks_data() {
+    let site = Site::new();
+    let world = &site.world;
+    let disk = world.write("disk", &noise(1, MIB));
+    let made = site.backup("web-1", &[&disk]);
+    for pack in files(&world.project().join("packs")) {
+        fs::remove_file(pack).unwrap();
+    }
+    for args in [&["prune", "--json"][..], &["prune", "--dry-run", "--json"]] {
+        let ran = world.run(args);
+        assert_eq!(ran.code, Some(21), "{ran:?}");
+        assert!(ran.stderr.contains("1 backup lacks data"), "{}", ran.stderr);
+        let lines = json_lines(&String::from_utf8(ran.stdout).unwrap());
+        let affected = &lines.last().unwrap()["backups_affected"];
+        assert_eq!(*affected, json!([made["backup_id"]]));
+    }
+    world.ok(&["forget", made["backup_id"].as_str().unwrap(), "--force"]);
+    world.ok(&["prune"]);
+}

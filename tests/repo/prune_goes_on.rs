@@ -31,7 +31,7 @@ fn prune(test_repo: &TestRepo) -> Result<(PruneReport, Vec<Finding>), OpsError> 
     };
     let context = host.context();
     let prune = ops::plan_prune(&test_repo.project, &options, false, &context)?;
-    let findings = prune.findings().collect();
+    let findings = prune.findings();
     Ok((prune.run()?, findings))
 }
 

@@ -10,7 +10,7 @@ mod small_disk;
 mod sshd;
 mod unprivileged;
 
-pub(crate) use bad_sectors::bad_sectors;
+pub(crate) use bad_sectors::{bad_range, bad_sectors};
 pub(crate) use loop_device::LoopDevice;
 pub(crate) use random::{Random, noise};
 pub(crate) use skip::{skip, skip_for_kernel};

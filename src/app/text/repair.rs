@@ -25,7 +25,9 @@ pub(super) fn summary(summary: &RepairSummary) -> String {
         took(summary.duration)
     );
     if summary.repaired == 0 && summary.unrepaired == 0 {
+        let lost = summary.backups_affected.as_deref().unwrap_or_default();
         let none = match summary.what {
+            "packs" if !lost.is_empty() => "no pack can be repaired: the lost data is in no pack",
             "packs" => "no pack is known to be damaged",
             _ => "no damage found",
         };

@@ -37,7 +37,7 @@ pub(super) fn prune(
 pub(super) struct PruneDamage {
     /// The number of packs that stay as they are because data in them that backups need is damaged.
     packs: u64,
-    /// The number of backups that need chunks which no pack has.
+    /// The number of backups that need data which no pack has.
     backups: u64,
 }
 
@@ -52,7 +52,8 @@ pub(super) fn require_none_damaged(damage: &PruneDamage) -> Result<(), Failure> 
         ));
         hints.push(
             "such packs stay as they are, which does not affect the prune of other packs; run \
-             “cuttlebone check” to see which backups are affected",
+             “cuttlebone check” to see which backups are affected, and “cuttlebone repair packs” \
+             to save the rest of these packs",
         );
     }
     if damage.backups > 0 {
@@ -115,9 +116,9 @@ pub(super) fn prune_project(
     let prune = ops::plan_prune(project, &options, dry_run, &context)?;
     let plan = plan_message(prune.plan(), &options);
     let planned_damaged = prune.plan().damaged;
-    let findings: Vec<_> = prune.findings().map(|found| finding(&found)).collect();
-    let lacking: Vec<_> = prune.lacking().iter().map(|b| b.id.to_string()).collect();
-    let backups = lacking.len() as u64;
+    let findings: Vec<_> = prune.findings().iter().map(finding).collect();
+    let affected: Vec<_> = prune.affected().iter().map(ToString::to_string).collect();
+    let backups = affected.len() as u64;
     let report = if dry_run {
         prune.close();
         None
@@ -133,7 +134,7 @@ pub(super) fn prune_project(
         .map_or(planned_damaged, |report| report.damaged);
     let message = PruneSummary {
         packs_damaged: packs,
-        backups_affected: lacking,
+        backups_affected: affected,
         ..summary(plan, report.as_ref(), started.elapsed())
     };
     console.output.show(&Message::Prune(Box::new(message)))?;

@@ -37,10 +37,10 @@ pub(super) fn repair(
     console.meter.finish();
     let mut entries = Vec::new();
     let result = if yes {
-        repair.run(&mut |step, done| entries.push(entry(step, done, false)))
+        repair.run(&mut |step, done| entries.push(entry(step, Some(done))))
     } else {
         let steps = repair.steps().iter();
-        entries.extend(steps.map(|step| entry(step, false, true)));
+        entries.extend(steps.map(|step| entry(step, None)));
         Ok(())
     };
     let is_repaired =
@@ -58,6 +58,7 @@ pub(super) fn repair(
         dry_run: !yes,
         repaired,
         unrepaired: damaged - repaired,
+        backups_affected: None,
         bytes_read: repair.bytes_read(),
         duration: started.elapsed().as_secs_f64(),
     }))?;
@@ -98,7 +99,8 @@ pub(super) fn repair(
     Err(Failure::new(Code::Damage, text).hint(hint))
 }
 
-fn entry(step: &ParityStep, done: bool, dry_run: bool) -> RepairStepEntry {
+/// Describes a step. `done` is `None` in a dry run.
+fn entry(step: &ParityStep, done: Option<bool>) -> RepairStepEntry {
     let (action, message) = match &step.action {
         ParityAction::Restore { lost, parts, .. } => {
             let lost = format!("{lost} of {} lost; parity has them", count(*parts, "part"));
@@ -120,16 +122,10 @@ fn entry(step: &ParityStep, done: bool, dry_run: bool) -> RepairStepEntry {
         }
         ParityAction::Denied => ("none", "this user may not read it".to_owned()),
     };
-    let message = if step.repairs() && !done && !dry_run {
+    let message = if step.repairs() && done == Some(false) {
         format!("{message}, but something other than a file is in its place")
     } else {
         message
     };
-    RepairStepEntry {
-        item: step.object.to_string(),
-        action,
-        message,
-        done,
-        dry_run,
-    }
+    RepairStepEntry::new(&step.object, (action, message), done)
 }

@@ -26,12 +26,12 @@ pub(super) fn repair_index(
     let (mut bytes_read, mut stays) = (repair.segment_bytes(), Vec::new());
     let result = if yes {
         repair.run(&mut |step, done| {
-            entries.push(entry(step, done, false));
+            entries.push(entry(step, Some(done)));
             stays.extend((!done).then_some(step.object));
         })
     } else {
         for step in repair.steps() {
-            entries.push(entry(step, false, true));
+            entries.push(entry(step, None));
             stays.extend((!step.repairs()).then_some(step.object));
         }
         Ok(0)
@@ -50,6 +50,7 @@ pub(super) fn repair_index(
         dry_run: !yes,
         repaired: damaged - unrepaired,
         unrepaired,
+        backups_affected: None,
         bytes_read,
         duration: started.elapsed().as_secs_f64(),
     }))?;
@@ -68,7 +69,8 @@ pub(super) fn repair_index(
     Err(Failure::new(Code::Damage, text).hint(hint))
 }
 
-fn entry(step: &IndexStep, done: bool, dry_run: bool) -> RepairStepEntry {
+/// Describes a step. `done` is `None` in a dry run.
+fn entry(step: &IndexStep, done: Option<bool>) -> RepairStepEntry {
     let problem = step.problem.as_ref().and_then(|problem| problem.source());
     let problem = problem.map_or_else(|| "it is missing".to_owned(), one_line);
     let (action, message) = match step.action {
@@ -90,11 +92,5 @@ fn entry(step: &IndexStep, done: bool, dry_run: bool) -> RepairStepEntry {
             ("none", format!("{why}: {problem}"))
         }
     };
-    RepairStepEntry {
-        item: step.object.to_string(),
-        action,
-        message,
-        done,
-        dry_run,
-    }
+    RepairStepEntry::new(&step.object, (action, message), done)
 }

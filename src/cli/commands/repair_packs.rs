@@ -29,10 +29,15 @@ pub(super) fn repair_packs(
     };
     console.meter.finish();
     for step in &steps {
-        let entry = entry(step, yes);
+        let entry = RepairStepEntry::new(
+            &step.object,
+            described(step),
+            yes.then(|| step.is_repacked()),
+        );
         console.output.show(&Message::RepairStep(entry))?;
     }
-    let affected = lacking.len();
+    let ids: Vec<_> = lacking.iter().map(|b| b.id.to_string()).collect();
+    let affected = ids.len() as u64;
     for backup in lacking {
         let found = finding(&Finding::BackupAffected(backup));
         console.output.show(&Message::Error(found))?;
@@ -46,62 +51,78 @@ pub(super) fn repair_packs(
         dry_run: !yes,
         repaired,
         unrepaired,
+        backups_affected: Some(ids),
         bytes_read,
         duration: started.elapsed().as_secs_f64(),
     }))?;
-    let has_more = steps.iter().any(|s| s.action == PackAction::MoreDamage);
-    let (text, hint) = match (repaired, unrepaired, affected) {
-        (1.., ..) if !yes => (
-            format!("damage found in {}", settings.location),
+    let has = |action| steps.iter().any(|step| step.action == action);
+    let location = &settings.location;
+    let (text, hint) = if repaired > 0 && !yes {
+        (
+            format!("damage found in {location}"),
             "the same command with --yes repairs it",
-        ),
-        _ if has_more => (
-            format!("more damage was found in {}", settings.location),
+        )
+    } else if has(PackAction::MoreDamage) {
+        (
+            format!("more damage was found in {location}"),
             "run the same command again",
-        ),
-        (_, 1.., _) => (
+        )
+    } else if has(PackAction::Unreadable) {
+        (
+            format!("parts of packs in {location} cannot be read"),
+            if yes { UNREADABLE } else { SAVE_REST },
+        )
+    } else if unrepaired > 0 {
+        (
             format!("not repaired: {}", count(unrepaired, "damaged pack")),
-            "the output above says why",
-        ),
-        (_, _, 1..) => (
-            format!("{} affected by lost data", count(affected as u64, "backup")),
+            "the output above says why. To store the lost data again, back up the volumes that \
+             “cuttlebone check” names with --reread, and then run “cuttlebone prune”",
+        )
+    } else if affected > 0 {
+        (
+            format!("{} affected by lost data", count(affected, "backup")),
             "back up their sources again to store the lost data again; “cuttlebone restore \
              --keep-going” restores the rest of them, and “cuttlebone forget” removes them",
-        ),
-        _ => return Ok(()),
+        )
+    } else {
+        return Ok(());
     };
     Err(Failure::new(Code::Damage, text).hint(hint))
 }
 
-fn entry(step: &PackStep, yes: bool) -> RepairStepEntry {
+/// The next step after the other parts of packs that cannot be read completely were stored again.
+const UNREADABLE: &str = "the disk may still return these parts: copy the files of these packs to \
+                          another disk with a program that reads damaged disks, such as ddrescue, \
+                          and put the copies in their places. All of their other data is in other \
+                          packs now. So if you give up these parts, delete the files: then the \
+                          next backup of the same sources, on any host, stores the lost data again";
+
+/// The next step before that.
+const SAVE_REST: &str = "the same command with --yes stores their other parts again; the packs \
+                         stay where they are";
+
+/// Returns the action of a step, and what is known about the damage.
+fn described(step: &PackStep) -> (&'static str, String) {
     let damage = match step.damaged {
-        0 => "its size is wrong".to_owned(),
+        0 => "its size or the list of its contents is wrong".to_owned(),
         damaged if damaged == step.runs => "all of its parts are damaged".to_owned(),
         damaged => format!("{damaged} of {} damaged", count(step.runs, "part")),
     };
-    let (action, message) = match step.action {
-        PackAction::Repack => ("repack", format!("{damage}; the rest is stored again")),
+    let why = match step.action {
+        PackAction::Repack => return ("repack", format!("{damage}; the rest is stored again")),
         PackAction::LeftToPrune => {
-            let why = "“cuttlebone prune” replaces or deletes it";
-            ("none", why.to_owned())
+            "“cuttlebone prune” replaces or deletes it, as soon as other packs have the damaged \
+             data that backups need"
         }
         PackAction::Restorable => {
-            let why = "parity can restore all of it: run “cuttlebone repair parity --yes”";
-            ("none", why.to_owned())
+            "parity can restore all of it: run “cuttlebone repair parity --yes”"
         }
-        PackAction::Denied => ("none", "this user may not read it".to_owned()),
-        PackAction::Unreadable => ("none", "nothing of it can be read".to_owned()),
-        PackAction::Whole => ("none", "it was undamaged when it was read again".to_owned()),
-        PackAction::MoreDamage => {
-            let why = "more damage was found in it: run the same command again";
-            ("none", why.to_owned())
+        PackAction::Denied => "this user may not read it",
+        PackAction::Unreadable => {
+            "a part of it cannot be read; the rest is stored again, and it stays where it is"
         }
+        PackAction::Whole => "it was undamaged when it was read again",
+        PackAction::MoreDamage => "more damage was found in it: run the same command again",
     };
-    RepairStepEntry {
-        item: step.object.to_string(),
-        action,
-        message,
-        done: yes && step.is_repacked(),
-        dry_run: !yes,
-    }
+    ("none", why.to_owned())
 }

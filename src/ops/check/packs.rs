@@ -269,7 +269,7 @@ impl CheckTask<'_> {
         Ok(packs.copied().collect())
     }
 
-    /// Reads only those parts of packs that this host found damaged earlier.
+    /// Reads only those packs and parts of packs that this host found damaged earlier.
     pub(super) fn known_damage(&mut self, index: &Index) -> Result<(), OpsError> {
         for (pack, bad) in still_damaged(index)? {
             if self.verified.contains(&pack) {
@@ -290,6 +290,13 @@ impl CheckTask<'_> {
             self.bad_runs
                 .extend(bad.into_iter().map(|ordinal| (pack, ordinal)));
         }
+        for (pack, damage) in index.damaged_outside_runs()? {
+            let is_reported = self.verified.contains(&pack) || self.bad_packs.contains(&pack);
+            if !is_reported && index.is_named(&pack)? {
+                self.report.packs_damaged += 1;
+                self.found(&Finding::from_error(damage));
+            }
+        }
         Ok(())
     }
 }
@@ -304,6 +311,7 @@ fn note_damage(
     bad: Option<&[u64]>,
 ) -> Result<(), OpsError> {
     match bad {
+        Some([]) => index.note_damaged_outside_runs(pack),
         Some(bad) => index.note_damaged_runs(pack, bad.iter().copied()),
         None if damage.is_missing() => {}
         None => {

@@ -3,9 +3,12 @@
 //! deleted while other processes run.
 
 mod copies;
+mod findings;
 mod in_use;
 mod items;
+mod known_damage;
 mod lacking;
+mod lease;
 mod named;
 mod pack_repair;
 mod plan;
@@ -28,10 +31,11 @@ use std::time::Duration;
 
 use self::in_use::{OnLoss, Walked, find_usage, missing, walk_all};
 use self::items::{pack_item, segment_item};
+use self::known_damage::add_damaged_packs;
 use self::lacking::backups_lacking;
+pub(super) use self::lease::{confirm, refuse_second, still_valid};
 use self::plan::{Steps, plan};
 use self::state::RepoState;
-pub(super) use self::state::refuse_second;
 use self::usage::{Known, Usage};
 use super::affected::AffectedBackup;
 use super::check::Finding;
@@ -123,6 +127,7 @@ pub fn plan_prune<'a>(
         found = find(&state);
     }
     let (mut usage, known, walked) = found?;
+    add_damaged_packs(&index, &state.packs, &mut damage)?;
     let lacking = backups_lacking(&index, &state.records, usage.lost(), context)?;
     let mut plan = loop {
         let plan = plan(
@@ -179,31 +184,28 @@ impl Prune<'_> {
         &self.plan
     }
 
-    /// The backups that need chunks which no pack has. The prune keeps everything else that these
-    /// backups need.
+    /// The backups of full keys that need chunks which no pack has. The prune keeps everything else
+    /// that these backups need.
     #[must_use]
     pub fn lacking(&self) -> &[AffectedBackup] {
         &self.lacking
     }
 
+    /// Returns the backups that lack data: those in [`lacking`](Self::lacking), and those of write
+    /// keys with damage in their trees. Leaves out backups that their writers withdrew or that the
+    /// log removes.
+    #[must_use]
+    pub fn affected(&self) -> Vec<ObjectHash> {
+        findings::affected(&self.state.records, &self.walked, &self.lacking)
+    }
+
     /// Returns the damage that does not stop the prune: damaged files of records that the log
     /// removes or accepts as lost, backups with damaged trees, and backups that lack chunks. The
     /// backups with damaged trees were made by write keys, withdrawn, or removed.
-    pub fn findings(&self) -> impl Iterator<Item = Finding> {
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
         let records = &self.state.records;
-        let ignored = records
-            .ignored()
-            .map(|(object, problem)| Finding::ObjectDamaged {
-                object,
-                problem: Arc::clone(problem),
-            });
-        let broken = self.walked.broken.iter().map(|(backup, problem)| {
-            let object = ObjectRef::Backup(self.project.id, *backup);
-            let problem = Arc::clone(problem);
-            Finding::ObjectDamaged { object, problem }
-        });
-        let lacking = self.lacking.iter().cloned().map(Finding::BackupAffected);
-        ignored.chain(broken).chain(lacking)
+        findings::findings(self.project.id, records, &self.walked, &self.lacking)
     }
 
     /// Ends without running the plan.
@@ -285,28 +287,14 @@ impl Prune<'_> {
         Ok(report)
     }
 
-    /// Fails if the plan may be out of date by the store's clock. This clock is asked because the
-    /// clocks of a virtual machine do not show that the machine was paused. Must be called before
-    /// anything is stored that others rely on.
+    /// Fails if the plan may be out of date: see [`confirm`].
     fn confirm(&self) -> Result<(), OpsError> {
-        if let Some(lease) = &self.lease {
-            lease.confirm()?;
-        }
-        self.still_valid()
+        confirm(self.lease.as_deref(), self.context)
     }
 
-    /// Fails if the plan may be out of date: if the lease may have expired, another prune may have
-    /// changed the repository.
+    /// Fails if the plan may be out of date: see [`still_valid`].
     fn still_valid(&self) -> Result<(), OpsError> {
-        self.context.cancel.check()?;
-        if self
-            .lease
-            .as_ref()
-            .is_some_and(|lease| lease.may_have_expired())
-        {
-            return Err(OpsError::PausedTooLong);
-        }
-        Ok(())
+        still_valid(self.lease.as_deref(), self.context)
     }
 
     /// Replaces index segments by new segments, which lack the marked packs and name the rescued

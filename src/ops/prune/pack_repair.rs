@@ -14,9 +14,9 @@ use super::copies::{Copies, DamagedRuns};
 use super::in_use::Walked;
 use super::items::item_of_pack;
 use super::lacking::backups_lacking;
+use super::lease::{confirm, refuse_second};
 use super::named;
 use super::repack::{Spared, Wanted, copy, read_together};
-use super::state::refuse_second;
 use crate::base::{BlobId, ObjectHash, to_usize};
 use crate::format::{BlobKind, PACK_SIZE_MAX, PackListing};
 use crate::ops::affected::AffectedBackup;
@@ -24,9 +24,9 @@ use crate::ops::context::{Context, TOOL, thread_pool, unindexed_packs};
 use crate::ops::error::OpsError;
 use crate::ops::parity::is_restorable;
 use crate::repo::{
-    BlobLocation, BlobReader, Index, Lease, Leases, ListedPack, Log, Marks, ObjectRef, Opener,
-    Packer, PackerOptions, PlacedRun, Project, Records, RepoError, RepoErrorKind, Work, Worker,
-    damaged_among, exclude_damaged, quarantine, read_damaged, read_whole,
+    BlobLocation, BlobReader, Index, Lease, Leases, Log, Marks, ObjectRef, Opener, Packer,
+    PackerOptions, PlacedRun, Project, Records, RepoError, RepoErrorKind, Work, Worker,
+    damaged_among, exclude_damaged, quarantine, read_whole,
 };
 use crate::storage::StorageErrorClass;
 
@@ -42,7 +42,8 @@ pub enum PackAction {
     Restorable,
     /// Nothing: this process may not read the pack, so it is not known to be damaged.
     Denied,
-    /// Nothing: no part of the pack can be read.
+    /// Packs again what can be read of it. The pack stays where it is: the store cannot read all of
+    /// it, and may still be able to do so later.
     Unreadable,
     /// Nothing: the pack is whole now that it was read again.
     Whole,
@@ -91,9 +92,9 @@ pub struct PackRepair<'a> {
     bytes_read: u64,
 }
 
-/// Reads all packs of which this host has found a part damaged, and those that do not have their
-/// size. Plans how to repair the damaged ones. With `dry_run`, takes no lease, and the plan must
-/// not be run.
+/// Reads all packs in which this host has found damage, and those that do not have their size.
+/// Plans how to repair the damaged ones. With `dry_run`, takes no lease, and the plan must not be
+/// run.
 pub fn plan_pack_repair<'a>(
     project: &'a Project,
     host: Option<&'a str>,
@@ -114,6 +115,7 @@ pub fn plan_pack_repair<'a>(
     let index = context.index(project)?;
     index.sync()?;
     let noted = exclude_damaged(&index)?.runs;
+    let outside = index.damaged_outside_runs()?;
     let missing = index.lost_packs()?;
     let marked = Marks::load(project)?.packs();
     let removed = Log::removals(project)?;
@@ -132,31 +134,34 @@ pub fn plan_pack_repair<'a>(
         let Some(listing) = repair.index.listing(&listed.hash)? else {
             continue;
         };
-        let has_size = listing.contents.pack_size() == listed.info.size;
-        if has_size && !noted.contains_key(&listed.hash) {
+        let is_whole_outside =
+            listing.contents.pack_size() == listed.info.size && !outside.contains_key(&listed.hash);
+        if is_whole_outside && !noted.contains_key(&listed.hash) {
             continue;
         }
         let is_left = listed.kind == BlobKind::Node
             || marked.contains(&listed.hash)
             || removed.has_pack(&listed.hash)
             || !repair.index.is_named(&listed.hash)?;
-        let runs = listing.contents.runs.len() as u64;
-        let (action, damaged) = if repair.is_denied(listed) {
+        let (object, runs) = (
+            listed.object(project.id),
+            listing.contents.runs.len() as u64,
+        );
+        let read = repair.read_all(object)?.map(drop);
+        let (action, damaged) = if read == Err(PackAction::Denied) {
             (PackAction::Denied, Vec::new())
         } else {
             let damaged = repair.damaged_runs(listing)?;
             repair.bytes_read += listed.info.size;
-            match (is_left, has_size && damaged.is_empty()) {
+            match (is_left, is_whole_outside && damaged.is_empty()) {
                 (_, true) => continue,
                 (true, _) => (PackAction::LeftToPrune, damaged),
-                _ if is_restorable(&project.objects, listed.object(project.id))? => {
-                    (PackAction::Restorable, damaged)
-                }
-                _ => (PackAction::Repack, damaged),
+                _ if is_restorable(&project.objects, object)? => (PackAction::Restorable, damaged),
+                _ => (read.err().unwrap_or(PackAction::Repack), damaged),
             }
         };
         repair.steps.push(PackStep {
-            object: listed.object(project.id),
+            object,
             runs,
             damaged: damaged.len() as u64,
             action,
@@ -204,11 +209,11 @@ impl PackRepair<'_> {
             return Err(OpsError::Internal("the plan of a dry run cannot be run"));
         }
         let mut steps = std::mem::take(&mut self.steps);
-        for step in steps.iter_mut().filter(|step| step.is_repacked()) {
+        for step in steps.iter_mut().filter(|step| step.is_copied()) {
             self.confirm()?;
             step.action = self.store_in_quarantine(step)?;
         }
-        if steps.iter().any(PackStep::is_repacked) {
+        if steps.iter().any(PackStep::is_copied) {
             self.move_packs(&mut steps)?;
         }
         let lacking = self.lacking()?;
@@ -216,9 +221,10 @@ impl PackRepair<'_> {
         Ok(RepairedPacks { steps, lacking })
     }
 
-    /// Copies the chunks of the packs to repack, which are in quarantine, and deletes these packs.
+    /// Copies the chunks of the packs to repack, and deletes those of these packs that are in
+    /// quarantine.
     fn move_packs(&mut self, steps: &mut Vec<PackStep>) -> Result<(), OpsError> {
-        let packs = steps.iter().filter(|step| step.is_repacked());
+        let packs = steps.iter().filter(|step| step.is_copied());
         let packs: Vec<_> = packs.map(|step| step.pack).collect();
         // From now on, only copies count that are in other packs, and in none that may be deleted.
         let marked = Marks::load(self.project)?.packs();
@@ -247,7 +253,7 @@ impl PackRepair<'_> {
             }
         }
         let spared = self.copy(&packs)?;
-        for step in steps.iter_mut().filter(|step| step.is_repacked()) {
+        for step in steps.iter_mut().filter(|step| step.is_copied()) {
             if spared.contains(&step.pack) {
                 step.action = PackAction::MoreDamage;
             }
@@ -259,24 +265,24 @@ impl PackRepair<'_> {
         Ok(())
     }
 
-    /// Fails if another process may have changed the repository, since this one was paused for too
-    /// long. Must be called before anything is deleted.
     fn confirm(&self) -> Result<(), OpsError> {
-        self.context.cancel.check()?;
-        if let Some(lease) = &self.lease {
-            lease.confirm()?;
-            if lease.may_have_expired() {
-                return Err(OpsError::PausedTooLong);
-            }
-        }
-        Ok(())
+        confirm(self.lease.as_deref(), self.context)
     }
 
-    fn is_denied(&self, listed: &ListedPack) -> bool {
+    /// Returns all bytes of a pack. If the store cannot return them, returns the action for the
+    /// pack instead.
+    fn read_all(&self, object: ObjectRef) -> Result<Result<Vec<u8>, PackAction>, OpsError> {
         let backend = self.project.objects.backend();
-        let name = listed.object(self.project.id).name();
-        let read = backend.get_range(&name, 0, &mut [0]);
-        read.is_err_and(|error| error.kind.class() == StorageErrorClass::Denied)
+        match backend.get(&object.name(), PACK_SIZE_MAX) {
+            Ok(bytes) => Ok(Ok(bytes)),
+            Err(error) => match error.kind.class() {
+                StorageErrorClass::Denied => Ok(Err(PackAction::Denied)),
+                StorageErrorClass::Damaged | StorageErrorClass::Absent => {
+                    Ok(Err(PackAction::Unreadable))
+                }
+                _ => Err(RepoError::from(error).into()),
+            },
+        }
     }
 
     /// Reads a pack. Returns the ordinals of the runs that do not open, or that hold a blob that
@@ -362,14 +368,14 @@ impl PackRepair<'_> {
         Ok(lost)
     }
 
-    /// Stores what can be read of a damaged pack in `quarantine/`, and reads its runs again. Only
+    /// Reads a damaged pack again, and stores it in `quarantine/` if all of it can be read. Only
     /// chunks that could not be read either time count as damaged from now on. Returns the action
     /// for the pack.
     fn store_in_quarantine(&mut self, step: &PackStep) -> Result<PackAction, OpsError> {
-        let (backend, name) = (self.project.objects.backend(), step.object.name());
-        let Some(bytes) = read_damaged(backend, &name, PACK_SIZE_MAX)? else {
-            return Ok(PackAction::Unreadable);
-        };
+        let read = self.read_all(step.object)?;
+        if read == Err(PackAction::Denied) {
+            return Ok(PackAction::Denied);
+        }
         // It may have been the connection or the memory that was bad.
         let is_whole = match read_whole(self.project, step.object) {
             Ok(listing) => self.damaged_runs(listing)?.is_empty(),
@@ -386,7 +392,11 @@ impl PackRepair<'_> {
         if let Some(damaged) = self.damaged.get_mut(&step.pack) {
             damaged.retain(|id| again.contains(id));
         }
-        quarantine(backend, &name, &bytes)?;
+        let bytes = match read {
+            Ok(bytes) => bytes,
+            Err(action) => return Ok(action),
+        };
+        quarantine(self.project.objects.backend(), &step.object.name(), &bytes)?;
         Ok(PackAction::Repack)
     }
 
@@ -493,5 +503,10 @@ impl PackStep {
     #[must_use]
     pub fn is_repacked(&self) -> bool {
         self.action == PackAction::Repack
+    }
+
+    /// Whether the chunks of the pack that can be read are packed again.
+    fn is_copied(&self) -> bool {
+        matches!(self.action, PackAction::Repack | PackAction::Unreadable)
     }
 }

@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
-
 use crate::base::ObjectHash;
 use crate::ops::error::OpsError;
 use crate::ops::history::AcceptedLoss;
 use crate::ops::missing::MissingHistory;
 use crate::repo::{
-    Index, Lease, Leases, ListedPack, Log, Marks, ObjectRef, Project, Records, RepoError, Work,
+    Index, Lease, Leases, ListedPack, Log, Marks, Project, Records, RepoError, Work,
 };
 
 /// Tolerance for rounded times: leases state whole seconds, and the store may round its times, too.
@@ -113,23 +111,6 @@ impl RepoState {
         let due = marks.filter(|mark| is_due(mark.since));
         due.flat_map(|mark| &mark.packs).copied().collect()
     }
-}
-
-/// Fails if another prune runs. Before that, deletes the leases that have expired. A prune usually
-/// does this at its end, which this prune does not reach.
-pub(crate) fn refuse_second(project: &Project, leases: &Leases) -> Result<(), OpsError> {
-    let mut others = leases.others.iter();
-    let Some(other) = others.find(|lease| lease.is_held_for(Work::Prune)) else {
-        return Ok(());
-    };
-    for expired in leases.others.iter().filter(|lease| lease.expired) {
-        Lease::remove_expired(project, expired)?;
-    }
-    Err(OpsError::PruneRuns {
-        host: other.host.clone(),
-        lease: Box::new(ObjectRef::Lease(project.id, other.id)),
-        since: Timestamp::try_from(other.since).unwrap_or_default(),
-    })
 }
 
 /// Returns the message of an error and those of its causes, in one line.

@@ -11,6 +11,7 @@ use crate::format::{LogItem, LogKind, PACK_SIZE_MAX, PackListing};
 use crate::ops::context::thread_pool;
 use crate::ops::error::OpsError;
 use crate::ops::history::unnamed;
+use crate::ops::prune::{confirm, still_valid};
 use crate::repo::{ListedPack, Log, NewEntry, RepoError, quarantine, read_damaged, read_whole};
 
 /// Maximum number of packs that are read at the same time.
@@ -48,6 +49,9 @@ impl IndexRepair<'_> {
     /// are superseded last, once other segments name all undamaged packs. Nothing is deleted. The
     /// repair can be interrupted at any time, and run again.
     pub fn run(&self, done: &mut dyn FnMut(&IndexStep, bool)) -> Result<u64, OpsError> {
+        if self.lease.is_none() {
+            return Err(OpsError::Internal("the plan of a dry run cannot be run"));
+        }
         self.quarantine()?;
         let total = self.packs.iter().map(|pack| pack.info.size).sum();
         let bytes = AtomicU64::new(0);
@@ -148,8 +152,8 @@ impl IndexRepair<'_> {
         if listings.is_empty() && superseded.is_empty() {
             return Ok(());
         }
-        self.confirm()?;
-        let still_valid = || self.still_valid();
+        confirm(self.lease.as_ref(), self.context)?;
+        let still_valid = || still_valid(self.lease.as_ref(), self.context);
         self.index
             .replace_segments(superseded, listings, still_valid)
     }
@@ -172,25 +176,7 @@ impl IndexRepair<'_> {
             removed: missing.into_iter().map(item).collect(),
             ..NewEntry::default()
         };
-        self.confirm()?;
+        confirm(self.lease.as_ref(), self.context)?;
         Ok(log.append(&self.project, entry, self.by)?)
-    }
-
-    /// Fails if the plan may be out of date by the store's clock: then a prune may have begun to
-    /// replace segments.
-    fn confirm(&self) -> Result<(), OpsError> {
-        if let Some(lease) = &self.lease {
-            lease.confirm()?;
-        }
-        self.still_valid()
-    }
-
-    fn still_valid(&self) -> Result<(), OpsError> {
-        self.context.cancel.check()?;
-        match &self.lease {
-            Some(lease) if lease.may_have_expired() => Err(OpsError::PausedTooLong),
-            Some(_) => Ok(()),
-            None => Err(OpsError::Internal("a repair without a lease")),
-        }
     }
 }

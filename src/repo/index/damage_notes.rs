@@ -22,10 +22,14 @@ pub(super) struct DamageNotes {
     noted: Mutex<Noted>,
 }
 
-/// Damaged runs, by pack and ordinal, and damaged segments.
+/// The damage that is remembered.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Noted {
+    /// Damaged runs, by pack and ordinal.
     pub(super) runs: BTreeSet<(ObjectHash, u64)>,
+    /// Packs that are damaged outside of their runs, for example in the list of their contents.
+    pub(super) outside: BTreeSet<ObjectHash>,
+    /// Damaged segments.
     pub(super) segments: BTreeSet<ObjectHash>,
 }
 
@@ -42,12 +46,9 @@ impl DamageNotes {
     pub(super) fn add(&self, found: &Noted) {
         let mut noted = lock(&self.noted);
         let new = Noted {
-            runs: found.runs.difference(&noted.runs).copied().collect(),
-            segments: found
-                .segments
-                .difference(&noted.segments)
-                .copied()
-                .collect(),
+            runs: &found.runs - &noted.runs,
+            outside: &found.outside - &noted.outside,
+            segments: &found.segments - &noted.segments,
         };
         let Some(path) = self.path.as_ref().filter(|_| new != Noted::default()) else {
             return;
@@ -64,6 +65,7 @@ impl DamageNotes {
             let _ = file.write_all(new.to_text().as_bytes());
         }
         noted.runs.extend(new.runs);
+        noted.outside.extend(new.outside);
         noted.segments.extend(new.segments);
     }
 
@@ -90,9 +92,11 @@ impl Noted {
     fn to_text(&self) -> String {
         let runs = self.runs.iter();
         let runs = runs.map(|(pack, ordinal)| format!("pack {pack} {ordinal}\n"));
+        let outside = self.outside.iter();
+        let outside = outside.map(|pack| format!("outside {pack}\n"));
         let segments = self.segments.iter();
-        runs.chain(segments.map(|name| format!("segment {name}\n")))
-            .collect()
+        let segments = segments.map(|name| format!("segment {name}\n"));
+        runs.chain(outside).chain(segments).collect()
     }
 
     fn parse(text: &str) -> Self {
@@ -105,6 +109,7 @@ impl Noted {
                         noted.runs.insert((pack, ordinal));
                     }
                 }
+                ["outside", pack] => noted.outside.extend(pack.parse::<ObjectHash>().ok()),
                 ["segment", name] => noted.segments.extend(name.parse::<ObjectHash>().ok()),
                 _ => {}
             }
@@ -129,6 +134,7 @@ mod tests {
         assert_eq!(notes.read(), Noted::default());
         let found = Noted {
             runs: [(pack(1), 3), (pack(2), 0)].into(),
+            outside: [pack(4)].into(),
             segments: [pack(3)].into(),
         };
         notes.add(&found);
@@ -137,7 +143,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().len(), len);
         assert_eq!(notes.read(), found);
         let mut text = std::fs::read_to_string(&path).unwrap();
-        text.push_str("pack x 1\npack\n\nsegment\n\u{1}\npack ");
+        text.push_str("pack x 1\npack\n\nsegment\noutside x\n\u{1}\npack ");
         std::fs::write(&path, text).unwrap();
         assert_eq!(notes.read(), found);
         notes.replace(&Noted::default());

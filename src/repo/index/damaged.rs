@@ -12,6 +12,8 @@ use super::state::Index;
 use crate::base::{BlobId, ObjectHash, read_lock, write_lock};
 use crate::format::BlobKind;
 use crate::repo::error::RepoError;
+use crate::repo::object_ref::ObjectRef;
+use crate::repo::pack_listing::read_whole;
 
 /// The number of packs that hold each node.
 const NODE_COPIES: usize = 2;
@@ -50,6 +52,44 @@ impl Index {
     pub(crate) fn exclude_damaged_runs(&self, pack: ObjectHash, runs: &[u64]) {
         self.note_damaged_runs(pack, runs.iter().copied());
         write_lock(&self.usable).add_damaged(runs.iter().map(|ordinal| (pack, *ordinal)));
+    }
+
+    /// Remembers that a pack is damaged outside of its runs.
+    pub fn note_damaged_outside_runs(&self, pack: ObjectHash) {
+        self.damage.add(&Noted {
+            outside: [pack].into(),
+            ..Noted::default()
+        });
+    }
+
+    /// Reads again all bytes of the packs that were noted as damaged outside of their runs. Returns
+    /// those that still are, with the damage. Forgets the others.
+    pub fn damaged_outside_runs(&self) -> Result<BTreeMap<ObjectHash, RepoError>, RepoError> {
+        let mut noted = self.damage.read();
+        let mut still = BTreeMap::new();
+        for pack in &noted.outside {
+            let Some(listing) = self.listing(pack)? else {
+                continue;
+            };
+            let object = ObjectRef::of_pack(self.project.id, listing.contents.kind, *pack);
+            match read_whole(&self.project, object) {
+                Ok(_) => {}
+                Err(error) if error.is_missing() => {}
+                Err(
+                    error @ (RepoError::Damaged { .. }
+                    | RepoError::Foreign { .. }
+                    | RepoError::Unsupported { .. }),
+                ) => {
+                    still.insert(*pack, error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if still.len() != noted.outside.len() {
+            noted.outside = still.keys().copied().collect();
+            self.damage.replace(&noted);
+        }
+        Ok(still)
     }
 
     /// Remembers that a segment is damaged.
@@ -97,13 +137,17 @@ impl Index {
         Ok(by_pack(&self.find_noted(test)?))
     }
 
-    /// Returns the noted damage that still exists, and forgets all other notes.
+    /// Returns the noted damage that still exists, and forgets all other notes. Does not test
+    /// damage outside of runs, which does not affect readers.
     fn find_noted(&self, test: &mut TestRun<'_>) -> Result<Noted, RepoError> {
         let noted = self.damage.read();
         if noted == Noted::default() {
             return Ok(noted);
         }
-        let mut still = Noted::default();
+        let mut still = Noted {
+            outside: noted.outside.clone(),
+            ..Noted::default()
+        };
         for name in &noted.segments {
             match read_segment(&self.project, *name) {
                 Err(error @ RepoError::Damaged { .. }) if !error.is_missing() => {

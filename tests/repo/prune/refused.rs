@@ -155,10 +155,13 @@ fn prune_lacking(test_repo: &TestRepo) -> Vec<ObjectHash> {
     let context = host.context();
     let prune = ops::plan_prune(&test_repo.project, &options, false, &context).unwrap();
     let lacking: Vec<_> = prune.lacking().iter().map(|backup| backup.id).collect();
-    let reported = prune.findings().filter_map(|found| match found {
-        Finding::BackupAffected(backup) => Some(backup.id),
-        _ => None,
-    });
+    let reported = prune
+        .findings()
+        .into_iter()
+        .filter_map(|found| match found {
+            Finding::BackupAffected(backup) => Some(backup.id),
+            _ => None,
+        });
     assert_eq!(reported.collect::<Vec<_>>(), lacking);
     prune.run().unwrap();
     lacking

@@ -1,0 +1,45 @@
+//! The lease of a prune or of a repair. Only one process at a time may replace segments and delete
+//! packs.
+
+use jiff::Timestamp;
+
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
+use crate::repo::{Lease, Leases, ObjectRef, Project, Work};
+
+/// Fails if another prune runs. Before that, deletes the leases that have expired. A prune usually
+/// does this at its end, which this prune does not reach.
+pub(crate) fn refuse_second(project: &Project, leases: &Leases) -> Result<(), OpsError> {
+    let mut others = leases.others.iter();
+    let Some(other) = others.find(|lease| lease.is_held_for(Work::Prune)) else {
+        return Ok(());
+    };
+    for expired in leases.others.iter().filter(|lease| lease.expired) {
+        Lease::remove_expired(project, expired)?;
+    }
+    Err(OpsError::PruneRuns {
+        host: other.host.clone(),
+        lease: Box::new(ObjectRef::Lease(project.id, other.id)),
+        since: Timestamp::try_from(other.since).unwrap_or_default(),
+    })
+}
+
+/// Fails if a plan may be out of date by the store's clock. This clock is asked because the clocks
+/// of a virtual machine do not show that the machine was paused. Must be called before anything is
+/// stored that others rely on, and before data is deleted.
+pub(crate) fn confirm(lease: Option<&Lease>, context: &Context<'_>) -> Result<(), OpsError> {
+    if let Some(lease) = lease {
+        lease.confirm()?;
+    }
+    still_valid(lease, context)
+}
+
+/// Fails if a plan may be out of date: if the lease may have expired, a prune may have changed the
+/// repository. Also fails once the work is cancelled.
+pub(crate) fn still_valid(lease: Option<&Lease>, context: &Context<'_>) -> Result<(), OpsError> {
+    context.cancel.check()?;
+    match lease {
+        Some(lease) if lease.may_have_expired() => Err(OpsError::PausedTooLong),
+        _ => Ok(()),
+    }
+}
