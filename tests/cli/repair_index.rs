@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::matrix::{Way, damage};
-use crate::support::noise;
-use crate::support::program::{CHEAP_KEY, World, files, json_lines};
+use super::matrix::{Way, copy, damage};
+use crate::support::program::{CHEAP_KEY, World, files, json_lines, wait};
+use crate::support::{Random, SmallDisk, noise};
 
 const KIB: usize = 1 << 10;
 const VOLUMES: [&str; 2] = ["a", "b"];
@@ -238,8 +240,8 @@ fn a_lost_pack_stays_lost_and_the_check_names_the_backup_that_it_affects() {
             None => fs::remove_file(&pack).unwrap(),
             Some(way) => assert!(damage(&pack, way)),
         }
-        let code = if way.is_some() { 21 } else { 0 };
-        let steps = backups.steps(&["--yes"], code);
+        // The index is complete, but a backup lacks data.
+        let steps = backups.steps(&["--yes"], 21);
         let failed: Vec<_> = steps.iter().filter(|step| step["done"] == false).collect();
         assert_eq!(
             failed.len(),
@@ -344,4 +346,91 @@ fn a_write_key_may_not_repair_the_index() {
     backups.world.set("CUTTLEBONE_PASSWORD", "new");
     let stderr = backups.world.fails(&["repair", "index", "--yes"], 22);
     assert!(stderr.contains("may not repair the index"), "{stderr}");
+}
+
+#[test]
+fn a_lost_segment_stays_if_it_may_be_the_only_one_that_names_a_missing_pack_that_backups_need() {
+    for way in [None, Some(Way::Flipped)] {
+        let backups = Backups::new();
+        let world = &backups.world;
+        world.ok(&["head"]);
+        let segments = backups.segments();
+        for segment in &segments {
+            match way {
+                None => fs::remove_file(segment).unwrap(),
+                Some(way) => assert!(damage(segment, way)),
+            }
+        }
+        fs::remove_file(files(&world.project().join("packs")).remove(0)).unwrap();
+        fs::remove_dir_all(world.path("cache")).unwrap();
+        for _ in 0..2 {
+            let steps = backups.steps(&["--yes"], 21);
+            for path in &segments {
+                let [step] = of(&steps, path)[..] else {
+                    unreachable!("{steps:?}")
+                };
+                let expected = (&json!("none"), &json!(false));
+                assert_eq!((&step["action"], &step["done"]), expected, "{way:?}");
+            }
+        }
+        for (disk, volume) in backups.disks.iter().zip(VOLUMES) {
+            world.run(&["backup", disk, "--volume", volume, "--reread"]);
+        }
+        backups.repair("healed");
+    }
+}
+
+#[test]
+fn a_repair_of_the_index_on_a_full_disk_fails_and_succeeds_once_there_is_space() {
+    let Some(disk) = SmallDisk::mount(32 << 10) else {
+        return;
+    };
+    let mut backups = Backups::new();
+    let to = disk.path().join("repo");
+    copy(&backups.world.repository(), &to);
+    backups.world.set("CUTTLEBONE_REPOSITORY", &to);
+    let segments = || {
+        let mut found = files(&to.join("projects"));
+        found.retain(|path| path.components().any(|part| part.as_os_str() == "index"));
+        found
+    };
+    let damaged = segments();
+    for segment in &damaged {
+        assert!(damage(segment, Way::Flipped));
+    }
+    let full = disk.fill(0);
+    let stderr = backups.world.fails(&["repair", "index", "--yes"], 1);
+    assert!(stderr.contains("free some space"), "{stderr}");
+    assert_eq!(segments().len(), damaged.len());
+    drop(full);
+    backups.repair("space");
+}
+
+#[test]
+fn a_repair_of_the_index_that_is_killed_loses_nothing_and_can_be_repeated() {
+    let backups = Backups::new();
+    for segment in backups.segments() {
+        assert!(damage(&segment, Way::Flipped));
+    }
+    let mut random = Random::new();
+    let mut most = 0;
+    for round in 0..8 {
+        let world = World::empty();
+        copy(&backups.world.repository(), &world.repository());
+        let begun = Instant::now();
+        let mut child = world.start(&["repair", "index", "--yes"]);
+        if round > 0 {
+            thread::sleep(Duration::from_millis(random.next(most)));
+            child.kill().unwrap();
+        }
+        wait(&mut child);
+        if round == 0 {
+            most = u64::try_from(begun.elapsed().as_millis()).unwrap();
+        }
+        world.ok(&["repair", "index", "--yes"]);
+        world.is_clean();
+        for (disk, volume) in backups.disks.iter().zip(VOLUMES) {
+            world.restores(volume, disk);
+        }
+    }
 }

@@ -36,6 +36,7 @@ pub(super) fn repair_index(
         }
         Ok(0)
     };
+    let lacks_data = repair.lacks_data();
     repair.close();
     console.meter.finish();
     let damaged = entries.len() as u64;
@@ -54,18 +55,31 @@ pub(super) fn repair_index(
         bytes_read,
         duration: started.elapsed().as_secs_f64(),
     }))?;
-    if damaged == 0 || yes && unrepaired == 0 {
+    let is_repaired = yes && unrepaired == 0;
+    if damaged == 0 || is_repaired && !lacks_data {
         return Ok(());
     }
-    let hint = if unrepaired == 0 {
+    let text = if is_repaired {
+        format!(
+            "the index of {} is complete, but backups need data that is in no pack",
+            settings.location
+        )
+    } else {
+        format!("the index of {} is damaged", settings.location)
+    };
+    let hint = if is_repaired {
+        "get missing packs from another copy of the repository. If there is none, back up the \
+         volumes that “cuttlebone check” names again, with --reread"
+    } else if unrepaired == 0 {
         "the same command with --yes repairs it"
     } else if ops::has_parity(&project.objects, &stays)? {
         TRY_PARITY
     } else {
-        "get the named objects from another copy of the repository with “cuttlebone repair copies \
-         --from REPO”. If there is none, “cuttlebone check” says which backups are affected"
+        "get the named objects, and missing packs, from another copy of the repository with \
+         “cuttlebone repair copies --from REPO”. If there is none, back up the volumes that \
+         “cuttlebone check” names again, with --reread. Then run “cuttlebone prune”, and this \
+         command again"
     };
-    let text = format!("the index of {} is damaged", settings.location);
     Err(Failure::new(Code::Damage, text).hint(hint))
 }
 
@@ -84,7 +98,7 @@ fn entry(step: &IndexStep, done: Option<bool>) -> RepairStepEntry {
         IndexAction::Name => ("name", "no index segment names it".to_owned()),
         IndexAction::Denied => ("none", "this user may not read it".to_owned()),
         IndexAction::MayBeNeeded => {
-            let why = "it may be the only list of the content of a damaged pack";
+            let why = "it may be the only one that names a pack with data that backups lack";
             ("none", format!("{problem}, and {why}"))
         }
         IndexAction::NoListing => {

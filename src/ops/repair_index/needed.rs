@@ -1,4 +1,5 @@
-//! Finds out whether backups need packs that no segment names, or that nobody can list.
+//! Finds out whether backups need packs that no segment names, that nobody can list, or that are
+//! missing.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use crate::base::{BlobId, ObjectHash};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::ops::walk_blobs::{BlobVisitor, walk_blobs};
-use crate::repo::{BlobLocation, BlobReader, Index, Records, RepoError, RepoErrorKind};
+use crate::repo::{Backup, BlobLocation, BlobReader, Index, Records, RepoError, RepoErrorKind};
 
 /// The maximum number of nodes to read ahead. They take about 9 MiB.
 const BATCH: usize = 4096;
@@ -19,12 +20,15 @@ const NODE_COPIES: usize = 2;
 pub(super) struct Needs {
     /// A backup needs data that too few packs with a name have, and that an unnamed pack has.
     pub(super) unnamed: bool,
-    /// A backup needs data that no readable pack has, or an unreadable record may need such data.
+    /// A backup needs data that no readable pack has.
     pub(super) nowhere: bool,
+    /// A record cannot be read. It may need data that no readable pack has.
+    pub(super) unknown: bool,
 }
 
-/// Walks the trees of all backups. `unnamed` are the packs of the index that no segment names. With
-/// `all`, finds data that is nowhere, too. Otherwise stops once the answer is known.
+/// Walks the trees of all backups that are not withdrawn or removed. `unnamed` are the packs of the
+/// index that no segment names. With `all`, finds data that is nowhere, too. Otherwise stops once
+/// the answer is known.
 pub(super) fn find_needs(
     index: &Arc<Index>,
     records: &Records,
@@ -47,11 +51,13 @@ pub(super) fn find_needs(
         seen: HashSet::new(),
         needs: Needs {
             unnamed: false,
-            nowhere: !records.damaged().is_empty(),
+            nowhere: false,
+            unknown: !records.damaged().is_empty(),
         },
     };
     let blobs = BlobReader::new(index).stopped_by(context.cancel);
-    for backup in records.all() {
+    let counts = |backup: &&Backup| !records.is_voided(backup) && !records.is_removed(backup);
+    for backup in records.all().iter().filter(counts) {
         for top in backup.tops() {
             walk_blobs(&blobs, top, BATCH, context, &mut visitor)?;
         }

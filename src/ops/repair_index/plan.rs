@@ -26,7 +26,7 @@ pub enum IndexAction {
     /// Nothing: this process may not read the segment, so it is not known to be damaged.
     Denied,
     /// Nothing: backups lack data, and only this damaged or missing segment may state in which pack
-    /// the data is. At least one pack cannot be listed.
+    /// the data is. This pack is missing, or it cannot be listed.
     MayBeNeeded,
     /// Nothing: no segment names the pack, and its own list of its content cannot be read.
     NoListing,
@@ -65,6 +65,8 @@ pub struct IndexRepair<'a> {
     pub(super) steps: Vec<IndexStep>,
     /// The packs that get a name.
     pub(super) packs: Vec<ListedPack>,
+    /// Whether a backup needs data that no readable pack has.
+    pub(super) lacks_data: bool,
     /// Bytes of the segments.
     pub(super) segment_bytes: u64,
 }
@@ -105,15 +107,20 @@ pub fn plan_index_repair<'a>(
     missing.retain(|segment| !stored.contains(segment));
 
     let lacks_segments = !missing.is_empty() || damaged.iter().any(is_damaged);
-    let all = !found.unlisted.is_empty();
-    let needs = if all || !lacks_segments && !found.packs.is_empty() {
+    let all = lacks_segments || !found.unlisted.is_empty();
+    let needs = if all || !found.packs.is_empty() {
         let records = Records::load(&project)?;
         let unnamed = found.packs.iter().map(|pack| pack.hash).collect();
-        find_needs(&index, &records, &unnamed, all, context)?
+        let mut needs = find_needs(&index, &records, &unnamed, all, context)?;
+        if needs.unnamed && !all {
+            // A segment is missing, and the log does not name it. It may have named missing packs.
+            needs = find_needs(&index, &records, &unnamed, true, context)?;
+        }
+        needs
     } else {
         Needs::default()
     };
-    if !needs.nowhere {
+    if !needs.nowhere && !needs.unknown {
         // These packs have nothing that a backup needs.
         found.unlisted.clear();
     }
@@ -121,7 +128,8 @@ pub fn plan_index_repair<'a>(
         // An interrupted backup left these packs, or a running one has not named them yet.
         found.packs.clear();
     }
-    let steps = steps(&project, damaged, &missing, &found);
+    let may_be_needed = needs.nowhere || !found.unlisted.is_empty();
+    let steps = steps(&project, damaged, &missing, &found, may_be_needed);
     Ok(IndexRepair {
         project,
         context,
@@ -130,6 +138,7 @@ pub fn plan_index_repair<'a>(
         index,
         steps,
         packs: found.packs,
+        lacks_data: needs.nowhere,
         segment_bytes,
     })
 }
@@ -208,13 +217,15 @@ impl Found {
 }
 
 /// Returns the step for each damaged or missing segment, and for each pack that no segment names.
+/// `may_be_needed` says whether a segment that is lost may be the only one that names a pack with
+/// data that backups need.
 fn steps(
     project: &Project,
     damaged: Vec<RepoError>,
     missing: &[ObjectHash],
     found: &Found,
+    may_be_needed: bool,
 ) -> Vec<IndexStep> {
-    let all_listed = found.unlisted.is_empty();
     let step = |object, action, problem| IndexStep {
         object,
         action,
@@ -228,18 +239,18 @@ fn steps(
         };
         let action = if problem.is_denied() {
             IndexAction::Denied
-        } else if all_listed {
-            IndexAction::Replace
-        } else {
+        } else if may_be_needed {
             IndexAction::MayBeNeeded
+        } else {
+            IndexAction::Replace
         };
         steps.push(step(object, action, Some(Arc::new(problem))));
     }
     for segment in missing {
-        let action = if all_listed {
-            IndexAction::Remove
-        } else {
+        let action = if may_be_needed {
             IndexAction::MayBeNeeded
+        } else {
+            IndexAction::Remove
         };
         steps.push(step(ObjectRef::Index(project.id, *segment), action, None));
     }

@@ -30,6 +30,12 @@ impl IndexRepair<'_> {
         &self.steps
     }
 
+    /// Whether a backup needs data that no readable pack has.
+    #[must_use]
+    pub const fn lacks_data(&self) -> bool {
+        self.lacks_data
+    }
+
     /// Bytes of the segments, which were read to make the plan.
     #[must_use]
     pub const fn segment_bytes(&self) -> u64 {
