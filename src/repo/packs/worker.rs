@@ -105,15 +105,13 @@ impl Packer<'_> {
         let (part, runs) = (&mut worker.part, &mut worker.runs);
         self.make_space(part, runs, plain.len() + TAG_LEN)?;
         // Compressing to the place in the part saves a copy.
-        let (codec, len) = match worker.compressor.compress_into(plain, part.space()) {
-            Some(len) => {
-                part.take_space(len);
-                (Codec::Zstd, len)
-            }
-            None => {
-                part.extend_from_slice(plain);
-                (Codec::Raw, plain.len())
-            }
+        let compressed = worker.compressor.compress_into(plain, part.space());
+        let (codec, len) = if let Some(len) = compressed {
+            part.take_space(len);
+            (Codec::Zstd, len)
+        } else {
+            part.extend_from_slice(plain);
+            (Codec::Raw, plain.len())
         };
         self.finish_run(run(codec, len + TAG_LEN, open.blobs), part, runs)
     }
