@@ -87,13 +87,16 @@ pub(crate) struct DataRead {
     pub(crate) level: &'static str,
     /// The seed of the random order.
     pub(crate) seed: String,
-    /// Packs that a check of all data would read.
+    /// Packs from which this check chose. A check of a part of the data also chooses from packs
+    /// that only superseded segments name. A check of all data reads these only if a backup uses
+    /// them.
     pub(crate) packs_total: u64,
     /// Packs that this check chose to read.
     pub(crate) packs_chosen: u64,
     /// Packs that were read and are undamaged.
     pub(crate) packs_verified: u64,
-    /// Whether all chosen packs were read. If not, the time limit was reached.
+    /// Whether all packs that this check had to read were read. If not, the time limit was reached,
+    /// or a check of all data could not find out which packs backups use.
     pub(crate) complete: bool,
 }
 

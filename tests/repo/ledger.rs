@@ -457,3 +457,38 @@ fn a_check_that_fails_stores_the_packs_that_it_verified_in_the_ledger() {
     let ledger = load(&owner.project, now());
     assert!(ledger.runs().iter().all(|(_, run)| !run.complete));
 }
+
+#[test]
+fn a_check_of_all_data_that_cannot_find_out_what_backups_use_is_not_complete() {
+    let store = MemoryBackend::new();
+    let owner = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let image = Image::new(LEAF).with(0, &noise(1, 4 * CHUNK));
+    host.back_up(&owner, "disk", &image).unwrap();
+    let unlisted = Intercepted::new(&store, |operation, name| {
+        if operation == StorageOperation::List && name.ends_with("/backups") {
+            Err(StorageErrorKind::Denied)
+        } else {
+            Ok(())
+        }
+    });
+    let opened = TestRepo::open(unlisted, &Silent).unwrap();
+    for (part, is_complete) in [(DataPart::All, false), (DataPart::Percent(100.0), true)] {
+        let mut findings = 0;
+        let checked = ops::check(
+            &opened.repository,
+            &opened.project,
+            Some(&read(part)),
+            &host.context(),
+            &mut |_| findings += 1,
+        );
+        assert_eq!(findings, 1, "{part:?}");
+        let data = checked.unwrap().data.unwrap();
+        assert_eq!(data.packs_verified, data.packs_chosen, "{part:?}");
+        assert_eq!(data.complete, is_complete, "{part:?}");
+        let ledger = load(&owner.project, now());
+        let runs = ledger.runs();
+        let (_, run) = runs.iter().find(|(_, run)| run.seed == data.seed).unwrap();
+        assert_eq!(run.complete, is_complete, "{part:?}");
+    }
+}

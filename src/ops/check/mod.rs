@@ -53,11 +53,12 @@ pub fn check(
         unnamed: HashSet::new(),
         unlisted: HashSet::new(),
         marked: HashSet::new(),
-        read: read.is_some_and(ReadData::is_all).then(HashSet::new),
+        reads_all: read.is_some_and(ReadData::is_all),
+        all_read: false,
         ledger_run: None,
         candidates: 0,
         chosen: 0,
-        verified: HashSet::new(),
+        read: HashSet::new(),
         proven: Vec::new(),
     };
     let index = run.parts(repository, read);
@@ -194,7 +195,7 @@ impl CheckTask<'_> {
         if let Some(read) = read {
             self.read_chosen(&index, read, packs)?;
         }
-        if self.read.is_none() {
+        if !self.reads_all {
             self.known_damage(&index)?;
         }
         Ok(index)
@@ -373,6 +374,7 @@ impl CheckTask<'_> {
             let unread: Vec<_> = found.unread.into_values().collect();
             self.read_packs(index, &unread)?;
         };
+        self.all_read = self.reads_all;
         // Report the remaining missing and damaged packs only if a backup needs data from them. For
         // packs that are not reported, other packs have all data that backups need. If a node
         // cannot be read, the chunks below it are not known, so any of these packs may be needed.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::finding::Finding;
-use super::selection::{LedgerRun, ReadData, ReadOutcome};
+use super::selection::{Chosen, LedgerRun, ReadData, ReadOutcome};
 use super::task::CheckTask;
 use crate::base::{
     Buffer, Notice, ObjectHash, Observer, Phase, Progress, Role, lock, recover, to_usize,
@@ -140,7 +140,12 @@ impl CheckTask<'_> {
                 let known = packs.as_ref();
                 known.is_none_or(|packs: &HashSet<_>| packs.contains(pack))
             };
-            self.report.data = Some(ledger_run.end(self.candidates, self.chosen, exists));
+            let chosen = Chosen {
+                packs: self.chosen,
+                of: self.candidates,
+                is_all: self.all_read || !self.reads_all,
+            };
+            self.report.data = Some(ledger_run.end(&chosen, exists));
         }
     }
 
@@ -202,10 +207,7 @@ impl CheckTask<'_> {
             })
         })?;
         let seen = recover(seen.into_inner());
-        self.verified.extend(&seen);
-        if let Some(read) = &mut self.read {
-            read.extend(seen);
-        }
+        self.read.extend(seen);
         // Only a full key can vouch for a pack.
         if ledger_run.level == VerifiedLevel::Opened {
             self.proven.append(&mut recover(proven.into_inner()));
@@ -265,14 +267,14 @@ impl CheckTask<'_> {
         }
         Log::load(self.project)?;
         let removed = Log::removals(self.project)?;
-        let packs = self.verified.iter().filter(|pack| removed.has_pack(pack));
+        let packs = self.read.iter().filter(|pack| removed.has_pack(pack));
         Ok(packs.copied().collect())
     }
 
     /// Reads only those packs and parts of packs that this host found damaged earlier.
     pub(super) fn known_damage(&mut self, index: &Index) -> Result<(), OpsError> {
         for (pack, bad) in still_damaged(index)? {
-            if self.verified.contains(&pack) {
+            if self.read.contains(&pack) {
                 continue;
             }
             let Some(listing) = index.listing(&pack)? else {
@@ -291,7 +293,7 @@ impl CheckTask<'_> {
                 .extend(bad.into_iter().map(|ordinal| (pack, ordinal)));
         }
         for (pack, damage) in index.damaged_outside_runs()? {
-            let is_reported = self.verified.contains(&pack) || self.bad_packs.contains(&pack);
+            let is_reported = self.read.contains(&pack) || self.bad_packs.contains(&pack);
             if !is_reported && index.is_named(&pack)? {
                 self.report.packs_damaged += 1;
                 self.found(&Finding::from_error(damage));

@@ -75,15 +75,28 @@ pub struct ReadReport {
     pub level: VerifiedLevel,
     /// The seed of the random order.
     pub seed: ObjectHash,
-    /// The number of packs from which this run chose.
+    /// The number of packs from which this run chose. If it reads a part of the data, these include
+    /// packs that only superseded segments name.
     pub packs: u64,
     /// The number of packs that this run chose to read.
     pub packs_chosen: u64,
     /// The number of packs that this run found undamaged at the first read. These may include
     /// packs that it did not choose, but that backups use.
     pub packs_verified: u64,
-    /// Whether this run read as many packs as it chose.
+    /// Whether this run read all packs that it chose, and if it reads all data, all packs that
+    /// backups use.
     pub complete: bool,
+}
+
+/// The choice of the packs to read, when the run ends.
+pub(super) struct Chosen {
+    /// The number of packs that the run chose.
+    pub(super) packs: u64,
+    /// The number of packs from which it chose.
+    pub(super) of: u64,
+    /// Whether it had to read no other packs than those that it has chosen or read. Until it has
+    /// walked over all trees, a run that reads all data does not know which packs backups use.
+    pub(super) is_all: bool,
 }
 
 /// A run that reads packs. It collects the results and stores them in the ledger.
@@ -231,16 +244,11 @@ impl<'a> LedgerRun<'a> {
         }
     }
 
-    /// Ends the run, which has chosen `chosen` of `packs` packs. Stores the results in the ledger
-    /// if any pack was read. `exists` returns whether a pack still exists.
-    pub(super) fn end(
-        &self,
-        packs: u64,
-        chosen: u64,
-        exists: impl Fn(&ObjectHash) -> bool,
-    ) -> ReadReport {
+    /// Ends the run. Stores the results in the ledger if any pack was read. `exists` returns
+    /// whether a pack still exists.
+    pub(super) fn end(&self, chosen: &Chosen, exists: impl Fn(&ObjectHash) -> bool) -> ReadReport {
         let mut state = lock(&self.state);
-        state.run.complete = state.read >= chosen;
+        state.run.complete = chosen.is_all && state.read >= chosen.packs;
         if state.read > 0 {
             let now = since_1970(SystemTime::now());
             self.store(&mut state, |new, worker| {
@@ -250,8 +258,8 @@ impl<'a> LedgerRun<'a> {
         ReadReport {
             level: self.level,
             seed: self.seed,
-            packs,
-            packs_chosen: chosen,
+            packs: chosen.of,
+            packs_chosen: chosen.packs,
             packs_verified: state.run.packs,
             complete: state.run.complete,
         }

@@ -72,16 +72,18 @@ pub(super) struct CheckTask<'a> {
     pub(super) unnamed: HashSet<ObjectHash>,
     /// Packs that are going to be deleted.
     pub(super) marked: HashSet<ObjectHash>,
-    /// Packs that were read. `None` unless all packs that backups use must be read.
-    pub(super) read: Option<HashSet<ObjectHash>>,
+    /// Whether all packs that backups use must be read.
+    pub(super) reads_all: bool,
+    /// Whether the walk over the trees has found all packs that backups use, and these were read.
+    pub(super) all_read: bool,
     /// The run in the ledger, if packs are read.
     pub(super) ledger_run: Option<LedgerRun<'a>>,
     /// The number of packs from which the run chose.
     pub(super) candidates: u64,
     /// The number of packs that the run chose.
     pub(super) chosen: u64,
-    /// Packs that were read.
-    pub(super) verified: HashSet<ObjectHash>,
+    /// Packs that were read, undamaged or not, and packs that were to be read and are missing.
+    pub(super) read: HashSet<ObjectHash>,
     /// Packs that were read and are undamaged, and that this client could not rely on before.
     pub(super) proven: Vec<PackListing>,
 }

@@ -513,11 +513,8 @@ impl Walk<'_, '_> {
     /// until the pack is read, the blob counts as whole.
     fn rely_on(&mut self, at: &BlobLocation) -> Result<bool, RepoError> {
         let pack = at.pack();
-        if self
-            .run
-            .read
-            .as_ref()
-            .is_some_and(|read| !read.contains(&pack))
+        if self.run.reads_all
+            && !self.run.read.contains(&pack)
             && let Some(listing) = self.index.listing(&pack)?
         {
             let size = listing.contents.pack_size();
