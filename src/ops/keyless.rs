@@ -20,7 +20,7 @@ use crate::storage::Name;
 /// Maximum number of objects that are read at the same time.
 const READERS_MAX: usize = 4;
 
-/// The maximum length of a file that is compared with its copy, in bytes.
+/// The maximum number of bytes that are read of a file to compare it with its copy.
 const COPY_MAX: u64 = 64 << 10;
 
 /// The totals of a check without a key.
@@ -210,8 +210,7 @@ impl Task<'_> {
             files
                 .retain(|object, both| both.iter().any(Option::is_some) || object.hash().is_none());
         }
-        self.report_files(files, bad);
-        Ok(())
+        self.report_files(files, bad)
     }
 
     /// Reports the files that are not whole, and the second copies that are missing.
@@ -219,7 +218,7 @@ impl Task<'_> {
         &mut self,
         files: &HashMap<ObjectRef, Files>,
         mut bad: BTreeMap<Name, RepoError>,
-    ) {
+    ) -> Result<(), OpsError> {
         let mut objects: Vec<_> = files
             .iter()
             .map(|(object, f)| (object.name(), *object, f))
@@ -242,9 +241,10 @@ impl Task<'_> {
             let [first_error, second_error] = errors;
             match [one.or(first_error), two.or(second_error)] {
                 [None, None] => {
-                    if object.hash().is_none() && self.differ(&names) {
-                        let source = Damage::Impossible("its two copies differ");
-                        self.damaged(object, RepoError::Damaged { object, source });
+                    if object.hash().is_none()
+                        && let Some(Damaged(error)) = damage(self.compare(object, &names))?
+                    {
+                        self.damaged(object, error);
                     }
                 }
                 [Some(error), Some(_)] => self.damaged(object, error),
@@ -261,16 +261,19 @@ impl Task<'_> {
                 }
             }
         }
+        Ok(())
     }
 
-    /// Returns whether two files have different bytes. They are the repository file or a project
-    /// object, and its second copy. A file of more than [`COPY_MAX`] bytes counts as unreadable.
-    fn differ(&self, names: &[Name; 2]) -> bool {
-        let [one, two] = names.each_ref().map(|name| {
-            let bytes = self.objects.backend().get(name, COPY_MAX);
-            bytes.ok()
-        });
-        one != two
+    /// Compares the repository file or a project object with its second copy. Fails with
+    /// [`RepoError::Damaged`] if they differ, or if one of them is damaged or not readable.
+    fn compare(&self, object: ObjectRef, names: &[Name; 2]) -> Result<(), RepoError> {
+        let read = |name| repo::read_stored(self.objects, object, name, COPY_MAX);
+        let [one, two] = names;
+        if read(one)? == read(two)? {
+            return Ok(());
+        }
+        let source = Damage::Impossible("its two copies differ");
+        Err(RepoError::Damaged { object, source })
     }
 
     /// Verifies that the log of a project is complete, and that every object that the log requires

@@ -141,3 +141,30 @@ fn a_repository_without_a_project_is_damaged() {
     }
     assert_eq!(check(store, None).errors, 1);
 }
+
+#[test]
+fn copies_that_cannot_be_compared_do_not_count_as_equal() {
+    let (store, _) = with_backups(1);
+    for (kind, errors) in [
+        (StorageErrorKind::Denied, Some(1)),
+        (StorageErrorKind::Unavailable, None),
+    ] {
+        // Each copy can be read once, so that it is verified.
+        let reads = Mutex::new(0);
+        let lost = Intercepted::new(&store, move |operation, name| {
+            if operation != StorageOperation::Get
+                || !matches!(name, "cuttlebone" | "cuttlebone.copy")
+            {
+                return Ok(());
+            }
+            let mut reads = reads.lock().unwrap();
+            *reads += 1;
+            if *reads > 2 { Err(kind) } else { Ok(()) }
+        });
+        let objects = Objects::new(Arc::new(lost));
+        let host = Host::without_cache();
+        let checked = ops::check_keyless(&objects, None, &host.context(), &mut |_| {});
+        let found = checked.ok().map(|report| report.errors);
+        assert_eq!(found, errors, "{kind:?}");
+    }
+}
