@@ -36,6 +36,8 @@ pub enum RepoError {
     NoKeys { location: String },
     #[error("there are no readable settings of project {project}")]
     NoSettings { project: ProjectId },
+    #[error("could not change the settings of project {project}: other settings replaced them")]
+    SettingsNotChanged { project: ProjectId },
     #[error("there is no project “{name}”")]
     NoProject { name: String, known: Vec<String> },
     #[error("there is no key {id}")]

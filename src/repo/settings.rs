@@ -9,7 +9,7 @@ use super::object_ref::ObjectRef;
 use super::objects::Objects;
 use super::parallel::parallel_map;
 use super::project::Project;
-use crate::base::{Notice, ObjectHash, Observer, ProjectId};
+use crate::base::{Notice, ObjectHash, Observer, ProjectId, Silent};
 use crate::format::{ProjectSettings, SealedObject};
 
 /// An object with settings: the hash that names it, and the bytes of one of its copies if this copy
@@ -121,6 +121,12 @@ pub(super) fn newest(
     let (_, hash, body) = newest.ok_or(RepoError::NoSettings { project })?;
     ProjectSettings::decode(&body)
         .map_err(|e| RepoError::format(ObjectRef::Settings(project, hash), e))
+}
+
+/// Reads the valid settings of an open project from the store.
+pub(super) fn read_newest(project: &Project) -> Result<ProjectSettings, RepoError> {
+    let found = find(&project.objects, project.id, MEMORY)?;
+    newest(project, &found, &Silent)
 }
 
 /// Opens settings. Returns their revision and their body. Decodes only the revision, since a newer

@@ -1,15 +1,19 @@
 //! Repositories with parity: damage of every object, damage beyond the parity, crashes, and prunes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cuttlebone::base::{ObjectHash, ParityRate};
+use cuttlebone::base::{ObjectHash, ParityRate, Silent};
 use cuttlebone::crypto::object_hash;
 use cuttlebone::ops::{self, MaxUnused, ParityAction, ParityStep, PruneOptions, RepairSources};
-use cuttlebone::repo::{ObjectKind, ObjectRef, Objects, parity_of};
-use cuttlebone::storage::{Backend, Fault, FaultBackend, MemoryBackend, Moment, Name, Plan};
+use cuttlebone::repo::{ObjectKind, ObjectRef, Objects, RepoError, parity_of};
+use cuttlebone::storage::{
+    Backend, Fault, FaultBackend, MemoryBackend, Moment, Name, Plan, StorageErrorKind,
+    StorageOperation,
+};
 
+use super::intercepted::Intercepted;
 use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, key, noise};
 
 /// A repair with parity and second copies.
@@ -516,4 +520,59 @@ fn parity_can_be_added_later_and_adding_it_continues_after_a_failure() {
     all_have_parity(&store, &test_repo, "after the next backup");
     let none = ops::add_parity(&test_repo.project, None, &host.context()).unwrap();
     assert_eq!(none.added, 0);
+}
+
+#[test]
+fn settings_that_another_process_stores_at_the_same_time_do_not_replace_those_of_this_one() {
+    let store = MemoryBackend::new();
+    TestRepo::init(store.clone(), CHUNK).unwrap();
+    let percent = ParityRate::new;
+    for attempt in 0..8 {
+        // Both processes have read the same settings.
+        let open = || TestRepo::open(store.clone(), &Silent).unwrap().project;
+        let (one, other) = (open(), open());
+        other.set_parity(percent(1 + attempt)).unwrap();
+        let set = one.set_parity(percent(20 + attempt)).unwrap();
+        assert_eq!(set.settings.parity_rate(), percent(20 + attempt));
+        assert_eq!(open().settings, set.settings, "{attempt}");
+    }
+    // The other one stores its settings after this one has read the latest ones.
+    for attempt in 0..8 {
+        let other = TestRepo::open(store.clone(), &Silent).unwrap().project;
+        let waiting = Mutex::new(Some(other));
+        let busy = Intercepted::new(&store, move |operation, name| {
+            if operation == StorageOperation::Put
+                && name.contains("/settings/")
+                && let Some(other) = waiting.lock().unwrap().take()
+            {
+                other.set_parity(percent(1 + attempt)).unwrap();
+            }
+            Ok(())
+        });
+        let one = TestRepo::open(busy, &Silent).unwrap().project;
+        one.set_parity(percent(30 + attempt)).unwrap();
+        let valid = TestRepo::open(store.clone(), &Silent).unwrap().project;
+        assert_eq!(valid.settings.parity_rate(), percent(30 + attempt));
+    }
+}
+
+#[test]
+fn settings_that_do_not_become_valid_are_an_error() {
+    let store = MemoryBackend::new();
+    TestRepo::init(store.clone(), CHUNK).unwrap();
+    let known = files(&store);
+    let hides = Intercepted::new(&store, move |operation, name| {
+        let is_new = known.keys().all(|known| known.as_str() != name);
+        if operation == StorageOperation::Get && name.contains("/settings/") && is_new {
+            Err(StorageErrorKind::NotFound)
+        } else {
+            Ok(())
+        }
+    });
+    let project = TestRepo::open(hides, &Silent).unwrap().project;
+    let set = project.set_parity(ParityRate::new(7)).err();
+    assert!(
+        matches!(set, Some(RepoError::SettingsNotChanged { .. })),
+        "{set:?}"
+    );
 }

@@ -154,6 +154,9 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
             );
         }
         RepoError::QuarantineFull => "delete old files in quarantine/: no command needs them",
+        RepoError::SettingsNotChanged { .. } => {
+            "run it again when no other process changes the settings, then “cuttlebone check”"
+        }
         RepoError::LostRace => "run it again; nothing is lost",
         RepoError::RecordTooLarge { .. } => "nothing was stored; use fewer or shorter labels",
         RepoError::LeaseLost => "run it again; an object in leases/ was deleted",
