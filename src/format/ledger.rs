@@ -202,10 +202,22 @@ impl LedgerInfo {
 impl LedgerBody {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 4 << 20;
-    /// A number of packs that fits into a body, together with the runs and drills of an entry.
+    /// A number of packs that fits into a body, together with JSON that [has
+    /// room](Self::has_room_for).
     pub const PACKS_MAX: usize = 50_000;
     /// The number of bytes of a group before its packs: time, result and number of packs.
     const GROUP_LEN: usize = 13;
+    /// The maximum length of the JSON of an entry with [`PACKS_MAX`](Self::PACKS_MAX) packs, each
+    /// in a group of its own. The length of the JSON and the number of groups take four bytes each.
+    const INFO_MAX: usize =
+        Self::BODY_MAX - 2 * 4 - Self::PACKS_MAX * (Self::GROUP_LEN + ObjectHash::LEN);
+
+    /// Returns whether this JSON and [`PACKS_MAX`](Self::PACKS_MAX) packs fit into a body. JSON may
+    /// take six bytes for one byte of a text.
+    #[must_use]
+    pub fn has_room_for(about: &LedgerInfo) -> bool {
+        to_json(about).len() <= Self::INFO_MAX
+    }
 
     /// Returns the body, to be compressed and sealed.
     #[must_use]

@@ -333,7 +333,7 @@ impl NewLedgerEntry {
     }
 
     /// Divides this entry into objects of the allowed size. Cuts texts that are too long, and drops
-    /// the first drills if there are too many.
+    /// the first drills if there are too many, or if they are too long.
     fn bodies(mut self, replaced: Vec<ObjectHash>, worker: Worker<'_>) -> Vec<LedgerBody> {
         for drill in &mut self.drills {
             for text in [&mut drill.command, &mut drill.problem]
@@ -342,6 +342,8 @@ impl NewLedgerEntry {
             {
                 text.truncate(text.floor_char_boundary(LedgerInfo::TEXT_MAX));
             }
+            let volume = &mut drill.volume;
+            volume.truncate(volume.floor_char_boundary(LedgerInfo::NAME_MAX));
         }
         let excess = self.drills.len().saturating_sub(LedgerInfo::DRILLS_MAX);
         self.drills.drain(..excess);
@@ -354,12 +356,15 @@ impl NewLedgerEntry {
             drills: Vec::new(),
             replaces: Vec::new(),
         };
-        let first = LedgerInfo {
+        let mut first = LedgerInfo {
             runs: self.runs,
             drills: self.drills,
             replaces: replaced,
             ..about.clone()
         };
+        while !first.drills.is_empty() && !LedgerBody::has_room_for(&first) {
+            first.drills.remove(0);
+        }
         let mut bodies = vec![LedgerBody {
             about: first,
             groups: Vec::new(),
@@ -418,4 +423,66 @@ pub fn since_1970(time: SystemTime) -> u64 {
     since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::RecordTime;
+
+    #[test]
+    fn entries_with_the_longest_texts_and_the_most_packs_can_be_read() {
+        let time = RecordTime::from(Timestamp::UNIX_EPOCH);
+        // JSON takes six bytes for each of these characters.
+        let text = |len| "\u{1}".repeat(len);
+        let (host, seed) = (text(LedgerInfo::NAME_MAX), ObjectHash::from_bytes([7; 32]));
+        let run = AuditRun {
+            time: time.clone(),
+            host: Some(host.clone()),
+            level: VerifiedLevel::Opened,
+            seed,
+            packs: u64::MAX,
+            bytes: u64::MAX,
+            damaged: u64::MAX,
+            seconds: u64::MAX,
+            complete: false,
+        };
+        let drill = |number| DrillRun {
+            time: time.clone(),
+            host: Some(host.clone()),
+            backup: seed,
+            volume: text(LedgerInfo::NAME_MAX + 1),
+            bytes: number,
+            milliseconds: u64::MAX,
+            command: Some(text(LedgerInfo::TEXT_MAX + 1)),
+            success: false,
+            problem: Some(text(LedgerInfo::TEXT_MAX + 1)),
+        };
+        let packs = (0..=LedgerBody::PACKS_MAX as u64).map(|time| ReadPacks {
+            time,
+            result: ReadResult::Damaged,
+            packs: vec![seed],
+        });
+        let worker = Worker {
+            host: Some(&host),
+            tool: "test",
+        };
+        let entry = NewLedgerEntry {
+            runs: vec![run; LedgerInfo::RUNS_MAX],
+            drills: (0..150).map(drill).collect(),
+            packs: packs.collect(),
+        };
+        let bodies = entry.bodies(vec![seed; LedgerInfo::REPLACES_MAX], worker);
+        assert_eq!(bodies.len(), 2);
+        for body in &bodies {
+            let bytes = body.encode();
+            assert!(bytes.len() <= LedgerBody::BODY_MAX);
+            assert_eq!(LedgerBody::decode(&bytes).as_ref(), Ok(body));
+        }
+        let about = &bodies[0].about;
+        assert_eq!(about.runs.len(), LedgerInfo::RUNS_MAX);
+        let kept: Vec<_> = about.drills.iter().map(|drill| drill.bytes).collect();
+        assert!(kept.len() > 10, "{kept:?}");
+        assert!(kept.is_sorted() && kept.last() == Some(&149), "{kept:?}");
+    }
 }
