@@ -24,10 +24,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Which images to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SurveyScope<'a> {
-    /// Images of which the project has backups, and all images in the trash of their pools and
-    /// namespaces.
+    /// Images of which the project has backups, in the trash or not.
     OfBackups,
-    /// All images in the pools and namespaces of images of which the project has backups.
+    /// All images in the pools and namespaces of images of which the project has backups. Also
+    /// images in the trash.
     OfPools,
     /// Images whose pool and name match these patterns, and that are in the same namespace. Also
     /// images in the trash.
@@ -248,7 +248,7 @@ fn candidates(
             image: image.to_owned(),
             snapshot: None,
         };
-        let trashed = match client.trash(&pool, namespace.as_deref(), cancel) {
+        let mut trashed = match client.trash(&pool, namespace.as_deref(), cancel) {
             Ok(trashed) => trashed,
             // A pool that a pattern matches need not have this namespace.
             Err(error) if error.is_absent() => continue,
@@ -263,16 +263,19 @@ fn candidates(
         };
         let named = if scope == SurveyScope::OfBackups {
             let pool_id = client.pool_id(&pool, cancel)?;
-            let here = known.iter().filter(|of| {
-                let is_trashed = trashed.iter().any(|image| image.id == of.image_id);
-                (of.pool_id, &text(&of.namespace)) == (pool_id, &namespace) && !is_trashed
-            });
+            let mut here: Vec<_> = known
+                .iter()
+                .filter(|of| (of.pool_id, &text(&of.namespace)) == (pool_id, &namespace))
+                .collect();
+            // The trash may hold thousands of other images. It would take long to open them.
+            trashed.retain(|image| here.iter().any(|of| of.image_id == image.id));
+            here.retain(|of| trashed.iter().all(|image| image.id != of.image_id));
             let named = |of: &&&RbdIdentity| Candidate {
                 spec: place(&text(&of.image).unwrap_or_default()),
                 id: Some(of.image_id.clone()),
                 in_trash: false,
             };
-            here.map(|of| named(&of)).collect()
+            here.iter().map(named).collect()
         } else {
             match client.images(&pool, namespace.as_deref(), cancel) {
                 Ok(names) => names

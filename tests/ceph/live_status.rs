@@ -98,9 +98,11 @@ fn the_status_says_what_the_next_backup_of_an_image_reads_and_why() {
     }
     cluster.rbd(&["trash", "mv", "stat-next/new"]);
     assert_eq!(status(&live, &[]).0["image"]["state"], "in_trash");
-    let trash = cluster.rbd(&["trash", "ls", "--format", "json", "stat-next"]);
-    let trash: Value = serde_json::from_slice(&trash).unwrap();
-    let id = trash[0]["id"].as_str().unwrap();
+    let id_in_trash = || {
+        let trash = cluster.rbd(&["trash", "ls", "--format", "json", "stat-next"]);
+        let trash: Value = serde_json::from_slice(&trash).unwrap();
+        trash[0]["id"].as_str().unwrap().to_owned()
+    };
     cluster.rbd(&[
         "trash",
         "rm",
@@ -108,9 +110,18 @@ fn the_status_says_what_the_next_backup_of_an_image_reads_and_why() {
         "--pool",
         "stat-next",
         "--image-id",
-        id,
+        &id_in_trash(),
     ]);
-    assert_eq!(status(&live, &[]).0["image"]["state"], "missing");
+    // An image of which there is no backup is not opened, even if it is in the trash.
+    image(cluster, "stat-next/other", &[]);
+    cluster.rbd(&["trash", "mv", "stat-next/other"]);
+    let program = live.rbd_script(&format!(
+        "case \"$*\" in *{}*) exit 1;; esac",
+        id_in_trash()
+    ));
+    let (volume, summary) = status(&live, &["--rbd-command", &program]);
+    assert_eq!(volume["image"]["state"], "missing");
+    assert_eq!(summary["cluster_problem"], Value::Null);
 }
 
 #[test]
