@@ -84,7 +84,7 @@ pub(crate) use request::{
     ImageMode, ImageRequest, KeyRequest, LabelRequest, ListRequest, MergeRequest, NewKeyAccess,
     NewKeyRequest, PruneRequest, RbdPattern, ReadFrom, RepairRequest, ReplicateRequest,
     RequestedSource, RestoreImageRequest, RestoreRequest, Since, SnapshotsRequest, StatusRequest,
-    VolumeName, WriteTo, backup_selector, check_name, is_stdin, volume_name,
+    VolumeName, WriteTo, backup_selector, check_name, names_stdin, volume_name,
 };
 pub(crate) use rescue_map::rescue_map;
 pub(crate) use restore_mark::{MarkPlaces, RestoreMark};

@@ -80,6 +80,46 @@ pub(crate) struct PasswordOptions {
     pub(crate) command: Option<OsString>,
 }
 
+/// A source of a password, other than the terminal.
+enum Source {
+    /// `-` is standard input.
+    File(PathBuf),
+    Command(OsString),
+    /// The password, from the environment.
+    Variable(Password),
+    /// The number of an open file.
+    Descriptor(OsString),
+}
+
+impl PasswordOptions {
+    /// Returns the first source that is given: the file or the command of the options, then the
+    /// variables `…_PASSWORD`, `…_FD`, `…_FILE` and `…_COMMAND`.
+    fn source(&self, environment: &Environment) -> Option<Source> {
+        if let Some(file) = &self.file {
+            return Some(Source::File(file.clone()));
+        }
+        if let Some(command) = &self.command {
+            return Some(Source::Command(command.clone()));
+        }
+        let variable = |suffix| environment.get(&format!("{}{suffix}", self.of.variable()));
+        let password = variable("").map(|text| Source::Variable(Zeroizing::new(text.into_vec())));
+        password
+            .or_else(|| variable("_FD").map(Source::Descriptor))
+            .or_else(|| variable("_FILE").map(|file| Source::File(file.into())))
+            .or_else(|| variable("_COMMAND").map(Source::Command))
+    }
+
+    /// Returns the path of the file that the password is read from. `-` is standard input. `None`
+    /// if the password is in no file.
+    pub(crate) fn file_in(&self, environment: &Environment) -> Option<PathBuf> {
+        match self.source(environment)? {
+            Source::File(file) => Some(file),
+            Source::Descriptor(number) => Some(Path::new("/proc/self/fd").join(number)),
+            Source::Command(_) | Source::Variable(_) => None,
+        }
+    }
+}
+
 /// The source of a password, for error messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -189,8 +229,7 @@ impl From<PasswordError> for Failure {
     }
 }
 
-/// Finds passwords. Uses the first of these sources that is given: the file or the command of the
-/// options, then the variables `…_PASSWORD`, `…_FD`, `…_FILE` and `…_COMMAND`, then the terminal.
+/// Finds passwords. Without any other source, asks for them on the terminal.
 pub(crate) struct Passwords<'a> {
     pub(crate) environment: &'a Environment,
     pub(crate) observer: &'a dyn Observer,
@@ -268,27 +307,15 @@ impl Passwords<'_> {
         &self,
         options: &PasswordOptions,
     ) -> Result<Option<GivenPassword>, PasswordError> {
-        if let Some(file) = &options.file {
-            return self.file(file).map(Some);
-        }
-        if let Some(command) = &options.command {
-            return self.command(command).map(Some);
-        }
         let name = options.of.variable();
-        let variable = |suffix: &str| self.environment.get(&format!("{name}{suffix}"));
-        if let Some(password) = variable("") {
-            return checked(Zeroizing::new(password.into_vec()), Origin::Variable(name)).map(Some);
-        }
-        if let Some(number) = variable("_FD") {
-            return from_descriptor(&number, name).map(Some);
-        }
-        if let Some(file) = variable("_FILE") {
-            return self.file(Path::new(&file)).map(Some);
-        }
-        if let Some(command) = variable("_COMMAND") {
-            return self.command(&command).map(Some);
-        }
-        Ok(None)
+        let source = options.source(self.environment);
+        let read = |source| match source {
+            Source::File(file) => self.file(&file),
+            Source::Command(command) => self.command(&command),
+            Source::Variable(password) => checked(password, Origin::Variable(name)),
+            Source::Descriptor(number) => from_descriptor(&number, name),
+        };
+        source.map(read).transpose()
     }
 
     fn file(&self, path: &Path) -> Result<GivenPassword, PasswordError> {

@@ -62,7 +62,7 @@ fn without_help_of_help(mut words: Vec<OsString>) -> Vec<OsString> {
 fn run(cli: Cli) -> Result<(), Failure> {
     let environment = Environment::of_process();
     let invocation = Invocation::new(cli, &environment)?;
-    streams::check(&invocation.action)?;
+    streams::check(&invocation.action, &environment)?;
     let output = Arc::new(Output::of_process(Style {
         json: invocation.display.json,
         verbosity: invocation.display.verbosity,

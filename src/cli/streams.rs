@@ -6,14 +6,14 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use rustix::fs::{OFlags, fcntl_getfl};
 
-use crate::app::Failure;
+use crate::app::{Environment, Failure};
 
 use super::args::Action;
 
 /// Fails if the action needs standard input or standard output for data and this stream is closed.
 /// Also fails if the action would write binary data to a terminal.
-pub(super) fn check(action: &Action) -> Result<(), Failure> {
-    if action.reads_stdin() && was_closed(io::stdin()) {
+pub(super) fn check(action: &Action, environment: &Environment) -> Result<(), Failure> {
+    if action.reads_stdin(environment) && was_closed(io::stdin()) {
         return Err(Failure::usage("standard input is closed")
             .hint("give a file, or pipe the data into this command"));
     }

@@ -293,4 +293,25 @@ fn a_password_and_data_cannot_both_come_from_standard_input_whatever_its_name() 
     world.set("CUTTLEBONE_PASSWORD_FILE", "");
     world.set("CUTTLEBONE_PASSWORD_FD", "0");
     refused(&args, &world);
+    // The passwords of both repositories of a copy.
+    let copy = ["copy", "--all", "--to", "/elsewhere"];
+    for name in names {
+        refused(&[&copy[..], &["--to-password-file", name]].concat(), &world);
+        world.set("CUTTLEBONE_TO_PASSWORD_FILE", name);
+        refused(&copy, &world);
+    }
+    world.set("CUTTLEBONE_TO_PASSWORD_FD", "0");
+    refused(&copy, &world);
+    refused(&["key", "add", "--new-password-file", "/dev/stdin"], &world);
+}
+
+#[test]
+fn a_source_of_the_password_that_is_not_used_does_not_count_as_standard_input() {
+    let mut world = World::new();
+    world.set("CUTTLEBONE_PASSWORD_FILE", "-");
+    world.set("CUTTLEBONE_PASSWORD_FD", "");
+    let args = ["backup", "-", "--volume", "v"];
+    let data = world.write("data", &noise(1, 1 << 20));
+    let ran = world.run_with_stdin(&args, fs::File::open(data).unwrap());
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
 }

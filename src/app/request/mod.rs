@@ -27,7 +27,7 @@ pub(crate) use key::{AcceptedBackups, CacheRequest, KeyRequest, NewKeyAccess, Ne
 pub(crate) use label::LabelRequest;
 pub(crate) use list::{ListRequest, Since};
 pub(crate) use names::{backup_selector, check_name, volume_name};
-pub(crate) use read_write::{ReadFrom, WriteTo, is_stdin};
+pub(crate) use read_write::{ReadFrom, WriteTo, names_stdin};
 pub(crate) use repair::RepairRequest;
 pub(crate) use replicate::ReplicateRequest;
 pub(crate) use restore::{

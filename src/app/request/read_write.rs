@@ -41,8 +41,13 @@ impl ReadFrom {
     }
 }
 
+/// Returns whether this path of a password file is `-`, or the same file as standard input.
+pub(crate) fn names_stdin(path: &Path) -> bool {
+    path == Path::new("-") || is_stdin(path)
+}
+
 /// Returns whether the file at `path` is the same file as standard input.
-pub(crate) fn is_stdin(path: &Path) -> bool {
+fn is_stdin(path: &Path) -> bool {
     let file = |stat: &rustix::fs::Stat| (stat.st_dev, stat.st_ino);
     match (rustix::fs::stat(path), rustix::fs::fstat(std::io::stdin())) {
         (Ok(named), Ok(stdin)) => file(&named) == file(&stdin),

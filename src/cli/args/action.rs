@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use crate::app::{
-    BackupRequest, CacheRequest, CheckRequest, CopyRequest, DrillRequest, ExportRequest,
-    ForgetRequest, KeyRequest, LabelRequest, ListRequest, MergeRequest, PruneRequest, ReadFrom,
-    RepairRequest, ReplicateRequest, RepositorySettings, RestoreImageRequest, RestoreRequest,
-    SnapshotsRequest, StatusRequest, WriteTo,
+    BackupRequest, CacheRequest, CheckRequest, CopyRequest, DrillRequest, Environment,
+    ExportRequest, ForgetRequest, KeyRequest, LabelRequest, ListRequest, MergeRequest,
+    PruneRequest, ReadFrom, RepairRequest, ReplicateRequest, RepositorySettings,
+    RestoreImageRequest, RestoreRequest, SnapshotsRequest, StatusRequest, WriteTo, names_stdin,
 };
 use crate::base::{ChunkSize, ParityRate};
 use crate::repo::KdfParams;
@@ -107,9 +107,9 @@ impl Action {
 
     /// Returns whether the command reads standard input for data, for the password of a new key, or
     /// for that of the target of a copy.
-    pub(crate) fn reads_stdin(&self) -> bool {
+    pub(crate) fn reads_stdin(&self, environment: &Environment) -> bool {
         match self {
-            Self::Repository(_, action) => action.reads_stdin(),
+            Self::Repository(_, action) => action.reads_stdin(environment),
             Self::InspectDiff(source) => *source == ReadFrom::Stdin,
             Self::MergeDiffs(request) => request.sources.contains(&ReadFrom::Stdin),
             Self::VerifyReport(..) | Self::Completions(_) | Self::Man(_) => false,
@@ -128,17 +128,17 @@ impl RepositoryAction {
     }
 
     /// Returns whether the command reads standard input, apart from the password of the repository.
-    pub(super) fn reads_stdin(&self) -> bool {
+    pub(super) fn reads_stdin(&self, environment: &Environment) -> bool {
         match self {
             Self::Backup(request) => request.sources.iter().any(|s| s.source.reads_stdin()),
             Self::Copy(request) => {
-                let file = request.target.password.file.as_ref();
-                file.is_some_and(|file| file.as_os_str() == "-")
+                let file = request.target.password.file_in(environment);
+                file.is_some_and(|file| names_stdin(&file))
             }
-            Self::Key(KeyRequest::Add { new, .. } | KeyRequest::Passwd(new)) => new
-                .password_file
-                .as_ref()
-                .is_some_and(|file| file.as_os_str() == "-"),
+            Self::Key(KeyRequest::Add { new, .. } | KeyRequest::Passwd(new)) => {
+                let file = new.password_file.as_ref();
+                file.is_some_and(|file| names_stdin(file))
+            }
             _ => false,
         }
     }

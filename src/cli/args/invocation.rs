@@ -1,10 +1,9 @@
 //! Converts a parsed command line and the environment into checked requests.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
 
 use crate::app::{
-    CacheRequest, Environment, Failure, ReadFrom, RepositorySettings, backup_selector, is_stdin,
+    CacheRequest, Environment, Failure, ReadFrom, RepositorySettings, backup_selector, names_stdin,
     worker_threads,
 };
 use crate::cli::display::DisplaySettings;
@@ -140,20 +139,8 @@ fn check_stdin(
     action: &RepositoryAction,
     environment: &Environment,
 ) -> Result<(), Failure> {
-    let reads_stdin = |file: &Option<PathBuf>| {
-        let file = file.as_deref();
-        file.is_some_and(|file| file == Path::new("-") || is_stdin(file))
-    };
-    let variable = environment
-        .get("CUTTLEBONE_PASSWORD_FILE")
-        .map(PathBuf::from);
-    let descriptor = environment
-        .get("CUTTLEBONE_PASSWORD_FD")
-        .filter(|_| settings.password.file.is_none() && settings.password.command.is_none())
-        .filter(|_| environment.get("CUTTLEBONE_PASSWORD").is_none())
-        .map(|number| Path::new("/proc/self/fd").join(number));
-    let password = [&settings.password.file, &variable, &descriptor];
-    if action.reads_stdin() && password.into_iter().any(reads_stdin) {
+    let password = settings.password.file_in(environment);
+    if action.reads_stdin(environment) && password.is_some_and(|file| names_stdin(&file)) {
         return Err(Failure::usage(
             "cannot read both the password and other input from standard input",
         )
