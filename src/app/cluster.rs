@@ -28,24 +28,32 @@ impl ClusterOptions {
     /// Takes from the environment the options that the user did not give.
     pub(crate) fn into_settings(self, environment: &Environment) -> Result<RbdOptions, Failure> {
         let or = |given: Option<OsString>, variable| given.or_else(|| environment.get(variable));
-        let text = |value: Option<OsString>, option| match value.map(OsString::into_string) {
-            Some(Ok(text)) => Ok(Some(text)),
-            Some(Err(_)) => Err(Failure::usage(format!(
-                "the value of {option} is not valid UTF-8"
-            ))),
-            None => Ok(None),
+        // The value, and the name of the option or the variable that has it.
+        let text = |given: Option<OsString>, option, variable| {
+            let name = if given.is_some() { option } else { variable };
+            match or(given, variable).map(OsString::into_string) {
+                Some(Ok(text)) => Ok(Some((text, name))),
+                Some(Err(_)) => Err(Failure::usage(format!(
+                    "the value of {name} is not valid UTF-8"
+                ))),
+                None => Ok(None),
+            }
         };
-        let cluster = or(self.cluster, "CUTTLEBONE_CEPH_CLUSTER");
-        let id = or(self.id, "CUTTLEBONE_CEPH_ID");
-        let rbd = or(self.rbd_command, "CUTTLEBONE_RBD_COMMAND");
-        let ceph = or(self.ceph_command, "CUTTLEBONE_CEPH_COMMAND");
+        let cluster = text(self.cluster, "--cluster", "CUTTLEBONE_CEPH_CLUSTER")?;
+        let id = text(self.id, "--id", "CUTTLEBONE_CEPH_ID")?;
+        let rbd = text(self.rbd_command, "--rbd-command", "CUTTLEBONE_RBD_COMMAND")?;
+        let ceph = text(
+            self.ceph_command,
+            "--ceph-command",
+            "CUTTLEBONE_CEPH_COMMAND",
+        )?;
         Ok(RbdOptions {
             conf: or(self.conf, "CUTTLEBONE_CEPH_CONF").map(Into::into),
-            cluster: text(cluster, "--cluster")?,
-            id: text(id, "--id")?.map(without_prefix),
+            cluster: cluster.map(|(cluster, _)| cluster),
+            id: id.map(|(id, _)| without_prefix(id)),
             keyring: or(self.keyring, "CUTTLEBONE_CEPH_KEYRING").map(Into::into),
-            rbd: words(text(rbd, "--rbd-command")?, "--rbd-command")?,
-            ceph: words(text(ceph, "--ceph-command")?, "--ceph-command")?,
+            rbd: words(rbd)?,
+            ceph: words(ceph)?,
             stall: environment.get(STALL).as_ref().map(seconds).transpose()?,
         })
     }
@@ -70,14 +78,15 @@ fn without_prefix(id: String) -> String {
     }
 }
 
-fn words(command: Option<String>, option: &str) -> Result<Vec<OsString>, Failure> {
-    let Some(command) = command else {
+/// Splits a command, which comes with the name of its option or variable.
+fn words(command: Option<(String, &str)>) -> Result<Vec<OsString>, Failure> {
+    let Some((command, name)) = command else {
         return Ok(Vec::new());
     };
     match shlex::split(&command) {
         Some(words) if !words.is_empty() => Ok(words.into_iter().map(Into::into).collect()),
         _ => Err(Failure::usage(format!(
-            "the value of {option} is empty or has an unclosed quote"
+            "the value of {name} is empty or has an unclosed quote"
         ))
         .hint("give a program and its first arguments, quoted as in a shell")),
     }
@@ -132,6 +141,11 @@ mod tests {
             };
             let failure = given.into_settings(&Environment::with(&[])).unwrap_err();
             assert_eq!(failure.code, Code::Usage, "{wrong:?}");
+            assert!(failure.message.contains("--rbd-command"), "{failure:?}");
         }
+        let environment = Environment::with(&[("CUTTLEBONE_CEPH_COMMAND", "'ceph")]);
+        let failure = ClusterOptions::default().into_settings(&environment);
+        let message = failure.unwrap_err().message;
+        assert!(message.contains("CUTTLEBONE_CEPH_COMMAND"), "{message}");
     }
 }

@@ -87,8 +87,7 @@ impl RepositorySettings {
         options: RepositoryOptions,
         environment: &Environment,
     ) -> Result<Self, Failure> {
-        let options = options.completed(environment)?;
-        let connection = ConnectionSettings::new(&options)?;
+        let connection = ConnectionSettings::new(&options, environment)?;
         let location = match options.repository {
             Some(location) => location,
             None => location_in(environment)?,
@@ -142,74 +141,95 @@ impl RepositorySettings {
     }
 }
 
-impl RepositoryOptions {
-    /// Takes from the environment the options about connections that the user did not give.
-    fn completed(self, environment: &Environment) -> Result<Self, Failure> {
-        let found = |name: &'static str| Variable::of(name, environment);
-        Ok(Self {
-            ssh_command: found("CUTTLEBONE_SSH_COMMAND").or(self.ssh_command, "a command")?,
-            connections: found("CUTTLEBONE_CONNECTIONS")
-                .or(self.connections, "a number of connections, such as 2")?,
-            timeout: found("CUTTLEBONE_TIMEOUT").or(self.timeout, "seconds, such as 60")?,
-            limit_upload: found("CUTTLEBONE_LIMIT_UPLOAD")
-                .or(self.limit_upload, "bytes a second, such as 20M")?,
-            limit_download: found("CUTTLEBONE_LIMIT_DOWNLOAD")
-                .or(self.limit_download, "bytes a second, such as 20M")?,
-            ..self
-        })
-    }
+/// A setting with an option, and with an environment variable that counts if the user does not give
+/// the option.
+struct Setting {
+    option: &'static str,
+    variable: &'static str,
+    /// Tells the user which values are valid.
+    needed: &'static str,
 }
 
-/// An environment variable that counts if the user does not give an option.
-struct Variable {
-    name: &'static str,
-    value: Option<OsString>,
-}
+const SSH_COMMAND: Setting = Setting {
+    option: "--ssh-command",
+    variable: "CUTTLEBONE_SSH_COMMAND",
+    needed: "a command",
+};
+const CONNECTIONS: Setting = Setting {
+    option: "--connections",
+    variable: "CUTTLEBONE_CONNECTIONS",
+    needed: "a number of connections, such as 2",
+};
+const TIMEOUT: Setting = Setting {
+    option: "--timeout",
+    variable: "CUTTLEBONE_TIMEOUT",
+    needed: "seconds, such as 60",
+};
+const LIMIT_UPLOAD: Setting = Setting {
+    option: "--limit-upload",
+    variable: "CUTTLEBONE_LIMIT_UPLOAD",
+    needed: "bytes a second, such as 20M",
+};
+const LIMIT_DOWNLOAD: Setting = Setting {
+    option: "--limit-download",
+    variable: "CUTTLEBONE_LIMIT_DOWNLOAD",
+    needed: "bytes a second, such as 20M",
+};
 
-impl Variable {
-    fn of(name: &'static str, environment: &Environment) -> Self {
-        let value = environment.get(name);
-        Self { name, value }
-    }
-
-    /// Returns the given value of the option; without one, that of the variable. `None` if there is
-    /// neither. Fails if the variable is invalid: `needed` tells the user which values are valid.
-    fn or<T: FromStr>(self, given: Option<T>, needed: &str) -> Result<Option<T>, Failure> {
-        let (None, Some(value)) = (&given, &self.value) else {
-            return Ok(given);
+impl Setting {
+    /// Returns the given value of the option, and the name of the option. Without a given value,
+    /// returns the value of the variable, and the name of the variable. `None` if there is neither.
+    /// Fails if the variable is invalid.
+    fn value<T: FromStr>(
+        &self,
+        given: Option<T>,
+        environment: &Environment,
+    ) -> Result<Option<(T, &'static str)>, Failure> {
+        if let Some(given) = given {
+            return Ok(Some((given, self.option)));
+        }
+        let Some(value) = environment.get(self.variable) else {
+            return Ok(None);
         };
         let parsed = value.to_str().and_then(|text| text.parse().ok());
-        parsed.map(Some).ok_or_else(|| {
-            let (value, name) = (value.display(), self.name);
+        let parsed = parsed.map(|parsed| Some((parsed, self.variable)));
+        parsed.ok_or_else(|| {
+            let (value, name) = (value.display(), self.variable);
             Failure::usage(format!("invalid value “{value}” of {name}"))
-                .hint(format!("set it to {needed}"))
+                .hint(format!("set it to {}", self.needed))
         })
     }
 }
 
 impl ConnectionSettings {
-    fn new(options: &RepositoryOptions) -> Result<Self, Failure> {
-        let ssh = match options.ssh_command.as_deref().map(shlex::split) {
+    /// Takes each setting from the options, the environment or its default. Fails if one is
+    /// invalid.
+    fn new(options: &RepositoryOptions, environment: &Environment) -> Result<Self, Failure> {
+        let ssh = match SSH_COMMAND.value(options.ssh_command.clone(), environment)? {
             None => vec!["ssh".into()],
-            Some(Some(words)) if !words.is_empty() => words.into_iter().map(Into::into).collect(),
-            Some(None) => {
-                return Err(
-                    Failure::usage("the value of --ssh-command has an unclosed quote")
-                        .hint("quote it as in a shell, for example 'ssh -i \"/root/a key\"'"),
-                );
-            }
-            Some(_) => {
-                return Err(Failure::usage("the value of --ssh-command is empty").hint(
-                    "give a program and its options, for example 'ssh -i /root/.ssh/backup'",
-                ));
-            }
+            Some((command, name)) => match shlex::split(&command) {
+                Some(words) if !words.is_empty() => words.into_iter().map(Into::into).collect(),
+                None => {
+                    return Err(Failure::usage(format!(
+                        "the value of {name} has an unclosed quote"
+                    ))
+                    .hint("quote it as in a shell, for example 'ssh -i \"/root/a key\"'"));
+                }
+                Some(_) => {
+                    return Err(Failure::usage(format!("the value of {name} is empty")).hint(
+                        "give a program and its options, for example 'ssh -i /root/.ssh/backup'",
+                    ));
+                }
+            },
         };
-        let timeout = options.timeout.unwrap_or(TIMEOUT_DEFAULT);
-        let count = options.connections.unwrap_or(CONNECTIONS_DEFAULT);
+        let timeout = TIMEOUT.value(options.timeout, environment)?;
+        let timeout = timeout.map_or(TIMEOUT_DEFAULT, |(seconds, _)| seconds);
+        let count = CONNECTIONS.value(options.connections, environment)?;
+        let (count, name) = count.unwrap_or((CONNECTIONS_DEFAULT, CONNECTIONS.variable));
         if count > CONNECTIONS_MAX {
             return Err(
                 Failure::usage(format!("{count} connections are too many")).hint(format!(
-                    "set CUTTLEBONE_CONNECTIONS to a number from 1 to {CONNECTIONS_MAX}"
+                    "set {name} to a number from 1 to {CONNECTIONS_MAX}"
                 )),
             );
         }
@@ -218,19 +238,22 @@ impl ConnectionSettings {
             count,
             timeout: Duration::from_secs(timeout.get()),
             limits: Limits {
-                upload: rate("--limit-upload", options.limit_upload)?,
-                download: rate("--limit-download", options.limit_download)?,
+                upload: rate(LIMIT_UPLOAD.value(options.limit_upload, environment)?)?,
+                download: rate(LIMIT_DOWNLOAD.value(options.limit_download, environment)?)?,
             },
         })
     }
 }
 
-fn rate(option: &str, limit: Option<ByteSize>) -> Result<Rate, Failure> {
-    match limit.map(|limit| NonZeroU64::new(limit.0)) {
-        None => Ok(Rate::default()),
-        Some(Some(bytes)) => Ok(Rate::new(bytes)),
-        Some(None) => Err(Failure::usage(format!("{option} must not be 0"))
-            .hint("give bytes a second, for example 20M, or leave the option out")),
+/// Returns the rate of a limit. Its name is that of an option or a variable.
+fn rate(limit: Option<(ByteSize, &str)>) -> Result<Rate, Failure> {
+    let Some((limit, name)) = limit else {
+        return Ok(Rate::default());
+    };
+    match NonZeroU64::new(limit.0) {
+        Some(bytes) => Ok(Rate::new(bytes)),
+        None => Err(Failure::usage(format!("{name} must not be 0"))
+            .hint("give bytes a second, for example 20M, or leave it out")),
     }
 }
 
@@ -352,6 +375,7 @@ mod tests {
                 variables[at].1 = wrong;
                 let failure = resolve(&variables, RepositoryOptions::default()).unwrap_err();
                 assert_eq!(failure.code, Code::Usage, "{name:?}={wrong}");
+                assert!(failure.message.contains(name.0), "{failure:?}");
             }
         }
         let mut many = variables;
@@ -359,6 +383,33 @@ mod tests {
         let failure = resolve(&many, RepositoryOptions::default()).unwrap_err();
         assert_eq!(failure.code, Code::Usage);
         assert!(failure.hint.unwrap().contains("1 to 8"));
+    }
+
+    #[test]
+    fn an_error_names_the_option_or_the_variable_that_has_the_wrong_value() {
+        for wrong in ["'ssh", " "] {
+            let of_variable = [
+                ("CUTTLEBONE_REPOSITORY", "/r"),
+                ("HOME", "/h"),
+                ("CUTTLEBONE_SSH_COMMAND", wrong),
+            ];
+            let of_option = RepositoryOptions {
+                ssh_command: Some(wrong.to_owned()),
+                ..RepositoryOptions::default()
+            };
+            for (variables, options, name) in [
+                (
+                    &of_variable[..],
+                    RepositoryOptions::default(),
+                    "CUTTLEBONE_SSH_COMMAND",
+                ),
+                (&of_variable[..2], of_option, "--ssh-command"),
+            ] {
+                let failure = resolve(variables, options).unwrap_err();
+                assert_eq!(failure.code, Code::Usage);
+                assert!(failure.message.contains(name), "{failure:?}");
+            }
+        }
     }
 
     #[test]
@@ -425,7 +476,8 @@ mod tests {
                 ssh_command: Some(command.to_owned()),
                 ..RepositoryOptions::default()
             };
-            ConnectionSettings::new(&options).map(|connection| connection.ssh)
+            ConnectionSettings::new(&options, &Environment::with(&[]))
+                .map(|connection| connection.ssh)
         };
         for (command, words) in [
             ("  ssh  -p 22 ", &["ssh", "-p", "22"][..]),

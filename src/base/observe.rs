@@ -106,13 +106,13 @@ pub enum Notice {
         /// Why it cannot be tried.
         problem: String,
     },
-    /// A directory of key slots has more slots than this program tries, or more unusable files than
+    /// A directory of key slots has more slots than this program tries, or more unusable ones than
     /// it names one by one.
     KeySlotsIgnored {
         /// The directory.
         directory: String,
-        /// The number of ignored files.
-        files: u64,
+        /// The number of ignored slots. A slot and its second copy count once.
+        slots: u64,
     },
     /// Settings of a project cannot be read and are ignored. The newest readable ones are used.
     SettingsDamaged {

@@ -120,7 +120,7 @@ fn slots_that_cannot_be_tried_are_skipped_and_named() {
     assert!(
         notices(&observer)
             .iter()
-            .any(|notice| { matches!(notice, Notice::KeySlotsIgnored { files: 1, .. }) })
+            .any(|notice| { matches!(notice, Notice::KeySlotsIgnored { slots: 1, .. }) })
     );
 }
 

@@ -36,10 +36,9 @@ pub(crate) fn notice(notice: &Notice) -> String {
             let key = key.to_string();
             format!("key {} cannot be tried: {problem}", short_id(&key))
         }
-        Notice::KeySlotsIgnored { directory, files } => format!(
-            "ignoring {} in {directory}: each is unusable, or not among the 64 key slots that are \
-             tried",
-            count(*files, "more file")
+        Notice::KeySlotsIgnored { directory, slots } => format!(
+            "ignoring {} in {directory}: each is unusable, or not among the 64 that are tried",
+            count(*slots, "more key slot")
         ),
         Notice::SettingsDamaged { problem } => format!("{problem}; ignoring these settings"),
         Notice::CertificateDamaged { problem } => {

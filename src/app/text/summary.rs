@@ -89,8 +89,7 @@ pub(super) fn restore(summary: &RestoreSummary) -> String {
         let names = image.earlier_snapshots.join(", ");
         snapshots += "  its content before earlier, interrupted restores is in ";
         snapshots += &names;
-        snapshots += "
-";
+        snapshots += "\n";
     }
     format!(
         "restored {missing}{} of {} to {}\n  {}, written {}, fetched {}, in {}\n{snapshots}",
@@ -163,13 +162,15 @@ fn data_read(data: &DataRead) -> String {
             count(data.packs_total, "pack")
         );
     }
-    if !data.complete {
+    if !data.complete && data.packs_verified < data.packs_chosen {
         let _ = writeln!(
             text,
-            "the time is over: {} of {} verified; run the command again to continue",
+            "stopped early: {} of {} verified; run the command again to continue",
             data.packs_verified,
             count(data.packs_chosen, "pack")
         );
+    } else if !data.complete {
+        text += "not all data was read: the errors hide which packs backups use\n";
     }
     text
 }
@@ -342,7 +343,10 @@ fn revoked(volumes: &[RevokedVolume]) -> String {
 
 pub(super) fn cache(cache: &CacheInfo) -> String {
     let content = match cache.chunks {
-        Some(chunks) => format!("{}, {}", ByteSize(cache.bytes), count(chunks, "chunk")),
+        Some(places) => {
+            let places = count(places, "place");
+            format!("{}, {places} of chunks and nodes", ByteSize(cache.bytes))
+        }
         None => "empty".to_owned(),
     };
     format!("{}: {content}\n", cache.path)

@@ -35,7 +35,7 @@ pub(super) fn cache(
         // Without a directory, the index would be built in memory, and nothing would remain of it.
         cache.create().map_err(|error| failed("rebuild", &error))?;
     }
-    let chunks = if matches!(request, CacheRequest::Clear) {
+    let places = if matches!(request, CacheRequest::Clear) {
         None
     } else {
         let index = Index::open(
@@ -53,6 +53,6 @@ pub(super) fn cache(
         bytes: cache
             .size()
             .map_err(|error| failed("read the size of", &error))?,
-        chunks,
+        chunks: places,
     }))
 }

@@ -211,7 +211,7 @@ impl FoundSlot {
 /// store could make every wrong password take very long.
 const SLOTS_MAX: usize = 64;
 /// Maximum number of slots that are read to find usable ones.
-const FILES_MAX: usize = 256;
+const READ_MAX: usize = 256;
 /// Maximum number of unusable slots that are reported by name.
 const NAMED_MAX: usize = 3;
 
@@ -250,12 +250,12 @@ pub(crate) fn read_slots(
             Err(e) => Err(e),
         }
     };
-    let (mut slots, mut unusable, mut files) = (Vec::new(), 0, 0);
-    for batch in order.chunks(SLOTS_MAX).take(FILES_MAX / SLOTS_MAX) {
+    let (mut slots, mut unusable, mut tried) = (Vec::new(), 0, 0);
+    for batch in order.chunks(SLOTS_MAX).take(READ_MAX / SLOTS_MAX) {
         if slots.len() >= SLOTS_MAX {
             break;
         }
-        files += batch.len();
+        tried += batch.len();
         for slot in parallel_map(batch, read)? {
             match slot {
                 Ok(slot) => slots.push(slot),
@@ -268,14 +268,14 @@ pub(crate) fn read_slots(
             }
         }
     }
-    let ignored = order.len() - files + slots.len().saturating_sub(SLOTS_MAX);
+    let ignored = order.len() - tried + slots.len().saturating_sub(SLOTS_MAX);
     slots.truncate(SLOTS_MAX);
     slots.sort_by_key(|found| found.id);
     let more = ignored + unusable.saturating_sub(NAMED_MAX);
     if more > 0 {
         observer.notice(Notice::KeySlotsIgnored {
             directory: scope.directory(),
-            files: more as u64,
+            slots: more as u64,
         });
     }
     Ok(slots)
