@@ -125,8 +125,9 @@ impl Attempt {
 mod tests {
     use super::*;
 
-    /// Attempts, the roles that may make them, and the text for those that may not.
-    const RULES: [(Attempt, &[Role], &str); 30] = {
+    /// All attempts in their order, the roles that may make them, and the text for those that may
+    /// not.
+    const RULES: [(Attempt, &[Role], &str); Attempt::ChangePassword as usize + 1] = {
         use Attempt::*;
         const ALL: &[Role] = &[Role::Full, Role::Write, Role::Verify];
         const WRITERS: &[Role] = &[Role::Full, Role::Write];
@@ -158,6 +159,7 @@ mod tests {
             (AcceptLoss, FULL, "accept that backups are lost"),
             (RepairPacks, FULL, "may not repair packs"),
             (Head, FULL, "may not run “head”, which writes into the log"),
+            (SetParity, FULL, "may not set the parity"),
             (RepairIndex, FULL, "may not repair the index"),
             (AddKey, FULL, "may not add a key"),
             (RemoveKey, FULL, "may not remove a key"),
@@ -168,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_attempt_the_role_of_the_key_and_the_roles_that_may() {
-        for (attempt, roles, text) in RULES {
+        for (number, (attempt, roles, text)) in RULES.into_iter().enumerate() {
+            assert_eq!(attempt as usize, number, "{attempt:?} is out of order");
             for held in [Role::Full, Role::Write, Role::Verify] {
                 let permitted = attempt.permit(held);
                 assert_eq!(
