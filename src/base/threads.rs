@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 /// Calls `each` for all items, up to `threads` at a time (0 counts as 1), and returns the results
-/// in the order of the items. Once `is_last` has returned true for a result, no further call
-/// starts. All calls for earlier items are made. If threads cannot be started, fewer calls run at
-/// the same time.
+/// in the order of the items. After `is_last` has returned true for a result, each thread ends with
+/// its current call. A thread that has just taken an item still makes the call for it. All calls
+/// for earlier items are made. If threads cannot be started, fewer calls run at the same time.
 pub(crate) fn map_in_threads<T: Sync, R: Send>(
     items: &[T],
     threads: usize,
@@ -61,7 +61,10 @@ pub(crate) fn join<A: Send, B>(first: impl Fn() -> A + Sync, second: impl FnOnce
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Barrier;
+    use std::cell::Cell;
+    use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+    use std::sync::{Barrier, Mutex};
+    use std::time::Duration;
 
     #[test]
     fn two_functions_run_at_the_same_time() {
@@ -96,11 +99,43 @@ mod tests {
     }
 
     #[test]
-    fn no_further_call_starts_after_the_last_one() {
+    fn all_items_before_the_last_one_have_a_result() {
         let items: Vec<usize> = (0..100).collect();
         let done = map_in_threads(&items, 8, |number| *number, |number| *number == 10);
         // Before item 10 is known to be the last one, other threads may take further items.
-        assert!((11..=11 + 8).contains(&done.len()), "{done:?}");
+        assert!(done.len() >= 11, "{done:?}");
         assert_eq!(done, items[..done.len()]);
+        let done = map_in_threads(&items, 1, |number| *number, |number| *number == 10);
+        assert_eq!(done, items[..11]);
+    }
+
+    #[test]
+    fn the_other_threads_take_no_further_item_after_the_last_one() {
+        thread_local! {
+            /// The receiver notices when the thread with this sender has ended.
+            static END: Cell<Option<Sender<()>>> = const { Cell::new(None) };
+        }
+        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = (Mutex::new(Some(sender)), Mutex::new(receiver));
+        let this = thread::current().id();
+        // The first call in the other thread is the last one. Calls in this thread take until the
+        // other thread has ended.
+        let is_last = |_: &u32| {
+            if thread::current().id() == this {
+                let ended = receiver
+                    .lock()
+                    .unwrap()
+                    .recv_timeout(Duration::from_mins(1));
+                assert_eq!(ended, Err(RecvTimeoutError::Disconnected));
+                return false;
+            }
+            if let Some(sender) = sender.lock().unwrap().take() {
+                END.set(Some(sender));
+            }
+            true
+        };
+        let items: Vec<u32> = (0..100).collect();
+        let done = map_in_threads(&items, 2, is_last, |is_last| *is_last);
+        assert!(done == [true] || done == [false, true], "{done:?}");
     }
 }
