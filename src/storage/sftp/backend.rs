@@ -274,7 +274,9 @@ async fn delete(first: &PooledConnection, paths: &Paths, name: &Name) -> Result<
     }
     match opened {
         Some(Ok(directory)) => directory.sync().await,
-        _ => Ok(()),
+        // A server that cannot open directories cannot make them durable on request either.
+        Some(Err(SftpError::Refused(..))) | None => Ok(()),
+        Some(Err(error)) => Err(error),
     }
 }
 
