@@ -57,7 +57,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_single_byte_anywhere_makes_it_nonzero() {
+    fn bytes_are_not_zero_if_one_of_them_is_not() {
         assert!(is_zero(&[]));
         for len in [1, 15, 16, 17, 4095, 4096, 4097, 4112, 9000] {
             let mut bytes = vec![0; len];

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_has_a_signer_unless_it_is_of_a_full_key() {
+    fn a_certificate_has_no_signer_if_and_only_if_it_is_of_a_full_key() {
         let write = certificate();
         assert_eq!(Certificate::decode(&write.encode()), Ok(write));
         let full = Certificate {

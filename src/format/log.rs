@@ -157,7 +157,7 @@ pub struct RemovedRecord {
 impl RemovedRecord {
     /// The maximum number of hashes in `follows`, and in `heads`. Without this limit, the holder of
     /// a write key could name any number of records, and the log would keep their hashes forever.
-    pub const NAMES_MAX: usize = 1000;
+    pub const HASHES_MAX: usize = 1000;
     /// The maximum length of the name of the volume, in bytes.
     pub const VOLUME_MAX: usize = 4096;
 
@@ -167,12 +167,12 @@ impl RemovedRecord {
     }
 
     /// Removes unknown and repeated hashes from `follows` and from `heads`. If more than
-    /// [`NAMES_MAX`](Self::NAMES_MAX) remain in a list, keeps the first ones.
-    pub fn keep_names(&mut self, known: impl Fn(&ObjectHash) -> bool) {
-        for names in [&mut self.heads, &mut self.follows] {
+    /// [`HASHES_MAX`](Self::HASHES_MAX) remain in a list, keeps the first ones.
+    pub fn keep_known(&mut self, known: impl Fn(&ObjectHash) -> bool) {
+        for hashes in [&mut self.heads, &mut self.follows] {
             let mut seen = HashSet::new();
-            names.retain(|id| known(id) && seen.insert(*id));
-            names.truncate(Self::NAMES_MAX);
+            hashes.retain(|id| known(id) && seen.insert(*id));
+            hashes.truncate(Self::HASHES_MAX);
         }
     }
 }
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_without_a_sealed_part_and_a_summary_round_trip() {
+    fn a_summary_and_an_entry_without_a_sealed_part_round_trip() {
         assert_eq!(decode(&stored(&entry(), &[])), Ok((entry(), None)));
         let summary = LogEntry {
             summary: true,

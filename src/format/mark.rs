@@ -22,7 +22,8 @@ pub struct MarkBody {
     /// Index segments that newer ones replace.
     #[serde(default, deserialize_with = "nullable")]
     pub segments: Vec<String>,
-    /// All records that existed before the decision. None of them uses these packs.
+    /// Records that existed before the decision, at most [`IDS_MAX`](Self::IDS_MAX). None of them
+    /// uses these packs.
     #[serde(default, deserialize_with = "nullable")]
     pub records: Vec<String>,
     /// The time of the decision.

@@ -42,9 +42,8 @@ impl Removals {
     /// Returns the hashes of the objects of this kind that the log removes, in ascending order.
     pub(super) fn of_kind(&self, kind: LogKind) -> impl Iterator<Item = ObjectHash> {
         let first = self.items.partition_point(|item| item.kind < kind);
-        let behind = self.items[first..].iter();
-        behind
-            .take_while(move |item| item.kind == kind)
+        let rest = self.items[first..].iter();
+        rest.take_while(move |item| item.kind == kind)
             .map(|item| item.hash)
     }
 

@@ -375,19 +375,19 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_leases_does_not_make_the_file_exceed_its_maximum_length() {
+    fn the_file_does_not_exceed_its_maximum_length_however_many_leases_there_are() {
         let top = tempfile::tempdir().unwrap();
         let caches = top.path().join("caches");
         let watch = kept_below(&caches);
-        let flood: Vec<_> = (0..SEEN_MAX + 50).map(|n| numbered(n, true)).collect();
-        let stale = watch.stale(&flood, at(u64::MAX >> 20));
+        let many: Vec<_> = (0..SEEN_MAX + 50).map(|n| numbered(n, true)).collect();
+        let stale = watch.stale(&many, at(u64::MAX >> 20));
         assert!(stale.iter().all(|stale| !stale));
         assert!(fs::metadata(file(&caches)).unwrap().len() <= FILE_MAX);
         assert_eq!(kept_below(&caches).read().unwrap().len(), SEEN_MAX);
     }
 
     #[test]
-    fn a_flood_of_leases_displaces_none_that_is_still_there_and_none_of_a_full_key() {
+    fn new_leases_displace_none_that_is_still_there_and_none_of_a_full_key() {
         let watch = Watch::default();
         let old: Vec<_> = (0..SEEN_MAX - 100).map(|n| numbered(n, true)).collect();
         watch.stale(&old, at(0));
@@ -395,10 +395,10 @@ mod tests {
         let new = (SEEN_MAX..2 * SEEN_MAX).map(|n| numbered(n, true));
         let both: Vec<_> = new.chain(old.iter().copied()).collect();
         watch.stale(&both, at(5));
-        let flood: Vec<_> = (2 * SEEN_MAX..4 * SEEN_MAX)
+        let many: Vec<_> = (2 * SEEN_MAX..4 * SEEN_MAX)
             .map(|n| numbered(n, false))
             .collect();
-        watch.stale(&flood, at(6));
+        watch.stale(&many, at(6));
         assert!(watch.stale(&old, at(10)).iter().all(|stale| *stale));
     }
 }

@@ -99,7 +99,7 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn a_volume_in_use_is_claimed_only_once_it_is_free_or_the_command_is_interrupted() {
+    fn a_claim_of_a_volume_waits_until_the_volume_is_free_and_fails_if_interrupted() {
         let (volumes, cancel) = (VolumesInUse::default(), Cancel::default());
         let first = volumes.claim("a", &cancel).unwrap();
         drop(volumes.claim("b", &cancel).unwrap());

@@ -46,7 +46,7 @@ impl Records {
     pub fn describe_removed(&self, backup: &Backup, log: &Log, reason: &str) -> RemovedRecord {
         let mut described = removed_record(backup.id, &backup.record, backup.is_full, reason);
         if !backup.is_full {
-            described.keep_names(|id| self.is_genuine(id) || log.excuses(*id));
+            described.keep_known(|id| self.is_genuine(id) || log.excuses(*id));
         }
         described
     }

@@ -119,7 +119,7 @@ impl Log {
             .filter_map(|(object, _)| object.hash())
             .collect();
         for record in records {
-            record.keep_names(|id| present.contains(id) || self.excuses(*id));
+            record.keep_known(|id| present.contains(id) || self.excuses(*id));
         }
         Ok(())
     }
