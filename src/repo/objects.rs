@@ -237,15 +237,39 @@ impl Objects {
     /// killed.
     pub fn delete_twice(&self, object: ObjectRef) -> Result<(), RepoError> {
         if let ObjectRef::Key(project, hash) = object {
-            for parity in self.parity_objects(project, hash)? {
-                self.delete_name(&parity.name())?;
-            }
+            self.delete_parity(project, hash)?;
             for damaged in quarantined(&*self.backend, hash)? {
                 self.delete_name(&damaged)?;
             }
         }
         self.delete_name(&object.name())?;
-        self.delete_name(&object.copy_name())
+        self.delete_name(&object.copy_name())?;
+        if let ObjectRef::Key(project, hash) = object {
+            // Another process may have added parity meanwhile.
+            self.delete_parity(project, hash)?;
+        }
+        Ok(())
+    }
+
+    fn delete_parity(&self, project: Option<ProjectId>, of: ObjectHash) -> Result<(), RepoError> {
+        for parity in self.parity_objects(project, of)? {
+            self.delete_name(&parity.name())?;
+        }
+        Ok(())
+    }
+
+    /// Stores the parity of an object that exists, like [`protect`](Self::protect). If another
+    /// process removes a key meanwhile, no parity of its slot stays.
+    pub fn protect_existing(&self, object: ObjectRef, bytes: &[u8]) -> Result<(), RepoError> {
+        self.protect(object, &[bytes])?;
+        if let ObjectRef::Key(project, hash) = object {
+            let names = [object.name(), object.copy_name()];
+            let mut found = names.iter().map(|name| self.backend.size(name));
+            if found.all(|size| size.is_err_and(|e| e.kind == StorageErrorKind::NotFound)) {
+                self.delete_parity(project, hash)?;
+            }
+        }
+        Ok(())
     }
 
     fn delete_name(&self, name: &Name) -> Result<(), RepoError> {

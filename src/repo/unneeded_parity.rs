@@ -8,15 +8,22 @@ use crate::format::LogKind;
 use crate::repo::error::RepoError;
 use crate::repo::keyless::authority;
 use crate::repo::log::{Log, PublicLog};
+use crate::repo::object_kind::ObjectKind;
 use crate::repo::object_ref::ObjectRef;
+use crate::repo::objects::Objects;
+use crate::repo::parity::protects;
 use crate::repo::project::Project;
+
+/// The maximum length of parity that is read to find out what it protects, in bytes. That of key
+/// slots, settings and certificates is rarely longer.
+const LEN_MAX: u64 = 1 << 20;
 
 /// Returns the parity objects of a project that protect no existing object, if they were stored
 /// more than `life` before `now`, or if the log removes the object that they protect. A writer
 /// stores the parity of an object before the object, so newer parity may be of an object that is
 /// being stored. `now` is the time of the store. Parity of a missing object is needed if the log
-/// requires this object, or if the object is one of the packs `named` and the log does not remove
-/// it: the parity can restore it.
+/// requires this object, if the object is one of the packs `named` and the log does not remove it,
+/// or if it is a key slot, settings or a certificate: the parity can restore it.
 pub fn unneeded_parity(
     project: &Project,
     named: &[ObjectHash],
@@ -39,14 +46,34 @@ pub fn unneeded_parity(
     let log = Log::load(project)?;
     let is_removed = |of| LogKind::ALL.iter().any(|kind| log.removed(*kind, of));
     let is_old = |modified| now.duration_since(modified).is_ok_and(|age| age > life);
-    let unneeded = parity
-        .into_iter()
-        .filter(|(object, _, info)| match *object {
-            ObjectRef::Parity(_, of, _) if exist.contains(&of) => false,
-            ObjectRef::Parity(_, of, _) => {
-                is_removed(of) || is_old(info.modified) && !named.contains(&of)
-            }
-            _ => false,
-        });
-    Ok(unneeded.map(|(object, ..)| object).collect())
+    let mut unneeded = Vec::new();
+    for (object, _, info) in parity {
+        let ObjectRef::Parity(_, of, _) = object else {
+            continue;
+        };
+        if exist.contains(&of) {
+            continue;
+        }
+        let is_unneeded = is_removed(of)
+            || is_old(info.modified) && !named.contains(&of) && !is_kept(objects, object, of)?;
+        if is_unneeded {
+            unneeded.push(object);
+        }
+    }
+    Ok(unneeded)
+}
+
+/// Returns whether parity is of an object that the log does not remove before it is deleted. The
+/// parity of a key slot is deleted before the slot. Settings and certificates are never deleted.
+fn is_kept(objects: &Objects, parity: ObjectRef, of: ObjectHash) -> Result<bool, RepoError> {
+    const KINDS: [ObjectKind; 3] = [
+        ObjectKind::Key,
+        ObjectKind::Settings,
+        ObjectKind::Certificate,
+    ];
+    match objects.get(parity, LEN_MAX) {
+        Ok(bytes) => Ok(KINDS.iter().any(|kind| protects(&bytes, *kind, of))),
+        Err(RepoError::Damaged { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }

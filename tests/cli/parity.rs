@@ -250,3 +250,38 @@ fn a_missing_pack_is_restored_before_the_log_has_an_entry_and_after_a_repair_of_
     }
     assert!(all(&world) == before);
 }
+
+#[test]
+fn a_missing_key_slot_is_restored_and_what_is_left_of_a_removed_one_is_named() {
+    let world = with_parity();
+    let image = world.write("disk.img", &noise(1, 60_000));
+    world.backup(&[&image]);
+    world.ok(&["head"]);
+    let before = all(&world);
+    let mut slots = files(&world.repository().join("keys"));
+    slots.sort();
+    assert_eq!(slots.len(), 2);
+    for slot in &slots {
+        fs::remove_file(slot).unwrap();
+    }
+    let text = finds_damage(&world, &["repair", "parity"]);
+    let next = "Was this key removed? Then delete the file parity/";
+    assert!(text.contains(next), "{text}");
+    world.ok(&["repair", "parity", "--yes"]);
+    assert!(all(&world) == before);
+    world.ok(&["repair", "parity"]);
+    world.ok(&["list"]);
+
+    // A removal deletes the parity first, then one copy after the other.
+    let hash = slots[0].file_name().unwrap().to_str().unwrap();
+    let mut parity = files(&world.repository().join("parity"));
+    parity.retain(|path| path.to_str().unwrap().contains(hash));
+    assert_eq!(parity.len(), 1);
+    fs::remove_file(&parity[0]).unwrap();
+    fs::remove_file(&slots[0]).unwrap();
+    for what in ["copies", "parity"] {
+        let text = finds_damage(&world, &["repair", what]);
+        let next = "Was this key removed? Then run “key remove” again";
+        assert!(text.contains(next), "{text}");
+    }
+}

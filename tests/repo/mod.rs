@@ -45,6 +45,7 @@ mod object_cache;
 mod panics;
 mod parity;
 mod parity_foreign;
+mod parity_keys;
 mod parity_matrix;
 mod progress;
 mod provenance;

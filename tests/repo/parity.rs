@@ -17,7 +17,7 @@ use super::intercepted::Intercepted;
 use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, key, noise};
 
 /// A repair with parity and second copies.
-const WITH_PARITY: RepairSources<'static> = RepairSources {
+pub(super) const WITH_PARITY: RepairSources<'static> = RepairSources {
     parity: true,
     replica: None,
 };
@@ -30,7 +30,7 @@ fn page(number: u64) -> Image {
     Image::new(LEAF).with(0, &noise(number, 9000))
 }
 
-fn with_backups(count: u64) -> (MemoryBackend, TestRepo) {
+pub(super) fn with_backups(count: u64) -> (MemoryBackend, TestRepo) {
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init_with(store.clone(), CHUNK, rate()).unwrap();
     let host = Host::with_cache();
@@ -90,7 +90,7 @@ pub(super) fn is_restored(store: &impl Backend, before: &BTreeMap<Name, Vec<u8>>
     }
 }
 
-fn options() -> PruneOptions {
+pub(super) fn options() -> PruneOptions {
     PruneOptions {
         max_unused: MaxUnused::Bytes(0),
         max_repack: None,

@@ -127,5 +127,25 @@ fn entry(step: &ParityStep, done: Option<bool>) -> RepairStepEntry {
     } else {
         message
     };
+    let message = match removal(step, done == Some(true)) {
+        Some(text) => format!("{message}. {text}"),
+        None => message,
+    };
     RepairStepEntry::new(&step.object, (action, message), done)
+}
+
+/// Returns how to complete the removal of a key instead of repairing its slot, if somebody may have
+/// removed the key. `done` is whether the slot is whole now.
+fn removal(step: &ParityStep, done: bool) -> Option<String> {
+    let next = match step.action {
+        _ if !step.may_be_removed => return None,
+        ParityAction::Restore { parity, .. } if !done => {
+            format!("delete the file {}", parity.name())
+        }
+        ParityAction::Restore { .. } | ParityAction::Copy | ParityAction::Fetch => {
+            "run “key remove” again".to_owned()
+        }
+        _ => return None,
+    };
+    Some(format!("Was this key removed? Then {next}"))
 }

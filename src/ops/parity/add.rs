@@ -66,7 +66,7 @@ pub fn add_parity(
         }
         match read_verified(objects, object, size) {
             Ok(bytes) => {
-                objects.protect(object, &[&bytes])?;
+                objects.protect_existing(object, &bytes)?;
                 for (parity, _) in less {
                     objects.delete(parity)?;
                 }

@@ -3,9 +3,11 @@
 
 use std::collections::HashSet;
 
+use super::undamaged::names;
 use crate::base::ProjectId;
 use crate::ops::error::OpsError;
-use crate::repo::{ObjectKind, ObjectRef, Objects, PublicLog, protects, read_damaged};
+use crate::repo::{ObjectKind, ObjectRef, Objects, PublicLog, RepoError, protects, read_damaged};
+use crate::storage::StorageErrorClass;
 
 /// Objects of these kinds are deleted only after a log entry removes them. Log entries are never
 /// deleted.
@@ -39,9 +41,10 @@ pub(super) fn in_replica(
     Ok(found)
 }
 
-/// Returns the objects of a project that have parity but no file. Leaves out those that the log
-/// removes. `known` are the objects that the caller has found, whether they are whole or not: if
-/// one of them has the hash that a parity object names, this parity object is left out.
+/// Returns the objects that have one of these parity objects but no file. Leaves out those that the
+/// log removes. The log does not name key slots, but their parity is deleted before they are.
+/// `known` are the objects that the caller has found, whether they are whole or not: if one of them
+/// has the hash that a parity object names, this parity object is left out.
 pub(super) fn with_parity(
     objects: &Objects,
     parity: &[ObjectRef],
@@ -60,15 +63,28 @@ pub(super) fn with_parity(
         let Some(bytes) = read_damaged(objects.backend(), &parity.name(), 1 << 20)? else {
             continue;
         };
-        for object in named.into_iter().filter(|o| KINDS.contains(&o.kind())) {
+        for object in named {
             // The object may have been stored after the store was listed.
             if protects(&bytes, object.kind(), of)
                 && !is_removed(log, object)
-                && objects.backend().size(&object.name()).is_err()
+                && !has_file(objects, object)?
             {
                 found.push(object);
             }
         }
     }
     Ok(found)
+}
+
+fn has_file(objects: &Objects, object: ObjectRef) -> Result<bool, OpsError> {
+    for name in names(object) {
+        match objects.backend().size(&name) {
+            Ok(_) => return Ok(true),
+            Err(error) => match error.kind.class() {
+                StorageErrorClass::Absent | StorageErrorClass::Damaged => {}
+                _ => return Err(RepoError::from(error).into()),
+            },
+        }
+    }
+    Ok(false)
 }

@@ -38,12 +38,13 @@ impl Plan {
             whole: HashSet::new(),
             damaged: BTreeMap::new(),
             denied: HashSet::new(),
+            files,
             restored: HashSet::new(),
             complete: HashSet::new(),
             unexplained: Vec::new(),
             steps: Vec::new(),
         };
-        planner.sort(files, unusable);
+        planner.sort(unusable);
         for project in projects {
             planner.expect_unnamed(ObjectRef::Project(project))?;
             // An object in a batch needs no file of its own.
@@ -54,6 +55,7 @@ impl Plan {
             planner.expect_required(project, context)?;
         }
         planner.expect_unnamed(ObjectRef::Repository)?;
+        planner.expect_protected(None, &PublicLog::default())?;
         if !planner.damaged.contains_key(&ObjectRef::Repository.name()) {
             planner.complete.insert(None);
         }
@@ -95,6 +97,8 @@ struct Planner<'a> {
     damaged: BTreeMap<Name, ObjectRef>,
     /// Damaged objects with a file that this process may not read.
     denied: HashSet<ObjectRef>,
+    /// The files that were read.
+    files: &'a Files,
     /// Objects that the repair restores.
     restored: HashSet<ObjectRef>,
     /// The projects, and `None` for the repository, of which all needed objects are known.
@@ -105,7 +109,8 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn sort(&mut self, files: &Files, unusable: &HashMap<Name, Unusable>) {
+    fn sort(&mut self, unusable: &HashMap<Name, Unusable>) {
+        let files = self.files;
         for (name, (object, _)) in files {
             if let ObjectRef::Parity(project, of, _) = *object {
                 self.parity.entry((project, of)).or_default().push(*object);
@@ -143,9 +148,9 @@ impl Planner<'_> {
     }
 
     /// Adds missing objects: those that the log requires, log entries that others name, and those
-    /// that the other repository has and that the log does not remove. If there is no log, also
-    /// adds those that have parity. Otherwise, these are unexplained, since they may never have
-    /// been stored. Other missing objects may have been deleted on purpose.
+    /// that the other repository has and that the log does not remove, and those that
+    /// [`expect_protected`](Self::expect_protected) finds. Other missing objects may have been
+    /// deleted on purpose.
     fn expect_required(
         &mut self,
         project: ProjectId,
@@ -188,40 +193,74 @@ impl Planner<'_> {
         for object in there {
             self.expect(object);
         }
-        let of_project = self.parity.iter();
-        let of_project = of_project.filter(|((of, _), _)| *of == Some(project));
-        let parity: Vec<_> = of_project.flat_map(|(_, all)| all).copied().collect();
-        let mut present = self.whole.clone();
-        present.extend(self.damaged.values());
-        let missing = expected::with_parity(self.objects, &parity, &present, &log)?;
-        // An interrupted backup leaves parity of objects that it did not store.
-        if log.entries().next().is_some() {
-            self.unexplained.extend(missing);
-        } else {
-            for object in missing {
-                self.expect(object);
-            }
-        }
+        self.expect_protected(Some(project), &log)?;
         if log.take_problems().is_empty() {
             self.complete.insert(Some(project));
         }
         Ok(())
     }
 
-    fn step(&mut self, object: ObjectRef, action: ParityAction) {
-        self.steps.push(ParityStep { object, action });
+    /// Adds the missing objects of a project, or of none, that have parity and that the log does
+    /// not remove. An interrupted backup leaves parity of objects that it did not store. So if the
+    /// project has a log, objects that are kept once are unexplained. Those that are kept twice,
+    /// such as key slots, are restored.
+    fn expect_protected(
+        &mut self,
+        project: Option<ProjectId>,
+        log: &PublicLog,
+    ) -> Result<(), OpsError> {
+        let of_project = self.parity.iter();
+        let of_project = of_project.filter(|((of, _), _)| *of == project);
+        let parity: Vec<_> = of_project.flat_map(|(_, all)| all).copied().collect();
+        let mut present = self.whole.clone();
+        present.extend(self.damaged.values());
+        let has_log = log.entries().next().is_some();
+        for object in expected::with_parity(self.objects, &parity, &present, log)? {
+            if has_log && !object.kind().info().kept_twice {
+                self.unexplained.push(object);
+            } else {
+                self.expect(object);
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, object: ObjectRef, action: ParityAction) -> Result<(), OpsError> {
+        self.steps.push(ParityStep {
+            object,
+            action,
+            may_be_removed: self.may_be_removed(object)?,
+        });
+        Ok(())
+    }
+
+    /// Returns whether an object can be what is left of a removed key: a key slot without any file,
+    /// or one that lacks a file and has no parity. The removal of a key deletes the parity first.
+    fn may_be_removed(&self, object: ObjectRef) -> Result<bool, OpsError> {
+        let ObjectRef::Key(project, hash) = object else {
+            return Ok(false);
+        };
+        let names = names(object);
+        let found = names.iter().filter(|name| self.files.contains_key(name));
+        Ok(match found.count() {
+            0 => true,
+            1 => match self.objects.parity_objects(project, hash) {
+                Ok(parity) => parity.is_empty(),
+                Err(error) if error.is_unlistable() => true,
+                Err(error) => return Err(error.into()),
+            },
+            _ => false,
+        })
     }
 
     fn plan_object(&mut self, object: ObjectRef) -> Result<(), OpsError> {
         if self.denied.contains(&object) {
-            self.step(object, ParityAction::Denied);
-            return Ok(());
+            return self.step(object, ParityAction::Denied);
         }
         // A copy is whole, but it may be of another repository.
         let is_undecided = self.whole.contains(&object);
         if is_undecided && read_copy(self.objects, object, self.sources.replica)?.is_some() {
-            self.step(object, ParityAction::Copy);
-            return Ok(());
+            return self.step(object, ParityAction::Copy);
         }
         let parity = if self.sources.parity {
             self.parity_of(object)?
@@ -249,8 +288,7 @@ impl Planner<'_> {
             self.restored.insert(object);
             action = ParityAction::Fetch;
         }
-        self.step(object, action);
-        Ok(())
+        self.step(object, action)
     }
 
     fn fetch(&self, object: ObjectRef) -> Result<Option<Vec<u8>>, OpsError> {
@@ -295,8 +333,7 @@ impl Planner<'_> {
             _ if self.is_unneeded(project, of) => ParityAction::Remove,
             _ => ParityAction::BeyondRepair,
         };
-        self.step(object, action);
-        Ok(())
+        self.step(object, action)
     }
 
     /// Returns whether no repair needs damaged parity of the object with this hash: the object is

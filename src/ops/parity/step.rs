@@ -43,6 +43,9 @@ pub struct ParityStep {
     pub object: ObjectRef,
     /// The action.
     pub action: ParityAction,
+    /// Whether this may be what is left of a key that was removed on purpose: nothing in the
+    /// repository says whether it was.
+    pub may_be_removed: bool,
 }
 
 impl ParityStep {

@@ -1,0 +1,240 @@
+//! Key slots, settings and certificates that are missing and have parity.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cuttlebone::base::Role;
+use cuttlebone::ops::{self, ParityAction, ParityStep, RepairSources};
+use cuttlebone::repo::{Grant, KeyScope, KeySummary, ObjectKind, ObjectRef, Objects};
+use cuttlebone::storage::{Backend, Fault, FaultBackend, MemoryBackend, Moment, Plan};
+
+use super::parity::{WITH_PARITY, files, is_restored, options, repair, with_backups};
+use super::{Host, RecordingObserver, TestRepo, key};
+
+fn of_project(test_repo: &TestRepo, role: Role) -> Grant<'_> {
+    Grant::Project {
+        project: &test_repo.project,
+        role,
+        volumes: &[],
+    }
+}
+
+/// The keys that did not open the repository.
+fn other_keys(test_repo: &TestRepo) -> Vec<KeySummary> {
+    let keys = test_repo
+        .repository
+        .list_keys(&RecordingObserver::default());
+    let mut keys = keys.unwrap();
+    keys.retain(|key| !key.current);
+    keys
+}
+
+fn slot_of(key: &KeySummary) -> ObjectRef {
+    match key.scope {
+        KeyScope::Repository => ObjectRef::Key(None, key.id),
+        KeyScope::Project(project) => ObjectRef::Key(Some(project), key.id),
+    }
+}
+
+fn planned(
+    store: &(impl Backend + Clone + 'static),
+    sources: RepairSources<'_>,
+) -> Vec<ParityStep> {
+    let objects = Objects::new(Arc::new(store.clone()));
+    let host = Host::without_cache();
+    let context = host.context();
+    let planned = ops::plan_repair(&objects, sources, &context).unwrap();
+    planned.steps().to_vec()
+}
+
+/// A repository with a key of the repository, and three keys of its project.
+fn with_keys() -> (MemoryBackend, TestRepo) {
+    let (store, test_repo) = with_backups(1);
+    for (grant, password) in [
+        (Grant::Everything, &b"one"[..]),
+        (of_project(&test_repo, Role::Full), b"two"),
+        (of_project(&test_repo, Role::Write), b"three"),
+        (of_project(&test_repo, Role::Verify), b"four"),
+    ] {
+        let observer = RecordingObserver::default();
+        let added = test_repo
+            .repository
+            .add_key(grant, &key(password), &observer);
+        added.unwrap();
+    }
+    (store, test_repo)
+}
+
+#[test]
+fn missing_key_slots_settings_and_certificates_are_restored_and_removed_keys_are_not() {
+    let (store, test_repo) = with_keys();
+    let before = files(&store);
+    let objects = before.keys().filter_map(ObjectRef::parse);
+    let objects: Vec<_> = objects.filter(|(_, is_second)| *is_second).collect();
+    let mut restored = HashSet::new();
+    for (object, _) in objects {
+        let store = store.copy();
+        for name in [object.name(), object.copy_name()] {
+            store.delete(&name).unwrap();
+        }
+        let steps = repair(&store);
+        assert!(steps.len() == 1 && steps[0].1, "{object}: {steps:?}");
+        let is_key = object.kind() == ObjectKind::Key;
+        assert_eq!(steps[0].0.may_be_removed, is_key, "{object}");
+        is_restored(&store, &before, &object.to_string());
+        restored.insert(object.kind());
+    }
+    for kind in [
+        ObjectKind::Key,
+        ObjectKind::Settings,
+        ObjectKind::Certificate,
+    ] {
+        assert!(restored.contains(&kind), "{restored:?}");
+    }
+
+    let replica = store.copy();
+    for removed in other_keys(&test_repo) {
+        let observer = RecordingObserver::default();
+        test_repo
+            .repository
+            .remove_key(&removed, &observer)
+            .unwrap();
+    }
+    let replica = Objects::new(Arc::new(replica));
+    for parity in [false, true] {
+        let sources = RepairSources {
+            parity,
+            replica: Some(&replica),
+        };
+        assert!(planned(&store, sources).is_empty());
+    }
+    assert!(planned(&store, WITH_PARITY).is_empty());
+    assert!(other_keys(&test_repo).is_empty());
+}
+
+#[test]
+fn a_key_that_an_interrupted_command_did_not_store_is_not_reported_again_and_again() {
+    let (content, _) = with_backups(1);
+    for n in 1.. {
+        let store = FaultBackend::holding(&content);
+        let observer = RecordingObserver::default();
+        let test_repo = TestRepo::open(store.clone(), &observer).unwrap();
+        store.set_plan(Plan::at_write(n, Fault::Die(Moment::After)));
+        let grant = of_project(&test_repo, Role::Write);
+        let added = test_repo.repository.add_key(grant, &key(b"two"), &observer);
+        let is_planned = store.is_planned();
+        assert_eq!(added.is_ok(), is_planned, "write {n}");
+        let crashed = store.crash();
+        for (step, whole) in repair(&crashed) {
+            assert!(whole, "write {n}: {step:?}");
+        }
+        let test_repo = TestRepo::open(crashed.clone(), &observer).unwrap();
+        Host::without_cache().check_clean(&test_repo, &format!("write {n}"));
+        let again = planned(&crashed, WITH_PARITY);
+        assert!(again.is_empty(), "write {n}: {again:?}");
+        if is_planned {
+            return;
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_removal_is_named_and_parity_does_not_undo_it() {
+    let (content, _) = with_keys();
+    for number in 0..4 {
+        for n in 1.. {
+            let when = format!("key {number}, write {n}");
+            let store = FaultBackend::holding(&content);
+            let observer = RecordingObserver::default();
+            let test_repo = TestRepo::open(store.clone(), &observer).unwrap();
+            let removed = &other_keys(&test_repo)[number];
+            let slot = slot_of(removed);
+            store.set_plan(Plan::at_write(n, Fault::Die(Moment::Before)));
+            let result = test_repo.repository.remove_key(removed, &observer);
+            if store.is_planned() {
+                result.unwrap();
+                assert_eq!(n, 4, "{when}");
+                break;
+            }
+            let crashed = store.crash();
+            let has_first = crashed.size(&slot.name()).is_ok();
+            let whole = Objects::new(Arc::new(content.copy()));
+            for (parity, replica) in [
+                (false, None),
+                (true, None),
+                (false, Some(&whole)),
+                (true, Some(&whole)),
+            ] {
+                let steps = planned(&crashed, RepairSources { parity, replica });
+                let copied = ParityStep {
+                    object: slot,
+                    action: ParityAction::Copy,
+                    may_be_removed: true,
+                };
+                let expected = if has_first { vec![] } else { vec![copied] };
+                assert_eq!(steps, expected, "{when}");
+            }
+            // The command that was interrupted can be repeated.
+            let test_repo = TestRepo::open(crashed.clone(), &observer).unwrap();
+            assert_eq!(other_keys(&test_repo).len(), 4, "{when}");
+            let again = &other_keys(&test_repo)[number];
+            test_repo.repository.remove_key(again, &observer).unwrap();
+            assert!(repair(&crashed).is_empty(), "{when}");
+            assert_eq!(other_keys(&test_repo).len(), 3, "{when}");
+        }
+    }
+}
+
+#[test]
+fn a_prune_keeps_the_parity_of_missing_key_slots_settings_and_certificates() {
+    let (store, test_repo) = with_keys();
+    let before = files(&store);
+    store.age(Duration::from_hours(25));
+    let directory = ObjectRef::Project(test_repo.project.id).directory();
+    let mut missing = before.keys().filter_map(ObjectRef::parse);
+    let slot = missing.find(|(object, _)| {
+        object.kind() == ObjectKind::Key && object.directory().starts_with(&directory)
+    });
+    let (slot, _) = slot.unwrap();
+    for name in [slot.name(), slot.copy_name()] {
+        store.delete(&name).unwrap();
+    }
+    let host = Host::without_cache();
+    let (options, context) = (options(), host.context());
+    let planned = ops::plan_prune(&test_repo.project, &options, false, &context);
+    planned.unwrap().run().unwrap();
+    let steps = repair(&store);
+    assert!(steps.len() == 1 && steps[0].1, "{steps:?}");
+    assert_eq!(steps[0].0.object, slot);
+    for name in [slot.name(), slot.copy_name()] {
+        assert!(files(&store)[&name] == before[&name], "{name}");
+    }
+}
+
+#[test]
+fn parity_that_is_stored_while_a_key_is_removed_does_not_stay() {
+    let (store, test_repo) = with_keys();
+    let removed = other_keys(&test_repo).remove(0);
+    let slot = slot_of(&removed);
+    let bytes = store.get(&slot.name(), 1 << 20).unwrap();
+    let observer = RecordingObserver::default();
+    test_repo
+        .repository
+        .remove_key(&removed, &observer)
+        .unwrap();
+    // A process that adds parity has read the slot before.
+    let objects = &test_repo.project.objects;
+    objects.protect_existing(slot, &bytes).unwrap();
+    assert!(repair(&store).is_empty());
+    objects.put_twice(slot, &bytes).unwrap();
+    objects.protect_existing(slot, &bytes).unwrap();
+    for name in [slot.name(), slot.copy_name()] {
+        store.delete(&name).unwrap();
+    }
+    assert_eq!(
+        repair(&store).len(),
+        1,
+        "the parity of a key that exists stays"
+    );
+}
