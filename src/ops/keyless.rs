@@ -333,7 +333,10 @@ impl Task<'_> {
             }
         }
         for entry in log.missing() {
-            self.found(&Finding::EntryVanished { entry });
+            // A damaged entry has not vanished.
+            if !self.reported.contains(&ObjectRef::Log(project, entry)) {
+                self.found(&Finding::EntryVanished { entry });
+            }
         }
         for entry in log.miscounted().collect::<Vec<_>>() {
             let object = ObjectRef::Log(project, entry);

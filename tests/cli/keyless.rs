@@ -227,6 +227,52 @@ fn the_theft_of_a_backup_that_the_log_names_is_found() {
 }
 
 #[test]
+fn damage_does_not_hide_that_history_has_vanished_and_a_damaged_entry_has_not_vanished() {
+    let (world, _) = with_statement();
+    let image = world.write("disk.img", &noise(3, 300_000));
+    world.backup(&[&image]);
+    let head = world.json_one(&["head"], "head");
+    let statement = head["qr_content"].as_str().unwrap().to_owned();
+    let pack = world.packs().remove(0);
+    crate::support::program::damage(&pack);
+    for statement in [None, Some(&statement[..])] {
+        assert_eq!(check(&world, statement).code, 21);
+    }
+    let record = files(&world.project().join("backups")).remove(0);
+    let bytes = fs::read(&record).unwrap();
+    fs::remove_file(&record).unwrap();
+    for args in [&["check", "--keyless"][..], &["check", "--read-data"]] {
+        let text = world.fails(args, 23);
+        let both = "and other files are missing or damaged";
+        assert_error(&text, &["history has vanished from", both]);
+    }
+    fs::write(&record, bytes).unwrap();
+    for entry in files(&world.project().join("log")) {
+        let bytes = fs::read(&entry).unwrap();
+        fs::remove_file(&entry).unwrap();
+        fs::write(&entry, b"damaged").unwrap();
+        let found = check(&world, None);
+        assert_eq!(
+            (found.code, found.items.len()),
+            (21, 2),
+            "{:?}",
+            found.items
+        );
+        fs::remove_file(&entry).unwrap();
+        fs::write(&entry, bytes).unwrap();
+    }
+    // Nothing can be said about the statement without the key that signs the log.
+    for name in ["project", "project.copy"] {
+        let path = world.project().join(name);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, b"damaged").unwrap();
+    }
+    let found = check(&world, Some(&statement));
+    assert_eq!(found.code, 21, "{:?}", found.items);
+    assert_eq!(found.summary["statement_holds"], false);
+}
+
+#[test]
 fn a_statement_of_another_repository_does_not_fit() {
     let (_, other) = with_statement();
     let (world, _) = with_statement();

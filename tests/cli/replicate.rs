@@ -233,7 +233,9 @@ fn a_theft_from_the_original_and_a_rollback_are_noticed_and_the_copy_keeps_every
     for args in [&[&target[..]][..], &[&target, "--mirror"]] {
         let copied = replicate(&rolled_back, args);
         // The record, the entry of the log and the data of the backup have vanished.
-        assert_eq!(copied.code, 21, "{:?}", copied.items);
+        assert_eq!(copied.code, 23, "{:?}", copied.items);
+        let both = "and other files are missing or damaged";
+        assert!(copied.stderr.contains(both), "{}", copied.stderr);
         let about = |kind: &str| copied.items.iter().any(|item| item.starts_with(kind));
         assert!(about("log entry") && about("backup record") && about("pack"));
         assert_eq!(names(Path::new(&target)), all);

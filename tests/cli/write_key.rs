@@ -325,7 +325,7 @@ fn accepted_backups_of_a_revoked_key_stay_and_prune_frees_the_space_of_the_other
 }
 
 #[test]
-fn prune_and_forget_exit_with_23_if_the_certificate_of_a_write_key_is_missing() {
+fn check_prune_and_forget_exit_with_23_if_the_certificate_of_a_write_key_is_missing() {
     let site = Site::new();
     let world = &site.world;
     let image = world.write("image", &noise(1, MIB));
@@ -341,7 +341,7 @@ fn prune_and_forget_exit_with_23_if_the_certificate_of_a_write_key_is_missing() 
         assert!(refused.contains("certificate"), "{refused}");
         assert!(refused.contains("projects/*/writers"), "{refused}");
     }
-    world.fails(&["check"], 21);
+    world.fails(&["check"], 23);
     fs::rename(&aside, &writers).unwrap();
     world.ok(&["prune", "--grace", "0"]);
     world.restores("web-1", &image);

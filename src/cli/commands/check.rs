@@ -13,7 +13,7 @@ use crate::format::BlobKind;
 use crate::ops::{self, CheckReport, Finding};
 use crate::repo::{ObjectRef, RepoError};
 
-use super::check_keyless::{REPAIR_INDEX, TRY_PARITY};
+use super::check_keyless::{REPAIR_INDEX, TRY_PARITY, history_vanished};
 
 pub(super) fn check(
     console: &Console,
@@ -128,18 +128,15 @@ fn failure(
     hint: &'static str,
     settings: &RepositorySettings,
 ) -> Option<Failure> {
-    if report.errors == report.foreign {
-        // Foreign objects do no harm. But a loss that this host noticed can be harmful.
-        return if !lost.is_empty() {
-            Some(history_lost(&settings.location, lost))
-        } else if report.foreign > 0 {
-            Some(only_foreign(report, settings))
-        } else {
-            None
-        };
+    let vanished = vanished(report);
+    if vanished == 0 && !lost.is_empty() {
+        return Some(history_lost(&settings.location, lost));
     }
-    let only_history = report.errors == vanished(report);
-    Some(if only_history {
+    if report.errors == report.foreign {
+        // Foreign objects do no harm.
+        return (report.foreign > 0).then(|| only_foreign(report, settings));
+    }
+    Some(if report.errors == vanished {
         Failure::new(
             Code::HistoryLost,
             "backups have vanished from the repository",
@@ -148,6 +145,14 @@ fn failure(
             "find out who can delete files there; the remaining backups are intact. Copy the \
              missing files from another copy of the repository. To accept their loss, name each: \
              “cuttlebone prune --accept-loss NAME”",
+        )
+    } else if vanished > 0 {
+        let is_damaged = report.errors > vanished + report.foreign;
+        let text = history_vanished(&settings.location, is_damaged);
+        Failure::new(Code::HistoryLost, text).hint(
+            "find out who can delete files there. “cuttlebone repair parity” restores files from \
+             parity, and with --from REPO from another copy of the repository. To accept the loss \
+             of backups, name each: “cuttlebone prune --accept-loss NAME”",
         )
     } else {
         let text = format!(

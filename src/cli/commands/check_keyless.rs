@@ -1,5 +1,6 @@
 //! The command `check --keyless`.
 
+use std::fmt;
 use std::fs;
 use std::time::Instant;
 
@@ -109,13 +110,23 @@ fn read_statement(given: &str) -> Result<Statement, Failure> {
     })
 }
 
+/// Describes the loss of history. It decides the exit code even if there is damage: otherwise,
+/// someone who deletes backups could hide that with a damaged file.
+pub(super) fn history_vanished(location: &dyn fmt::Display, is_damaged: bool) -> String {
+    if is_damaged {
+        format!("history has vanished from {location}, and other files are missing or damaged")
+    } else {
+        format!("history has vanished from {location}")
+    }
+}
+
 fn failure(report: &KeylessReport, settings: &RepositorySettings) -> Option<Failure> {
     let location = &settings.location;
     if report.errors == 0 {
         return None;
     }
-    if report.errors == report.of_history {
-        let text = format!("history has vanished from {location}");
+    if report.of_history > 0 {
+        let text = history_vanished(location, report.errors > report.of_history);
         return Some(Failure::new(Code::HistoryLost, text).hint(
             "find out who can delete files there. “cuttlebone repair copies --from REPO” takes the \
              missing files from another copy of the repository. If “prune --accept-loss” accepted \

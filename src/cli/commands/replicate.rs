@@ -13,6 +13,8 @@ use crate::cli::console::Console;
 use crate::ops::{self, ReplicateOptions, ReplicateReport, Side};
 use crate::repo;
 
+use super::check_keyless::history_vanished;
+
 pub(super) fn replicate(
     console: &Console,
     settings: &RepositorySettings,
@@ -98,13 +100,21 @@ fn failure(
     if report.errors == 0 {
         return None;
     }
-    if report.errors == report.of_history {
-        let text = format!("history has vanished from {from}");
+    let is_damaged = report.errors > report.of_history + report.of_history_in_copy;
+    if report.of_history > 0 {
+        let text = history_vanished(from, is_damaged);
         return Some(Failure::new(Code::HistoryLost, text).hint(format!(
             "everything else was copied, and {to} keeps all that it had. Find out who can delete \
              files in the original. There, “cuttlebone repair copies --from REPO” takes the \
              missing files from the copy"
         )));
+    }
+    if report.of_history_in_copy > 0 {
+        let text = history_vanished(to, is_damaged);
+        return Some(Failure::new(Code::HistoryLost, text).hint(
+            "the copy lacks objects that its log names. Run this again without --newer-than, which \
+             leaves out older backups",
+        ));
     }
     let text = format!("damage was found while {from} was copied to {to}");
     Some(Failure::new(Code::Damage, text).hint(

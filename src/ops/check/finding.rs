@@ -125,7 +125,11 @@ impl Finding {
                 | Self::CertificateVanished { .. }
                 | Self::EntryVanished { .. }
                 | Self::ProjectVanished { .. }
-                | Self::StatementBroken { .. }
+                | Self::StatementBroken {
+                    fault: StatementFault::NoProject
+                        | StatementFault::OtherKey
+                        | StatementFault::NoEntry,
+                }
         )
     }
 

@@ -60,7 +60,7 @@ pub fn replicate(
         report.files_verified = Some(verified.files);
         report.bytes_verified = Some(verified.bytes_read);
         report.errors += verified.errors;
-        report.of_history += verified.of_history;
+        report.of_history_in_copy = verified.of_history;
     }
     Ok(report)
 }
