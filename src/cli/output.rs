@@ -20,6 +20,9 @@ use super::display::Verbosity;
 
 type Stream = Mutex<Box<dyn Write + Send>>;
 
+const STDOUT: &str = "standard output";
+const STDERR: &str = "standard error";
+
 /// Shows messages as text or as JSON lines.
 ///
 /// A closed pipe is not an error: `list | head` succeeds, and a backup continues if the reader of
@@ -218,7 +221,7 @@ impl Output {
 
     /// Writes data to standard output.
     pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
-        write(&self.stdout, bytes)
+        write(&self.stdout, STDOUT, bytes)
     }
 
     /// Prints a notice on standard error. Ignores errors of writing.
@@ -241,7 +244,7 @@ impl Output {
         } else {
             fitted(app::printable_lines(text), self.error_columns)
         };
-        let _ = write(&self.stderr, format!("{line}\n").as_bytes());
+        let _ = write(&self.stderr, STDERR, format!("{line}\n").as_bytes());
     }
 
     /// Shows on standard error a failure after which the program goes on. Ignores errors of
@@ -252,7 +255,7 @@ impl Output {
         } else {
             failure.to_text()
         };
-        let _ = write(&self.stderr, text.as_bytes());
+        let _ = write(&self.stderr, STDERR, text.as_bytes());
     }
 
     fn listing<'a, T>(
@@ -268,20 +271,20 @@ impl Output {
     }
 
     fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
-        let mut line = serde_json::to_vec(value).map_err(|error| unwritten(&error))?;
+        let mut line = serde_json::to_vec(value).map_err(|error| unwritten(STDOUT, &error))?;
         line.push(b'\n');
-        write(&self.stdout, &line)
+        write(&self.stdout, STDOUT, &line)
     }
 
     /// Writes lines. Escapes everything that could control a terminal, since any text may contain
     /// data from outside.
     fn text(&self, text: &str) -> Result<(), Failure> {
-        let stream = if self.style.data_on_stdout {
-            &self.stderr
+        let (stream, name) = if self.style.data_on_stdout {
+            (&self.stderr, STDERR)
         } else {
-            &self.stdout
+            (&self.stdout, STDOUT)
         };
-        write(stream, app::printable_lines(text).as_bytes())
+        write(stream, name, app::printable_lines(text).as_bytes())
     }
 }
 
@@ -291,16 +294,17 @@ struct Notice<'a> {
     message: &'a str,
 }
 
-fn write(stream: &Stream, bytes: &[u8]) -> Result<(), Failure> {
+/// Writes to a stream. `name` is its name in messages.
+fn write(stream: &Stream, name: &str, bytes: &[u8]) -> Result<(), Failure> {
     let mut stream = lock(stream);
     match stream.write_all(bytes).and_then(|()| stream.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritten(&error)),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritten(name, &error)),
         _ => Ok(()),
     }
 }
 
-fn unwritten(error: &(dyn std::error::Error + 'static)) -> Failure {
-    Failure::new(Code::Failed, "could not write to standard output").caused_by(Some(error))
+fn unwritten(stream: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::new(Code::Failed, format!("could not write to {stream}")).caused_by(Some(error))
 }
 
 /// Breaks lines that are wider than the terminal, if there is one.
@@ -357,7 +361,7 @@ pub(crate) fn usage_error(error: &clap::Error, args: &[OsString]) -> ExitCode {
     match printed {
         _ if error.use_stderr() => exit_code(Code::Usage),
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            failure(&unwritten(&error), json)
+            failure(&unwritten(STDOUT, &error), json)
         }
         _ => ExitCode::SUCCESS,
     }

@@ -1,6 +1,6 @@
-//! Sealing: XChaCha20-Poly1305 for single messages, ChaCha20-Poly1305 for the runs of packs.
+//! Sealing: ChaCha20-Poly1305 for the runs of packs, XChaCha20-Poly1305 for everything else.
 //!
-//! Single messages use `chacha20poly1305`. Runs use `ring`, which is faster and produces the same
+//! Everything else uses `chacha20poly1305`. Runs use `ring`, which is faster and produces the same
 //! bytes (docs/decisions/0009-restore-at-full-speed.md).
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit, inout::InOutBuf};
@@ -20,7 +20,7 @@ pub struct OpenError;
 /// An Ed25519 signature.
 type Signature = [u8; 64];
 
-/// A nonce for one message: 24 bytes, stored with it.
+/// A nonce for one sealed text: 24 bytes, stored with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SealNonce([u8; 24]);
 
@@ -38,7 +38,7 @@ impl SealNonce {
     }
 }
 
-/// Seals single messages. Each message has its own nonce.
+/// Seals whole objects, secrets, and parts of objects. Each has its own nonce.
 ///
 /// A nonce is a MAC of fresh random bytes, the associated data and the plaintext. So two different
 /// plaintexts never share a nonce, even if a machine is reverted to a snapshot and its random

@@ -53,7 +53,8 @@ fn a_drill_restores_random_backups_and_notes_the_outcome() {
     assert_eq!(volumes(&noted(&world)), ["large", "small"]);
     let limited = drill(&world, &["--sample", "5", "--max-bytes", "2M"]);
     assert_eq!(volumes(&limited), ["small"]);
-    world.fails(&["drill", "--max-bytes", "1K"], 24);
+    let text = world.fails(&["drill", "--max-bytes", "1K"], 24);
+    assert!(text.contains("larger than --max-bytes"), "{text}");
     assert_eq!(noted(&world).len(), 3);
     let text = world.ok(&["drill"]);
     assert!(text.contains("good: "), "{text}");

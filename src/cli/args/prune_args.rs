@@ -24,7 +24,8 @@ pub(super) struct PruneLimits {
     /// Copy at most SIZE of used data into new packs in one run, for example 20G
     #[arg(long, value_name = "SIZE")]
     max_repack: Option<ByteSize>,
-    /// Merge packs below 8 MiB if there are many of them. This is the default
+    /// Merge packs of chunks below 8 MiB, and packs of nodes below 1 MiB, if there are many of
+    /// them. This is the default
     #[arg(long, overrides_with = "no_merge_small")]
     merge_small: bool,
     /// Leave small packs as they are

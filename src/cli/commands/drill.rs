@@ -36,7 +36,7 @@ pub(super) fn drill(
     if chosen.is_empty() {
         let failure = Failure::new(Code::NotFound, "there is no backup to restore");
         return Err(match max_bytes {
-            Some(_) if records.listed().next().is_some() => {
+            Some(_) if records.listed().any(|backup| !records.is_voided(backup)) => {
                 failure.hint("every backup is larger than --max-bytes")
             }
             _ => failure,

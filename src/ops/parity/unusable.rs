@@ -10,8 +10,8 @@ use crate::base::{Phase, Progress, lock, recover};
 use crate::format::PACK_SIZE_MAX;
 use crate::ops::context::{Context, thread_pool};
 use crate::ops::error::OpsError;
-use crate::repo::{self, Damage, ObjectRef, Objects, RepoError};
-use crate::storage::{Name, StorageErrorClass};
+use crate::repo::{self, ObjectRef, Objects, RepoError};
+use crate::storage::Name;
 
 /// Maximum number of objects that are read at the same time.
 const READERS_MAX: usize = 4;
@@ -48,8 +48,8 @@ pub(super) fn find_unusable(
                 Ok(()) | Err(RepoError::Unsupported { .. }) => {}
                 // It was deleted since it was listed.
                 Err(error) if error.is_missing() => {}
-                Err(RepoError::Damaged { source, .. }) => {
-                    let why = if is_denied(&source) {
+                Err(error @ RepoError::Damaged { .. }) => {
+                    let why = if error.is_denied() {
                         Unusable::Denied
                     } else {
                         Unusable::Damaged
@@ -68,11 +68,4 @@ pub(super) fn find_unusable(
         })
     })?;
     Ok((recover(unusable.into_inner()), total))
-}
-
-fn is_denied(damage: &Damage) -> bool {
-    match damage {
-        Damage::Unreadable(error) => error.kind.class() == StorageErrorClass::Denied,
-        _ => false,
-    }
 }
