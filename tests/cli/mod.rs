@@ -38,6 +38,7 @@ mod private;
 mod prune;
 mod quiet;
 mod real_image;
+mod repair_faults;
 mod repair_from;
 mod repair_index;
 mod repair_packs;

@@ -187,6 +187,42 @@ fn a_killed_program_leaves_no_ssh() {
     }
 }
 
+#[test]
+fn a_server_that_never_answers_again_ends_a_copy_and_a_repair_with_an_error() {
+    let Some(mut remote) = RemoteRepo::new() else {
+        return;
+    };
+    let disk = remote.world.write("disk.img", &noise(1, SIZE));
+    remote.ok(&["backup", &disk, "-q"]);
+    let target = remote.world.at("copy");
+    let copy = ["replicate", &target];
+    let repair = ["repair", "copies", "--from", &target, "--yes"];
+    remote.ok(&copy);
+    remote.ok(&["backup", &disk, "--reread", "-q"]);
+    let back = remote.server.location("back");
+    let slow = ["--timeout", "1", "--limit-download", "1M"];
+    let again = ["replicate", &back];
+    let all = [&again[..], &repair].map(|args| [args, &slow[..]].concat());
+    let children = all.each_ref().map(|args| remote.start(args));
+    let begun = Instant::now();
+    while remote.server.clients() < 2 {
+        assert!(begun.elapsed() < HANGS);
+        thread::sleep(Duration::from_millis(20));
+    }
+    thread::sleep(Duration::from_secs(1));
+    remote.server.freeze();
+    for (child, args) in children.into_iter().zip(&all) {
+        let ran = finish(child, args);
+        assert_eq!(ran.code, Some(1), "{args:?}: {ran:?}");
+        let next = "next: check that the store can be reached, then run this again";
+        assert!(ran.stderr.contains(next), "{ran:?}");
+    }
+    remote.server.restart();
+    remote.ok(&again);
+    remote.ok(&repair);
+    remote.ok(&["check", "--read-data", "-q"]);
+}
+
 /// Backs up, restores and prunes while the server is stopped, its connections are killed, it is
 /// restarted, its disk is full, or the program itself is killed.
 #[test]

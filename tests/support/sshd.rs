@@ -144,6 +144,12 @@ impl Sshd {
         }
     }
 
+    /// Stops the server and all its connections: nobody gets an answer from now on.
+    pub(crate) fn freeze(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+        self.signal(Signal::STOP);
+    }
+
     /// Kills the server with all its connections, and starts it again.
     pub(crate) fn restart(&mut self) {
         self.stop();
