@@ -212,12 +212,13 @@ impl<'a> LiveImage<'a> {
         })
     }
 
-    /// Removes a snapshot like [`remove_snapshot`](Self::remove_snapshot), although the user has
-    /// interrupted the program. After one request without an answer, no other one is made, whatever
-    /// its image, since the user waits for the end.
-    pub fn remove_snapshot_at_end(&self, name: &str) -> Result<(), RbdError> {
+    /// Removes a snapshot like [`remove_snapshot`](Self::remove_snapshot), even if the work was
+    /// cancelled. If it was, or is while this waits for other removals, then no request is made
+    /// after one without an answer, whatever its image: somebody waits for the end.
+    pub fn remove_snapshot_anyway(&self, name: &str, cancelled: &Cancel) -> Result<(), RbdError> {
         self.remove_unless(name, &Cancel::default(), |unanswered| {
-            !unanswered.is_empty()
+            let waits = cancelled.check().is_err() && !unanswered.is_empty();
+            waits || unanswered.contains_key(&self.spec)
         })
     }
 

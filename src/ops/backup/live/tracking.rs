@@ -21,6 +21,7 @@ pub(super) struct TrackingSnapshot<'a> {
     context: &'a Context<'a>,
     name: String,
     time: Timestamp,
+    /// Whether it stays, or was removed already.
     kept: bool,
 }
 
@@ -50,19 +51,21 @@ impl<'a> TrackingSnapshot<'a> {
                 {
                     return Err(error.into());
                 }
-                // Even if the command failed, the cluster may have made the snapshot, or may still
-                // make it. If the command failed, `made?` drops the value, which removes the
-                // snapshot.
                 made => {
                     let kept = false;
-                    let snapshot = Self {
+                    let mut snapshot = Self {
                         image,
                         context,
                         name,
                         time,
                         kept,
                     };
-                    made?;
+                    // Even if the command failed, the cluster may have made the snapshot, or may
+                    // still make it.
+                    if let Err(error) = made {
+                        snapshot.remove(cancel);
+                        return Err(error.into());
+                    }
                     return Ok(snapshot);
                 }
             }
@@ -83,24 +86,24 @@ impl<'a> TrackingSnapshot<'a> {
     pub(super) fn keep(mut self) {
         self.kept = true;
     }
-}
 
-impl Drop for TrackingSnapshot<'_> {
-    fn drop(&mut self) {
-        if self.kept {
+    /// Removes the snapshot, even if `cancelled` says that the work was cancelled.
+    fn remove(&mut self, cancelled: &Cancel) {
+        if std::mem::replace(&mut self.kept, true) {
             return;
         }
-        // Remove it even if the work was cancelled.
-        let removed = match self.context.cancel.check() {
-            Ok(()) => self.image.remove_snapshot(&self.name, &Cancel::default()),
-            Err(_) => self.image.remove_snapshot_at_end(&self.name),
-        };
-        match removed {
+        match self.image.remove_snapshot_anyway(&self.name, cancelled) {
             Err(error) if error.kind != RbdErrorKind::NotFound => {
                 stays(self.image, &self.name, &error, self.context);
             }
             _ => {}
         }
+    }
+}
+
+impl Drop for TrackingSnapshot<'_> {
+    fn drop(&mut self) {
+        self.remove(self.context.cancel);
     }
 }
 
