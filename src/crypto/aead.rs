@@ -93,8 +93,8 @@ impl SealKey {
         plain: &[u8],
         sign: impl FnOnce(&[&[u8]]) -> Signature,
     ) -> (SealNonce, Vec<u8>) {
-        // The signature is computed from the nonce and the plaintext only, so the nonce need not
-        // depend on it.
+        // The nonce need not depend on the signature: equal nonces mean equal plaintexts, and the
+        // signature is computed from the nonce and the plaintext only.
         let nonce = self.nonce(random, aad, plain);
         let signature = sign(&[nonce.as_bytes(), plain]);
         let sealed = self.encrypted(nonce, aad, &[plain, &signature]);

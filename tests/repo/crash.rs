@@ -115,6 +115,8 @@ fn a_backup_survives_a_failure_of_any_write() {
     }
 }
 
+/// If the store loses a write in a crash, `check` reports the backups that this damages. Chunks are
+/// stored only once, so at least one lost write must damage a backup.
 #[test]
 fn if_a_crash_loses_a_write_of_a_backup_check_reports_it_and_only_chunks_are_lost() {
     let damaged = lose_each_write(&Days::new());

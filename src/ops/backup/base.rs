@@ -27,9 +27,9 @@ pub(super) fn choose_base<'a>(
     select_kind(records, selector, kind).map(Some)
 }
 
-/// Returns the backup from which the changes in a list of extents start, as the user states. `None`
-/// if the user states that the list names all data. The list names only the extents to read. All
-/// other content is taken from the base.
+/// Returns the base of a list of extents: the backup that the user named, or one of the snapshot
+/// from which the user says that the changes start. `None` if the user says that the list names all
+/// data. The list names only the extents to read. All other content is taken from the base.
 pub(super) fn list_base<'a>(
     project: &Project,
     records: &'a Records,
@@ -101,7 +101,8 @@ fn select_base<'a>(
 
 /// Returns the newest backup of the volume, which must be of the snapshot `from`. It must be an
 /// image, and not by another write key. If the volume already has a backup of the snapshot to which
-/// the changes lead, accepts an older backup: then no new backup is made that builds on it.
+/// the changes lead, also accepts a backup of `from` that is not the newest, since no new backup
+/// will build on it.
 fn newest_of<'a>(
     project: &Project,
     records: &'a Records,
@@ -194,8 +195,8 @@ fn one_newest<'a>(records: &'a Records, volume: &str) -> Result<Option<&'a Backu
     }
 }
 
-/// Fails if a backup of the volume follows one that has vanished. Of the backups that follow
-/// others, only those by full keys and by the key in use count.
+/// Fails if a backup of the volume follows one that has vanished. Ignores this if another write key
+/// than the one in use made the backup that follows.
 fn no_gap(records: &Records, volume: &str) -> Result<(), OpsError> {
     let gaps = records.history(volume).map(History::gaps);
     match gaps.and_then(<[_]>::first) {
@@ -256,8 +257,8 @@ pub(super) fn not_of_cluster(
     }
 }
 
-/// Fails if the user states another image id or another name of the source than the last backup of
-/// the volume that states one, unless the user accepts new content.
+/// Compares the image id and the name of the source that the user states with the last ones that
+/// backups of the volume state. Fails if one of them differs, unless the user accepts new content.
 pub(super) fn same_stated(records: &Records, options: &BackupOptions) -> Result<(), OpsError> {
     type Field = fn(&SourceInfo) -> Option<&str>;
     let stated = &options.stated;
@@ -421,9 +422,9 @@ fn of_snapshot<'a>(
     backups.filter(move |backup| backup.snapshot() == snapshot)
 }
 
-/// Returns whether a backup is the newest of its volume, or one of several newest ones. Later
-/// backups do not count if they are of the head of the image (of no snapshot) and build on this
-/// backup, since the next backup builds on this backup, too.
+/// Returns whether a backup is the newest of its volume, or one of several newest ones. Ignores
+/// later backups of the head of the image (of no snapshot) that build on this backup: no diff
+/// starts from the head, so the next diff may build on this backup, too.
 fn is_newest(records: &Records, volume: &str, backup: &Backup) -> bool {
     let is_head = |later: &Backup| {
         let source = later.record.source.as_ref();

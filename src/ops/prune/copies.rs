@@ -23,13 +23,13 @@ const INTACT_MAX: usize = 1 << 16;
 /// The ordinals of damaged runs, for each pack.
 pub(super) type DamagedRuns = BTreeMap<ObjectHash, Vec<u64>>;
 
-/// The packs that this plan deletes, now or after the grace period, may have used blobs, of which
-/// there are copies in packs that stay. This searches for damage in these copies: it reads the runs
-/// with one copy of each chunk and two of each node. Returns the damaged runs. If a run is damaged,
-/// all of its pack is read.
+/// Searches for damage in the copies that the plan relies on. The packs that it deletes, now or
+/// after the grace period, can contain used blobs. If packs that stay contain these blobs, too,
+/// reads the runs there: one copy of each chunk, and two of each node. If a run is damaged, reads
+/// all of its pack. Returns the damaged runs.
 ///
-/// `damage` are the runs that are known to be damaged. A blob that too few packs would keep is not
-/// read, since [`repack`](super::repack::repack) copies it.
+/// `damage` are the runs that are known to be damaged. If the packs that stay have too few copies
+/// of a blob, reads none of them: [`repack`](super::repack::repack) then copies the blob.
 pub(super) fn find_damaged(
     index: &Index,
     usage: &Usage,
@@ -44,8 +44,9 @@ pub(super) fn find_damaged(
     if going.is_empty() {
         return Ok(DamagedRuns::new());
     }
-    // This plan does not delete these packs, but copies in them do not count.
     let rescued: HashSet<_> = steps.rescue.iter().collect();
+    // The other marked or unnamed packs: this plan does not delete them, but copies in them do not
+    // count.
     let mut aside = state.marks.packs();
     aside.extend(index.unnamed()?);
     aside.retain(|pack| !rescued.contains(pack) && !going.contains(pack));

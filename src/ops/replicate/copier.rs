@@ -162,7 +162,7 @@ impl<'a> Copier<'a> {
     }
 
     /// Reads objects of the target that are named by their hashes. Returns whether each of them is
-    /// whole. An object that does not exist is not.
+    /// whole: false if it is damaged or missing.
     pub(super) fn verify(&self, jobs: Vec<Job>) -> Result<Vec<(Job, bool)>, OpsError> {
         self.pool.install(|| {
             let read = jobs.into_par_iter().map(|job| {
