@@ -343,6 +343,51 @@ fn a_pack_that_cannot_be_read_completely_stays_and_its_other_data_is_stored_agai
     world.restores(id, &disk);
 }
 
+#[test]
+fn a_pack_of_which_only_the_list_of_its_contents_cannot_be_read_is_repaired_as_check_says() {
+    let mut world = World::new();
+    let disk = world.write("disk", &noise(1, 12 * MIB));
+    let id = world.backup(&[&disk, "--volume", "v"])["backup_id"].clone();
+    let pack = chunk_packs(&world).remove(0);
+    let content = fs::read(&pack).unwrap();
+    let end = content.len() as u64;
+    for (name, value) in bad_range(&pack, &(end - 100..end)) {
+        world.set(name, value);
+    }
+    for args in [&["check", "--read-data"][..], &["check"]] {
+        let found = lines(&world, args, 21);
+        assert_eq!(found.last().unwrap()["packs_damaged"], 1, "{args:?}");
+    }
+    for args in [&PLAN[..], &REPAIR] {
+        let found = lines(&world, args, 21);
+        assert_eq!(step(&found)["action"], "none");
+        let summary = found.last().unwrap();
+        assert_eq!(
+            (&summary["unrepaired"], &summary["backups_affected"]),
+            (&json!(1), &json!([]))
+        );
+    }
+    assert!(fs::read(&pack).unwrap() == content, "the pack stays");
+    // Nothing is lost if the user gives up the pack.
+    fs::remove_file(&pack).unwrap();
+    world.is_clean();
+    world.restores(id.as_str().unwrap(), &disk);
+}
+
+#[test]
+fn damage_that_only_a_check_of_the_hashes_found_is_repaired() {
+    let world = World::new();
+    let disk = world.write("disk", &noise(1, 3 * MIB));
+    let id = world.backup(&[&disk, "--volume", "v"])["backup_id"].clone();
+    damage_list(&chunk_packs(&world).remove(0));
+    let key = world.add_key("of the auditor", "verify", &[]);
+    world.fails(&["check", "--read-data", "--password-file", &key], 21);
+    let found = lines(&world, &REPAIR, 0);
+    assert_eq!(step(&found)["done"], true);
+    world.is_clean();
+    world.restores(id.as_str().unwrap(), &disk);
+}
+
 /// Flips a bit of the list of the contents of a pack. All of its parts stay whole.
 fn damage_list(pack: &Path) {
     let mut content = fs::read(pack).unwrap();

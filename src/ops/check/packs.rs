@@ -273,10 +273,12 @@ impl CheckTask<'_> {
 
     /// Reads only those packs and parts of packs that this host found damaged earlier.
     pub(super) fn known_damage(&mut self, index: &Index) -> Result<(), OpsError> {
+        let mut with_runs = HashSet::new();
         for (pack, bad) in still_damaged(index)? {
             if self.read.contains(&pack) {
                 continue;
             }
+            with_runs.insert(pack);
             let Some(listing) = index.listing(&pack)? else {
                 continue;
             };
@@ -293,7 +295,8 @@ impl CheckTask<'_> {
                 .extend(bad.into_iter().map(|ordinal| (pack, ordinal)));
         }
         for (pack, damage) in index.damaged_outside_runs()? {
-            let is_reported = self.read.contains(&pack) || self.bad_packs.contains(&pack);
+            let reported = [&self.read, &self.bad_packs, &with_runs];
+            let is_reported = reported.iter().any(|packs| packs.contains(&pack));
             if !is_reported && index.is_named(&pack)? {
                 self.report.packs_damaged += 1;
                 self.found(&Finding::from_error(damage));
@@ -304,8 +307,8 @@ impl CheckTask<'_> {
 }
 
 /// Remembers the damage of a pack on this host, so that the next backup of the same data stores it
-/// again. `bad` are the ordinals of the damaged runs. `None` means that the runs could not be read:
-/// then all of them are noted, unless the pack is missing.
+/// again. `bad` are the ordinals of the damaged runs. `None` means that it is not known which parts
+/// of the pack are damaged: then all of them are noted, unless the pack is missing.
 fn note_damage(
     index: &Index,
     pack: ObjectHash,
@@ -317,6 +320,7 @@ fn note_damage(
         Some(bad) => index.note_damaged_runs(pack, bad.iter().copied()),
         None if damage.is_missing() => {}
         None => {
+            index.note_damaged_outside_runs(pack);
             if let Some(listing) = index.listing(&pack)? {
                 index.note_damaged_runs(pack, 0..listing.contents.runs.len() as u64);
             }

@@ -154,7 +154,7 @@ pub fn plan_pack_repair<'a>(
             let damaged = repair.damaged_runs(listing)?;
             repair.bytes_read += listed.info.size;
             match (is_left, is_whole_outside && damaged.is_empty()) {
-                (_, true) => continue,
+                (_, true) if read.is_ok() => continue,
                 (true, _) => (PackAction::LeftToPrune, damaged),
                 _ if is_restorable(&project.objects, object)? => (PackAction::Restorable, damaged),
                 _ => (read.err().unwrap_or(PackAction::Repack), damaged),
