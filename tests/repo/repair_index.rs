@@ -1,13 +1,15 @@
 //! Repairs of the index that are interrupted, or that run at the same time as backups and prunes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cuttlebone::base::Silent;
 use cuttlebone::ops::{self, IndexAction, OpsError};
 use cuttlebone::repo::{Lease, Work, Worker};
-use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend, Name};
+use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend, Name, StorageOperation};
 
 use super::command_crash::{Command, assert_clean, assert_restores, sweep, two_backups};
+use super::intercepted::Intercepted;
 use super::prune::{hooked_source, prune};
 use super::{CHUNK, Host, LEAF, TestRepo, noise, options};
 
@@ -142,6 +144,33 @@ fn a_backup_that_runs_during_a_repair_is_complete() {
         host.check_clean(&full, &when);
         assert!(host.restore(&full, &full.backup(next.id)).unwrap() == content);
     }
+}
+
+#[test]
+fn a_backup_that_is_completed_while_a_repair_is_planned_lacks_no_data() {
+    let (store, _) = two_backups();
+    let host = Host::without_cache();
+    ops::head(&open(&store).project, None, &host.context()).unwrap();
+    delete_segments(&store);
+    let (meanwhile, begun) = (store.clone(), AtomicBool::new(false));
+    // The first pack is read when the index has been loaded.
+    let hooked = Intercepted::new(&store, move |operation, name| {
+        let is_pack = name.contains("/packs/") || name.contains("/trees/");
+        if operation == StorageOperation::Get && is_pack && !begun.swap(true, Ordering::Relaxed) {
+            let content = noise(5, 2 << 20);
+            Host::without_cache()
+                .back_up_stream(&open(&meanwhile), "new", &content)
+                .unwrap();
+        }
+        Ok(())
+    });
+    let full = TestRepo::open(hooked, &Silent).unwrap();
+    let before = full.backups().len();
+    let actions = repair(&full, &host).unwrap();
+    assert!(actions.contains(&IndexAction::Name), "{actions:?}");
+    let full = open(&store);
+    assert_eq!(full.backups().len(), before + 1);
+    host.check_clean(&full, "repaired");
 }
 
 #[test]

@@ -95,6 +95,8 @@ pub fn plan_index_repair<'a>(
     if lease.is_some() {
         refuse_second(&project, &Leases::load(&project, lease.as_ref())?)?;
     }
+    // Backups may run, so read the records before the index. Then the index knows all of their data.
+    let records = Records::load(&project)?;
     let index = context.index(&project)?;
     let damaged = damaged_segments(&index)?;
     index.scan_unindexed()?;
@@ -109,7 +111,6 @@ pub fn plan_index_repair<'a>(
     let lacks_segments = !missing.is_empty() || damaged.iter().any(is_damaged);
     let all = lacks_segments || !found.unlisted.is_empty();
     let needs = if all || !found.packs.is_empty() {
-        let records = Records::load(&project)?;
         let unnamed = found.packs.iter().map(|pack| pack.hash).collect();
         let mut needs = find_needs(&index, &records, &unnamed, all, context)?;
         if needs.unnamed && !all {
