@@ -381,6 +381,30 @@ fn a_lost_segment_stays_if_it_may_be_the_only_one_that_names_a_missing_pack_that
 }
 
 #[test]
+fn a_lost_segment_stays_if_a_record_is_damaged() {
+    let backups = Backups::new();
+    let world = &backups.world;
+    world.ok(&["head"]);
+    let segments = backups.segments();
+    for segment in &segments {
+        fs::remove_file(segment).unwrap();
+    }
+    for record in files(&world.project().join("backups")) {
+        assert!(damage(&record, Way::Flipped));
+    }
+    fs::remove_file(files(&world.project().join("packs")).remove(0)).unwrap();
+    fs::remove_dir_all(world.path("cache")).unwrap();
+    let steps = backups.steps(&["--yes"], 21);
+    for path in &segments {
+        let [step] = of(&steps, path)[..] else {
+            unreachable!("{steps:?}")
+        };
+        let expected = (&json!("none"), &json!(false));
+        assert_eq!((&step["action"], &step["done"]), expected);
+    }
+}
+
+#[test]
 fn a_repair_of_the_index_on_a_full_disk_fails_and_succeeds_once_there_is_space() {
     let Some(disk) = SmallDisk::mount(32 << 10) else {
         return;

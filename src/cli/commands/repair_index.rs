@@ -98,7 +98,7 @@ fn entry(step: &IndexStep, done: Option<bool>) -> RepairStepEntry {
         IndexAction::Name => ("name", "no index segment names it".to_owned()),
         IndexAction::Denied => ("none", "this user may not read it".to_owned()),
         IndexAction::MayBeNeeded => {
-            let why = "it may be the only one that names a pack with data that backups lack";
+            let why = "it may be the only one that names a pack with data that backups may lack";
             ("none", format!("{problem}, and {why}"))
         }
         IndexAction::NoListing => {

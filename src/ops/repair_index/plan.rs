@@ -25,8 +25,9 @@ pub enum IndexAction {
     Name,
     /// Nothing: this process may not read the segment, so it is not known to be damaged.
     Denied,
-    /// Nothing: backups lack data, and only this damaged or missing segment may state in which pack
-    /// the data is. This pack is missing, or it cannot be listed.
+    /// Nothing: backups lack data, or a record cannot be read and its backup may lack data. Only
+    /// this damaged or missing segment may state in which pack the data is. This pack is missing,
+    /// or it cannot be listed.
     MayBeNeeded,
     /// Nothing: no segment names the pack, and its own list of its content cannot be read.
     NoListing,
@@ -95,7 +96,7 @@ pub fn plan_index_repair<'a>(
     if lease.is_some() {
         refuse_second(&project, &Leases::load(&project, lease.as_ref())?)?;
     }
-    // Backups may run, so read the records before the index. Then the index knows all of their data.
+    // Backups may run, so read the records before the index. Then the index knows all their data.
     let records = Records::load(&project)?;
     let index = context.index(&project)?;
     let damaged = damaged_segments(&index)?;
@@ -129,7 +130,7 @@ pub fn plan_index_repair<'a>(
         // An interrupted backup left these packs, or a running one has not named them yet.
         found.packs.clear();
     }
-    let may_be_needed = needs.nowhere || !found.unlisted.is_empty();
+    let may_be_needed = needs.nowhere || needs.unknown || !found.unlisted.is_empty();
     let steps = steps(&project, damaged, &missing, &found, may_be_needed);
     Ok(IndexRepair {
         project,
@@ -219,7 +220,7 @@ impl Found {
 
 /// Returns the step for each damaged or missing segment, and for each pack that no segment names.
 /// `may_be_needed` says whether a segment that is lost may be the only one that names a pack with
-/// data that backups need.
+/// data that backups need. If a record cannot be read, its data is not known.
 fn steps(
     project: &Project,
     damaged: Vec<RepoError>,
