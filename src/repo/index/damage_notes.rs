@@ -45,11 +45,7 @@ impl DamageNotes {
     /// Adds damage to the file, unless this process did so before.
     pub(super) fn add(&self, found: &Noted) {
         let mut noted = lock(&self.noted);
-        let new = Noted {
-            runs: &found.runs - &noted.runs,
-            outside: &found.outside - &noted.outside,
-            segments: &found.segments - &noted.segments,
-        };
+        let new = found.without(&noted);
         let Some(path) = self.path.as_ref().filter(|_| new != Noted::default()) else {
             return;
         };
@@ -79,16 +75,30 @@ impl DamageNotes {
         Noted::parse(&String::from_utf8_lossy(&text))
     }
 
-    /// Replaces the content of the file.
-    pub(super) fn replace(&self, noted: &Noted) {
-        if let Some(path) = &self.path {
-            let _ = replace_file(path, &[noted.to_text().as_bytes()]);
+    /// Removes these notes. Keeps those that this and other processes have added meanwhile.
+    pub(super) fn forget(&self, cured: &Noted) {
+        if *cured == Noted::default() {
+            return;
         }
-        *lock(&self.noted) = noted.clone();
+        let mut noted = lock(&self.noted);
+        let rest = self.read().without(cured);
+        if let Some(path) = &self.path {
+            let _ = replace_file(path, &[rest.to_text().as_bytes()]);
+        }
+        *noted = rest;
     }
 }
 
 impl Noted {
+    /// Returns these notes except those in `others`.
+    pub(super) fn without(&self, others: &Self) -> Self {
+        Self {
+            runs: &self.runs - &others.runs,
+            outside: &self.outside - &others.outside,
+            segments: &self.segments - &others.segments,
+        }
+    }
+
     fn to_text(&self) -> String {
         let runs = self.runs.iter();
         let runs = runs.map(|(pack, ordinal)| format!("pack {pack} {ordinal}\n"));
@@ -146,10 +156,26 @@ mod tests {
         text.push_str("pack x 1\npack\n\nsegment\noutside x\n\u{1}\npack ");
         std::fs::write(&path, text).unwrap();
         assert_eq!(notes.read(), found);
-        notes.replace(&Noted::default());
+        notes.forget(&found);
         assert_eq!(notes.read(), Noted::default());
         notes.add(&found);
         assert_eq!(notes.read(), found);
+    }
+
+    #[test]
+    fn notes_that_another_process_adds_stay() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("damaged");
+        let [ours, theirs] = [(); 2].map(|()| DamageNotes::new(Some(path.clone())));
+        let run = |number| Noted {
+            runs: [(pack(number), 3)].into(),
+            ..Noted::default()
+        };
+        ours.add(&run(1));
+        let cured = ours.read();
+        theirs.add(&run(2));
+        ours.forget(&cured);
+        assert_eq!(ours.read(), run(2));
     }
 
     #[test]

@@ -65,16 +65,21 @@ impl Index {
     /// Reads again all bytes of the packs that were noted as damaged outside of their runs. Returns
     /// those that still are, with the damage. Forgets the others.
     pub fn damaged_outside_runs(&self) -> Result<BTreeMap<ObjectHash, RepoError>, RepoError> {
-        let mut noted = self.damage.read();
-        let mut still = BTreeMap::new();
+        let noted = self.damage.read();
+        let (mut still, mut cured) = (BTreeMap::new(), Noted::default());
         for pack in &noted.outside {
             let Some(listing) = self.listing(pack)? else {
+                cured.outside.insert(*pack);
                 continue;
             };
             let object = ObjectRef::of_pack(self.project.id, listing.contents.kind, *pack);
             match read_whole(&self.project, object) {
-                Ok(_) => {}
-                Err(error) if error.is_missing() => {}
+                Ok(_) => {
+                    cured.outside.insert(*pack);
+                }
+                Err(error) if error.is_missing() => {
+                    cured.outside.insert(*pack);
+                }
                 Err(
                     error @ (RepoError::Damaged { .. }
                     | RepoError::Foreign { .. }
@@ -85,10 +90,7 @@ impl Index {
                 Err(error) => return Err(error),
             }
         }
-        if still.len() != noted.outside.len() {
-            noted.outside = still.keys().copied().collect();
-            self.damage.replace(&noted);
-        }
+        self.damage.forget(&cured);
         Ok(still)
     }
 
@@ -161,9 +163,7 @@ impl Index {
             let runs = self.damaged_among(&pack, &ordinals, test)?;
             still.runs.extend(runs.iter().map(|run| (pack, *run)));
         }
-        if still != noted {
-            self.damage.replace(&still);
-        }
+        self.damage.forget(&noted.without(&still));
         Ok(still)
     }
 
