@@ -4,9 +4,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use cuttlebone::base::ObjectHash;
 use cuttlebone::ops::{self, Forget, MaxUnused, OpsError, PruneOptions, PruneReport};
-use cuttlebone::repo::{Lease, Log, Records, RepoErrorKind, Work, Worker};
-use cuttlebone::storage::{MemoryBackend, StorageErrorKind, StorageOperation};
+use cuttlebone::repo::{Index, Lease, Log, Records, RepoErrorKind, Work, Worker};
+use cuttlebone::storage::{Backend, MemoryBackend, Name, StorageErrorKind, StorageOperation};
 
 use super::intercepted::Intercepted;
 use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
@@ -132,4 +133,39 @@ fn the_state_of_a_lease_is_known_while_the_store_takes_long_to_renew_it() {
         assert_eq!(answer, Ok(false));
         renewed.join().unwrap().unwrap();
     });
+}
+
+/// The pack may have been read by another user who found the damage.
+#[test]
+fn a_missing_permission_is_no_damage_of_a_pack_and_does_not_prove_it_whole() {
+    let store = MemoryBackend::new();
+    let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::with_cache();
+    let image = Image::new(LEAF).with(0, &noise(1, 4 * CHUNK));
+    host.back_up(&test_repo, "disk", &image).unwrap();
+    let is_pack = |name: &Name| name.as_str().contains("/packs/");
+    let stored = store.list("projects").unwrap().into_iter();
+    let name = stored.map(|object| object.name).find(is_pack).unwrap();
+    let pack = name.last().parse::<ObjectHash>().unwrap();
+    let mut bytes = store.get(&name, 1 << 30).unwrap();
+    let at = bytes.len() - 50;
+    bytes[at] ^= 1;
+    store.put(&name, &[&bytes]).unwrap();
+    let damaged = |test_repo: &TestRepo| {
+        let cache = host.cache.as_deref().unwrap();
+        let index = Index::open(&test_repo.project, cache, host.notices.clone()).unwrap();
+        index.note_damaged_outside_runs(pack);
+        let damaged = index.damaged_outside_runs().unwrap();
+        index.close();
+        damaged.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(damaged(&test_repo), [pack]);
+    let denied = Intercepted::unreadable(&store, "/packs/", StorageErrorKind::Denied);
+    let denied = TestRepo::open(denied, &RecordingObserver::default()).unwrap();
+    assert_eq!(damaged(&denied), []);
+    let cache = host.cache.as_deref().unwrap();
+    let index = Index::open(&test_repo.project, cache, host.notices.clone()).unwrap();
+    let damaged = index.damaged_outside_runs().unwrap();
+    assert!(damaged.contains_key(&pack), "the note stays");
+    index.close();
 }

@@ -63,7 +63,8 @@ impl Index {
     }
 
     /// Reads again all bytes of the packs that were noted as damaged outside of their runs. Returns
-    /// those that still are, with the damage. Forgets the others.
+    /// those that still are, with the damage. Forgets the others, except those that this process
+    /// may not read.
     pub fn damaged_outside_runs(&self) -> Result<BTreeMap<ObjectHash, RepoError>, RepoError> {
         let noted = self.damage.read();
         let (mut still, mut cured) = (BTreeMap::new(), Noted::default());
@@ -80,6 +81,7 @@ impl Index {
                 Err(error) if error.is_missing() => {
                     cured.outside.insert(*pack);
                 }
+                Err(error) if error.is_denied() => {}
                 Err(
                     error @ (RepoError::Damaged { .. }
                     | RepoError::Foreign { .. }
