@@ -121,6 +121,11 @@ fn described(step: &PackStep) -> (&'static str, String) {
         PackAction::Unreadable => {
             "a part of it cannot be read; the rest is stored again, and it stays where it is"
         }
+        PackAction::NoPack => {
+            "it is larger than any pack may be, or not a file; the rest is stored again, and it \
+             stays where it is until “cuttlebone prune” replaces it"
+        }
+        PackAction::Missing => "it no longer exists: run the same command again",
         PackAction::Whole => "it was undamaged when it was read again",
         PackAction::MoreDamage => "more damage was found in it: run the same command again",
     };

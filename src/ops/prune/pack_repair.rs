@@ -28,7 +28,7 @@ use crate::repo::{
     PackerOptions, PlacedRun, Project, Records, RepoError, RepoErrorKind, Work, Worker,
     damaged_among, exclude_damaged, quarantine, read_whole,
 };
-use crate::storage::StorageErrorClass;
+use crate::storage::{StorageErrorClass, StorageErrorKind};
 
 /// What a repair does with a damaged pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,11 @@ pub enum PackAction {
     /// Packs again what can be read of it. The pack stays where it is: the store cannot read all of
     /// it, and may still be able to do so later.
     Unreadable,
+    /// Packs again what can be read of it. The pack stays where it is, since it cannot be stored in
+    /// `quarantine/`: it is larger than any pack may be, or no file.
+    NoPack,
+    /// Nothing: the pack no longer exists.
+    Missing,
     /// Nothing: the pack is whole now that it was read again.
     Whole,
     /// Nothing: the repair found more damage in the pack than was known before.
@@ -148,6 +153,9 @@ pub fn plan_pack_repair<'a>(
             listing.contents.runs.len() as u64,
         );
         let read = repair.read_all(object)?.map(drop);
+        if read == Err(PackAction::Missing) {
+            continue;
+        }
         let (action, damaged) = if read == Err(PackAction::Denied) {
             (PackAction::Denied, Vec::new())
         } else {
@@ -277,9 +285,11 @@ impl PackRepair<'_> {
             Ok(bytes) => Ok(Ok(bytes)),
             Err(error) => match error.kind.class() {
                 StorageErrorClass::Denied => Ok(Err(PackAction::Denied)),
-                StorageErrorClass::Damaged | StorageErrorClass::Absent => {
+                StorageErrorClass::Absent => Ok(Err(PackAction::Missing)),
+                StorageErrorClass::Damaged if error.kind == StorageErrorKind::Unreadable => {
                     Ok(Err(PackAction::Unreadable))
                 }
+                StorageErrorClass::Damaged => Ok(Err(PackAction::NoPack)),
                 _ => Err(RepoError::from(error).into()),
             },
         }
@@ -373,8 +383,8 @@ impl PackRepair<'_> {
     /// for the pack.
     fn store_in_quarantine(&mut self, step: &PackStep) -> Result<PackAction, OpsError> {
         let read = self.read_all(step.object)?;
-        if read == Err(PackAction::Denied) {
-            return Ok(PackAction::Denied);
+        if let Err(action @ (PackAction::Denied | PackAction::Missing)) = read {
+            return Ok(action);
         }
         // It may have been the connection or the memory that was bad.
         let is_whole = match read_whole(self.project, step.object) {
@@ -507,6 +517,7 @@ impl PackStep {
 
     /// Whether the chunks of the pack that can be read are packed again.
     fn is_copied(&self) -> bool {
-        matches!(self.action, PackAction::Repack | PackAction::Unreadable)
+        use PackAction::{NoPack, Repack, Unreadable};
+        matches!(self.action, Repack | Unreadable | NoPack)
     }
 }
