@@ -3,19 +3,30 @@
 use std::collections::BTreeMap;
 
 use super::copies::DamagedRuns;
+use super::repack::read_together;
 use crate::base::ObjectHash;
+use crate::format::PackListing;
+use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::repo::{Index, ListedPack, PlacedRun};
+use crate::repo::{Index, ListedPack, Opener, PlacedRun, damaged_among};
 
 /// Adds packs that are damaged outside of their runs, and packs that do not have their size. Of the
-/// latter, all runs that are cut off count as damaged from now on.
+/// latter, all runs that are cut off count as damaged from now on. All runs of the others are read:
+/// they may have become damaged, too, since the damage was noted.
 pub(super) fn add_damaged_packs(
     index: &Index,
     stored: &BTreeMap<ObjectHash, ListedPack>,
     damage: &mut DamagedRuns,
+    context: &Context<'_>,
 ) -> Result<(), OpsError> {
     for pack in index.damaged_outside_runs()?.into_keys() {
-        damage.entry(pack).or_default();
+        let known = damage.entry(pack).or_default();
+        if let Some(listing) = index.listing(&pack)? {
+            let mut damaged = damaged_runs(index, listing, context)?;
+            damaged.retain(|ordinal| !known.contains(ordinal));
+            index.exclude_damaged_runs(pack, &damaged);
+            known.extend(damaged);
+        }
     }
     for (pack, expected) in index.expected_sizes()? {
         let found = stored.get(&pack).map(|listed| listed.info.size);
@@ -34,4 +45,23 @@ pub(super) fn add_damaged_packs(
         known.extend(cut_off);
     }
     Ok(())
+}
+
+/// Reads a pack. Returns the ordinals of the runs that do not open, or that hold a blob that does
+/// not have its id.
+pub(super) fn damaged_runs(
+    index: &Index,
+    listing: PackListing,
+    context: &Context<'_>,
+) -> Result<Vec<u64>, OpsError> {
+    let mut opener = Opener::default();
+    let mut damaged = Vec::new();
+    let mut rest: Vec<_> = PlacedRun::all_of(listing).collect();
+    while !rest.is_empty() {
+        context.cancel.check()?;
+        let after = rest.split_off(read_together(rest.iter().map(|run| run.range())));
+        damaged.extend(damaged_among(index, &mut opener, &rest)?);
+        rest = after;
+    }
+    Ok(damaged)
 }

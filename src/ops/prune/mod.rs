@@ -127,7 +127,7 @@ pub fn plan_prune<'a>(
         found = find(&state);
     }
     let (mut usage, known, walked) = found?;
-    add_damaged_packs(&index, &state.packs, &mut damage)?;
+    add_damaged_packs(&index, &state.packs, &mut damage, context)?;
     let lacking = backups_lacking(&index, &state.records, usage.lost(), context)?;
     let mut plan = loop {
         let plan = plan(

@@ -13,10 +13,11 @@ use std::sync::atomic::AtomicU64;
 use super::copies::{Copies, DamagedRuns};
 use super::in_use::Walked;
 use super::items::item_of_pack;
+use super::known_damage::damaged_runs;
 use super::lacking::backups_lacking;
 use super::lease::{confirm, refuse_second};
 use super::named;
-use super::repack::{Spared, Wanted, copy, read_together};
+use super::repack::{Spared, Wanted, copy};
 use crate::base::{BlobId, ObjectHash, to_usize};
 use crate::format::{BlobKind, PACK_SIZE_MAX, PackListing};
 use crate::ops::affected::AffectedBackup;
@@ -26,7 +27,7 @@ use crate::ops::parity::is_restorable;
 use crate::repo::{
     BlobLocation, BlobReader, Index, Lease, Leases, Log, Marks, ObjectRef, Opener, Packer,
     PackerOptions, PlacedRun, Project, Records, RepoError, RepoErrorKind, Work, Worker,
-    damaged_among, exclude_damaged, quarantine, read_whole,
+    exclude_damaged, quarantine, read_whole,
 };
 use crate::storage::{StorageErrorClass, StorageErrorKind};
 
@@ -159,7 +160,7 @@ pub fn plan_pack_repair<'a>(
         let (action, damaged) = if read == Err(PackAction::Denied) {
             (PackAction::Denied, Vec::new())
         } else {
-            let damaged = repair.damaged_runs(listing)?;
+            let damaged = damaged_runs(&repair.index, listing, context)?;
             repair.bytes_read += listed.info.size;
             match (is_left, is_whole_outside && damaged.is_empty()) {
                 (_, true) if read.is_ok() => continue,
@@ -295,21 +296,6 @@ impl PackRepair<'_> {
         }
     }
 
-    /// Reads a pack. Returns the ordinals of the runs that do not open, or that hold a blob that
-    /// does not have its id.
-    fn damaged_runs(&self, listing: PackListing) -> Result<Vec<u64>, OpsError> {
-        let mut opener = Opener::default();
-        let mut damaged = Vec::new();
-        let mut rest: Vec<_> = PlacedRun::all_of(listing).collect();
-        while !rest.is_empty() {
-            self.context.cancel.check()?;
-            let after = rest.split_off(read_together(rest.iter().map(|run| run.range())));
-            damaged.extend(damaged_among(&self.index, &mut opener, &rest)?);
-            rest = after;
-        }
-        Ok(damaged)
-    }
-
     /// Returns the blobs of a damaged run that can still be read.
     fn intact_blobs(&self, run: &Arc<PlacedRun>) -> Result<Vec<BlobId>, OpsError> {
         let Some(first) = run.locations().next() else {
@@ -388,7 +374,7 @@ impl PackRepair<'_> {
         }
         // It may have been the connection or the memory that was bad.
         let is_whole = match read_whole(self.project, step.object) {
-            Ok(listing) => self.damaged_runs(listing)?.is_empty(),
+            Ok(listing) => damaged_runs(&self.index, listing, self.context)?.is_empty(),
             Err(RepoError::Damaged { .. } | RepoError::Foreign { .. }) => false,
             Err(error) => return Err(error.into()),
         };
@@ -396,7 +382,7 @@ impl PackRepair<'_> {
             self.damaged.remove(&step.pack);
             return Ok(PackAction::Whole);
         }
-        let runs = self.damaged_runs(self.listing(&step.pack)?)?;
+        let runs = damaged_runs(&self.index, self.listing(&step.pack)?, self.context)?;
         self.index.exclude_damaged_runs(step.pack, &runs);
         let again = self.damaged_chunks(&step.pack, &runs)?;
         if let Some(damaged) = self.damaged.get_mut(&step.pack) {

@@ -454,6 +454,23 @@ fn a_damaged_pack_of_nodes_is_left_to_a_prune() {
     series.assert_restores(&test_repo, "pruned");
 }
 
+/// Nobody has read the runs of the pack since the first damage was found.
+#[test]
+fn a_pack_that_is_damaged_outside_of_its_runs_and_in_a_used_run_stops_no_prune() {
+    let damaged = Damaged::new();
+    let test_repo = open(&damaged.store);
+    let pack = pack_object(&damaged.store, damaged.pack);
+    flip(&damaged.store, pack, damaged.size - 50);
+    let host = Host::with_cache();
+    let cache = host.cache.as_deref().unwrap();
+    let index = Index::open(&test_repo.project, cache, host.notices.clone()).unwrap();
+    index.note_damaged_outside_runs(damaged.pack);
+    index.close();
+    prune(&test_repo, &host, Duration::ZERO).unwrap();
+    assert!(has(&damaged.store, damaged.pack));
+    assert_eq!(losses(&test_repo), damaged.losses);
+}
+
 #[test]
 fn a_reader_finds_chunks_that_a_repair_has_just_moved() {
     let damaged = Damaged::new();
