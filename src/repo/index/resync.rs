@@ -38,14 +38,14 @@ impl Index {
         let mut last = lock(&self.last_resync);
         let is_first = last.is_none();
         let mut gone = HashSet::new();
-        if let Some(last) = &mut *last {
+        if let Some(last) = &*last {
             let ran_meanwhile = last.started >= asked;
             let was_in_vain = !last.found && last.ended.elapsed() < RESYNC_EVERY;
             let knows_all = missing.iter().all(|pack| last.gone.contains(pack));
             if ran_meanwhile || was_in_vain && knows_all {
                 return Ok(last.found);
             }
-            gone = std::mem::take(&mut last.gone);
+            gone.clone_from(&last.gone);
         }
         if !missing.is_empty() {
             // Remember all missing packs, so that each of them does not cause a resync. Blobs that
