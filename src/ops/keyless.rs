@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
-use super::check::{Finding, StatementFault};
+use super::check::{Finding, StatementFault, VanishedHistory};
 use super::context::{Context, thread_pool};
 use super::error::OpsError;
 use super::statement::Statement;
@@ -28,7 +28,7 @@ const COPY_MAX: u64 = 64 << 10;
 pub struct KeylessReport {
     /// The number of findings.
     pub errors: u64,
-    /// Of these, the number of findings about history that has vanished.
+    /// Of these, the number of findings which prove that history has vanished.
     pub of_history: u64,
     /// The number of files that were read: objects and second copies.
     pub files: u64,
@@ -51,6 +51,7 @@ struct Task<'a> {
     objects: &'a Objects,
     context: &'a Context<'a>,
     report: KeylessReport,
+    history: VanishedHistory,
     each: &'a mut dyn FnMut(&Finding),
     /// Objects that were reported as damaged or foreign.
     reported: HashSet<ObjectRef>,
@@ -68,6 +69,7 @@ pub fn check_keyless(
         objects,
         context,
         report: KeylessReport::default(),
+        history: VanishedHistory::default(),
         each,
         reported: HashSet::new(),
     };
@@ -99,7 +101,8 @@ pub fn check_keyless(
 impl Task<'_> {
     fn found(&mut self, finding: &Finding) {
         self.report.errors += 1;
-        self.report.of_history += u64::from(finding.is_of_history());
+        self.history.note(finding);
+        self.report.of_history = self.history.proven();
         (self.each)(finding);
     }
 

@@ -233,8 +233,11 @@ fn damage_does_not_hide_that_history_has_vanished_and_a_damaged_entry_has_not_va
     world.backup(&[&image]);
     let head = world.json_one(&["head"], "head");
     let statement = head["qr_content"].as_str().unwrap().to_owned();
-    let pack = world.packs().remove(0);
-    crate::support::program::damage(&pack);
+    // Damage all packs: a check with a key reports only those that a backup needs.
+    let packs = world.packs();
+    for pack in &packs {
+        crate::support::program::damage(pack);
+    }
     for statement in [None, Some(&statement[..])] {
         assert_eq!(check(&world, statement).code, 21);
     }
@@ -254,7 +257,7 @@ fn damage_does_not_hide_that_history_has_vanished_and_a_damaged_entry_has_not_va
         let found = check(&world, None);
         assert_eq!(
             (found.code, found.items.len()),
-            (21, 2),
+            (21, packs.len() + 1),
             "{:?}",
             found.items
         );
@@ -270,6 +273,38 @@ fn damage_does_not_hide_that_history_has_vanished_and_a_damaged_entry_has_not_va
     let found = check(&world, Some(&statement));
     assert_eq!(found.code, 21, "{:?}", found.items);
     assert_eq!(found.summary["statement_holds"], false);
+}
+
+#[test]
+fn a_backup_that_a_damaged_entry_of_the_log_may_have_removed_has_not_vanished() {
+    let (world, _) = with_statement();
+    let image = world.write("disk.img", &noise(3, 300_000));
+    let backup = world.backup(&[&image])["backup_id"].clone();
+    world.ok(&["head"]);
+    let log = || files(&world.project().join("log"));
+    let before = log();
+    world.ok(&["forget", backup.as_str().unwrap(), "--force"]);
+    let mut entries = log();
+    entries.retain(|entry| !before.contains(entry));
+    let [entry] = &entries[..] else {
+        panic!("{entries:?}")
+    };
+    for args in [&["check"][..], &["check", "--keyless"]] {
+        world.ok(args);
+    }
+    let bytes = fs::read(entry).unwrap();
+    fs::remove_file(entry).unwrap();
+    fs::write(entry, b"damaged").unwrap();
+    for args in [&["check"][..], &["check", "--keyless"]] {
+        world.fails(args, 21);
+    }
+    // Without the entry, nothing explains that the backup is missing.
+    fs::remove_file(entry).unwrap();
+    for args in [&["check"][..], &["check", "--keyless"]] {
+        world.fails(args, 23);
+    }
+    fs::write(entry, bytes).unwrap();
+    world.ok(&["check", "--keyless"]);
 }
 
 #[test]

@@ -73,7 +73,7 @@ pub(super) fn check(
     for finding in &findings {
         console.output.show(&Message::Error(finding.clone()))?;
     }
-    let is_damaged = report.errors > report.foreign + vanished(&report);
+    let is_damaged = report.errors > report.foreign + report.of_history;
     let has_parity = ops::has_parity(&project.objects, &damaged)?;
     let is_copy = |finding: &Finding| matches!(finding, Finding::CopyDamaged { .. });
     let is_lost = |finding: &Finding| finding.damaged_object().is_some() && !is_copy(finding);
@@ -128,7 +128,7 @@ fn failure(
     hint: &'static str,
     settings: &RepositorySettings,
 ) -> Option<Failure> {
-    let vanished = vanished(report);
+    let vanished = report.of_history;
     if vanished == 0 && !lost.is_empty() {
         return Some(history_lost(&settings.location, lost));
     }
@@ -162,17 +162,6 @@ fn failure(
         );
         Failure::new(Code::Damage, text).hint(hint)
     })
-}
-
-/// Returns the number of objects of the history that have vanished.
-fn vanished(report: &CheckReport) -> u64 {
-    let vanished = [
-        &report.vanished,
-        &report.certificates_vanished,
-        &report.entries_vanished,
-    ];
-    let vanished: usize = vanished.iter().map(|names| names.len()).sum();
-    vanished as u64
 }
 
 /// The kinds of damage that a check found.

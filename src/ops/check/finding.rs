@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::{BlobId, ObjectHash, ProjectId};
 use crate::ops::affected::AffectedBackup;
-use crate::repo::{ObjectRef, RepoError};
+use crate::repo::{ObjectKind, ObjectRef, RepoError};
 
 /// One result of a check.
 #[derive(Debug, Clone)]
@@ -113,6 +113,44 @@ pub enum StatementFault {
     OtherKey,
     /// The log does not have the entry that the statement names.
     NoEntry,
+}
+
+/// Counts the findings about history that has vanished.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct VanishedHistory {
+    /// All of these findings.
+    all: u64,
+    /// Those about objects that an entry of the log can remove: records and certificates.
+    removable: u64,
+    /// Whether an entry of the log is damaged.
+    is_log_damaged: bool,
+}
+
+impl VanishedHistory {
+    /// Counts a finding.
+    pub(crate) fn note(&mut self, finding: &Finding) {
+        self.all += u64::from(finding.is_of_history());
+        match finding {
+            Finding::RecordVanished { .. } | Finding::CertificateVanished { .. } => {
+                self.removable += 1;
+            }
+            Finding::ObjectDamaged { object, .. } => {
+                self.is_log_damaged |= object.kind() == ObjectKind::Log;
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns the number of findings which prove that history has vanished. If an entry of the log
+    /// is damaged, missing records and certificates are no proof: that entry may state that they
+    /// were removed.
+    pub(crate) fn proven(self) -> u64 {
+        if self.is_log_damaged {
+            self.all - self.removable
+        } else {
+            self.all
+        }
+    }
 }
 
 impl Finding {

@@ -8,6 +8,7 @@ mod task;
 mod volumes;
 mod walk;
 
+pub(super) use finding::VanishedHistory;
 pub use finding::{Finding, StatementFault};
 pub use selection::{DataPart, ReadData, ReadReport};
 pub use task::CheckReport;
@@ -44,6 +45,7 @@ pub fn check(
         project,
         context,
         report: CheckReport::default(),
+        history: VanishedHistory::default(),
         each,
         bad_packs: HashSet::new(),
         missing: HashSet::new(),

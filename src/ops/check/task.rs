@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::finding::Finding;
+use super::finding::{Finding, VanishedHistory};
 use super::selection::{LedgerRun, ReadReport};
 use super::volumes::AffectedVolume;
 use crate::base::ObjectHash;
@@ -19,6 +19,8 @@ pub struct CheckReport {
     pub foreign: u64,
     /// Of these, the number of objects whose keys were revoked.
     pub revoked: u64,
+    /// The number of findings which prove that history has vanished.
+    pub of_history: u64,
     /// The number of packs that are missing, have the wrong size, or are damaged. Missing packs,
     /// and most damaged ones, count only if a backup needs data from them.
     pub packs_damaged: u64,
@@ -54,6 +56,7 @@ pub(super) struct CheckTask<'a> {
     pub(super) project: &'a Project,
     pub(super) context: &'a Context<'a>,
     pub(super) report: CheckReport,
+    pub(super) history: VanishedHistory,
     pub(super) each: &'a mut dyn FnMut(&Finding),
     /// Packs of the index that are missing or damaged. If it is known which runs of a pack are
     /// damaged, the pack is not listed here, but its damaged runs are in `bad_runs`.
@@ -102,6 +105,8 @@ impl CheckTask<'_> {
     /// Counts and reports a finding.
     pub(super) fn found(&mut self, finding: &Finding) {
         self.report.errors += 1;
+        self.history.note(finding);
+        self.report.of_history = self.history.proven();
         if let Finding::ObjectForeign { problem, .. } = finding {
             self.report.foreign += 1;
             self.report.revoked += u64::from(problem.is_of_revoked_key());

@@ -29,9 +29,9 @@ pub enum Side {
 pub struct ReplicateReport {
     /// The number of findings.
     pub errors: u64,
-    /// How many of these findings are about history that has vanished from the source.
+    /// How many of these findings prove that history has vanished from the source.
     pub of_history: u64,
-    /// How many of these findings are about history that the copy lacks, as reading it showed.
+    /// How many of these findings prove that the copy lacks history, as reading it showed.
     pub of_history_in_copy: u64,
     /// Projects that were copied.
     pub projects: u64,

@@ -9,7 +9,7 @@ use super::report::{ReplicateOptions, ReplicateReport, Side};
 use super::same;
 use crate::base::{ProjectId, SignerId};
 use crate::format::Batch;
-use crate::ops::check::Finding;
+use crate::ops::check::{Finding, VanishedHistory};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{Damage, ObjectKind, ObjectRef, Objects, RepoError, authority_of, read_stored};
@@ -26,6 +26,7 @@ pub(super) struct Task<'a> {
     /// The files of the target, and their sizes in bytes.
     pub(super) present: HashMap<Name, u64>,
     pub(super) report: ReplicateReport,
+    history: VanishedHistory,
     /// Objects that this run has copied.
     pub(super) copied: HashSet<ObjectRef>,
     /// Objects kept twice that this run has copied or compared.
@@ -58,6 +59,7 @@ impl<'a> Task<'a> {
             context,
             present,
             report: ReplicateReport::default(),
+            history: VanishedHistory::default(),
             copied: HashSet::new(),
             settled: HashSet::new(),
             authorities: HashMap::new(),
@@ -73,7 +75,10 @@ impl<'a> Task<'a> {
     pub(super) fn found(&mut self, side: Side, object: ObjectRef, finding: &Finding) {
         if self.reported.insert((side == Side::Source, object)) {
             self.report.errors += 1;
-            self.report.of_history += u64::from(finding.is_of_history());
+            if side == Side::Source {
+                self.history.note(finding);
+                self.report.of_history = self.history.proven();
+            }
             (self.each)(side, finding);
         }
     }
