@@ -98,6 +98,8 @@ struct World {
     half_forgotten: BTreeSet<ObjectHash>,
     /// Whether a prune has crashed and its lease may not have expired yet.
     prune_died: bool,
+    /// Whether a forget has crashed and its lease may not have expired yet.
+    forget_died: bool,
 }
 
 impl World {
@@ -117,6 +119,7 @@ impl World {
             kept: BTreeMap::new(),
             half_forgotten: BTreeSet::new(),
             prune_died: false,
+            forget_died: false,
         }
     }
 
@@ -151,6 +154,7 @@ impl World {
             Step::Age(by) => {
                 self.store.age(*by);
                 self.prune_died = false;
+                self.forget_died = false;
             }
         }
     }
@@ -191,11 +195,15 @@ impl World {
         let mut gone: Vec<_> = which.iter().map(|index| *index.get(&ids)).collect();
         gone.sort_unstable();
         gone.dedup();
-        if let Some(done) = self.run(conditions, |world| try_forget(&world.test_repo, &gone)) {
-            done.unwrap();
-            self.kept.retain(|id, _| !gone.contains(id));
-        } else {
-            self.half_forgotten.extend(gone);
+        match self.run(conditions, |world| try_forget(&world.test_repo, &gone)) {
+            Some(Ok(_)) => self.kept.retain(|id, _| !gone.contains(id)),
+            // The interrupted forget may have announced to keep what this one removes.
+            Some(Err(OpsError::LostRace { .. })) if self.forget_died => {}
+            Some(Err(error)) => panic!("{error:?}"),
+            None => {
+                self.half_forgotten.extend(gone);
+                self.forget_died = true;
+            }
         }
         // A later forget or prune completes an interrupted forget.
         let left = self.test_repo.backups();
