@@ -196,7 +196,7 @@ impl World {
         gone.sort_unstable();
         gone.dedup();
         match self.run(conditions, |world| try_forget(&world.test_repo, &gone)) {
-            Some(Ok(_)) => self.kept.retain(|id, _| !gone.contains(id)),
+            Some(Ok(())) => self.kept.retain(|id, _| !gone.contains(id)),
             // The interrupted forget may have announced to keep what this one removes.
             Some(Err(OpsError::LostRace { .. })) if self.forget_died => {}
             Some(Err(error)) => panic!("{error:?}"),
