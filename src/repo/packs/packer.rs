@@ -547,10 +547,8 @@ impl Shared {
             .give_back(parts.iter().map(|part| part.len()).sum());
         let mut spare = lock(&self.spare);
         for mut part in parts {
-            // The memory of a longer part, and of one with another capacity, goes back to the
-            // system.
-            let is_usual = part.capacity() == self.part_capacity();
-            if is_usual && part.len() <= 2 * self.part_len && spare.len() < SPARE_MAX {
+            // Do not reuse parts of another capacity.
+            if part.capacity() == self.part_capacity() && spare.len() < SPARE_MAX {
                 part.clear();
                 spare.push(part);
             }
