@@ -7,8 +7,8 @@ use std::path::Path;
 use super::failure::{Code, Failure};
 use crate::ops::AttachedFile;
 
-/// The maximum number of bytes to read of a file. It is one more than all attachments of a backup
-/// may have together, so that a file that is too large is noticed.
+/// The maximum number of bytes to read of one file: one more than the limit for all attachments of
+/// a backup together. So [`AttachedFile::check`] refuses a file that is too large.
 const READ_MAX: u64 = (16 << 20) + 1;
 
 /// Reads the files at these paths. The last part of each path becomes the name of the attachment.

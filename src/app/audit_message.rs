@@ -21,18 +21,18 @@ pub(crate) struct AuditEntries {
 pub(crate) struct CoverageEntry {
     /// `opened`: decrypted. `hashed`: compared with hashes, or decrypted.
     pub(crate) level: &'static str,
-    /// All packs that exist.
+    /// The number of all packs that exist.
     pub(crate) packs: u64,
     pub(crate) bytes: u64,
-    /// Packs without a verification that counts: they were not verified since they were stored, or
-    /// were found damaged after it.
+    /// The number of packs that were never verified since they were stored, or that were found
+    /// damaged after their last verification.
     pub(crate) packs_never: u64,
     pub(crate) bytes_never: u64,
-    /// The earliest time at which any of the other packs was last verified. `None` if there are
-    /// none.
+    /// The last verifications of the other packs have different times: this is the earliest.
+    /// `None` if there are no other packs.
     #[serde(serialize_with = "optional_rfc3339")]
     pub(crate) oldest: Option<Timestamp>,
-    /// Times of verification, and the bytes that were last verified then.
+    /// The same data as in `bytes`, without `bytes_never`, by the time of its last verification.
     pub(crate) verified: Vec<VerifiedBytes>,
 }
 
@@ -50,18 +50,18 @@ pub(crate) struct RunEntry {
     #[serde(serialize_with = "rfc3339")]
     pub(crate) time: Timestamp,
     pub(crate) host: Option<String>,
-    /// The role of its key.
+    /// The role of the key that opened the repository for this check.
     pub(crate) role: &'static str,
-    /// As in [`CoverageEntry`].
+    /// `opened` or `hashed`, as [`CoverageEntry::level`] explains.
     pub(crate) level: &'static str,
-    /// The seed of the random order in which it read packs.
+    /// The seed of the random order in which the check read packs.
     pub(crate) seed: String,
-    /// Packs that it read and found undamaged.
+    /// The number of packs that the check read and found undamaged.
     pub(crate) packs: u64,
     pub(crate) bytes: u64,
     pub(crate) packs_damaged: u64,
     pub(crate) duration: u64,
-    /// Whether it read all packs that it had to read.
+    /// Whether the check read all packs that it had to read.
     pub(crate) complete: bool,
 }
 
@@ -82,11 +82,11 @@ pub(crate) struct DrillEntry {
     pub(crate) problem: Option<String>,
 }
 
-/// The public key that verifies the reports of one key.
+/// The public key that verifies the reports that one key signs.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ReportKeyText {
     pub(crate) public_key: String,
-    /// The role of the key.
+    /// The role of the key that signs.
     pub(crate) role: &'static str,
 }
 

@@ -11,7 +11,7 @@ use super::location::{Location, SftpLocation};
 use super::session::Session;
 use super::settings::RepositorySettings;
 
-/// Opens the store, whose directory must exist.
+/// Opens the store. Fails if its directory does not exist.
 pub(super) fn open_backend(
     session: &Session,
     settings: &RepositorySettings,
@@ -49,8 +49,8 @@ fn limited(
     Arc::new(LimitBackend::new(store, limits, session.cancel.clone()))
 }
 
-/// Connects. Meanwhile ssh may ask the user on the terminal. Errors of connecting are reported at
-/// once; later transient errors are retried.
+/// Connects to the server. While this function waits, ssh may ask the user on the terminal. An
+/// error during the connection is returned at once. Later transient errors are retried.
 fn connect(
     session: &Session,
     settings: &RepositorySettings,

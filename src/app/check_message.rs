@@ -58,12 +58,12 @@ pub(crate) enum FindingKind {
 
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct CheckSummary {
-    /// The number of findings, with foreign objects and lost history.
+    /// The number of findings, including foreign objects and lost history.
     pub(crate) errors: u64,
     pub(crate) packs_damaged: u64,
     /// Number of objects that are ignored, because their signers have no right to make them.
     pub(crate) foreign: u64,
-    /// The ids of the backups that cannot be restored completely, and of those with lost records.
+    /// The ids of the backups that cannot be restored completely, or whose records are lost.
     pub(crate) backups_affected: Vec<String>,
     /// Backups that were checked.
     pub(crate) backups: u64,
@@ -80,12 +80,12 @@ pub(crate) struct CheckSummary {
     pub(crate) duration: f64,
 }
 
-/// What a check read of the data.
+/// The part of the data that a check read.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct DataRead {
     /// `opened`: decrypted. `hashed`: compared with hashes, since the key cannot decrypt.
     pub(crate) level: &'static str,
-    /// The seed of the random order.
+    /// The seed of the random order in which the check read packs.
     pub(crate) seed: String,
     /// Packs from which this check chose. A check of a part of the data also chooses from packs
     /// that only superseded segments name. A check of all data reads these only if a backup uses
@@ -123,8 +123,8 @@ pub(crate) struct KeylessSummary {
     pub(crate) projects: u64,
     /// Objects that the logs of all projects name, and that must exist.
     pub(crate) objects_required: u64,
-    /// Whether each object that the statement covers exists, or the log removed it. `None` without
-    /// a statement.
+    /// Whether each object that the given statement covers exists, or was removed by the log.
+    /// `None` if the user gave no statement.
     pub(crate) statement_holds: Option<bool>,
     pub(crate) duration: f64,
 }

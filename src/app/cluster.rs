@@ -8,8 +8,8 @@ use super::environment::Environment;
 use super::failure::Failure;
 use crate::volume::RbdOptions;
 
-/// The variable with the maximum time, in seconds, in which an export may give no data, and an
-/// import may take none.
+/// The environment variable with a time limit, in seconds. A transfer fails if an export gives no
+/// data, or an import takes none, for this time.
 const STALL: &str = "CUTTLEBONE_CEPH_TIMEOUT";
 
 /// The options that the user gave.
@@ -19,8 +19,9 @@ pub(crate) struct ClusterOptions {
     pub(crate) cluster: Option<OsString>,
     pub(crate) id: Option<OsString>,
     pub(crate) keyring: Option<OsString>,
-    /// A program and its first arguments, quoted as for a shell. So is `ceph_command`.
+    /// A program and its first arguments, quoted as for a shell.
     pub(crate) rbd_command: Option<OsString>,
+    /// A program and its first arguments, quoted as for a shell.
     pub(crate) ceph_command: Option<OsString>,
 }
 
@@ -28,7 +29,7 @@ impl ClusterOptions {
     /// Takes from the environment the options that the user did not give.
     pub(crate) fn into_settings(self, environment: &Environment) -> Result<RbdOptions, Failure> {
         let or = |given: Option<OsString>, variable| given.or_else(|| environment.get(variable));
-        // The value, and the name of the option or the variable that has it.
+        // Returns the value, and the name of the option or variable that it comes from.
         let text = |given: Option<OsString>, option, variable| {
             let name = if given.is_some() { option } else { variable };
             match or(given, variable).map(OsString::into_string) {
@@ -78,7 +79,8 @@ fn without_prefix(id: String) -> String {
     }
 }
 
-/// Splits a command, which comes with the name of its option or variable.
+/// Splits a command into words. `command` has the text, and the name of the option or variable that
+/// it comes from. Returns no words if there is no command.
 fn words(command: Option<(String, &str)>) -> Result<Vec<OsString>, Failure> {
     let Some((command, name)) = command else {
         return Ok(Vec::new());

@@ -19,7 +19,7 @@ pub(crate) struct Repairable {
     pub(crate) elsewhere: bool,
     /// Whether index segments are damaged, or backups need packs that no segment names.
     pub(crate) index: bool,
-    /// Packs of chunks are damaged, and segments name them.
+    /// Whether packs of chunks are damaged that segments name.
     pub(crate) packs: bool,
 }
 
@@ -111,8 +111,8 @@ fn next_steps(
     steps
 }
 
-/// Returns the argument of `backup` for the source of a backup. `None` if the source is not a file,
-/// a device or an image in a cluster, or if its name is unknown or not UTF-8.
+/// Returns the argument with which `backup` reads this source again. Only a file, a device and an
+/// image in a cluster have one. `None` for other sources, and if the name is unknown or not UTF-8.
 fn source_argument(source: &SourceInfo) -> Option<String> {
     let text = |name: &ByteString| match name {
         ByteString::Text(name) => Some(name.clone()),

@@ -10,7 +10,7 @@ use super::json_time::rfc3339;
 pub(crate) struct CopiedBackup {
     /// The backup in the source.
     pub(crate) source_id: String,
-    /// Its copy; `None` if a dry run found that the target lacks it.
+    /// The copy in the target; `None` if a dry run found that the target lacks it.
     pub(crate) backup_id: Option<String>,
     /// The volume in the target.
     pub(crate) volume: String,
@@ -19,8 +19,8 @@ pub(crate) struct CopiedBackup {
     pub(crate) size: u64,
     /// Whether the target had the copy already.
     pub(crate) existing: bool,
-    /// The copy in the target with which the backup was compared. Parts that are the same were not
-    /// read.
+    /// The copy in the target with which the backup was compared. Only the parts that differ were
+    /// read from the source.
     pub(crate) base: Option<String>,
     /// Bytes of the content that were read from the source.
     pub(crate) bytes_read: u64,
@@ -42,7 +42,7 @@ pub(crate) struct CopySummary {
     pub(crate) project: String,
     /// Backups that were copied. In a dry run: backups that the target lacks.
     pub(crate) backups_copied: u64,
-    /// Backups of which the target had a copy.
+    /// Backups of which the target already had a copy.
     pub(crate) backups_existing: u64,
     /// Backups that could not be copied.
     pub(crate) backups_failed: u64,

@@ -36,7 +36,8 @@ pub(crate) struct DiffEntry {
 
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct DiffImage {
-    /// The binary logarithm of the size of the image's objects, in bytes.
+    /// The binary logarithm of the size of the image's objects, in bytes. `None` if the stream does
+    /// not state it.
     pub(crate) order: Option<u8>,
     /// The bits of the features; `None` if the stream does not state them.
     pub(crate) features: Option<u64>,

@@ -61,18 +61,18 @@ pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// Returns a text in one line, with each character escaped that could control a terminal or deceive
-/// its reader: names, labels and messages come from the writers of backups and from servers.
+/// Returns a text in one line. Escapes each character that could control a terminal or deceive the
+/// reader, because names, labels and messages come from the writers of backups and from servers.
 pub(crate) fn printable(text: &str) -> String {
     escaped(text, is_deceptive)
 }
 
-/// Escapes the same characters, except line breaks.
+/// Escapes the same characters as [`printable`], except line breaks.
 pub(crate) fn printable_lines(text: &str) -> String {
     escaped(text, |c| c != '\n' && is_deceptive(c))
 }
 
-/// Writes the characters for which `is_escaped` returns true like `\x1b` or `\u{202e}`.
+/// Escapes each character for which `is_escaped` returns true, for example as `\x1b` or `\u{202e}`.
 fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -86,7 +86,8 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     safe
 }
 
-/// Reports whether this is a control character, changes the direction of a text, or cannot be seen.
+/// Returns whether a character controls a terminal, changes the direction of a text, or is
+/// invisible.
 fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,

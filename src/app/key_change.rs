@@ -5,7 +5,8 @@ use serde::Serialize;
 /// What a command did with a key.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct KeyChange {
-    /// `added`, `removed`, `revoked`, `changed`, `opens` or `exported`.
+    /// `added`, `removed`, `revoked`, `changed`, `exported`, or `opens`: the given password opens
+    /// the key.
     pub(crate) action: &'static str,
     pub(crate) key_id: String,
     /// Only after `revoked`: the volumes of which the key made backups.

@@ -37,8 +37,8 @@ impl Location {
     }
 
     /// Returns a form in which locations can be compared. For a directory on this host, resolves
-    /// links as far as the path exists. For one on a server, returns the same form for both
-    /// syntaxes, but resolves no links, and does not add a user or port that the user left out.
+    /// links as far as the path exists. For a directory on a server, both syntaxes give the same
+    /// form. Links on the server are not resolved, and a missing user or port is not added.
     pub(crate) fn canonical(&self) -> String {
         match self {
             Self::Local(path) => {
@@ -121,9 +121,9 @@ impl fmt::Display for Location {
 }
 
 impl SftpLocation {
-    /// Parses restic's two forms: `sftp:[USER@]HOST:PATH`, where a path without a leading `/` is
-    /// relative to the login directory, and `sftp://[USER@]HOST[:PORT]/PATH`, where an absolute
-    /// path starts with a second `/`.
+    /// Parses the two forms that restic has, too. In `sftp:[USER@]HOST:PATH`, a path without a
+    /// leading `/` is relative to the login directory. In `sftp://[USER@]HOST[:PORT]/PATH`, an
+    /// absolute path starts with a second `/`.
     fn parse(text: &OsStr) -> Result<Self, Failure> {
         let refuse = |why: &str| {
             Failure::usage(format!(
@@ -212,7 +212,8 @@ fn without_password(text: &OsStr) -> String {
     }
 }
 
-/// Splits `HOST:PATH` into host and path. The host may be an address in brackets.
+/// Splits `HOST:PATH` into host and path. The host may be an address in brackets. `None` if no
+/// colon follows the host.
 fn split_host(text: &str) -> Option<(&str, &str)> {
     let colon = text.find(':')?;
     let host = text[..colon].rfind('@').map_or(0, |at| at + 1);

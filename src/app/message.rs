@@ -1,7 +1,7 @@
 //! The messages of commands as data. Serialized, a message is a JSON line; [`text`](super::text)
 //! formats it for people.
 //!
-//! Field names are an interface: once published, they stay. New fields may be added.
+//! Field names are an interface: published names never change. New fields may be added.
 //! Sizes are bytes, durations seconds, times RFC 3339 in UTC, ids full hexadecimal.
 
 use std::collections::BTreeMap;
@@ -59,9 +59,9 @@ pub(crate) enum Message {
     /// The result of `key add`, `remove`, `revoke`, `passwd`, `test` or `export`.
     KeyChange(KeyChange),
     Cache(CacheInfo),
-    /// The properties of the image in a stream of version 2. Its diffs follow.
+    /// The properties of the image in a stream of version 2. The diffs of the stream follow.
     DiffImage(DiffImage),
-    /// The result of `diff inspect` for a stream as a whole. It follows its diffs.
+    /// The result of `diff inspect` for a stream as a whole, after the diffs of the stream.
     DiffStream(DiffStream),
     #[serde(rename = "summary")]
     Merge(MergeSummary),
@@ -110,7 +110,7 @@ pub(crate) struct HeadStatement {
     /// When the entry was written.
     #[serde(serialize_with = "rfc3339")]
     pub(crate) time: Timestamp,
-    /// Two words that reveal a mistake in copying.
+    /// Two words that reveal a mistake when someone copies the statement.
     pub(crate) checksum: String,
     /// Whether this run wrote the entry. If not, there was nothing new.
     pub(crate) written: bool,
@@ -156,7 +156,7 @@ pub(crate) struct BackupSummary {
     /// `None` for a dry run.
     pub(crate) backup_id: Option<String>,
     pub(crate) volume: String,
-    /// The snapshot that it is a backup of, if the source named one.
+    /// The snapshot that was backed up, if the source named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snapshot: Option<ByteString>,
     /// Whether the volume already had this backup, so that no new one was created.
@@ -222,7 +222,7 @@ pub(crate) struct CompareSummary {
 pub(crate) struct BackupEntry {
     pub(crate) backup_id: String,
     pub(crate) volume: String,
-    /// The snapshot that it is a backup of, if the source named one.
+    /// The snapshot that was backed up, if the source named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snapshot: Option<ByteString>,
     #[serde(serialize_with = "rfc3339")]
@@ -231,9 +231,9 @@ pub(crate) struct BackupEntry {
     pub(crate) bytes_stored: Option<u64>,
     pub(crate) host: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
-    /// Whether its writer withdrew it.
+    /// Whether the writer of the backup withdrew it.
     pub(crate) withdrawn: bool,
-    /// Whether the log says that it was removed.
+    /// Whether the log says that the backup was removed.
     pub(crate) forgotten: bool,
 }
 
@@ -275,8 +275,8 @@ pub(crate) struct ForgetVolume {
     /// Backups that are kept although the rules do not count them: their times cannot be right, or
     /// their writer withdrew them.
     pub(crate) uncounted: Vec<String>,
-    /// A volume can have several lines of backups that do not follow each other. These are the
-    /// newest backups of all lines, newest first.
+    /// A volume can have several lines of backups, if backups of different lines do not follow each
+    /// other. These are the ids of the newest backup of each line, newest first.
     pub(crate) newest: Vec<String>,
     pub(crate) dry_run: bool,
 }
@@ -329,10 +329,10 @@ pub(crate) struct KeyEntry {
     pub(crate) key_id: String,
     /// `repository` or `project`.
     pub(crate) scope: &'static str,
-    /// The name of the project that it opens; `None` if it opens the repository.
+    /// The name of the project that the key opens; `None` if the key opens the repository.
     pub(crate) project: Option<String>,
     pub(crate) role: &'static str,
-    /// Patterns of the names of volumes that it may back up; all if empty.
+    /// Patterns of the names of volumes that the key may back up. Empty if it may back up all.
     pub(crate) volumes: Vec<String>,
     pub(crate) label: Option<String>,
     #[serde(serialize_with = "optional_rfc3339")]
@@ -341,7 +341,7 @@ pub(crate) struct KeyEntry {
     pub(crate) host: Option<String>,
     /// Whether the given password opens this key.
     pub(crate) current: bool,
-    /// Whether it was added without a full key, or was revoked.
+    /// Whether the key was added without a full key, or was revoked.
     pub(crate) foreign: bool,
 }
 
@@ -349,7 +349,7 @@ pub(crate) struct KeyEntry {
 pub(crate) struct CacheInfo {
     pub(crate) path: String,
     pub(crate) bytes: u64,
-    /// How many places of chunks and nodes the index lists; `None` after `cache clear`.
+    /// The number of places of chunks and nodes that the index lists. `None` after `cache clear`.
     pub(crate) chunks: Option<u64>,
 }
 

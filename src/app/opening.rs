@@ -31,9 +31,10 @@ pub(crate) fn open(
     unlock(session, settings, attempt, found)
 }
 
-/// Opens the repository like [`open`], while the sources of a backup are opened: a mistake in the
-/// name of a source is reported before a password is asked for. So this returns `None` if the
-/// password is not at hand, and also if there is no repository.
+/// Opens the repository like [`open`], but never asks for a password. A backup calls this while it
+/// opens its sources: it must report a wrong name of a source before it asks for a password.
+/// Returns `None` if there is no repository, or if the password is not in a regular file or in a
+/// variable.
 pub(crate) fn open_ahead(
     session: &Session,
     settings: &RepositorySettings,
@@ -70,8 +71,8 @@ pub(crate) fn open_objects(
     }
 }
 
-/// Opens the store of a copy that is made without a key, and creates its directory if needed. Fails
-/// if this host saw a repository there that no longer exists, unless `init` is set: its disk may
+/// Opens the store of a copy that is made without a key, and creates its directory if needed.
+/// Without `init`, fails if this host saw a repository there that no longer exists: its disk may
 /// not be mounted.
 pub(crate) fn open_target(
     session: &Session,
@@ -101,8 +102,7 @@ pub(crate) fn open_target(
     Ok(Objects::new(create_backend(session, settings)?))
 }
 
-/// Returns the repository before a key unlocks it. `None` if there is no repository, or no such
-/// directory.
+/// Returns the locked repository. `None` if its directory does not exist or holds no repository.
 pub(crate) fn find(
     session: &Session,
     settings: &RepositorySettings,
@@ -192,8 +192,9 @@ pub(crate) fn open_project(
 }
 
 /// Opens the project that the settings name. Caches objects of a remote repository on this host.
-/// Compares the project with the client memory, except for a check, which does so itself. Fails if
-/// something is lost and the attempt needs the whole history; otherwise reports losses as notices.
+/// Compares the project with the client memory, unless the attempt is a check: a check compares
+/// later. If something is lost, fails if the attempt needs the whole history. Otherwise reports the
+/// losses as notices.
 pub(crate) fn project(
     session: &Session,
     settings: &RepositorySettings,
@@ -281,9 +282,9 @@ fn create_where_none_is(
     Ok(repository)
 }
 
-/// Opens the repository; if there is none and `create` is set, creates one with default options.
-/// Returns it, and whether it is new. Fails if the role of the key does not permit the attempt, or
-/// if there is none although this host saw one there.
+/// Opens the repository. With `create`, creates one with default options if there is none. Returns
+/// the repository, and whether it is new. Fails if the role of the key does not permit the attempt.
+/// Also fails if there is no repository although this host saw one there.
 pub(crate) fn open_or_create(
     session: &Session,
     settings: &RepositorySettings,
@@ -363,8 +364,9 @@ pub(crate) fn notice_several_newest(session: &Session, records: &Records, volume
     }
 }
 
-/// Fails if the user selected `backup` by VOLUME or VOLUME~N, which count from the newest backup of
-/// the volume, and this host saw a backup of this volume that is now missing.
+/// Fails if it is not certain that `selector` means `backup`, because a backup of this volume that
+/// this host saw is missing. The selectors VOLUME and VOLUME~N are then uncertain: they count from
+/// the newest backup of the volume.
 pub(crate) fn refuse_if_lost(
     session: &Session,
     settings: &RepositorySettings,
@@ -392,8 +394,8 @@ pub(crate) fn refuse_if_lost(
     )))
 }
 
-/// Sends a notice for each of these that is true: the writer of the backup withdrew it; the log
-/// says that it was removed; a later backup showed that it may lack changes.
+/// Sends a notice for each of these facts about the backup: its writer withdrew it; the log says
+/// that it was removed; a later backup showed that it may lack changes.
 pub(crate) fn notice_state(
     session: &Session,
     project: &Project,

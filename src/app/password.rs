@@ -29,8 +29,8 @@ pub(crate) type Password = Zeroizing<Vec<u8>>;
 
 /// The maximum length of a password, in bytes. Longer input is probably the wrong file.
 const LENGTH_MAX: usize = 64 << 10;
-/// The time between two tests whether the user interrupted the program, while the password command
-/// prints nothing. After its output was read, tests are ten times as frequent.
+/// While the password command prints nothing, the program tests in these intervals whether the user
+/// interrupted it. After the end of the output, it tests ten times as often.
 const STEP: Duration = Duration::from_millis(50);
 /// Editors of some systems write these bytes at the start of a text file, and do not show them.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -61,7 +61,7 @@ impl PasswordFor {
         }
     }
 
-    /// Returns the beginning of the names of the options.
+    /// Returns the beginning of the names of the password options.
     const fn option(self) -> &'static str {
         match self {
             Self::Repository => "--password",
@@ -93,7 +93,7 @@ enum Source {
 
 impl PasswordOptions {
     /// Returns the first source that is given: the file or the command of the options, then the
-    /// variables `…_PASSWORD`, `…_FD`, `…_FILE` and `…_COMMAND`.
+    /// variables `…_PASSWORD`, `…_FD`, `…_FILE` and `…_COMMAND`. `None` if no source is given.
     fn source(&self, environment: &Environment) -> Option<Source> {
         if let Some(file) = &self.file {
             return Some(Source::File(file.clone()));
@@ -146,7 +146,7 @@ impl fmt::Display for Origin {
 }
 
 impl Origin {
-    /// Names the password by its source, for “opens with …”.
+    /// Names the password by its source, as the end of the message “no key opens with …”.
     pub(crate) fn password(&self) -> String {
         match self {
             Self::File(path) => format!("the password in {}", path.display()),
@@ -420,7 +420,7 @@ fn from_descriptor(number: &OsStr, name: &'static str) -> Result<GivenPassword, 
     }
 }
 
-/// The output of a program. Reading fails once the work is cancelled.
+/// The output of a program. Reading fails after the user has interrupted the program.
 struct UntilCancelled<'a> {
     output: ChildStdout,
     cancel: &'a Cancel,
@@ -436,8 +436,8 @@ impl Read for UntilCancelled<'_> {
                 step.as_ref(),
             ) {
                 Ok(0) | Err(Errno::INTR) => {}
-                // There are bytes, the output has ended, or there is an error, which the read
-                // returns.
+                // There are bytes to read, the output has ended, or there was an error: in each
+                // case, the read returns at once.
                 _ => return self.output.read(into),
             }
         }
@@ -484,9 +484,9 @@ pub(crate) fn composed_form(password: &[u8]) -> Option<Password> {
     Some(Zeroizing::new(composed.into_bytes()))
 }
 
-/// Returns the form of a password that new keys are made with: the composed form of text, and other
-/// bytes as they are. A password that should open a key is tried as given and in the composed form.
-/// So the user may type either form.
+/// Returns the form of a password for new keys: the composed form of text, and other bytes as they
+/// are. A password for an existing key is tried as given, and then in the composed form. So the
+/// user may type either form.
 fn composed(password: Password) -> Password {
     composed_form(&password).unwrap_or(password)
 }

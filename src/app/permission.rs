@@ -84,8 +84,8 @@ impl Attempt {
         }
     }
 
-    /// Returns whether the command must fail if this host notices that history is lost. Otherwise
-    /// the command would rely on the remaining backups, or state that these are complete.
+    /// Returns whether the command must fail if this host notices that history is lost. Such a
+    /// command relies on the remaining backups, or states that they are complete.
     pub(crate) const fn needs_history(self) -> bool {
         matches!(
             self,

@@ -30,7 +30,7 @@ pub(crate) struct PrunePlan {
     pub(crate) waiting: PackAmount,
     /// Unused packs that are younger than the grace period, or may belong to a running backup.
     pub(crate) young: PackAmount,
-    /// The number of backup records, and of voids (which withdraw backups), to remove since their
+    /// The number of backup records and of voids (which withdraw backups) to remove, because their
     /// keys were revoked.
     pub(crate) revoked: u64,
     pub(crate) grace_seconds: u64,
@@ -51,14 +51,13 @@ pub(crate) struct PruneSummary {
     pub(crate) bytes_written: u64,
     /// Marked packs that are in use again.
     pub(crate) packs_rescued: u64,
-    /// Packs that stay because data in them that backups need is damaged, and no other pack has
-    /// that data undamaged.
+    /// Packs with damaged data that backups need and that no other pack holds undamaged. They stay.
     pub(crate) packs_damaged: u64,
     /// The ids of backups that need chunks which no pack has.
     pub(crate) backups_affected: Vec<String>,
     /// Incomplete uploads that were removed.
     pub(crate) uploads_removed: u64,
-    /// The number of backup records and voids that were removed since their keys were revoked.
+    /// The number of backup records and voids that were removed, because their keys were revoked.
     pub(crate) revoked_removed: u64,
     pub(crate) duration: f64,
 }

@@ -41,7 +41,7 @@ pub(crate) struct Report {
     pub(crate) whole: Vec<WholeBackup>,
     /// The state of the log, as `head` prints it. `None` if the log has no entry.
     pub(crate) statement: Option<String>,
-    /// The checks and drills that the repository has noted, and what they verified.
+    /// The content of the ledger: earlier checks and drills, and what they verified.
     pub(crate) audits: AuditEntries,
 }
 

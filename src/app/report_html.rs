@@ -218,8 +218,8 @@ fn findings(page: &mut String, report: &Report, at: &dyn Fn(Timestamp) -> String
     table(page, &["Volume", "Time", "Backup"], rows);
 }
 
-/// Draws a bar that shows how much of the data was last verified how long ago, and lists the
-/// amounts below it.
+/// Draws a bar that divides the data by the age of its last verification, and lists the amounts
+/// below it.
 fn map(page: &mut String, coverage: &CoverageEntry, now: Timestamp) {
     let mut ages = [0; AGES.len()];
     for verified in &coverage.verified {

@@ -34,10 +34,10 @@ pub(crate) struct RestoreMark {
     pub(crate) target: String,
 }
 
-/// The paths at which the mark of a target can be, the best one first.
+/// The paths at which the mark of a target can be, the preferred one first.
 #[derive(Debug)]
 pub(crate) struct MarkPlaces {
-    /// The directory for the state of this program, if a mark can be there.
+    /// The directory for the state of this program. `None` if the environment names none.
     state: Option<PathBuf>,
     places: Vec<PathBuf>,
 }
@@ -62,7 +62,7 @@ impl MarkPlaces {
         Ok(Self { state, places })
     }
 
-    /// Returns the mark of the target, if there is one.
+    /// Returns the mark of the target. `None` if there is none, or none that can be read.
     pub(crate) fn read(&self) -> Option<RestoreMark> {
         // Anyone who may write to the directory can put a pipe at this path. Do not wait for it.
         let read = |path: &PathBuf| {
@@ -80,8 +80,8 @@ impl MarkPlaces {
         self.places.iter().find_map(read)
     }
 
-    /// Stores a mark durably, in place of an older one. Uses the first path that works. If none
-    /// does, returns the error of the first one.
+    /// Stores a mark durably, in place of an older one. Uses the first path at which this succeeds.
+    /// If all paths fail, returns the error of the first path.
     pub(crate) fn write(&self, mark: &RestoreMark) -> io::Result<()> {
         let text = serde_json::to_vec(mark).map_err(io::Error::other)?;
         let mut failure = None;
@@ -133,8 +133,8 @@ fn write(path: &Path, directory: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 /// Returns a file name for a target. The name of a device can change when a machine starts again.
-/// So for a device, the file name is made from a unique property that the kernel reports, if there
-/// is one.
+/// So the file name for a device contains a unique property that the kernel reports. Without such a
+/// property, and for a regular file, it contains the path of the target.
 fn name_of(target: &Path, metadata: &fs::Metadata) -> String {
     let (major, minor) = (
         rustix::fs::major(metadata.rdev()),

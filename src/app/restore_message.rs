@@ -12,8 +12,7 @@ pub(crate) struct RestoreSummary {
     pub(crate) bytes_fetched: u64,
     /// Bytes that could not be restored.
     pub(crate) bytes_missing: u64,
-    /// The number of bytes that were cut off the target, since they were after the end of the
-    /// backup.
+    /// The number of bytes after the end of the backup that were cut off the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_cut: Option<u64>,
     /// The number of bytes after the end of the backup that the target keeps.
@@ -34,8 +33,8 @@ pub(crate) struct RestoredImage {
     /// The snapshot with the content that an existing image had before the restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) safety_snapshot: Option<String>,
-    /// The snapshots with the content that the image had before earlier restores, which were
-    /// interrupted, oldest first.
+    /// A snapshot for each earlier restore that was interrupted, with the content that the image
+    /// had before that restore. Oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) earlier_snapshots: Vec<String>,
     /// The snapshots that a restore of a series of backups has made, oldest first.

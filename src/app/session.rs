@@ -21,8 +21,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Returns the context of operations. With `cache_dir`, they keep the index there; without, in
-    /// memory.
+    /// Returns the context of operations. Operations keep the index in `cache_dir`. If this is
+    /// `None`, they keep it in memory.
     pub(crate) fn context<'a>(&'a self, cache_dir: Option<&'a Path>) -> Context<'a> {
         Context {
             observer: Arc::clone(&self.observer),

@@ -1,5 +1,5 @@
-//! Which repository and project to use, and how to reach and open it: options first, then the
-//! environment, then defaults.
+//! The settings that name a repository and a project, and say how to reach and open them. A setting
+//! comes from an option, otherwise from the environment, otherwise it has a default.
 
 use std::ffi::{OsStr, OsString};
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -146,7 +146,7 @@ impl RepositorySettings {
 struct Setting {
     option: &'static str,
     variable: &'static str,
-    /// Tells the user which values are valid.
+    /// Describes the valid values in a hint.
     needed: &'static str,
 }
 
@@ -177,9 +177,9 @@ const LIMIT_DOWNLOAD: Setting = Setting {
 };
 
 impl Setting {
-    /// Returns the given value of the option, and the name of the option. Without a given value,
-    /// returns the value of the variable, and the name of the variable. `None` if there is neither.
-    /// Fails if the variable is invalid.
+    /// Returns the value `given` and the name of the option. If `given` is `None`, returns the
+    /// value and the name of the variable. `None` if the variable is not set, either. Fails if the
+    /// value of the variable is invalid.
     fn value<T: FromStr>(
         &self,
         given: Option<T>,
@@ -245,7 +245,8 @@ impl ConnectionSettings {
     }
 }
 
-/// Returns the rate of a limit. Its name is that of an option or a variable.
+/// Returns the rate for a limit in bytes a second, with the name of its option or variable. Without
+/// a limit, the rate is unlimited. Fails if the limit is 0.
 fn rate(limit: Option<(ByteSize, &str)>) -> Result<Rate, Failure> {
     let Some((limit, name)) = limit else {
         return Ok(Rate::default());

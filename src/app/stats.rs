@@ -25,11 +25,11 @@ pub(crate) struct Stats {
 pub(crate) struct VolumeStats {
     pub(crate) volume: String,
     pub(crate) backups: u64,
-    /// The sum of the sizes of its backups.
+    /// The sum of the sizes of the volume's backups.
     pub(crate) bytes_backed_up: u64,
-    /// The space in the store that only its backups use.
+    /// The space in the store that only the volume's backups use.
     pub(crate) bytes_exclusive: u64,
-    /// The space in the store that its backups and those of other volumes use.
+    /// The space in the store that the volume's backups share with those of other volumes.
     pub(crate) bytes_shared: u64,
     /// The number of records and nodes that could not be read. The other fields leave them out.
     pub(crate) unreadable: u64,

@@ -67,9 +67,10 @@ const GAP: usize = 2;
 /// The minimum width of a column that shrinks.
 const NARROWEST: usize = 8;
 
-/// Returns the titles and rows. Each line has a line feed at its end. With `columns`, the width of
-/// a terminal, shortens names and lists of words to make the table fit. Even then, the table may be
-/// wider: other columns stay as they are, and these keep at least [`NARROWEST`] columns.
+/// Returns the titles and rows. Each line has a line feed at its end. `columns` is the width of the
+/// terminal; `None` if the table is not shown on one. On a terminal, shortens names and lists of
+/// words so that the table fits, but no column of them to less than [`NARROWEST`]. All other
+/// columns keep their width, so the table may still be wider than the terminal.
 pub(crate) fn table(header: &[Column], rows: &[Vec<String>], columns: Option<usize>) -> String {
     let rows: Vec<Vec<String>> = rows
         .iter()
@@ -113,8 +114,8 @@ pub(crate) fn table(header: &[Column], rows: &[Vec<String>], columns: Option<usi
     text
 }
 
-/// Makes the widest column that may shrink narrower by one, again and again, until the table fits
-/// or no column can shrink.
+/// Takes 1 from the width of the widest column that may shrink. Repeats this until the table fits
+/// or no column may shrink.
 fn shrink(widths: &mut [usize], header: &[Column], columns: usize) {
     let gaps = GAP * widths.len().saturating_sub(1);
     let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(columns);

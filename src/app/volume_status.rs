@@ -22,14 +22,14 @@ pub(crate) struct VolumeStatusEntry {
     pub(crate) host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snapshot: Option<ByteString>,
-    /// Whether that backup is too old, or there is none, and the volume is not retired. `None`
-    /// without a maximum age.
+    /// Whether the volume is overdue: that backup is too old or does not exist, and the volume is
+    /// not retired. `None` if the user gave no maximum age.
     pub(crate) overdue: Option<bool>,
-    /// Whether that backup is by a full key and has the label `status=retired`, so that the volume
-    /// is never overdue.
+    /// Whether that backup was made with a full key and has the label `status=retired`. Such a
+    /// volume is never overdue.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) retired: bool,
-    /// The number of backups that do not count, since their times are in the future.
+    /// The number of backups with times in the future. They do not count.
     pub(crate) backups_from_future: usize,
     /// The image in a cluster, if the volume has backups of one.
     pub(crate) image: Option<ImageStatusEntry>,
@@ -57,12 +57,12 @@ pub(crate) struct ImageStatusEntry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ImageStateName {
-    /// It is in the cluster.
+    /// The image is in the cluster.
     Present,
     InTrash,
     /// The image no longer exists.
     Missing,
-    /// It is in another cluster than the one that was asked.
+    /// The image is in another cluster than the one that was asked.
     OtherCluster,
     /// The cluster was not asked, or could not be asked about all images.
     Unknown,
@@ -76,7 +76,7 @@ pub(crate) struct StatusSummary {
     pub(crate) overdue: Option<Vec<String>>,
     /// Snapshots that cuttlebone made and that nothing needs, also of images in the trash.
     pub(crate) unneeded_snapshots: Vec<String>,
-    /// The command that removes them.
+    /// The command that removes these snapshots.
     #[serde(skip)]
     pub(crate) removal: String,
     /// Why the cluster could not be asked; `None` if it was asked, or need not be.
@@ -93,18 +93,18 @@ pub(crate) struct SnapshotEntry {
     pub(crate) snapshot: String,
     pub(crate) snapshot_id: u64,
     pub(crate) protected: bool,
-    /// Whether cuttlebone made it for this project.
+    /// Whether cuttlebone made the snapshot for this project.
     pub(crate) own: bool,
     pub(crate) backup_id: Option<String>,
     pub(crate) volume: Option<String>,
     /// `next_backup`, `older_backup`, `maybe_running`, `no_backup`, `image_in_trash` or
     /// `other_project`.
     pub(crate) need: &'static str,
-    /// Whether nothing needs it, so that it can be removed.
+    /// Whether nothing needs the snapshot.
     pub(crate) unneeded: bool,
-    /// Whether it was removed.
+    /// Whether the snapshot was removed.
     pub(crate) removed: bool,
-    /// Why it was not removed, although nothing needs it.
+    /// Why the snapshot was not removed, although nothing needs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<String>,
 }

@@ -9,12 +9,13 @@ use super::lost::Lost;
 use crate::base::ObjectHash;
 use crate::repo::{Log, Project, Records, RepoError};
 
-/// The time after which a store is listed again. A listing may lack an object for some time, even
-/// if an earlier listing had it.
+/// The pause before the second listing, if the first one lacks objects. A store may leave an object
+/// out of a listing for some time, even if an earlier listing had it.
 const LIST_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Returns a loss if `location`, the state that this host saw last, is of another repository, or
-/// has a project of the same name with another id or another signing key. `None` otherwise.
+/// Compares the project with `location`, the state that this host saw last. Returns a loss if the
+/// repository is another one, or if the project of this name had another id or signing key.
+/// Returns `None` if all are the same, or if no project of this name was seen.
 pub(super) fn replaced(location: &SeenRepository, project: &Project) -> Option<Lost> {
     if location.repository != project.repository {
         return Some(Lost::Repository {
@@ -32,8 +33,8 @@ pub(super) fn replaced(location: &SeenRepository, project: &Project) -> Option<L
     })
 }
 
-/// Records in `seen` which backups and entries are missing now and which exist again. Drops missing
-/// ones that the log removes or whose loss it accepts.
+/// Records in `seen` which backups and log entries are missing now, and which exist again. Drops
+/// missing objects if the log removes them or accepts their loss.
 pub(super) fn note_missing(seen: &mut SeenProject, project: &Project) -> Result<(), RepoError> {
     let mut missing = Missing::find(seen, project)?;
     if !missing.is_empty() {
@@ -58,8 +59,8 @@ pub(super) fn note_missing(seen: &mut SeenProject, project: &Project) -> Result<
     Ok(())
 }
 
-/// Repeats in `seen` what [`note_missing`] changed from `before` to `after`. Another process may
-/// have changed `seen` meanwhile.
+/// Makes in `seen` the changes from `before` to `after` that [`note_missing`] made. Other changes
+/// that another process has made in `seen` meanwhile stay.
 pub(super) fn note_again(seen: &mut SeenProject, before: &SeenProject, after: &SeenProject) {
     move_all(
         (&mut seen.backups, &mut seen.lost_backups),
@@ -93,8 +94,8 @@ fn move_all<T: Ord + Clone>(
     }
 }
 
-/// Returns the number of backups that were seen at another location, and that this store lacks
-/// although its log neither removes them nor accepts their loss.
+/// Returns the number of backups in `seen`, the state at another location, that this store lacks.
+/// Backups that the log of this store removes or accepts as lost do not count.
 pub(super) fn behind(seen: &SeenProject, project: &Project) -> Result<usize, RepoError> {
     Ok(Missing::find(seen, project)?.backups.len())
 }
@@ -103,9 +104,9 @@ pub(super) fn behind(seen: &SeenProject, project: &Project) -> Result<usize, Rep
 struct Missing {
     /// Backups that no entry of the log removes, and whose loss no entry accepts.
     backups: HashSet<ObjectHash>,
-    /// Entries of the log, under the same condition.
+    /// Log entries whose loss no other entry accepts.
     entries: HashSet<ObjectHash>,
-    /// All others: missing backups and entries that an entry removes or accepts as lost.
+    /// All other missing backups and entries: the log removes them or accepts their loss.
     excused: HashSet<ObjectHash>,
 }
 

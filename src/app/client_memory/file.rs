@@ -41,7 +41,8 @@ pub(super) struct SeenLocation {
     /// The repository that was seen last.
     #[serde(flatten)]
     pub(super) last: SeenRepository,
-    /// Others that were seen there, the newest first: disks may be mounted there in turn.
+    /// Other repositories that were seen there, the one seen last first. For example, several disks
+    /// are mounted there in turn.
     #[serde(default)]
     others: Vec<SeenRepository>,
 }
@@ -50,7 +51,7 @@ pub(super) struct SeenLocation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SeenRepository {
     pub(super) repository: RepositoryId,
-    /// When it was seen last, as in RFC 3339.
+    /// When the repository was seen last, as in RFC 3339.
     pub(super) time: String,
     /// The projects, by name.
     pub(super) projects: BTreeMap<String, SeenProject>,
@@ -163,8 +164,8 @@ impl Files {
     }
 
     /// Locks all files against changes by other processes, until the returned file is closed.
-    /// Returns `None` if that is not possible, or takes too long: then a change by another process
-    /// at the same time may be lost.
+    /// Returns `None` if locking fails or takes too long. A change without the lock may overwrite a
+    /// change by another process.
     pub(super) fn lock(&self) -> Option<File> {
         create_private_dir(&self.state, &self.directory).ok()?;
         let path = self.state.join("locations.lock");
@@ -301,7 +302,7 @@ mod tests {
         let project = project();
         seen.last.projects.insert(name.clone(), project.clone());
         seen.select(b);
-        assert_eq!(seen.last.repository, a, "it was not seen there");
+        assert_eq!(seen.last.repository, a, "b was not seen there before");
         seen.accept(b);
         assert_eq!((seen.last.repository, seen.last.projects.len()), (b, 0));
         seen.accept(c);

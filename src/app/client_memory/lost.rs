@@ -11,7 +11,7 @@ use crate::base::{ObjectHash, ProjectId, RepositoryId};
 /// Maximum number of losses that a failure names.
 const NAMED_MAX: usize = 10;
 
-/// A loss: this host saw it earlier, it no longer exists, and the log neither removes it nor
+/// Something that this host saw earlier and that no longer exists. The log neither removes it nor
 /// accepts its loss.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lost {
@@ -37,7 +37,7 @@ pub(crate) enum Lost {
 }
 
 impl Lost {
-    /// Returns the missing backup or entry of the log; `None` for all other losses.
+    /// Returns the id of the missing backup or log entry; `None` for all other losses.
     pub(crate) const fn id(&self) -> Option<ObjectHash> {
         match self {
             Self::Backup(backup) => Some(backup.id),

@@ -10,9 +10,9 @@ use crate::app::settings::RepositorySettings;
 use crate::base::{Notice, ObjectHash, RepositoryId};
 use crate::repo::{Backup, HistoryEnds, Project, RepoError};
 
-/// The maximum number of backups to remember of a project. [`ClientMemory::remember`] drops backups
-/// of write keys beyond it, but none of full keys. [`ClientMemory::remember_backup`] drops all
-/// earlier ones instead. That is safe, since each backup names those before it.
+/// The maximum number of backups to remember of a project. Beyond it, [`ClientMemory::remember`]
+/// drops backups of write keys, but no backups of full keys. [`ClientMemory::remember_backup`]
+/// drops all earlier backups instead. That is safe, because the new backup names those before it.
 const BACKUPS_MAX: usize = 10_000;
 
 /// The maximum number of characters of a volume's name to remember.
@@ -42,10 +42,10 @@ impl<'a> ClientMemory<'a> {
         Some((seen.last.repository, seen.last.time))
     }
 
-    /// Returns the losses. If another repository or project is here, returns only that. Otherwise,
-    /// records the missing backups and entries, until they exist again or their loss is accepted.
-    /// Sends a notice if backups of this project that were seen at another location are missing
-    /// here.
+    /// Returns the losses. If another repository or project is here, returns only that loss.
+    /// Otherwise, records the missing backups and log entries, until they exist again or their loss
+    /// is accepted. Also compares with the other locations of this project: sends a notice if
+    /// backups that were seen there are missing here.
     pub(crate) fn compare(&self, project: &Project) -> Result<Vec<Lost>, RepoError> {
         self.compare_with_others(project)?;
         let Some(mut location) = self.read() else {
@@ -140,8 +140,8 @@ impl<'a> ClientMemory<'a> {
             time: now(),
         };
         self.change(project, |seen| {
-            // The backups that this one names stay in the memory, too, until a later command that
-            // reads the records drops them.
+            // This backup names earlier ones, which need not be remembered. They stay until a later
+            // command reads the records.
             if seen.backups.len() >= BACKUPS_MAX {
                 seen.backups.clear();
             }

@@ -1,10 +1,10 @@
 //! The states that this host saw of each repository that it used. With these, a command notices if
 //! a repository was replaced by an older state or by another repository.
 //!
-//! A repository shows whether a backup is missing that newer ones name. But if the newest ones are
-//! missing, nothing in the repository shows this. So this host keeps a small file for each location
-//! of a repository, in the directory for the state of this program. The file lists the ends of the
-//! history of each project: the newest backups and log entries.
+//! If a newer backup names a missing one, the repository itself shows the loss. But if the newest
+//! backups are missing, nothing in the repository shows this. So this host keeps a small file for
+//! each location of a repository, in the directory for the state of this program. The file lists
+//! the ends of the history of each project: the newest backups and log entries.
 
 mod compare;
 mod file;

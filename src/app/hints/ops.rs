@@ -8,7 +8,7 @@ use crate::format::DiffErrorKind;
 use crate::ops::OpsError;
 use crate::volume::FreezeError;
 
-/// How to name the snapshot that a list of extents starts from.
+/// The next step if the user gave a list of extents, but not the snapshot that it starts from.
 const LIST_START: &str = "name it with --from-snapshot NAME, if the volume's newest \
     backup is of that snapshot, or with --base BACKUP; or back up without --extents. For a list of \
     all data, as “rbd diff” without --from-snap prints it, give --from-nothing";
@@ -400,7 +400,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
 }
 
 /// Returns the next step if the volume has no backup of the snapshot that a diff starts from.
-/// `known` are the snapshots of its backups, oldest first. `empty` is whether it has no backups.
+/// `known` has the snapshots of the volume's backups, oldest first. `empty` is true if the volume
+/// has no backups.
 fn no_base_hint(volume: &str, known: &[String], empty: bool) -> String {
     let Some(newest) = known.last() else {
         let known = if empty {

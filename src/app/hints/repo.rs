@@ -34,7 +34,7 @@ fn code(error: &RepoError) -> Code {
     }
 }
 
-/// Whether a record is missing, and this may be the record of the backup that the user asked for.
+/// Returns whether a missing record may be the record of the backup that the user asked for.
 fn is_history_lost(error: &RepoError) -> bool {
     matches!(error, RepoError::Uncertain { reason, .. } if reason.missing)
 }

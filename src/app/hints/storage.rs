@@ -13,7 +13,7 @@ impl From<StorageError> for Failure {
     }
 }
 
-/// Returns the next step after an error of the store.
+/// Returns the next step after an error of the store. `None` if there is no advice to give.
 pub(super) fn hint(error: &StorageError) -> Option<&'static str> {
     Some(match error.kind {
         StorageErrorKind::NotFound => "check the path",
@@ -61,7 +61,8 @@ pub(super) fn hint(error: &StorageError) -> Option<&'static str> {
     })
 }
 
-/// Returns the next step after an error that a disk or a file system may have caused.
+/// Returns the next step after an error that a damaged disk or file system may have caused. `None`
+/// for other errors.
 pub(super) fn disk_errors(error: &io::Error) -> Option<&'static str> {
     let errno = Errno::from_io_error(error)?;
     let is_of_disk = matches!(errno, Errno::IO | Errno::BADMSG | Errno::UCLEAN);

@@ -50,8 +50,8 @@ pub(crate) struct ImageRequest {
     pub(crate) keep_snapshots: usize,
     /// Whether to read all data, not only what changed.
     pub(crate) full: bool,
-    /// Read all data if, with the new backup, this number of backups in a row would read only
-    /// changes.
+    /// With N, at least one of N consecutive backups of an image reads all data. `None` if the user
+    /// did not ask for this.
     pub(crate) full_every: Option<NonZeroU64>,
     /// How many images to back up at the same time.
     pub(crate) jobs: NonZeroUsize,
@@ -79,7 +79,8 @@ impl RbdPattern {
         Ok(pattern)
     }
 
-    /// Whether it is a pattern: `*` stands for any characters, `?` for one.
+    /// Returns whether the pool or the image is a pattern: `*` stands for any characters, `?` for
+    /// one.
     pub(crate) fn matches_many(&self) -> bool {
         let is_pattern = |name: &str| name.contains(['*', '?']);
         is_pattern(&self.0.pool) || is_pattern(&self.0.image)

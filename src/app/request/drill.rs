@@ -11,6 +11,6 @@ pub(crate) struct DrillRequest {
     pub(crate) max_bytes: Option<u64>,
     /// A command for the shell. It gets the path of the restored file as its last argument.
     pub(crate) command: Option<String>,
-    /// The directory of the restored file; `None` for the usual directory of temporary files.
+    /// The directory of the restored file; `None` for the system's directory of temporary files.
     pub(crate) scratch: Option<PathBuf>,
 }

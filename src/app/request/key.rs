@@ -30,8 +30,8 @@ pub(crate) enum KeyRequest {
     },
 }
 
-/// The backups of a revoked key that still count. If a backup is named, the earlier backups that it
-/// follows or names as heads still count, too.
+/// The backups of a revoked key that still count. If a backup still counts, all earlier backups
+/// that its record names still count, too.
 #[derive(Debug)]
 pub(crate) enum AcceptedBackups {
     /// The user did not state which.
@@ -49,7 +49,8 @@ pub(crate) enum NewKeyAccess {
     /// The project of the settings.
     Project {
         role: Role,
-        /// Patterns of the names of volumes that it may back up; all if empty.
+        /// Patterns of the names of volumes that the new key may back up. Empty if it may back up
+        /// all.
         volumes: Vec<String>,
     },
 }

@@ -52,8 +52,8 @@ impl FromStr for Since {
 }
 
 impl Since {
-    /// Returns the earliest time that is listed; [`Timestamp::MIN`] if it is before the first day
-    /// of the calendar.
+    /// Returns the earliest time of the backups to list. Returns [`Timestamp::MIN`] if that time is
+    /// before the first day of the calendar.
     pub(crate) fn earliest(&self, now: &Zoned) -> Timestamp {
         let found = match self {
             Self::Ago(span) => span.before(now),
@@ -69,7 +69,7 @@ impl Since {
 
 impl ListRequest {
     /// Returns a function that decides whether a backup with this host, time and labels is listed.
-    /// It does not test the volume.
+    /// The function does not apply `volume` and `latest`.
     pub(crate) fn filter(
         &self,
     ) -> impl Fn(Option<&str>, Timestamp, &BTreeMap<String, String>) -> bool {

@@ -1,5 +1,5 @@
-//! Requests of users as plain checked values. A front end makes them from its own syntax: a command
-//! line, a configuration file.
+//! Requests of users as plain checked values. A front end makes them from its own syntax, for
+//! example from a command line.
 
 mod backup;
 mod check;

@@ -14,8 +14,8 @@ pub(crate) fn check_name(what: &str, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks the name of a volume to back up to. Backups are selected by VOLUME@SNAPSHOT and
-/// VOLUME~N, so that a volume name cannot contain `@` or `~`.
+/// Checks the name of a volume to back up to. It must not contain `@` or `~`, because users select
+/// backups by VOLUME@SNAPSHOT and VOLUME~N.
 pub(crate) fn volume_name(name: String) -> Result<String, Failure> {
     check_name("volume", &name)?;
     if name.contains(['@', '~']) {

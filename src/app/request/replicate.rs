@@ -12,7 +12,7 @@ pub(crate) struct ReplicateRequest {
     pub(crate) init: bool,
     /// The first digits of the id of the only project to copy; `None` to copy all.
     pub(crate) project: Option<String>,
-    /// Whether to delete from the copy what the log removes.
+    /// Whether to delete from the copy the objects that the log removes.
     pub(crate) mirror: bool,
     /// If set, only data and backups that were stored at this time or later are copied.
     pub(crate) newer_than: Option<Since>,

@@ -1,4 +1,4 @@
-//! Requests that write: a backup to a file, a device or an image in a cluster, or a diff.
+//! Requests to restore a backup to a file, a device or an image in a cluster, and to write a diff.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ pub(crate) struct RestoreRequest {
     pub(crate) existing: Existing,
     /// Whether to restore all other parts if some cannot be read.
     pub(crate) keep_going: bool,
-    /// A new file for the map of what was restored.
+    /// A new file for a map of the restored and the missing parts.
     pub(crate) map: Option<PathBuf>,
 }
 
@@ -31,12 +31,12 @@ pub(crate) struct RestoreImageRequest {
 /// How to restore to an image in a cluster.
 #[derive(Debug)]
 pub(crate) enum ImageMode {
-    /// To a new or empty image.
+    /// Restore to a new or empty image.
     New(ImageTarget),
-    /// Write what differs to an existing image.
+    /// Write only the differences to an existing image.
     InPlace(InPlaceOptions),
-    /// To a new or empty image, with a snapshot for each backup of the volume since `from`, or
-    /// since the oldest one.
+    /// Restore to a new or empty image, and make a snapshot for each backup of the volume. The
+    /// first of these backups is `from`, or the oldest one if this is `None`.
     Series {
         from: Option<String>,
         target: ImageTarget,

@@ -57,7 +57,8 @@ fn attachments(detail: &BackupDetail) -> Option<String> {
     (!all.is_empty()).then(|| all.join(", "))
 }
 
-/// Returns the source of a backup, as its record describes it; `None` if it does not.
+/// Returns the source of a backup, as its record describes it. `None` if the record does not state
+/// the kind of the source.
 fn source(source: &serde_json::Value) -> Option<String> {
     let kind = source.get("kind")?.as_str()?;
     if let Some(rbd) = source.get("rbd").filter(|rbd| rbd.is_object()) {

@@ -1,4 +1,4 @@
-//! The text of what a check finds.
+//! The text of the findings of a check.
 
 use std::error::Error;
 use std::ops::Range;

@@ -10,7 +10,8 @@ use crate::app::table::{Column, table};
 use crate::base::ByteSize;
 
 /// Returns for each volume a table of the backups to keep, and a table of the backups to remove.
-/// Adds a note if backups are not counted, and one if the volume has several lines of backups.
+/// Adds a note if the rules do not count some of its backups. Adds another note if the volume has
+/// several lines of backups that do not follow each other.
 pub(crate) fn forget_plan(
     volumes: &[ForgetVolume],
     zone: &TimeZone,

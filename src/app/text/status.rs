@@ -40,7 +40,7 @@ pub(crate) fn status(status: &Status) -> String {
     text
 }
 
-/// Whether a phase counts bytes. The others count backups or trees.
+/// Returns whether a phase counts bytes. All other phases count backups or trees.
 pub(crate) fn counts_bytes(phase: &str) -> bool {
     !matches!(phase, "check_structure" | "mark")
 }

@@ -146,8 +146,8 @@ pub(super) fn check(summary: &CheckSummary, zone: &TimeZone) -> String {
     )
 }
 
-/// Describes what the check left out of the data: what it did not decrypt, or did not read. Returns
-/// an empty text if all data was decrypted.
+/// Describes the part of the data that the check did not read or did not decrypt. Returns an empty
+/// text if there is none.
 fn data_read(data: &DataRead) -> String {
     let mut text = String::new();
     if data.level != "opened" {

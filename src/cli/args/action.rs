@@ -93,8 +93,8 @@ pub(crate) enum RepositoryAction {
 }
 
 impl Action {
-    /// Returns whether the command writes data to standard output. Then messages must not go there,
-    /// and it must not be a terminal.
+    /// Returns whether the command writes data to standard output. Then standard output must not be
+    /// a terminal, and messages must not go there.
     pub(crate) fn fills_stdout(&self) -> bool {
         match self {
             Self::Repository(_, action) => action.fills_stdout(),
@@ -105,8 +105,8 @@ impl Action {
         }
     }
 
-    /// Returns whether the command reads standard input for data, for the password of a new key, or
-    /// for that of the target of a copy.
+    /// Returns whether the command reads data from standard input, or the password of a new key, or
+    /// the password of the target of a copy.
     pub(crate) fn reads_stdin(&self, environment: &Environment) -> bool {
         match self {
             Self::Repository(_, action) => action.reads_stdin(environment),

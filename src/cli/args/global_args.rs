@@ -17,8 +17,8 @@ use crate::cli::display::{DisplaySettings, Verbosity};
 
 const GLOBAL: &str = "Global options (environment: see “cuttlebone --help”)";
 
-/// The options that every command accepts. This program reads the environment itself: if clap did,
-/// the help could show a secret.
+/// The options that every command accepts. This program reads the environment variables itself. If
+/// clap read them, the help could show a secret.
 #[derive(Debug, Args)]
 pub(super) struct GlobalArgs {
     /// Repository: a directory, or sftp:[USER@]HOST:PATH

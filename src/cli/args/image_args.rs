@@ -65,7 +65,7 @@ impl ImageArgs {
         Ok(())
     }
 
-    /// Whether an option describes a new image.
+    /// Returns whether any option that describes a new image is given.
     fn chooses(&self) -> bool {
         self.object_size.is_some()
             || !self.image_feature.is_empty()

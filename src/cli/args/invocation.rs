@@ -16,7 +16,7 @@ use super::diff_args::DiffCommand;
 use super::global_args::GlobalArgs;
 use super::parity_args::{IndexArgs, ParityCommand, RepairCommand};
 
-/// All that the command line and the environment ask one run of the program to do.
+/// The request for one run of the program, from the command line and the environment.
 #[derive(Debug)]
 pub(crate) struct Invocation {
     pub(crate) display: DisplaySettings,

@@ -11,8 +11,8 @@ use crate::base::ByteSize;
 use crate::ops::{AcceptedLoss, LostName, MaxUnused, ParseLostNameError};
 
 const MAX_UNUSED_DEFAULT: MaxUnused = MaxUnused::Percent(5.0);
-/// The default grace period. It is less than a day, so that a prune that runs each night deletes
-/// the packs that the prune of the night before marked.
+/// The default grace period. It is less than a day: then a nightly prune deletes the packs that the
+/// prune of the previous night marked.
 const GRACE_DEFAULT: Duration = Duration::from_hours(20);
 
 /// How much to prune.
