@@ -1,5 +1,5 @@
-//! Audits: each names packs of write keys that a full key has read and found undamaged. Section 18
-//! (Audit) of `docs/format.md`.
+//! Audits. Each names packs that write keys stored, and that a process with a full key has read and
+//! found undamaged. Section 18 (Audit) of `docs/format.md`.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -11,7 +11,7 @@ use super::project::Project;
 use crate::base::ObjectHash;
 use crate::format::{AuditBody, AuditInfo};
 
-/// The packs that audits name.
+/// The packs that the audits of a project name.
 pub struct Audits(HashSet<ObjectHash>);
 
 impl Audits {
@@ -29,6 +29,7 @@ impl Audits {
     pub fn into_packs(self) -> HashSet<ObjectHash> {
         self.0
     }
+
     /// Stores audits, which state that these packs were read and found undamaged. Stores several if
     /// there are more packs than one audit may name, and none if `packs` is empty.
     pub(super) fn put(

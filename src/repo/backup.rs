@@ -17,8 +17,8 @@ pub struct Backup {
     pub id: ObjectHash,
     /// Its volume.
     pub volume: VolumeId,
-    /// When the writer began to make a snapshot of the source, or to read the source if it made
-    /// none.
+    /// When the writer began to make a snapshot of the source. If it made no snapshot, when it
+    /// began to read the source.
     pub time: Timestamp,
     /// The top node of its tree; `None` if the content has no bytes, or only zeros.
     pub top: Option<BlobId>,
@@ -33,20 +33,22 @@ pub struct Backup {
 }
 
 impl Backup {
-    /// The snapshot that it was made of, if its source named one.
+    /// Returns the name of the snapshot of which the backup was made. `None` if the record states
+    /// no snapshot.
     #[must_use]
     pub fn snapshot(&self) -> Option<&ByteString> {
         self.record.source.as_ref()?.snapshot.as_ref()
     }
 
-    /// The top node of its tree with its level. Call this only for the backup of an image.
+    /// Returns the top node of its tree, with its level. Call this only for the backup of an image,
+    /// since the level is computed as for an image.
     #[must_use]
     pub fn tree(&self) -> Top {
         Top::new(self.top, self.record.content.size)
     }
 
-    /// The top nodes of all its trees: of its content, and of its attachments. All blobs that it
-    /// needs are below these nodes.
+    /// Returns the top nodes of all its trees: of its content, and of its attachments. Each blob
+    /// that it needs is one of these nodes, or is below one.
     pub fn tops(&self) -> impl Iterator<Item = BlobId> {
         self.record.contents().filter_map(|content| content.top)
     }

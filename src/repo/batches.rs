@@ -1,5 +1,5 @@
-//! Batches: files with records, voids and log entries, which count as if each of them were stored
-//! under its own name. Section 23 (Batch) of `docs/format.md`.
+//! Batches: files that contain records, voids and log entries. An object in a batch counts as if it
+//! were stored under its own name. Section 23 (Batch) of `docs/format.md`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::RwLock;
@@ -23,7 +23,7 @@ pub(super) struct Batches {
 struct Found {
     /// The objects of each undamaged batch.
     batches: HashMap<ObjectRef, Vec<Batched>>,
-    /// A place of each object in these batches.
+    /// For each object in these batches, one place that contains it.
     places: HashMap<ObjectRef, Batched>,
 }
 
@@ -162,7 +162,7 @@ impl Found {
     }
 }
 
-/// Whether this error can be ignored when a batch is deleted: no further attempt is needed.
+/// Returns whether a batch may stay, or is gone, if deleting it fails with this error.
 fn is_harmless(error: StorageErrorKind) -> bool {
     matches!(error, StorageErrorKind::NotFound | StorageErrorKind::Denied)
 }
@@ -176,7 +176,7 @@ impl Batched {
     }
 
     /// Stores the object under its own name, unless a file with this name exists. Returns whether
-    /// there is a file with the object's hash now.
+    /// an undamaged file with this name exists now.
     fn store(&self, backend: &dyn Backend) -> Result<bool, RepoError> {
         let name = self.object.name();
         // Whether the object's file is undamaged. `None` if it has no file.

@@ -1,4 +1,4 @@
-//! The directory on this host that caches a project: its index, and copies of small objects.
+//! The directory on this host that caches a project: its index, and copies of objects.
 
 use std::fs;
 use std::io;
@@ -18,7 +18,7 @@ pub struct CacheDir {
 }
 
 impl CacheDir {
-    /// The directory of this project below `caches`. Creates nothing.
+    /// Returns the directory of this project below `caches`. Creates nothing.
     #[must_use]
     pub fn new(repository: RepositoryId, project: ProjectId, caches: &Path) -> Self {
         let repository = caches.join(repository.to_string());
@@ -49,13 +49,13 @@ impl CacheDir {
         }
     }
 
-    /// Creates it. Fails if other users may write to it: see `create_private_dir`.
+    /// Creates the directory. Fails if other users may write to it: see `create_private_dir`.
     pub fn create(&self) -> io::Result<()> {
         create_private_dir(&self.caches, &self.path)
     }
 
-    /// Creates the directory in it that holds copies of objects, as [`create`](Self::create) does.
-    /// Returns its path.
+    /// Creates the subdirectory for copies of objects, and returns its path. Fails in the same
+    /// cases as [`create`](Self::create).
     pub(super) fn create_objects(&self) -> io::Result<PathBuf> {
         let objects = self.objects();
         create_private_dir(&self.caches, &objects)?;
@@ -68,24 +68,24 @@ impl CacheDir {
         &self.path
     }
 
-    /// The path of the directory in it that holds copies of objects.
+    /// The path of the subdirectory for copies of objects.
     fn objects(&self) -> PathBuf {
         self.path.join("objects")
     }
 
-    /// The path of the file in it that states which leases and marks of other processes were seen.
+    /// The path of the file that states which leases and marks of other processes this host saw.
     fn seen(&self) -> PathBuf {
         self.path.join("seen")
     }
 
-    /// The path of the file in it that names damaged parts of packs.
+    /// The path of the file that names damaged parts of packs.
     pub(super) fn damaged(&self) -> PathBuf {
         self.path.join("damaged")
     }
 
-    /// Returns the text that [`replace_seen`](Self::replace_seen) stored. `None` if there is none,
-    /// or if it has more than `len_max` bytes. If another user may have made the file, deletes it
-    /// and returns `None`.
+    /// Returns the text that [`replace_seen`](Self::replace_seen) stored. `None` if its file does
+    /// not exist or has more than `len_max` bytes. If another user may have made the file, deletes
+    /// the file and returns `None`.
     pub(super) fn read_seen(&self, len_max: u64) -> io::Result<Option<String>> {
         let file = self.seen();
         self.create()?;
@@ -97,7 +97,7 @@ impl CacheDir {
         }
     }
 
-    /// Stores the text that states which leases and marks of other processes were seen.
+    /// Stores the text that states which leases and marks of other processes this host saw.
     pub(super) fn replace_seen(&self, text: &str) -> io::Result<()> {
         self.create()?;
         replace_file(&self.seen(), &[text.as_bytes()])
@@ -109,8 +109,8 @@ impl CacheDir {
         Ok(size_of_files(&self.path)? + size_of_files(&self.objects())?)
     }
 
-    /// Deletes it. A process that has files in it open can still use them. Deletes nothing and
-    /// fails in the cases in which [`create`](Self::create) fails.
+    /// Deletes the directory with its files. A process that has some of them open can still use
+    /// them. In the cases in which [`create`](Self::create) fails, deletes nothing and fails, too.
     pub fn clear(&self) -> io::Result<()> {
         if self.path.symlink_metadata().is_ok() {
             self.create()?;

@@ -1,5 +1,4 @@
-//! The certificates of a project. Each belongs to a key that a holder of a full key added, and
-//! states its role.
+//! The certificates of a project. Each states the role of a key that a holder of a full key added.
 
 use std::collections::HashSet;
 
@@ -18,14 +17,14 @@ pub struct Certified {
 }
 
 impl Certified {
-    /// Whether it may back up the volume with this name.
+    /// Whether the key may back up the volume with this name.
     #[must_use]
     pub fn covers(&self, volume: &str) -> bool {
         let patterns = &self.certificate.volumes;
         patterns.is_empty() || patterns.iter().any(|p| matches_pattern(p, volume))
     }
 
-    /// Whether its objects may require this feature.
+    /// Whether objects that the key signed may require this feature.
     #[must_use]
     pub fn may_require(&self, feature: &str) -> bool {
         self.certificate.features.iter().any(|f| f == feature)
@@ -41,7 +40,7 @@ impl Certificates {
         Self(certified)
     }
 
-    /// Removes the certificates that name these signers, which were revoked.
+    /// Removes the certificates of these signers, whose keys were revoked.
     pub fn withdraw(&mut self, revoked: &HashSet<SignerId>) {
         let counts = |signer: &SignerId| !revoked.contains(signer);
         self.0

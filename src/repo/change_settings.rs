@@ -8,13 +8,13 @@ use super::settings;
 use crate::base::ParityRate;
 use crate::format::ProjectSettings;
 
-/// The number of times that new settings are stored if other processes change them, too.
+/// Maximum number of times that new settings are stored while other processes change them, too.
 const ATTEMPTS: usize = 10;
 
 impl Project {
-    /// Sets the parity that is stored with new objects; `None`: no parity. Stores new settings if
-    /// that changes anything. Returns the project with the settings that the store has then. Fails
-    /// unless the role of the key is full.
+    /// Sets the amount of parity that is stored with new objects; `None`: no parity. Stores new
+    /// settings, unless the newest ones already state this amount. Returns the project with the
+    /// settings that are valid then. Fails unless the role of the key is full.
     pub fn set_parity(&self, rate: Option<ParityRate>) -> Result<Self, RepoError> {
         self.secret()?;
         let mut changed = self.clone();
@@ -32,8 +32,8 @@ impl Project {
                 parity: Some(rate.map_or(0, |rate| rate.percent().into())),
                 ..newest
             })?;
-            // Another process may have stored settings with the same revision, which are valid
-            // instead of these.
+            // Another process may have stored settings with the same revision, and those may be
+            // valid instead of these.
             newest = settings::read_newest(self)?;
         }
         let project = self.id;

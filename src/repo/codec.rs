@@ -22,7 +22,7 @@ impl Default for Compression {
     }
 }
 
-/// Compresses runs and objects. Each thread has its own.
+/// Compresses runs and objects. Each thread uses its own compressor.
 pub struct Compressor {
     zstd: Option<zstd::bulk::Compressor<'static>>,
     /// Whether the [stride](STRIDE) of the search adapts to the data.
@@ -76,9 +76,9 @@ impl Compressor {
         })
     }
 
-    /// Compresses `plain`. Returns the compressed form, which is in `buffer`, if that saves at
-    /// least 5 %, and otherwise `plain`: a smaller saving is not worth the time of decompressing.
-    /// Always returns `plain` if compression is off.
+    /// Compresses `plain` into `buffer`, and returns the compressed bytes. If that saves less than
+    /// 5 %, or if compression is off, returns `plain`: such a small saving is not worth the time of
+    /// decompressing.
     pub fn compress<'b>(&mut self, plain: &'b [u8], buffer: &'b mut Vec<u8>) -> (Codec, &'b [u8]) {
         let limit = plain.len() - plain.len() / 20;
         if buffer.len() < limit {
@@ -120,7 +120,7 @@ impl Compressor {
     }
 }
 
-/// Decompresses runs and objects. Each thread has its own.
+/// Decompresses runs and objects. Each thread uses its own decompressor.
 pub(super) struct Decompressor(DCtx<'static>);
 
 impl Decompressor {
@@ -133,7 +133,8 @@ impl Decompressor {
         Ok(Self(context))
     }
 
-    /// Decompresses `stored` into `out`. Fails if the result does not have exactly that length.
+    /// Decompresses `stored` into `out`. Fails if the result does not have exactly the length of
+    /// `out`.
     pub(super) fn decode(
         &mut self,
         codec: Codec,
@@ -216,8 +217,9 @@ mod tests {
 
     use super::*;
 
-    /// Returns pieces of 50 bytes that repeat a letter, begin with zeros, or are noise, in turn.
-    /// They compress to about a half, and their Zstandard blocks differ.
+    /// Returns `len` bytes that consist of pieces of 50 bytes. In turn, a piece repeats a letter,
+    /// begins with zeros, or is noise. The result compresses to about a half, and its Zstandard
+    /// blocks differ.
     fn text(len: usize, seed: u8) -> Vec<u8> {
         let mut noise = vec![0; len];
         let mut hasher = blake3::Hasher::new();
@@ -281,10 +283,16 @@ mod tests {
         };
         assert!(decodes(stored, 500_000, 100_000));
         let cut = &stored[..stored.len() - 1];
-        assert!(!decodes(cut, 500_000, 100_000), "cut");
+        assert!(!decodes(cut, 500_000, 100_000), "a frame that was cut");
         let twice = [stored, stored].concat();
-        assert!(!decodes(&twice, 1_000_000, 600_000), "two");
-        assert!(!decodes(stored, 400_000, 100_000), "longer than stated");
-        assert!(!decodes(stored, 900_000, 600_000), "shorter than stated");
+        assert!(!decodes(&twice, 1_000_000, 600_000), "two frames");
+        assert!(
+            !decodes(stored, 400_000, 100_000),
+            "a frame that is too long"
+        );
+        assert!(
+            !decodes(stored, 900_000, 600_000),
+            "a frame that is too short"
+        );
     }
 }

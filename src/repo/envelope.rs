@@ -116,8 +116,8 @@ impl Project {
     }
 
     /// Fails if this signer has no right to make this object. If the signer is unknown, first reads
-    /// the certificates again. But no certificate gives a signer the right to make objects that
-    /// only full keys may make, such as certificates.
+    /// the certificates again. This is not done for objects that only full keys may make, since no
+    /// certificate gives this right.
     pub(super) fn may_sign(&self, object: ObjectRef, signer: &SignerId) -> Result<(), RepoError> {
         let kind = object.kind();
         let foreign = |reason| RepoError::Foreign { object, reason };
@@ -166,9 +166,9 @@ impl Project {
         self.foreign(object, signer, ForeignReason::Malformed(source))
     }
 
-    /// Returns the error of an object that is foreign for this reason. If the object is a record
-    /// and the key of its signer was revoked, the error states this reason instead, since a prune
-    /// removes records of revoked keys.
+    /// Returns the error of an object that is foreign for this reason. But if the object is a
+    /// record of a revoked key, the error states the revocation as the reason, since a prune
+    /// removes such records.
     pub(super) fn foreign(
         &self,
         object: ObjectRef,

@@ -107,7 +107,7 @@ pub enum RepoError {
     #[error("this key may not back up the volume “{volume}”")]
     OtherVolumes {
         volume: String,
-        /// Shell patterns of the names of volumes that it may back up.
+        /// Shell patterns of the names of volumes that the key may back up.
         patterns: Vec<String>,
     },
     #[error("the record of a backup of volume “{volume}” would have {size}, more than {limit}")]
@@ -150,9 +150,9 @@ pub enum Damage {
     Impossible(&'static str),
 }
 
-/// The reason why an object is foreign: someone without the project's keys made it; its signer has
-/// no right to make it; the signer's key was revoked; or a key that is not full signed content that
-/// is not valid. Foreign objects are ignored.
+/// The reason why an object is foreign. An object is foreign if it was made without the project's
+/// keys, or if its signer had no right to make it, or has lost this right. It is also foreign if
+/// its content is not valid and its signer is not a full key. Foreign objects are ignored.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum ForeignReason {
@@ -263,7 +263,7 @@ impl RepoError {
         }
     }
 
-    /// Whether an object is foreign because the key that signed it was revoked.
+    /// Returns whether an object is foreign because the key that signed it was revoked.
     #[must_use]
     pub fn is_of_revoked_key(&self) -> bool {
         let reason = match self {

@@ -1,4 +1,4 @@
-//! Tests whether places that were noted as damaged still are.
+//! Reads parts of packs that were noted as damaged again, and finds those that are still damaged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,24 +8,24 @@ use crate::base::{ObjectHash, to_usize};
 use crate::repo::error::RepoError;
 use crate::repo::index::{Index, KnownDamage, PlacedRun};
 
-/// Reads again all parts of packs that were noted as damaged. From now on, the index finds no blob
-/// in those that are still damaged, except as a last resort. Forgets the others. If a segment is
-/// still damaged, rebuilds the cache without it.
+/// Reads again all runs and segments that were noted as damaged. Forgets the notes about those that
+/// are undamaged now. From now on, only [`Index::find_anywhere`] finds blobs in runs that are still
+/// damaged. If a segment is still damaged, rebuilds the cache without it.
 pub fn exclude_damaged(index: &Index) -> Result<KnownDamage, RepoError> {
     let mut opener = Opener::default();
     index.exclude_damaged_by(&mut |run| is_whole(index, &mut opener, run))
 }
 
-/// Reads again all parts of packs that were noted as damaged. Returns the ordinals of the runs that
-/// are still damaged, for each pack. Forgets the others.
+/// Reads again all runs and segments that were noted as damaged. Returns the ordinals of the runs
+/// that are still damaged, for each pack. Forgets the notes about all others.
 pub fn still_damaged(index: &Index) -> Result<BTreeMap<ObjectHash, Vec<u64>>, RepoError> {
     let mut opener = Opener::default();
     index.still_damaged_by(&mut |run| is_whole(index, &mut opener, run))
 }
 
-/// Reads runs that are near each other in one pack, with one request. Returns the ordinals of those
-/// that do not open, or hold a blob that does not have its id. A part of a pack that does not exist
-/// counts as damaged.
+/// Reads runs that are near each other in one pack, with one request if possible. Returns the
+/// ordinals of those that do not open, or hold a blob that does not have its id. A run that the
+/// store does not have counts as damaged.
 pub fn damaged_among(
     index: &Index,
     opener: &mut Opener,

@@ -12,8 +12,8 @@ pub(crate) fn pack_context(project: &Project) -> [u8; 32] {
     context
 }
 
-/// Returns the associated data of a run: project id, pack header and kind. `context` is
-/// [`pack_context`].
+/// Returns the associated data of a run: project id, pack header and kind. `context` is the result
+/// of [`pack_context`].
 pub(crate) fn run_context(context: &[u8; 32], kind: BlobKind) -> [u8; 33] {
     let mut out = [0; 33];
     out[..32].copy_from_slice(context);

@@ -1,5 +1,5 @@
-//! A reader's lease and index, which keep prunes from deleting the data that it reads. The reasons
-//! are in `docs/concurrency.md`.
+//! A reader's lease and index. While the lease is valid, no prune deletes the data that the reader
+//! needs. The reasons are in `docs/concurrency.md`.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -17,12 +17,12 @@ const RETRY_EVERY: Duration = Duration::from_secs(30);
 
 /// A reader's lease, and the index as it was opened under it.
 ///
-/// The order makes this safe: lease, marks, index. A prune stores its mark, removes packs from the
-/// index, lists leases, and then deletes. So either the prune sees the lease, and keeps the data of
-/// the reader. Or the reader sees the mark, or an index that no longer names the pack, and reads
-/// the data from another pack.
+/// A reader stores its lease, then lists the marks, then reads the index. A prune stores its mark,
+/// removes packs from the index, lists leases, and then deletes the packs. If the prune sees the
+/// lease, it keeps the data of the reader. Otherwise the reader sees the mark, or an index that no
+/// longer names the packs. Then it reads the data from other packs.
 pub struct ReadSession {
-    /// None if the store cannot be written.
+    /// `None` if the store cannot be written.
     lease: Option<Lease>,
     index: Arc<Index>,
     observer: Arc<dyn Observer>,
@@ -31,8 +31,8 @@ pub struct ReadSession {
 }
 
 impl ReadSession {
-    /// Takes a lease on these trees. Then opens the index in `cache`, or in memory if `cache` is
-    /// `None`.
+    /// Stores a lease that names these tops of trees. Then opens the index in `cache`, or in memory
+    /// if `cache` is `None`.
     ///
     /// If the store cannot be written, there is no lease, so a prune may delete data that is being
     /// read. The observer gets a notice of this.
@@ -59,13 +59,13 @@ impl ReadSession {
         Ok(Arc::new(session))
     }
 
-    /// The index. It prefers packs that no prune is going to delete.
+    /// Returns the index. It prefers packs that no prune is going to delete.
     #[must_use]
     pub fn index(&self) -> &Arc<Index> {
         &self.index
     }
 
-    /// Whether there is a lease, so that prunes keep the data that is read.
+    /// Returns whether there is a lease. Without one, prunes may delete the data that is read.
     #[must_use]
     pub fn holds_lease(&self) -> bool {
         self.lease.is_some()
@@ -93,7 +93,8 @@ impl ReadSession {
             Err(error) if is_unwritable(&error) => self.observer.notice(no_lease(&error)),
             Err(error) => return Err(error),
         }
-        // Reset this before the index is read, so that a lapse during the reading is noticed, too.
+        // `has_lapsed` also resets the flag. Call it before the index is read, so that a lapse
+        // during the reading is noticed, too.
         let _ = lease.has_lapsed();
         let synced = self.sync();
         if synced.is_err() {
@@ -103,8 +104,8 @@ impl ReadSession {
         synced
     }
 
-    /// Excludes packs that are marked or that no segment names. Blobs are read from there only if
-    /// they are in no other pack.
+    /// Excludes packs that are marked or that no segment names. The reader uses such a pack only
+    /// for blobs that are in no other pack.
     fn exclude_endangered(&self, marks: &Marks) -> Result<(), RepoError> {
         self.index.exclude(self.index.unnamed()?);
         self.index.exclude(marks.packs());
@@ -119,9 +120,9 @@ impl ReadSession {
     }
 }
 
-/// Takes a lease on trees that are going to be read. If there are more than [`Lease::TOPS_MAX`]
-/// trees, the lease names only the first of them. If the store cannot be written, returns none and
-/// sends a notice.
+/// Stores a lease that names these tops of trees, which are going to be read. If there are more
+/// than [`Lease::TOPS_MAX`] trees, the lease names only the first of them. If the store cannot be
+/// written, returns `None` and sends a notice.
 pub fn lease_for_reading(
     project: &Project,
     tops: &[BlobId],
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_does_not_ask_the_store_for_every_missing_blob() {
+    fn repeated_searches_for_a_missing_blob_do_not_ask_the_store_each_time() {
         let store = FaultBackend::new();
         let project = new_project(&store);
         let index = open_index(&project);

@@ -21,12 +21,12 @@ pub struct BlobReader {
     index: Arc<Index>,
     session: Option<Arc<ReadSession>>,
     cancel: Option<Cancel>,
-    /// A cache of branch nodes, since every walk reads those above its leaves many times.
+    /// A cache of branch nodes, since a walk reads each of them many times.
     branches: Arc<Mutex<HashMap<BlobId, Arc<Node>>>>,
 }
 
-/// Maximum number of branch nodes in the cache. Each takes some 2 KiB. A walk needs one for each
-/// level.
+/// Maximum number of branch nodes in the cache. Each takes some 2 KiB. At any time, a walk needs
+/// one for each level.
 const BRANCHES_MAX: usize = 512;
 
 /// The buffers of one thread that opens blobs, reused from one blob to the next.
@@ -42,8 +42,8 @@ pub struct Opener {
 
 impl Opener {
     /// Decrypts and decompresses the run of a blob from its stored bytes, which are overwritten.
-    /// Returns the joined blobs of the run. [`blob`](Self::blob) takes one of them and verifies its
-    /// id.
+    /// Returns the plain bytes of the run: its blobs, one after another. [`blob`](Self::blob) then
+    /// extracts one blob and verifies its id.
     pub fn open_run<'b>(
         &'b mut self,
         project: &Project,
@@ -99,7 +99,7 @@ impl Opener {
             .map_err(|why| RepoError::damaged(pack_of(project, location), why))
     }
 
-    /// Like [`open_run`](Self::open_run), but returns both the compressed run and the joined blobs.
+    /// Like [`open_run`](Self::open_run), but returns both the compressed and the plain bytes.
     pub fn open_run_both<'b>(
         &'b mut self,
         project: &Project,
@@ -184,7 +184,7 @@ impl BlobReader {
         }
     }
 
-    /// Returns a reader that reads under the lease of `session`, and that keeps this session open.
+    /// Returns a reader that uses the index and the lease of `session`, and keeps the session open.
     #[must_use]
     pub fn under(session: &Arc<ReadSession>) -> Self {
         Self {
@@ -193,7 +193,7 @@ impl BlobReader {
         }
     }
 
-    /// Returns this reader with `cancel`. Once `cancel` is set, reading a node fails, so a walk
+    /// Returns this reader with `cancel`. After `cancel` is set, reading a node fails, so a walk
     /// over nodes stops.
     #[must_use]
     pub fn stopped_by(self, cancel: &Cancel) -> Self {

@@ -1,6 +1,6 @@
-//! Finds missing records: other records or the log name them, and no entry of the log removes them
-//! or accepts their loss. Also decides which of the names in a removed record the log repeats.
-//! Section 12 (Log) of `docs/format.md`.
+//! Finds gaps in the history: records that do not exist although other records or the log name
+//! them. Records that an entry of the log removes or accepts as lost are no gaps. Also decides
+//! which of the names in a removed record the log repeats. Section 12 (Log) of `docs/format.md`.
 
 use super::records::Records;
 use crate::base::ObjectHash;
@@ -9,9 +9,9 @@ use crate::repo::backup::Backup;
 use crate::repo::log::{Log, removed_record};
 
 impl Records {
-    /// Finds the missing records that the log or a record of a full key names, and that no entry of
-    /// the log removes or accepts as lost. In ascending order. `log` must have been read after the
-    /// records.
+    /// Returns the missing records that the log or a record of a full key names, in ascending
+    /// order. Leaves out records that an entry of the log removes or accepts as lost. `log` must
+    /// have been read after the records.
     pub(super) fn find_vanished(&self, log: &Log) -> Vec<ObjectHash> {
         let of_full = self.all().iter().filter(|backup| backup.is_full);
         let named = of_full.flat_map(|backup| backup.record.names());

@@ -6,17 +6,17 @@ use super::records::Records;
 use crate::base::ObjectHash;
 use crate::repo::backup::Backup;
 
-/// The ends of a project's history: the records and entries from which all others can be reached,
+/// The ends of a project's history: records and log entries from which all others can be reached
 /// through the names that they contain.
 #[derive(Debug, Clone, Default)]
 pub struct HistoryEnds {
-    /// The backups that no record of a full key names as head.
+    /// The backups that no record of a full key lists in its `heads`.
     pub backups: Vec<Backup>,
     /// The ids of all backups that were read.
     pub read: HashSet<ObjectHash>,
-    /// The entries of the log that no other one names.
+    /// The entries of the log that no other entry names.
     pub log: Vec<ObjectHash>,
-    /// All entries that were read.
+    /// The hashes of all entries of the log that were read.
     pub log_read: HashSet<ObjectHash>,
 }
 

@@ -1,5 +1,5 @@
-//! Lost records: they cannot be read, or are missing although others name them. The backup of a
-//! lost record may be newer than all backups whose records can be read.
+//! Lost records: records that cannot be read, or that are missing although others name them. The
+//! backup of a lost record may be newer than all backups whose records can be read.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ pub(crate) struct LostRecords {
 }
 
 impl LostRecords {
-    /// Combines the records that cannot be read with those that are missing. Takes from the log
+    /// Combines the records that cannot be read with those that are missing. Reads from the log
     /// which records the removed ones named.
     pub(crate) fn new(damaged: Vec<ObjectHash>, mut missing: Vec<ObjectHash>, log: &Log) -> Self {
         missing.retain(|id| !damaged.contains(id));

@@ -25,22 +25,22 @@ pub struct OrderedRecord<'a> {
     pub shows_gaps: bool,
 }
 
-/// The records of one volume in their order, with those that are forgotten or voided.
+/// The records of one volume in their order, including those that are forgotten or voided.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     entries: Vec<HistoryEntry>,
     gaps: Vec<ObjectHash>,
 }
 
-/// A record in its place.
+/// One record of a [`History`].
 #[derive(Debug, Clone)]
 pub struct HistoryEntry {
     /// Its id.
     pub id: ObjectHash,
     /// Whether it is passed over, because it is forgotten or voided.
     pub passed_over: bool,
-    /// The records that it follows or replaces, and the records that replaced those that it
-    /// follows, as places in the same history. All are after its own place.
+    /// The places of older records in this history: those that it follows, those that replaced
+    /// them, and the one that it replaces. All are after its own place.
     pub follows: Vec<usize>,
     /// Whether its place is in `follows` of another entry.
     pub followed: bool,
@@ -115,15 +115,15 @@ impl History {
         unfollowed.map(|entry| entry.id)
     }
 
-    /// The records that are neither in the project nor may be missing, and that a record with
+    /// The records that are missing and may not be missing, and that a record with
     /// [`shows_gaps`](OrderedRecord::shows_gaps) follows. In ascending order.
     #[must_use]
     pub fn gaps(&self) -> &[ObjectHash] {
         &self.gaps
     }
 
-    /// Considers only records that are not passed over and for which `counts` is true. Returns
-    /// those that no other record of these follows, directly or through others. Newest first.
+    /// Considers only records that are not passed over and for which `counts` is true. Among these,
+    /// returns those that no other one follows, directly or through others. Newest first.
     pub fn tips(&self, counts: impl Fn(ObjectHash) -> bool) -> Vec<ObjectHash> {
         let mut covered = vec![false; self.entries.len()];
         let mut tips = Vec::new();
@@ -219,8 +219,8 @@ fn sequence(records: &[OrderedRecord<'_>], follows: &[Vec<usize>]) -> Vec<usize>
             }
         }
     }
-    // The remaining records follow each other in a circle, or such records follow them. Order
-    // them by priority alone.
+    // The remaining records follow each other in a circle, or a record of a circle follows them.
+    // Order them by priority alone.
     let mut rest: Vec<usize> = (0..records.len()).filter(|&n| !taken[n]).collect();
     rest.sort_by_key(|&number| std::cmp::Reverse(priority(number)));
     sequence.extend(rest);

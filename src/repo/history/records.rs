@@ -29,7 +29,7 @@ use crate::repo::voids::Voids;
 #[derive(Debug)]
 pub struct Records {
     backups: Vec<Backup>,
-    /// The positions of backups in `backups`.
+    /// The position of each backup in `backups`, by its id.
     places: HashMap<ObjectHash, usize>,
     /// The histories, by the name of the volume.
     histories: BTreeMap<String, History>,
@@ -51,8 +51,9 @@ pub struct Records {
     lost: LostRecords,
     /// See [`vanished`](Self::vanished).
     vanished: Vec<ObjectHash>,
-    /// The entries of the log, and those of them that no other one names.
+    /// The hashes of all entries of the log.
     log_entries: HashSet<ObjectHash>,
+    /// The hashes of the entries that no other entry names.
     log_tips: Vec<ObjectHash>,
 }
 
@@ -61,7 +62,7 @@ const PREFIX_MIN: usize = 4;
 
 impl Records {
     /// Maximum number of records that a new one follows, so that a record stays below its maximum
-    /// length. A volume has more only if someone forges records.
+    /// length. Without forged records, a backup never has more records to follow.
     pub const FOLLOWS_MAX: usize = 10_000;
 
     /// Reads all records. The errors of damaged and foreign ones are kept separately. Fails if a
@@ -70,8 +71,9 @@ impl Records {
         Ok(Self::load_with_log(project)?.0)
     }
 
-    /// Reads all records as [`load`](Self::load) does, for a command that builds on one of them.
-    /// Those that the log removes count as withdrawn, since their data may be deleted.
+    /// Reads all records as [`load`](Self::load) does, for a command that makes a new record from
+    /// one of them. Records that the log removes count as withdrawn, since their data may be
+    /// deleted.
     pub fn load_to_build_on(project: &Project) -> Result<Self, RepoError> {
         Ok(Self::read(project, true)?.0)
     }
@@ -85,7 +87,7 @@ impl Records {
     fn read(project: &Project, withdraws_removed: bool) -> Result<(Self, Log), RepoError> {
         let read = Self::read_once(project, withdraws_removed)?;
         let vanished = read.0.vanished();
-        // A record may have been stored and named by the log after the records were listed.
+        // If a vanished record exists now, it was stored after the records were listed. Read again.
         if Self::missing_of(project, vanished.to_vec())?.len() < vanished.len() {
             return Self::read_once(project, withdraws_removed);
         }
@@ -105,8 +107,9 @@ impl Records {
         Ok(records)
     }
 
-    /// Returns the missing records that the log or a record of a full key names, and that no entry
-    /// of the log removes or accepts as lost: a part of the history was lost. In ascending order.
+    /// Returns the missing records that the log or a record of a full key names, in ascending
+    /// order. Leaves out records that an entry of the log removes or accepts as lost. If there are
+    /// any, a part of the history was lost.
     #[must_use]
     pub fn vanished(&self) -> &[ObjectHash] {
         &self.vanished
@@ -291,8 +294,8 @@ impl Records {
         self.voided.contains(&backup.id)
     }
 
-    /// Returns whether the log removes this backup: it was not deleted yet, or someone stored it
-    /// again. It counts like any other backup as long as its tree is whole.
+    /// Returns whether the log removes this backup: its record was not deleted yet, or someone
+    /// stored it again. Such a backup counts like any other as long as its tree is complete.
     #[must_use]
     pub fn is_removed(&self, backup: &Backup) -> bool {
         self.removed.contains(&backup.id)
@@ -362,7 +365,7 @@ impl Records {
         tips.filter_map(|id| self.get(id)).collect()
     }
 
-    /// The records that no other record names as head.
+    /// The records that no other record lists in its `heads`.
     #[must_use]
     pub fn heads(&self) -> Vec<ObjectHash> {
         let named: HashSet<_> = self.backups.iter().flat_map(|b| &b.record.heads).collect();
@@ -385,13 +388,13 @@ impl Records {
         self.places.contains_key(id) || self.replaced.contains(id) || self.revoked.contains(id)
     }
 
-    /// Whether no record with this name is missing: the record is genuine, or a foreign file has
-    /// this name. The name is the hash of that file, so no other record can have it.
+    /// Whether this record is not missing: it is genuine, or a foreign file has this name. The name
+    /// is the hash of that file, so no record can have the same name.
     pub(super) fn exists(&self, id: &ObjectHash) -> bool {
         self.is_genuine(id) || self.foreign_names.contains(id)
     }
 
-    /// The entries of the log that no other one names.
+    /// The entries of the log that no other entry names.
     #[must_use]
     pub fn log_tips(&self) -> &[ObjectHash] {
         &self.log_tips
@@ -447,11 +450,16 @@ impl Records {
         }
     }
 
-    /// Returns the backup that a selector names: `NAME` (the newest of this volume), `NAME~N` (the
-    /// N-th before it), `NAME@SNAPSHOT` (the newest of this snapshot; a snapshot name that is not
-    /// UTF-8 is written as `list` shows it), or the first digits of an id, at least four. A whole
-    /// id takes precedence over a volume with the same name. Fails if the selector can name several
-    /// backups: the name of a volume may have been chosen to deceive.
+    /// Returns the backup that a selector names. A selector has one of these forms:
+    ///
+    /// - `NAME`: the newest backup of this volume
+    /// - `NAME~N`: the N-th backup before the newest one
+    /// - `NAME@SNAPSHOT`: the newest backup of this snapshot. A snapshot name that is not UTF-8 is
+    ///   written as `list` shows it.
+    /// - the first digits of an id, at least four
+    ///
+    /// A whole id takes precedence over a volume with the same name. Fails if the selector can name
+    /// several backups: the name of a volume may have been chosen to deceive.
     pub fn select(&self, selector: &str) -> Result<&Backup, RepoError> {
         // A whole id always means a backup.
         let id = selector.parse().ok();

@@ -7,9 +7,10 @@ use crate::base::{ObjectHash, SignerId};
 use crate::repo::backup::Backup;
 use crate::repo::log::Log;
 
-/// Divides backups into those that count and those that do not. A backup does not count if the key
-/// that signed its record was revoked, and the revocation accepts neither this record nor one that
-/// follows it or names it as a head, directly or through others.
+/// Divides backups into those that count and those that do not. A backup of a revoked key counts
+/// only if a revocation of this key accepts its record or a descendant of this record. Descendants
+/// follow a record or list it in `heads`, directly or through others. Backups of full keys always
+/// count.
 pub(crate) fn divide(backups: Vec<Backup>, log: &Log) -> (Vec<Backup>, Vec<Backup>) {
     let mut accepted: HashMap<SignerId, HashSet<ObjectHash>> = HashMap::new();
     for revoked in log.revocations() {
@@ -22,7 +23,7 @@ pub(crate) fn divide(backups: Vec<Backup>, log: &Log) -> (Vec<Backup>, Vec<Backu
     })
 }
 
-/// Returns these records, and all records that they follow or name as heads, directly or through
+/// Returns these records, and all records that they follow or list in `heads`, directly or through
 /// others.
 fn with_ancestors(records: &[ObjectHash], backups: &[Backup], log: &Log) -> HashSet<ObjectHash> {
     let by_id: HashMap<_, _> = backups.iter().map(|b| (b.id, &b.record)).collect();

@@ -16,10 +16,12 @@ impl Records {
         &self.lost_records().lost
     }
 
-    /// Selects a backup like [`select`](Self::select). Fails with [`RepoError::Uncertain`] if the
-    /// selector counts from the newest backup of a volume, and a lost record may be of a newer one;
-    /// or if the selector matches no backup, and records are lost. An id, its beginning, and the
-    /// name of a snapshot select as usual.
+    /// Selects a backup like [`select`](Self::select). Fails with [`RepoError::Uncertain`] in two
+    /// cases:
+    ///
+    /// - The selector is `NAME` or `NAME~N`, and a lost record may be of a newer backup of the same
+    ///   volume.
+    /// - The selector matches no backup, and records are lost.
     pub fn select_surely(&self, selector: &str) -> Result<&Backup, RepoError> {
         let uncertain = |reason: LostRecord, found: Option<&Backup>| RepoError::Uncertain {
             selector: selector.to_owned(),
@@ -94,8 +96,9 @@ impl Records {
                 None => todo.extend(self.lost_records().removed.get(&id).into_iter().flatten()),
             }
         }
-        // A record follows only records of its own volume. A record of a write key may be an
-        // exception, since a thief may have made it.
+        // A record follows only records of its own volume. So a lost record is of another volume if
+        // a record of that volume follows it. Ignore records of write keys: a thief may have made
+        // them.
         let volume = &backup.record.volume.name;
         let of_others = self
             .all()

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
-/// A record of a test.
+/// A record that a test made.
 #[derive(Debug, Clone)]
 struct Made {
     id: ObjectHash,
@@ -120,7 +120,7 @@ fn a_followed_record_that_neither_exists_nor_is_forgotten_is_a_gap() {
 }
 
 #[test]
-fn a_name_that_only_another_write_key_gives_is_not_a_gap() {
+fn a_missing_record_that_only_another_write_key_names_is_not_a_gap() {
     let by_thief = Made {
         shows_gaps: false,
         ..made(4, &[1, 3], 40)
@@ -143,7 +143,7 @@ fn a_record_that_replaces_another_one_takes_its_place() {
     assert_eq!(
         unfollowed(&history_before),
         [2],
-        "the old backup is not the newest"
+        "a new backup follows neither the replaced record nor the one that replaced it"
     );
     // The same holds if the replaced record is deleted, with or without an entry in the log.
     let with_log = [forgotten(1, &[]), before[1].clone(), labelled.clone()];
@@ -151,7 +151,7 @@ fn a_record_that_replaces_another_one_takes_its_place() {
     let without = [before[1].clone(), labelled.clone()];
     assert_eq!(newest_first(&history(&without)), [2, 9]);
     assert!(history(&without).gaps().is_empty());
-    // The same holds if the record that replaced it is replaced, too.
+    // The same holds if record 9, which replaced record 1, is replaced, too.
     let again = Made {
         replaces: Some(id(9)),
         ..made(8, &[], 10)
@@ -220,7 +220,7 @@ impl Site {
         self.forgotten.insert(number, made);
     }
 
-    /// Adds the objects of another copy, as if its files were copied.
+    /// Adds the records of another copy. Then removes those that one of the copies has forgotten.
     fn merge(&mut self, other: &Self) {
         self.forgotten.extend(other.forgotten.clone());
         self.records.extend(other.records.clone());

@@ -160,11 +160,11 @@ fn a_whole_id_takes_precedence_over_a_volume_of_that_name() {
     // Ids are lowercase, so this is only a name.
     assert_eq!(select(&records, &upper), Ok(3));
     let newest = select(&records, &format!("{id}~0"));
-    assert_eq!(newest, Ok(2), "a name with ~0 is that of a volume");
+    assert_eq!(newest, Ok(2), "a selector with ~0 names a volume");
 }
 
 #[test]
-fn a_volume_named_like_the_first_digits_of_an_id_does_not_stand_for_that_backup() {
+fn a_selector_that_is_a_volume_and_the_first_digits_of_an_id_is_ambiguous() {
     let records = records_of(&[
         ("web1", None),
         ("web1", None),
@@ -178,7 +178,7 @@ fn a_volume_named_like_the_first_digits_of_an_id_does_not_stand_for_that_backup(
     assert_eq!(select(&records, "01010101"), Ok(1));
     assert_eq!(select(&records, "010101~0"), Ok(2));
     assert_eq!(select(&records, "0202"), Err(vec![3, 2]));
-    // Fewer digits than four are no id.
+    // Fewer than four digits do not select a backup by its id.
     assert_eq!(select(&records, "040"), Ok(5));
     // The name of a volume may be the first digits of the id of its own newest backup.
     let records = records_of(&[("web1", None), ("0101", None)]);
@@ -186,7 +186,7 @@ fn a_volume_named_like_the_first_digits_of_an_id_does_not_stand_for_that_backup(
 }
 
 #[test]
-fn a_volume_named_like_an_older_backup_or_a_snapshot_does_not_stand_for_it() {
+fn a_selector_that_is_a_volume_and_an_older_backup_or_a_snapshot_is_ambiguous() {
     let records = records_of(&[
         ("web1", None),
         ("web1", Some(b"mon")),
@@ -230,7 +230,7 @@ fn names_that_look_alike_are_different_volumes() {
 }
 
 /// If the newest backup of a volume does not name a lost record, the lost record may be a newer one
-/// of this volume, unless a record of a full key shows that it is of another volume.
+/// of this volume. Only a record of a full key can show that it is of another volume.
 #[test]
 fn only_a_record_of_a_full_key_shows_that_a_lost_record_is_of_another_volume() {
     let lost = ObjectHash::from_bytes([9; 32]);
@@ -274,7 +274,10 @@ fn only_a_record_of_a_full_key_shows_that_a_lost_record_is_of_another_volume() {
         follows(backup);
         backup.is_full = false;
     };
-    assert!(!selected("web2", &of_write_key), "a write key may lie");
+    assert!(
+        !selected("web2", &of_write_key),
+        "a write key may name any record"
+    );
     assert!(!selected("web1", &follows), "the lost record is of web1");
     let sees = |backup: &mut Backup| backup.record.heads = vec![lost];
     assert!(!selected("web2", &sees), "heads may be of any volume");
