@@ -46,9 +46,9 @@ mod voids;
 mod watch;
 mod writers;
 
-/// The parameters of the key derivation. Front ends do not import `crypto`.
+/// The parameters of the key derivation, exported here because front ends must not import `crypto`.
 pub use crate::crypto::{KdfParams, KdfParamsError};
-/// The signatures of reports. Front ends do not import `crypto`.
+/// The signatures of reports, exported here because front ends must not import `crypto`.
 pub use crate::crypto::{ReportError, ReportKey, verify_report};
 
 pub use audits::Audits;

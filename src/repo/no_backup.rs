@@ -13,7 +13,7 @@ const SIMILAR_MAX: usize = 3;
 pub enum NoBackupReason {
     #[error("no volume has this name, and no id of a backup begins with it")]
     Unknown {
-        /// Names of volumes that differ little, the nearest first.
+        /// Names of volumes that differ little from the given name, the nearest first.
         similar: Vec<String>,
     },
     #[error("volume “{volume}” has no backup so far back: ~{oldest} is its oldest")]
@@ -22,16 +22,16 @@ pub enum NoBackupReason {
     NoSnapshot { volume: String, snapshot: String },
 }
 
-/// A record that is lost.
+/// A backup record that is missing or cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "backup record {id} {}, and may be the record of the backup that is meant",
     if *.missing { "is missing" } else { "cannot be read" }
 )]
 pub struct LostRecord {
-    /// Its name.
+    /// The id of the record.
     pub id: ObjectHash,
-    /// Whether it does not exist. Otherwise it exists but cannot be read.
+    /// Whether the record is missing. If not, it exists but cannot be read.
     pub missing: bool,
 }
 

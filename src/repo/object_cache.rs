@@ -1,8 +1,8 @@
 //! A cache of small objects on this host, so that few of them have to be read over a slow link.
 //!
-//! Objects never change, and each is named by the hash of its bytes, so a copy with this hash is
-//! genuine. Copies are encrypted as in the store. The cache does not show which objects exist. Only
-//! a listing of the store does.
+//! Cached objects never change, and each is named by the hash of its bytes. So a copy is genuine if
+//! its bytes have this hash. Copies are encrypted as in the store. Only a listing of the store
+//! shows which objects exist; the cache does not.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -18,26 +18,27 @@ use rustix::fs::OFlags;
 use crate::base::{ObjectHash, lock, replace_file};
 use crate::crypto::object_hash;
 
-/// If the cache has more bytes than this when it is opened, files are removed.
+/// [`ObjectCache::open`] removes files if the cache has more bytes than this.
 const SIZE_MAX: u64 = 1 << 30;
-/// At most this many bytes are kept in this case.
+/// The maximum size of the cache after files were removed, in bytes.
 const SIZE_KEPT: u64 = 512 << 20;
-/// The maximum size of a pack of tree nodes that is copied, in bytes. Packs that this program
-/// writes have little more than 4 MiB.
+/// The maximum size of a pack of tree nodes in the cache, in bytes. Packs of tree nodes that this
+/// program writes have little more than 4 MiB.
 pub(super) const NODE_PACK_MAX: u64 = 6 << 20;
 
 /// A directory with copies of objects.
 pub(super) struct ObjectCache {
     directory: PathBuf,
-    /// The packs that were read, and whether the cache had an undamaged copy of each.
+    /// Whether the cache has an undamaged copy, for each pack that was read.
     packs: Mutex<HashMap<ObjectHash, Arc<OnceLock<bool>>>>,
-    /// Whether a write failed. Then no more copies are written, since the disk may be full or
-    /// read-only.
+    /// Whether [`put`](Self::put) failed. If so, no more copies are written, because the disk may
+    /// be full or read-only.
     refused: AtomicBool,
 }
 
 impl ObjectCache {
-    /// Opens the cache in this directory, which exists and belongs to this user alone.
+    /// Opens the cache in this directory, which only this user may access. Does not create the
+    /// directory.
     pub(super) fn open(directory: PathBuf) -> Self {
         let _ = cut_back(&directory, SIZE_MAX, SIZE_KEPT);
         Self {
@@ -47,7 +48,8 @@ impl ObjectCache {
         }
     }
 
-    /// The bytes of an object, if the cache has an undamaged copy of at most `limit` bytes.
+    /// Returns the bytes of an object. `None` if the cache has no undamaged copy of at most `limit`
+    /// bytes. Removes a file whose bytes have another hash.
     pub(super) fn get(&self, hash: ObjectHash, limit: u64) -> Option<Vec<u8>> {
         let path = self.path(hash);
         let bytes = read(&path, limit).ok()?;
@@ -58,8 +60,8 @@ impl ObjectCache {
         None
     }
 
-    /// Stores a copy. A crash may leave an incomplete file, which is not used because it has
-    /// another hash.
+    /// Stores a copy. A crash may leave an incomplete file, which is not used because its bytes
+    /// have another hash.
     pub(super) fn put(&self, hash: ObjectHash, parts: &[&[u8]]) {
         if self.refused.load(Ordering::Relaxed) {
             return;
@@ -77,10 +79,10 @@ impl ObjectCache {
         }
     }
 
-    /// Fills `buf` with the bytes of a pack from `offset` on. If the cache has no undamaged copy,
-    /// calls `fetch`, at most once for each pack, and stores the bytes that it returns as a copy if
-    /// they are undamaged. Returns whether `buf` was filled from a copy. If not, the content of
-    /// `buf` is unspecified.
+    /// Fills `buf` with the bytes of a pack from `offset` on. If the cache has no undamaged copy
+    /// and can store one, calls `fetch`, at most once for each pack. Stores the fetched bytes as a
+    /// copy if they are undamaged. Returns whether `buf` was filled from a copy. If not, the
+    /// content of `buf` is unspecified.
     pub(super) fn read_pack(
         &self,
         hash: ObjectHash,
@@ -105,7 +107,7 @@ impl ObjectCache {
         *there && read().is_ok()
     }
 
-    /// Removes the copy of an object that is deleted, if there is one.
+    /// Removes the copy of an object, if there is one.
     pub(super) fn remove(&self, hash: ObjectHash) {
         let _ = fs::remove_file(self.path(hash));
     }
@@ -119,7 +121,8 @@ impl ObjectCache {
     }
 }
 
-/// Reads a file and sets its time of modification, so that it is removed later than others.
+/// Reads a file, up to `limit + 1` bytes. Sets its time of modification to now, so that
+/// [`cut_back`] removes it later than other files.
 fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
     let file = OpenOptions::new()
@@ -127,19 +130,20 @@ fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         .custom_flags(flags)
         .open(path)?;
     let mut bytes = Vec::new();
-    // Read one byte more than the limit, so that a longer file does not get the right hash.
+    // Read one byte more than the limit. Otherwise a file with extra bytes at its end could have
+    // the right hash.
     (&file).take(limit + 1).read_to_end(&mut bytes)?;
     let _ = file.set_modified(SystemTime::now());
     Ok(bytes)
 }
 
-/// If the files have more than `most` bytes in total, removes those that were not read for the
-/// longest time, until at most `kept` bytes are left.
+/// If the files have more than `most` bytes in total, removes files until at most `kept` bytes are
+/// left. Files that were not read for the longest time are removed first.
 fn cut_back(directory: &Path, most: u64, kept: u64) -> io::Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        // Another process may have removed it.
+        // Another process may have removed the file.
         if let Ok(metadata) = entry.metadata() {
             files.push((metadata.modified()?, metadata.len(), entry.path()));
         }
@@ -202,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_its_hash_is_not_used_and_is_removed() {
+    fn a_file_whose_name_is_not_its_hash_is_not_used_and_is_removed() {
         let (_directory, copies) = opened();
         let (hash, bytes) = object(1);
         for spoiled in [&[][..], &bytes[..99], &[2; 100], &[1; 101]] {
@@ -234,7 +238,9 @@ mod tests {
         let (hash, bytes) = object(1);
         copies.put(hash, &[&bytes]);
         assert_eq!(copies.get(hash, 100), None);
-        assert!(!copies.read_pack(hash, 0, &mut [0], || panic!("it could not be kept")));
+        assert!(!copies.read_pack(hash, 0, &mut [0], || panic!(
+            "fetched, but no copy can be stored"
+        )));
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub enum ObjectKind {
     Tree,
     Index,
     Backup,
-    /// A statement of a writer that one of its own records does not count.
+    /// A statement with which a writer withdraws one of its own records.
     Void,
     /// An entry of the log.
     Log,
@@ -63,7 +63,7 @@ pub enum SealedWith {
 /// The properties that all objects of a kind share.
 #[derive(Debug, Clone, Copy)]
 pub struct KindInfo {
-    /// Its name in messages.
+    /// The name of the kind in messages.
     pub noun: &'static str,
     /// The directory of these objects, relative to the directory of the project. Key slots and
     /// parity that belong to no project are in a directory of this name in the repository. Empty if
@@ -77,8 +77,8 @@ pub struct KindInfo {
     pub signed_by: Option<Role>,
     /// Whether each object has a second copy, under a name that ends in `.copy`.
     pub kept_twice: bool,
-    /// Whether hosts keep copies of these objects in their caches, once they have read or stored
-    /// them. This is false for all packs. Hosts do cache packs of tree nodes, but in another way.
+    /// Whether hosts cache these objects after they have read or stored them. False for all packs:
+    /// `Objects::read_node_pack` caches packs of tree nodes without this flag.
     pub cached: bool,
 }
 
@@ -199,7 +199,7 @@ impl ObjectKind {
         }
     }
 
-    /// The directory of a project's objects of this kind.
+    /// Returns the directory of a project's objects of this kind, relative to the repository.
     #[must_use]
     pub fn directory(self, project: ProjectId) -> String {
         match self.info().directory {
@@ -208,7 +208,8 @@ impl ObjectKind {
         }
     }
 
-    /// The kind whose objects belong in this directory of a project.
+    /// Returns the kind whose objects belong in this directory of a project. `None` if there is
+    /// none.
     pub(super) fn of_directory(directory: &str) -> Option<Self> {
         let mut kinds = Self::ALL.into_iter();
         kinds.find(|kind| !directory.is_empty() && kind.info().directory == directory)

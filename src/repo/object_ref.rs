@@ -7,7 +7,7 @@ use crate::base::{LeaseId, ObjectHash, ProjectId};
 use crate::format::{BlobKind, LogItem, LogKind};
 use crate::storage::Name;
 
-/// An object of a repository. It determines the name in the store.
+/// Identifies an object of a repository, and so determines its name in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum ObjectRef {
@@ -32,7 +32,7 @@ pub enum ObjectRef {
     /// A file with records, voids and log entries.
     Batch(ProjectId, ObjectHash),
     /// The parity of an object of a project, or of one that belongs to no project. The first hash
-    /// is that of the protected object, the second one is its own.
+    /// is that of the protected object. The second is that of the parity object itself.
     Parity(Option<ProjectId>, ObjectHash, ObjectHash),
 }
 
@@ -49,7 +49,7 @@ impl ObjectRef {
     }
 
     /// Returns the object that an item of the log names. `None` for parity: the name of a parity
-    /// object has a second hash, which the item lacks.
+    /// object has two hashes, and the item has only one.
     #[must_use]
     pub const fn of_log(project: ProjectId, item: LogItem) -> Option<Self> {
         let LogItem { kind, hash } = item;
@@ -84,7 +84,7 @@ impl ObjectRef {
         Some(LogItem { kind, hash: *hash })
     }
 
-    /// Returns the kind of the blobs in it, if it is a pack.
+    /// Returns the kind of the blobs in a pack. `None` if the object is not a pack.
     #[must_use]
     pub const fn blob_kind(&self) -> Option<BlobKind> {
         match self {
@@ -94,19 +94,19 @@ impl ObjectRef {
         }
     }
 
-    /// Its name in the store.
+    /// Returns its name in the store.
     #[must_use]
     pub fn name(&self) -> Name {
         name(self.path())
     }
 
-    /// The name of its second copy.
+    /// Returns the name of its second copy, which exists only for objects that are kept twice.
     #[must_use]
     pub fn copy_name(&self) -> Name {
         name(self.path() + COPY)
     }
 
-    /// Its kind.
+    /// Returns its kind.
     #[must_use]
     pub fn kind(&self) -> ObjectKind {
         match self {
@@ -166,7 +166,7 @@ impl ObjectRef {
         }
     }
 
-    /// The project that it belongs to. `None` for objects of the whole repository.
+    /// Returns the project that it belongs to. `None` for objects of the whole repository.
     #[must_use]
     pub const fn project(&self) -> Option<ProjectId> {
         match self {
@@ -189,7 +189,7 @@ impl ObjectRef {
         }
     }
 
-    /// The hash that names it, if its name is a hash.
+    /// Returns the hash of its bytes from its name. `None` if the name has no hash.
     #[must_use]
     pub fn hash(&self) -> Option<ObjectHash> {
         match self {
@@ -211,8 +211,8 @@ impl ObjectRef {
         }
     }
 
-    /// The directory that holds it. For a pack, the directory of all packs of this kind, which has
-    /// subdirectories.
+    /// Returns the directory that holds it. For a pack, returns the directory of all packs of this
+    /// kind, which has subdirectories.
     #[must_use]
     pub fn directory(&self) -> String {
         match self {
@@ -253,7 +253,8 @@ impl ObjectRef {
         (object.path() == path && (twice || !copy)).then_some((object, copy))
     }
 
-    /// Returns the object of this kind with this name in the directory of a project.
+    /// Returns the object of this kind with this name in the directory of a project. `None` if no
+    /// object of this kind can have this name.
     fn in_project(kind: ObjectKind, project: ProjectId, name: &str) -> Option<Self> {
         let hash = || name.parse().ok();
         Some(match kind {
@@ -276,8 +277,8 @@ impl ObjectRef {
         })
     }
 
-    /// Returns the objects with this hash as their name, of each kind that parity protects. With
-    /// `None`, those that belong to no project.
+    /// Returns each object that may have this hash as its name and that parity protects. They need
+    /// not exist. With `None`, returns the object that belongs to no project.
     #[must_use]
     pub fn all_named(project: Option<ProjectId>, hash: ObjectHash) -> Vec<Self> {
         let Some(project) = project else {

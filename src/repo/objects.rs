@@ -20,15 +20,15 @@ use crate::storage::{Backend, Name, ObjectInfo, StorageErrorClass, StorageErrorK
 #[derive(Clone)]
 pub struct Objects {
     backend: Arc<dyn Backend>,
-    /// The copies on this host, if it keeps any.
+    /// The cache of objects on this host, if there is one.
     copies: Option<Arc<ObjectCache>>,
     batches: Arc<Batches>,
-    /// The parity that is stored with each object; `None`: no parity.
+    /// How much parity is stored with each protected object. `None` if no parity is stored.
     parity: Option<ParityRate>,
 }
 
 impl Objects {
-    /// The objects in this store.
+    /// Returns access to the objects in this store, without a cache and without parity.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>) -> Self {
         Self {
@@ -39,7 +39,7 @@ impl Objects {
         }
     }
 
-    /// Returns the same store. With a rate, parity is stored with each object that parity protects.
+    /// Returns the same store with this rate of parity. With `None`, no parity is stored.
     #[must_use]
     pub fn with_parity(&self, parity: Option<ParityRate>) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl Objects {
         }
     }
 
-    /// Returns the same store, with these copies on this host. With `None`, everything is read from
+    /// Returns the same store, with this cache on this host. With `None`, everything is read from
     /// the store.
     pub(super) fn with_copies(&self, copies: Option<ObjectCache>) -> Self {
         Self {
@@ -59,19 +59,19 @@ impl Objects {
         }
     }
 
-    /// The copies on this host, if it keeps copies of objects of this kind.
+    /// Returns the cache on this host, if it has copies of objects of this kind.
     fn copies_of(&self, object: ObjectRef) -> Option<&ObjectCache> {
         let copies = self.copies.as_deref();
         copies.filter(|_| object.kind().info().cached)
     }
 
-    /// The location of the store, for messages.
+    /// Returns the location of the store, for messages.
     #[must_use]
     pub fn location(&self) -> &str {
         self.backend.location()
     }
 
-    /// The store.
+    /// Returns the store.
     #[must_use]
     pub fn backend(&self) -> &dyn Backend {
         &*self.backend
@@ -120,7 +120,7 @@ impl Objects {
         read.map_err(|e| RepoError::reading(object, e))
     }
 
-    /// Stores a pack. It is durable when this returns.
+    /// Stores a pack. When the function returns, the pack is durable.
     pub(super) fn put_pack(
         &self,
         project: ProjectId,
@@ -138,7 +138,7 @@ impl Objects {
     }
 
     /// Reads an object of at most `limit` bytes from the store, without verifying it. If it has no
-    /// file, reads it from a batch that was listed.
+    /// file, reads it from a batch that was listed before.
     pub fn get(&self, object: ObjectRef, limit: u64) -> Result<Vec<u8>, RepoError> {
         let read = match self.backend.get(&object.name(), limit) {
             Err(error) if error.kind == StorageErrorKind::NotFound => {
@@ -166,7 +166,8 @@ impl Objects {
         Ok((bytes, hash))
     }
 
-    /// Stores an object that is named by its hash. It is durable when this returns.
+    /// Stores an object that is named by its hash. When the function returns, the object is
+    /// durable.
     pub(super) fn put_hashed(
         &self,
         object: ObjectRef,
@@ -186,7 +187,7 @@ impl Objects {
     }
 
     /// Stores the parity of an object, if the project has parity. The caller stores the object
-    /// afterwards: so an object of such a project has parity even if the process is killed.
+    /// afterwards. So every stored object has its parity, even if the process is killed.
     pub fn protect(&self, object: ObjectRef, parts: &[&[u8]]) -> Result<(), RepoError> {
         let Some(rate) = self.parity else {
             return Ok(());
@@ -200,7 +201,8 @@ impl Objects {
         Ok(())
     }
 
-    /// Lists the parity objects of the object with this hash, in a project or in none.
+    /// Lists the parity objects of the object with this hash. With `None`, the object belongs to no
+    /// project.
     pub fn parity_objects(
         &self,
         project: Option<ProjectId>,
@@ -221,7 +223,8 @@ impl Objects {
 
     /// Deletes an object, if it still exists.
     pub fn delete(&self, object: ObjectRef) -> Result<(), RepoError> {
-        // Otherwise the object would still exist in the batch.
+        // If the object is in a batch, unpack the batch. Otherwise the object would still exist in
+        // it.
         if let (Some(_), Some(project)) = (self.batches.place(object), object.project()) {
             self.unpack_batches(project)?;
         }
@@ -233,8 +236,8 @@ impl Objects {
 
     /// Deletes both copies of an object. Of a key slot, also deletes everything from which the slot
     /// could be restored: its parity, even if the settings have no parity now, and its damaged
-    /// files in `quarantine/`. Deletes these first, so that none of them stays if the process is
-    /// killed.
+    /// files in `quarantine/`. Deletes these first, so that none of them stays without the slot if
+    /// the process is killed.
     pub fn delete_twice(&self, object: ObjectRef) -> Result<(), RepoError> {
         if let ObjectRef::Key(project, hash) = object {
             self.delete_parity(project, hash)?;
@@ -259,7 +262,7 @@ impl Objects {
     }
 
     /// Stores the parity of an object that exists, like [`protect`](Self::protect). If another
-    /// process removes a key meanwhile, no parity of its slot stays.
+    /// process deleted a key slot meanwhile, deletes the parity of that slot again.
     pub fn protect_existing(&self, object: ObjectRef, bytes: &[u8]) -> Result<(), RepoError> {
         self.protect(object, &[bytes])?;
         if let ObjectRef::Key(project, hash) = object {
@@ -280,8 +283,8 @@ impl Objects {
     }
 
     /// Reads an object that is kept twice. Returns the first copy that `decode` accepts, and
-    /// notifies the observer if that is the second. If neither is accepted, fails with the error of
-    /// the first copy that exists.
+    /// notifies the observer if that copy is the second. If neither is accepted, fails with the
+    /// error of the first copy that exists.
     pub fn get_twice<T>(
         &self,
         object: ObjectRef,
@@ -325,7 +328,7 @@ impl Objects {
         };
         match error.kind.class() {
             StorageErrorClass::Absent | StorageErrorClass::Damaged => Ok(None),
-            // If the other copy cannot be read, either, fail: a missing permission is no damage.
+            // If the other copy cannot be read either, fail: a missing permission is not damage.
             StorageErrorClass::Denied if self.has_other_copy(name, limit) => Ok(None),
             _ => Err(error.into()),
         }
@@ -342,7 +345,7 @@ impl Objects {
     }
 
     /// Reads an object like [`get`](Self::get), but into `buffer`, which gets the length of the
-    /// object. So no time goes into new memory for each object.
+    /// object. The caller can reuse the buffer, and so allocates no memory for each object.
     pub fn get_into(
         &self,
         object: ObjectRef,
@@ -363,7 +366,7 @@ impl Objects {
                 Err(_) => {}
             }
         }
-        // It is missing, too long, or in a batch, or the connection was lost.
+        // The object is missing, too long, or in a batch, or the connection was lost.
         let bytes = self.get(object, limit)?;
         buffer.resize(bytes.len());
         buffer.copy_from_slice(&bytes);
@@ -444,7 +447,7 @@ impl Objects {
             };
             match batches::verify(&*self.backend, project, batch, &info) {
                 Ok(objects) => whole.extend(objects),
-                // It was unpacked meanwhile.
+                // Another process unpacked the batch meanwhile.
                 Err(error) if error.is_missing() => {}
                 Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
                     damaged.push(error);

@@ -11,14 +11,14 @@ use super::error::{Damage, RepoError};
 use super::object_ref::ObjectRef;
 use super::project::Project;
 
-/// Bytes that are read from the end of a pack first. Most listings fit into them.
+/// The number of bytes that are read first from the end of a pack. Most listings fit into it.
 const TAIL_GUESS: u64 = 256 << 10;
-/// Bytes that are read at once to verify a pack.
+/// The maximum length of each read when a whole pack is verified, in bytes.
 const PIECE: u64 = 4 << 20;
 
 /// Reads the listing of a pack, in two or three requests. `size` is the length of the pack in
-/// bytes; if it is `None`, one more request asks for it. Verifies the signature of the listing, but
-/// not that the other bytes of the pack are those that the signer signed.
+/// bytes; if it is `None`, one more request asks for it. Verifies the signature of the listing.
+/// Does not read or verify the runs.
 pub fn read_listing(
     project: &Project,
     object: ObjectRef,
@@ -28,8 +28,8 @@ pub fn read_listing(
 }
 
 /// Reads a whole pack, one piece at a time, and returns its listing. Fails unless its bytes are
-/// those that its signer signed, and have the hash that is its name. Both are needed: anyone can
-/// store a copy of a pack with genuine contents and other bytes.
+/// those that its signer signed, and have the hash that is its name. The hash alone is not enough:
+/// anyone who can write to the store can store genuine contents after other bytes.
 pub fn read_whole(project: &Project, object: ObjectRef) -> Result<PackListing, RepoError> {
     let found = read_contents(project, object, None)?;
     let (backend, name) = (project.objects.backend(), object.name());
@@ -70,9 +70,9 @@ struct FoundContents {
     listing: PackListing,
     /// The signed hash of all bytes before the contents.
     signed: [u8; 32],
-    /// The number of these bytes.
+    /// The number of bytes before the contents.
     before: u64,
-    /// Bytes of the whole pack.
+    /// The size of the whole pack, in bytes.
     size: u64,
 }
 
@@ -190,8 +190,8 @@ fn check_size(object: ObjectRef, size: u64) -> Result<(), RepoError> {
     }
 }
 
-/// Returns the length of the sealed contents from the last bytes of a pack. Fails if it does not
-/// fit the pack.
+/// Returns the length of the sealed contents from the last bytes of a pack. Fails if the pack
+/// cannot have contents of this length.
 fn contents_len(object: ObjectRef, tail: &[u8], size: u64) -> Result<usize, RepoError> {
     let refuse = |e| RepoError::format(object, e);
     let len = tail

@@ -2,23 +2,23 @@
 
 use std::num::NonZeroUsize;
 
-/// Maximum number of bytes between compression and the store: a pack that is stored, and half of
-/// the next one. With 64 MiB, a backup is not faster.
+/// Maximum number of bytes between compression and the store: a pack that is being stored, and half
+/// of the next one. With 64 MiB, a backup is not faster.
 const BUDGET: usize = 48 << 20;
 
-/// The minimum for each packer, in bytes. With it, packs are so large that no prune repacks them as
-/// small packs.
+/// The minimum for each packer, in bytes. With less, packs could be so small that a prune repacks
+/// them.
 const BUDGET_MIN: usize = 16 << 20;
 
 /// The bytes between compression and the store that each packer of a project may take.
 ///
-/// Packers do not share memory. A packer that waits for its source keeps the bytes of its open
-/// pack, and so could stop all other packers.
+/// Packers do not share this memory. If they did, a packer that waits for its source would keep the
+/// bytes of its open pack, and could stop all other packers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PackMemory(usize);
 
 impl PackMemory {
-    /// Returns the memory of each packer if this many run at the same time.
+    /// Returns the memory of each packer if this many packers run at the same time.
     pub(super) const fn of_each(packers: NonZeroUsize) -> Self {
         let bytes = BUDGET / packers.get();
         Self(if bytes < BUDGET_MIN {

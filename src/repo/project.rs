@@ -41,7 +41,7 @@ pub struct Project {
     pub(super) sessions: Arc<Sessions>,
     /// The objects that the log removed when it was read last.
     pub(super) removals: Arc<KnownRemovals>,
-    /// What was seen of the leases and marks of others.
+    /// When this host first saw the leases and marks of other processes.
     pub(super) watch: Arc<Watch>,
     /// The memory of each packer.
     pub(super) pack_memory: PackMemory,
@@ -88,13 +88,13 @@ impl Project {
         self.pack_memory = PackMemory::of_each(backups);
     }
 
-    /// The directory below `caches` that caches this project.
+    /// Returns the cache directory of this project, which is below `caches`.
     #[must_use]
     pub fn cache_dir(&self, caches: &Path) -> CacheDir {
         CacheDir::new(self.repository, self.id, caches).at(self.objects.backend().location())
     }
 
-    /// Returns the role of the key that it was opened with.
+    /// Returns the role of the key that opened the project.
     #[must_use]
     pub fn role(&self) -> Role {
         self.keys.role()
@@ -113,7 +113,7 @@ impl Project {
     }
 
     /// Returns the cipher that seals and opens the runs of a pack with blobs of this kind and this
-    /// key. Fails if the role of the key in use does not include reading them.
+    /// key. Fails if the role of the project's keys does not include reading such runs.
     pub fn pack_cipher(
         &self,
         kind: BlobKind,
@@ -159,8 +159,9 @@ impl Project {
         Ok(self.objects.verify_batches(self.id)?.1)
     }
 
-    /// Remembers in the cache directory below `caches` what was seen of leases and marks of others.
-    /// So the next process notices leases that nobody renews, and how old marks are.
+    /// Remembers in the cache directory below `caches` which leases and marks of other processes
+    /// were seen, and when. So the next process notices leases that nobody renews, and how old
+    /// marks are.
     pub fn remember_seen(&mut self, caches: &Path) {
         let watch = Watch::kept_in(self.cache_dir(caches));
         self.watch = Arc::new(watch);

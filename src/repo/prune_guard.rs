@@ -2,7 +2,7 @@
 //!
 //! A backup announces the trees that it will commit, and then checks whether data that it relies on
 //! is going to be deleted. A prune announces the packs that it will delete, and then reads the
-//! announcements of backups. So at least one of the two sees the other.
+//! announcements of backups. So at least one of the two sees the announcement of the other.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -18,19 +18,19 @@ use super::project::Project;
 use crate::base::{BlobId, ObjectHash, Observer};
 use crate::format::{BackupRecord, RemovedRecord};
 
-/// The protection of a backup. It begins before the backup reads records, and ends after its
-/// commit.
+/// Protects a backup from concurrent prunes. The protection begins before the backup reads records,
+/// and ends after its commit.
 pub struct PruneGuard<'a> {
     project: &'a Project,
     lease: Arc<Lease>,
     /// The marks that existed when the index was last checked.
     marks: HashSet<ObjectHash>,
-    /// The segments that existed at that time.
+    /// The segments that existed when the index was last checked.
     segments: SegmentsSeen,
     /// The marks that existed at the beginning. The index finds no blobs in the packs that they
     /// name.
     first_marks: Marks,
-    /// Whether the base may use marked packs.
+    /// Whether the base, which is the earlier backup that this one builds on, may use marked packs.
     distrusts_base: bool,
 }
 
@@ -44,8 +44,8 @@ pub struct CommitPermit {
 }
 
 impl CommitPermit {
-    /// Fails if this process was suspended since it got the permit, so that others may have seen
-    /// its lease as expired.
+    /// Fails if other processes may have seen the lease as expired, because this process was
+    /// suspended after it got the permit.
     pub(super) fn stands(&self) -> Result<(), RepoError> {
         self.lease.confirm()?;
         if self.lease.may_have_expired() {
@@ -54,7 +54,8 @@ impl CommitPermit {
         Ok(())
     }
 
-    /// The marks that existed when the permit was given. The backup uses nothing that they name.
+    /// Returns the marks that existed when the permit was given. The backup uses nothing that they
+    /// name.
     #[must_use]
     pub fn marks(&self) -> &[ObjectHash] {
         &self.marks
@@ -62,13 +63,14 @@ impl CommitPermit {
 
     /// Notes a record before it is stored. Even if storing it fails, the store may have it.
     pub(super) fn note(&self, id: ObjectHash, record: &BackupRecord) {
-        // Only a full key describes withdrawn records in the log.
+        // Only clients with a full key add this description to the log. So a full key signs the
+        // record.
         let noted = removed_record(id, record, true, "withdrawn");
         self.records.borrow_mut().push(noted);
     }
 
-    /// The records that may have been stored with this permit, in the form that the log needs if
-    /// they are withdrawn.
+    /// Returns the records that may have been stored with this permit, in the form that the log
+    /// needs if they are withdrawn.
     #[must_use]
     pub fn records(&self) -> Vec<RemovedRecord> {
         self.records.borrow().clone()
@@ -80,15 +82,15 @@ pub enum CommitCheck {
     /// The record may be committed, if this is done immediately.
     Permitted(CommitPermit),
     /// Packs that the tree needs may have been deleted, or may be deleted soon. From now on, the
-    /// index excludes packs that were marked, and packs that no segment names any longer. The tree
-    /// must be completed before the next attempt.
+    /// index excludes packs that were marked, and packs that no segment names now. The caller must
+    /// store the missing blobs of the tree before the next attempt.
     Disturbed,
 }
 
 impl<'a> PruneGuard<'a> {
-    /// Takes a lease and lists segments and marks. Call this before records are read: as long as a
-    /// record exists, its data exists, too, and changes of segments and marks after this call are
-    /// noticed.
+    /// Takes a lease and lists segments and marks. Call this before records are read. While a
+    /// record exists, its data exists, too. [`clear`](Self::clear) notices later changes of
+    /// segments and marks.
     pub fn begin(project: &'a Project, worker: Worker<'_>) -> Result<Self, RepoError> {
         let lease = Arc::new(Lease::take(project, Work::Backup, worker)?);
         // List the segments before the marks: if a prune has removed a pack from the segments by
@@ -150,18 +152,19 @@ impl<'a> PruneGuard<'a> {
         Ok(free.collect())
     }
 
-    /// The lease of this backup.
+    /// Returns the lease of this backup.
     #[must_use]
     pub fn lease(&self) -> &Arc<Lease> {
         &self.lease
     }
 
-    /// Must be called before this backup builds on another one without reading its whole tree.
+    /// Must be called before this backup builds on `base` without reading the whole tree of `base`.
     /// Announces nothing.
     ///
     /// The base may have been committed while a prune marked its packs. Then only its record
     /// prevents their deletion. So each mark that existed at the beginning must name the record, or
-    /// the record must name the mark. Otherwise the whole tree is read before the commit.
+    /// the record must name the mark. Otherwise the next call of [`clear`](Self::clear) refuses the
+    /// permit, so that the caller reads the whole tree.
     pub fn build_on(&mut self, base: &Backup) {
         let is_known = |mark: &Mark| {
             let names_packs = !mark.packs.is_empty() || mark.damaged;

@@ -4,10 +4,10 @@ use super::error::RepoError;
 use crate::base::{ObjectHash, to_usize};
 use crate::storage::{Backend, Name, StorageErrorClass, StorageErrorKind};
 
-/// The directory of the store that keeps them. Readers ignore it.
+/// The directory in the store for damaged objects. Readers ignore it.
 const DIRECTORY: &str = "quarantine";
-/// The maximum number of damaged versions that are kept of one file. A file may have been stored
-/// there before, with other damage.
+/// The maximum number of damaged versions that are kept of one file. An earlier repair may have
+/// stored the same file with other damage.
 const VERSIONS_MAX: usize = 100;
 
 /// The number of bytes that are read at once.
@@ -56,8 +56,9 @@ pub fn read_damaged(
     Ok(any.then_some(bytes))
 }
 
-/// Stores the bytes of a damaged object in the directory for damaged objects. They are durable when
-/// this returns. The caller then replaces the object. Returns the name of the stored file.
+/// Stores the bytes of a damaged object in the directory for damaged objects. When the function
+/// returns, they are durable. The caller then replaces the object. Returns the name of the stored
+/// file.
 pub fn quarantine(backend: &dyn Backend, name: &Name, bytes: &[u8]) -> Result<Name, RepoError> {
     let flat = name.as_str().replace('/', ".");
     for version in 0..VERSIONS_MAX {

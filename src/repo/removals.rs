@@ -1,5 +1,5 @@
-//! The objects that the log removes. Even if such an object exists, no process may rely on it: if
-//! it vanished, the log would explain that, and nobody would notice.
+//! The objects that the log removes. Even if such an object exists, no process may rely on it: the
+//! log already explains its absence, so nobody would notice if it vanished.
 
 use std::sync::{Arc, RwLock};
 

@@ -112,13 +112,13 @@ impl FoundProject {
 }
 
 impl Repository {
-    /// Its id.
+    /// Returns its id.
     #[must_use]
     pub fn id(&self) -> RepositoryId {
         self.file.id
     }
 
-    /// The store.
+    /// Returns the objects in its store.
     #[must_use]
     pub fn objects(&self) -> &Objects {
         &self.objects
@@ -261,7 +261,7 @@ fn copy_is_whole(
     opened.map(|_| ())
 }
 
-/// Fails unless a project object has the public keys of these keys, and their signature.
+/// Fails unless a project object has the public keys that belong to `keys`, and a valid signature.
 fn verify_object(
     id: ProjectId,
     stored: &ProjectObject,
@@ -274,11 +274,12 @@ fn verify_object(
         let why = Damage::Impossible("it has other public keys than the key in use");
         return Err(RepoError::damaged(object, why));
     }
-    // This public key is the one that a full key derives, or that the slot holds.
+    // This public key comes from the project's secret or from a key slot, not from the project
+    // object.
     verify_signature_of(id, stored, keys.authority())
 }
 
-/// Verifies the signature of a project object by this public key.
+/// Verifies the signature of a project object with this public key.
 pub(super) fn verify_signature_of(
     project: ProjectId,
     stored: &ProjectObject,

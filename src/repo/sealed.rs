@@ -1,4 +1,4 @@
-//! The sealed objects of a project, by the type of their body.
+//! Reads and stores the sealed objects of a project. Each kind of object has its type of body.
 
 use std::collections::HashSet;
 
@@ -31,7 +31,7 @@ pub(super) trait Body: Sized + Send {
 
 /// A body whose object is named by its hash.
 pub(super) trait HashedBody: Body {
-    /// The object with this hash in a project.
+    /// Returns the object with this hash in a project.
     const OBJECT: fn(ProjectId, ObjectHash) -> ObjectRef;
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Loaded<T> {
     pub(super) object: ObjectRef,
     /// Its size, and the time when it was stored.
     pub(super) listed: ObjectInfo,
-    /// Its body and its signer, or the error of reading it.
+    /// Its body and its signer, or the error from reading the object.
     pub(super) body: Result<Signed<T>, RepoError>,
     /// The hash of its bytes, if it could be read.
     pub(super) hash: Option<ObjectHash>,
@@ -221,8 +221,8 @@ impl Project {
         self.load(self.list(T::KIND)?)
     }
 
-    /// Returns the objects of a kind that can be opened and whose signers have the right to make
-    /// them. The kind must be sealed under the object key and named by hashes.
+    /// Returns the objects of a kind that can be opened and whose signers may sign this kind. The
+    /// kind must be sealed under the object key and named by hashes.
     pub fn intact(&self, kind: ObjectKind) -> Result<Vec<ObjectHash>, RepoError> {
         const BODY_MAX: usize = 64 << 20;
         let listed = self.list(kind)?;
@@ -242,8 +242,8 @@ impl Project {
     }
 
     /// Returns the errors of foreign settings, certificates, voids, marks, audits, ledger entries
-    /// and leases. [`Records`](super::history::Records) and [`Log`](super::log::Log) keep those of
-    /// foreign records and log entries.
+    /// and leases. [`Records`](super::history::Records) and [`Log`](super::log::Log) keep the
+    /// errors of foreign records and log entries.
     pub fn find_foreign(&self) -> Result<Vec<RepoError>, RepoError> {
         let mut foreign = Vec::new();
         self.find_foreign_of::<ProjectSettings>(&mut foreign)?;
@@ -256,7 +256,7 @@ impl Project {
         Ok(foreign)
     }
 
-    /// Returns the errors of the audits, and of the entries of the ledger, that are damaged.
+    /// Returns the errors of damaged audits and of damaged ledger entries.
     pub fn damaged_audits(&self) -> Result<Vec<RepoError>, RepoError> {
         let is_damaged =
             |error: &RepoError| error.kind() == RepoErrorKind::Damaged && !error.is_missing();
@@ -286,8 +286,8 @@ impl Project {
         Ok(errors.into_iter().flatten().collect())
     }
 
-    /// Seals a body and stores it under its hash. Returns the hash. The object is durable when this
-    /// returns.
+    /// Seals a body and stores it under its hash. Returns the hash. When the function returns, the
+    /// object is durable.
     pub(super) fn put<T: HashedBody>(&self, body: &T) -> Result<ObjectHash, RepoError> {
         self.put_encoded::<T>(&body.encode(), |_| {})
     }

@@ -1,4 +1,4 @@
-//! The keys of sessions, with which write keys seal chunks.
+//! The keys of sessions. A client with a write key seals its chunks with the key of a session.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -7,11 +7,11 @@ use crate::base::{ProjectId, lock};
 use crate::crypto::{DataPrivateKey, Encapsulation, Secret, hash};
 
 /// Maximum number of keys that are kept. A backup has only one session, but an attacker may store
-/// many.
+/// packs with many sessions.
 const KEYS_MAX: usize = 1024;
 
 /// The keys of the sessions that were opened, by the hash of the encapsulation. Opening a session
-/// takes some 100 µs.
+/// takes about 100 µs.
 #[derive(Default)]
 pub(super) struct Sessions(Mutex<HashMap<[u8; 32], Secret>>);
 

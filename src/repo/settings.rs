@@ -16,7 +16,7 @@ use crate::format::{ProjectSettings, SealedObject};
 /// can be read.
 pub(super) type FoundSettings = (ObjectHash, Option<Vec<u8>>);
 
-/// The maximum length of an object, in bytes.
+/// The maximum length of an object with settings, in bytes.
 const LEN_MAX: u64 = SealedObject::len_max(ProjectSettings::BODY_MAX) as u64;
 
 /// The maximum number of bytes of settings that are kept in memory before a key has opened a
@@ -55,7 +55,7 @@ pub(super) fn find(
     }
     parallel_map(&found, |(hash, size)| {
         let name = ObjectRef::Settings(project, *hash).name();
-        // The other settings are read once a key has opened the project.
+        // The other settings are read after a key has opened the project.
         let bytes = match size {
             Some(size) => objects.get_copy(&name, LEN_MAX.min(*size))?,
             None => None,
@@ -123,7 +123,7 @@ pub(super) fn newest(
         .map_err(|e| RepoError::format(ObjectRef::Settings(project, hash), e))
 }
 
-/// Reads the valid settings of an open project from the store.
+/// Reads the newest settings of an open project from the store. Reports no damaged settings.
 pub(super) fn read_newest(project: &Project) -> Result<ProjectSettings, RepoError> {
     let found = find(&project.objects, project.id, MEMORY)?;
     newest(project, &found, &Silent)

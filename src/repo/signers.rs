@@ -56,13 +56,13 @@ impl Signers {
             .extend(revoked.filter(|signer| *signer != self.authority));
     }
 
-    /// Whether an entry of the log that this process has read revokes this signer.
+    /// Returns whether an entry of the log that this process has read revokes this signer.
     pub(super) fn is_revoked(&self, signer: &SignerId) -> bool {
         read_lock(&self.known).revoked.contains(signer)
     }
 
-    /// Whether exactly the certificates with these names were in the store when the known ones were
-    /// loaded.
+    /// Returns whether exactly the certificates with these names were in the store when the known
+    /// certificates were loaded.
     pub(super) fn has_seen(&self, listed: &HashSet<ObjectHash>) -> bool {
         read_lock(&self.known).listed == *listed
     }
@@ -79,7 +79,7 @@ impl Signers {
         roles.max_by_key(|role| role.includes(Role::Write))
     }
 
-    /// Whether this signer is a full key.
+    /// Returns whether this signer is a full key.
     #[must_use]
     pub fn is_full(&self, signer: &SignerId) -> bool {
         *signer == self.authority
@@ -118,9 +118,9 @@ impl Signers {
         Err(ForeignReason::Volume(volume.to_owned()))
     }
 
-    /// Whether an object of this signer may require a feature that this program does not know, so
-    /// that the program must stop. A full key may require any feature, other keys only those that
-    /// their certificates list.
+    /// Returns whether objects of this signer may require this feature. If so, a program that does
+    /// not know the feature must stop. A full key may require any feature. Other keys may require
+    /// only those that their certificates list.
     #[must_use]
     pub fn may_require(&self, signer: &SignerId, feature: &str) -> bool {
         let known = read_lock(&self.known);

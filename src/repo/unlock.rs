@@ -20,16 +20,16 @@ use crate::storage::{Backend, Name};
 /// A repository that was found. No password has opened it yet.
 ///
 /// All objects that are needed to try passwords are read already. Trying a password reads nothing
-/// if a key opens the repository. If no key does, it reads second copies, and the repository file
-/// once more, whether or not the password opened a slot. So a store that has added a slot does not
-/// learn whether the password opened it.
+/// if the password opens a key that fits the first copies. Otherwise it reads second copies, and
+/// the repository file once more, whether or not the password opened a slot. So a store that has
+/// added a slot does not learn whether the password opened it.
 pub struct Locked {
     objects: Objects,
     file: RepositoryFile,
     mac: [u8; 32],
     /// The key slots: those of the repository, then those of each project.
     slots: Vec<FoundSlot>,
-    /// The key to try first.
+    /// The key to try first, if it exists.
     last_key: Option<ObjectHash>,
     projects: Vec<FoundProject>,
 }
@@ -42,7 +42,7 @@ pub struct OpenedKey {
 }
 
 impl OpenedKey {
-    /// The hash that names its slot.
+    /// Returns the hash that names its slot.
     #[must_use]
     pub fn id(&self) -> ObjectHash {
         self.id
@@ -123,8 +123,8 @@ impl Locked {
     /// Tries a password on all keys. Tries the last used key first, and then the others in the
     /// order of the work that they take, so that an expensive slot does not delay the right one.
     /// Returns `None` if the password opens no key. Skips slots that cannot be tried, and sends
-    /// notices. Fails if there are no slots, if the password opens only slots that need a newer
-    /// program, or if it opens a slot that does not belong to this repository.
+    /// notices. Fails if there are no slots. Also fails if the password opens only slots that need
+    /// a newer program, or slots that do not belong to this repository.
     pub fn try_password(
         &self,
         password: &[u8],
@@ -192,7 +192,7 @@ impl Locked {
     }
 
     /// Searches for a key that fits the second copies, since a first copy may be damaged, or may be
-    /// from another repository. Returns `None` if there are no keys. Fails if no key fits a copy.
+    /// from another repository. Returns `None` if there are no keys. Fails if no key fits any copy.
     /// For example, an unfinished `init` leaves a key slot without a repository.
     fn try_copies(&self, doubtful: Vec<OpenedKey>) -> Result<Option<OpenedKey>, RepoError> {
         let limit = RepositoryFile::LEN as u64;

@@ -14,16 +14,18 @@ use crate::repo::objects::Objects;
 use crate::repo::parity::protects;
 use crate::repo::project::Project;
 
-/// The maximum length of parity that is read to find out what it protects, in bytes. That of key
-/// slots, settings and certificates is rarely longer.
+/// The maximum length of parity that is read to learn which object it protects, in bytes. The
+/// parity of key slots, settings and certificates is rarely longer.
 const LEN_MAX: u64 = 1 << 20;
 
-/// Returns the parity objects of a project that protect no existing object, if they were stored
-/// more than `life` before `now`, or if the log removes the object that they protect. A writer
-/// stores the parity of an object before the object, so newer parity may be of an object that is
-/// being stored. `now` is the time of the store. Parity of a missing object is needed if the log
-/// requires this object, if the object is one of the packs `named` and the log does not remove it,
-/// or if it is a key slot, settings or a certificate: the parity can restore it.
+/// Returns the parity objects of a project that are not needed. `now` is the time of the store.
+/// Parity is needed if one of these is true of the object that it protects:
+///
+/// - The object exists, or the log requires it.
+/// - The log does not remove the object, and the object is one of the packs `named`, a key slot,
+///   settings or a certificate. The parity can restore it.
+/// - The log does not remove the object, and the parity is not older than `life`. A writer stores
+///   parity before the object, so the object may be about to be stored.
 pub fn unneeded_parity(
     project: &Project,
     named: &[ObjectHash],
@@ -63,8 +65,9 @@ pub fn unneeded_parity(
     Ok(unneeded)
 }
 
-/// Returns whether parity is of an object that the log does not remove before it is deleted. The
-/// parity of a key slot is deleted before the slot. Settings and certificates are never deleted.
+/// Returns whether parity protects a key slot, settings or a certificate. The log does not remove
+/// such objects: the parity of a key slot is deleted before the slot, and settings and certificates
+/// are never deleted.
 fn is_kept(objects: &Objects, parity: ObjectRef, of: ObjectHash) -> Result<bool, RepoError> {
     const KINDS: [ObjectKind; 3] = [
         ObjectKind::Key,

@@ -65,7 +65,7 @@ impl Voids {
         self.of(record).any(|void| void.signer == *signer)
     }
 
-    /// The voids that do not count, since the key that signed them was revoked.
+    /// Returns the voids that do not count, since the key that signed them was revoked.
     #[must_use]
     pub fn revoked(&self) -> &[ObjectHash] {
         &self.revoked
@@ -106,8 +106,8 @@ impl Voids {
         std::mem::take(&mut self.damaged)
     }
 
-    /// Withdraws a record that this client signed. The void is durable when this returns. Returns
-    /// the hash that names the void.
+    /// Withdraws a record that this client signed. When the function returns, the void is durable.
+    /// Returns the hash that names the void.
     pub fn put(
         project: &Project,
         record: ObjectHash,

@@ -1,7 +1,7 @@
-//! What this host has seen of leases and marks of others, by the store's clock. The time of an
-//! object in the store does not show how old the object is: it can be in the future, and someone
-//! can put back an old object. Sections 13 (Lease) and 14 (Mark) of `docs/format.md` state the
-//! rules.
+//! Remembers which leases and marks this host has seen, and when it first saw each of them, by the
+//! store's clock. The time that the store states for an object does not show how old the object is:
+//! that time can be in the future, and someone can put back an old object. Sections 13 (Lease) and
+//! 14 (Mark) of `docs/format.md` state the rules.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -22,7 +22,8 @@ const FILE_MAX: u64 = 1 << 20;
 
 type Seen = BTreeMap<ObjectHash, Sighting>;
 
-/// What this host has seen of leases and marks, and when it saw them first, by the store's clock.
+/// The leases and marks that this host has seen, and when it first saw each of them, by the store's
+/// clock.
 #[derive(Default)]
 pub(super) struct Watch {
     /// The directory that keeps `seen` for the next process, if there is one.
@@ -53,7 +54,7 @@ struct Sighting {
 }
 
 impl Watch {
-    /// Keeps what is seen in this directory. Reads and creates nothing yet.
+    /// Returns a watch that keeps its state in this directory. Reads and creates nothing yet.
     pub(super) fn kept_in(cache: CacheDir) -> Self {
         Self {
             cache: Some(cache),
@@ -125,8 +126,9 @@ impl Watch {
         })
     }
 
-    /// Passes what was seen to `look`, and keeps what `look` adds. If there are more than
-    /// [`SEEN_MAX`] objects, [`forget`] decides which are kept: `there` are those that exist now.
+    /// Passes the seen objects to `look`, and keeps the objects that `look` adds. If there are more
+    /// than [`SEEN_MAX`] objects, [`forget`] decides which are kept. `there` are the objects of
+    /// this call.
     fn look<T>(
         &self,
         now: SystemTime,
@@ -147,7 +149,7 @@ impl Watch {
         result
     }
 
-    /// Writes what was seen to the cache. A failure only costs time: the next process treats the
+    /// Writes the seen objects to the cache. A failure only costs time: the next process treats the
     /// objects as seen for the first time.
     fn keep(&self, seen: &Seen) {
         let Some(cache) = &self.cache else {
@@ -166,8 +168,8 @@ impl Watch {
         let _ = cache.replace_seen(&text);
     }
 
-    /// Returns what an earlier process has kept; `None` if there is nothing, or if it cannot be
-    /// read.
+    /// Returns the objects that an earlier process has kept. `None` if there is no file, or if it
+    /// cannot be read.
     fn read(&self) -> Option<Seen> {
         let text = self.cache.as_ref()?.read_seen(FILE_MAX).ok()??;
         let sighting = |line: &str| {
@@ -188,10 +190,10 @@ impl Watch {
     }
 }
 
-/// Forgets all but [`SEEN_MAX`] objects. Prefers objects of full keys, so that the holder of a
-/// write key cannot displace them. Among objects of full keys, and among those of other keys,
-/// prefers the ones that are `there`: first those seen longest ago, so that new objects do not
-/// displace them. Of the ones that are not `there`, prefers those seen most recently.
+/// Forgets all but [`SEEN_MAX`] objects. Keeps objects of full keys before others, so that the
+/// holder of a write key cannot displace them. Then keeps objects that are `there` before others.
+/// Of the objects that are `there`, keeps those seen longest ago, so that new objects do not
+/// displace them. Of the others, keeps those seen most recently.
 fn forget(seen: &mut Seen, there: &HashSet<ObjectHash>) {
     let mut all: Vec<_> = std::mem::take(seen).into_iter().collect();
     all.sort_by_key(|(hash, sighting)| {
@@ -391,7 +393,7 @@ mod tests {
         let watch = Watch::default();
         let old: Vec<_> = (0..SEEN_MAX - 100).map(|n| numbered(n, true)).collect();
         watch.stale(&old, at(0));
-        // More new leases of full keys than there are old ones, and then leases of write keys.
+        // Add more new leases of full keys than there are old ones. Then add leases of write keys.
         let new = (SEEN_MAX..2 * SEEN_MAX).map(|n| numbered(n, true));
         let both: Vec<_> = new.chain(old.iter().copied()).collect();
         watch.stale(&both, at(5));

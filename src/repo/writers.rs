@@ -20,8 +20,8 @@ type ReadCertificates = (Certificates, HashSet<ObjectHash>, Vec<RepoError>);
 
 impl Project {
     /// Loads the certificates that count: those that are valid and not revoked. Reports those that
-    /// are damaged as notices, and leaves them out: their keys are foreign. Fails if a certificate
-    /// needs a newer version of this program.
+    /// are damaged as notices, and leaves them out: then objects of their keys are foreign. Fails
+    /// if a certificate needs a newer version of this program.
     pub fn certificates(&self, observer: &dyn Observer) -> Result<Certificates, RepoError> {
         let mut certificates = self.load_certificates(observer)?;
         let log = Log::load(self)?;
@@ -76,10 +76,11 @@ impl Project {
         Ok((Certificates::new(certified), names.collect(), damaged))
     }
 
-    /// Reads all certificates again, and brings the signers up to date. Returns the errors of those
-    /// that the log names, as added or as revoked, and does not excuse, and that are missing or
-    /// cannot be read. Objects of their keys seem foreign, so nothing may be deleted. `log` must
-    /// have been read before this call.
+    /// Reads all certificates again, and brings the signers up to date. Returns an error for each
+    /// certificate that is missing or cannot be read although the log names it as added or revoked.
+    /// Skips certificates whose loss the log explains or accepts. Objects of the keys of lost
+    /// certificates seem foreign, so the caller must delete nothing. `log` must have been read
+    /// before this call.
     pub fn verify_certificates(&self, log: &Log) -> Result<Vec<RepoError>, RepoError> {
         let (certificates, listed, damaged) = self.read_certificates()?;
         let set = log.set().into_iter();
@@ -103,7 +104,7 @@ impl Project {
     }
 
     /// Returns the keys of this project whose slots have no certificate, although somebody with a
-    /// key of the project made the slots: their info opens.
+    /// key of the project made the slots. Only the info of such slots can be opened.
     pub fn uncertified_keys(&self) -> Result<Vec<KeySummary>, RepoError> {
         let scope = KeyScope::Project(self.id);
         let certificates = self.load_certificates(&Silent)?;
@@ -132,8 +133,8 @@ impl Project {
     }
 
     /// Stores a certificate, and adds it to the log. From then on, no process deletes packs or
-    /// records unless it can read the certificate. It is durable when this returns. `host` is the
-    /// name of this host.
+    /// records unless it can read the certificate. When the function returns, the certificate is
+    /// durable. `host` is the name of this host.
     pub(super) fn certify(
         &self,
         certificate: &Certificate,

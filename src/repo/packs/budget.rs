@@ -8,7 +8,7 @@ use crate::base::{Cancelled, lock, recover};
 
 /// A number of bytes that threads take and give back.
 pub(super) struct Budget {
-    /// The bytes that are not taken; `None` once the budget is closed.
+    /// The bytes that are not taken; `None` after the budget was closed.
     left: Mutex<Option<usize>>,
     changed: Condvar,
 }
@@ -21,8 +21,8 @@ impl Budget {
         }
     }
 
-    /// Takes bytes. If too few are left, waits for others to give some back, at most for `timeout`.
-    /// Returns whether it took the bytes. Fails if the budget is closed.
+    /// Takes bytes. If too few are left, waits until other threads give some back, for at most
+    /// `timeout`. Returns whether it took the bytes. Fails if the budget is closed.
     pub(super) fn take_within(&self, bytes: usize, timeout: Duration) -> Result<bool, Cancelled> {
         let is_short = |left: &mut Option<usize>| left.is_some_and(|free| free < bytes);
         let waited = self
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_after_taking_bytes_wakes_those_that_wait() {
+    fn a_panic_after_taking_bytes_wakes_waiting_threads() {
         let budget = Budget::new(1);
         let waited = thread::scope(|scope| {
             let waiting = scope.spawn(|| {
@@ -89,7 +89,7 @@ mod tests {
                 let _closing = CloseOnPanic(&budget);
                 assert!(
                     !budget.take_within(1, Duration::ZERO).unwrap(),
-                    "on purpose"
+                    "this assertion fails on purpose"
                 );
             });
             assert!(taking.join().is_err());

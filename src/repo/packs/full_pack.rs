@@ -14,12 +14,12 @@ pub struct PackerOptions {
     pub compression: Compression,
     /// The maximum length of runs.
     pub run_len: RunLen,
-    /// The maximum sizes of packs and segments.
+    /// The sizes at which packs and segments are full.
     pub sizes: PackSizes,
-    /// Whether to store a segment for the packs in the index that no segment names. Needed if this
-    /// process may rely on such packs.
+    /// Whether to store a segment for packs that the local index has but no segment names. Needed
+    /// if this process may rely on such packs.
     pub name_unnamed: bool,
-    /// The runs that are opened again before their pack is stored.
+    /// Which runs are opened again before their pack is stored.
     pub verify: VerifyWrites,
     /// Whether to do everything except storing.
     pub dry_run: bool,

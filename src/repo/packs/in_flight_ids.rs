@@ -26,17 +26,17 @@ enum Shard {
 }
 
 impl InFlightIds {
-    /// An empty set for a packer that stores packs. It stays small, since each segment releases
-    /// ids.
+    /// Returns an empty set for a packer that stores packs. The set stays small, because each
+    /// stored segment releases ids.
     pub(super) fn to_store() -> Self {
         Self::of(|| Shard::Whole(HashSet::new()))
     }
 
-    /// An empty set for a dry run. A dry run releases no ids, so the set keeps only their first 8
-    /// bytes. It needs 10 to 21 bytes for each new blob: 160 to 340 MiB for 1 TiB of new data in
-    /// chunks of 64 KiB. Two blobs that share these 8 bytes and the shard count as one. The
-    /// probability that any two of `n` blobs do is below n² / 2⁶⁵ (for 1 TiB, one in 130,000). This
-    /// only affects a number in the report.
+    /// Returns an empty set for a dry run. A dry run releases no ids, so the set keeps only their
+    /// first 8 bytes. The set needs 10 to 21 bytes for each new blob: 160 to 340 MiB for 1 TiB of
+    /// new data in chunks of 64 KiB. Two blobs that share these 8 bytes and the shard count as one.
+    /// The probability that `n` blobs include such a pair is below n² / 2⁶⁵ (for 1 TiB, one in
+    /// 130,000). Then the report counts a new blob too few.
     pub(super) fn to_count() -> Self {
         Self::of(|| Shard::Short(HashSet::new()))
     }
@@ -54,7 +54,7 @@ impl InFlightIds {
         lock(&self.shards[usize::from(id.as_bytes()[31]) % SHARDS])
     }
 
-    /// Inserts an id. Returns false if it was there already.
+    /// Inserts an id. Returns false if the set has it already.
     pub(super) fn insert(&self, id: BlobId) -> bool {
         match &mut *self.shard(&id) {
             Shard::Whole(ids) => ids.insert(id),
@@ -86,7 +86,7 @@ impl InFlightIds {
     }
 }
 
-/// The first 8 bytes of an id. Ids are uniform, so these are as good as a hash of all bytes.
+/// Returns the first 8 bytes of an id. Ids are hashes, so these bytes are uniformly distributed.
 fn short(id: &BlobId) -> u64 {
     let mut front = [0; 8];
     front.copy_from_slice(&id.as_bytes()[..8]);
@@ -126,8 +126,8 @@ mod tests {
         assert!(bytes <= 21 * count, "{bytes} bytes for {count} ids");
     }
 
-    /// Returns the bytes of a shard's table. Each place has an entry and a control byte. An eighth
-    /// of the places stays free.
+    /// Returns the size of a shard's table, in bytes. Each place has an entry and a control byte.
+    /// An eighth of the places stays free.
     fn bytes(shard: &Shard) -> usize {
         let (capacity, entry) = match shard {
             Shard::Whole(ids) => (ids.capacity(), size_of::<BlobId>()),

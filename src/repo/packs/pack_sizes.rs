@@ -1,16 +1,16 @@
-//! The maximum sizes of runs, packs and segments.
+//! The maximum length of runs, and the sizes at which packs and segments are full.
 
 use crate::format::{BlobKind, RUN_PLAIN_MAX};
 
 /// A data pack is full at this many bytes. With 32 MiB, the packer's budget and the memory of
-/// Argon2id fit the memory that a backup may use.
+/// Argon2id together fit into the memory that a backup may use.
 const DATA: usize = 32 << 20;
-/// A node pack is full at this many bytes. While it is stored, memory holds it twice.
+/// A node pack is full at this many bytes. While it is stored, memory holds both of its copies.
 const NODES: usize = 4 << 20;
 /// A pack is full at this many blobs, so that its listing stays small.
 pub(super) const BLOBS_TARGET: usize = 8192;
-/// A pack is small if it is filled to less than a full pack divided by this number: to less than
-/// 8 MiB of chunks, or 1 MiB of nodes.
+/// A pack is small if it has less than a full pack divided by this number: less than 8 MiB of
+/// chunks, or less than 1 MiB of nodes.
 const SMALL_PART: usize = 4;
 /// A segment is stored after this many packs, so that a killed process loses little work.
 const SEGMENT_PACKS: usize = 16;
@@ -60,7 +60,8 @@ impl Default for PackSizes {
 
 impl PackSizes {
     /// A data pack is full at `data` bytes, a node pack at `nodes` bytes, a segment at
-    /// `segment_packs` packs. Each is limited to between 1 and the default.
+    /// `segment_packs` packs. Values below 1 become 1, and values above the default become the
+    /// default.
     #[must_use]
     pub fn new(data: usize, nodes: usize, segment_packs: usize) -> Self {
         Self {
@@ -82,15 +83,15 @@ impl PackSizes {
         self.nodes
     }
 
-    /// Returns how much of a pack is filled, in bytes. Blobs count with their share of a full pack
-    /// if that is more than the bytes: a pack of many tiny blobs is full, too.
+    /// Returns how much of a pack is filled, in bytes. `BLOBS_TARGET` blobs fill a pack, however
+    /// short they are. Half as many blobs fill at least half of it.
     #[must_use]
     pub fn filled(self, kind: BlobKind, bytes: u64, blobs: u64) -> u64 {
         let share = blobs.saturating_mul(self.full(kind)) / BLOBS_TARGET as u64;
         bytes.max(share)
     }
 
-    /// Returns how much of a pack must be filled so that the pack is not small, in bytes.
+    /// Returns the number of filled bytes below which a pack is small.
     #[must_use]
     pub fn small(self, kind: BlobKind) -> u64 {
         self.full(kind) / SMALL_PART as u64

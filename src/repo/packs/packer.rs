@@ -1,9 +1,9 @@
 //! Packs blobs in many threads at the same time.
 //!
 //! A worker joins new chunks into runs and compresses them to its own part. When the part is full,
-//! the worker reserves ordinals in the open pack, seals the runs in place, and delivers the part.
-//! Once all reservations of a pack are delivered, the pack goes to the writer. A budget limits the
-//! number of bytes between compression and the store.
+//! the worker reserves ordinals (the numbers of its runs) in the open pack, seals the runs in
+//! place, and delivers the part. When all reservations of a pack are delivered, the pack goes to
+//! the writer. A budget limits the number of bytes between compression and the store.
 
 use std::collections::HashSet;
 use std::panic::resume_unwind;
@@ -32,7 +32,7 @@ use crate::format::{Blob, BlobKind, Codec, Contents, PackKey, RUN_PLAIN_MAX, Run
 
 /// A worker delivers its part when it has this many bytes.
 const PART_LEN: usize = 1 << 20;
-/// The space behind a part that has no more than this: enough for any run that a worker makes.
+/// The minimum free space of a part that is not full, in bytes: enough for any run of this program.
 const PART_SPACE: usize = RUN_PLAIN_MAX + TAG_LEN;
 /// After this time, a thread that waits for the budget tests whether it must close the open pack.
 const BUDGET_WAIT: Duration = Duration::from_millis(20);
@@ -54,7 +54,7 @@ struct OpenPack {
 struct FillingState {
     runs: Vec<Run>,
     blobs: usize,
-    /// The bytes of each reservation, once they are delivered.
+    /// The part of each reservation. `None` if it is not delivered yet.
     parts: Vec<Option<Part>>,
     /// The number of reservations that are not delivered yet.
     missing: usize,
@@ -92,7 +92,7 @@ struct Shared {
     part_len: usize,
     /// The plain bytes of chunks that the project did not hold.
     bytes_new: AtomicU64,
-    /// The part of these bytes that is durable. In a dry run, the part that would be durable.
+    /// How many of these bytes are durable. In a dry run, how many would be durable.
     bytes_durable: AtomicU64,
 }
 
@@ -110,7 +110,7 @@ pub struct Packer<'a> {
     options: PackerOptions,
     context: [u8; 32],
     open: Mutex<Option<Arc<OpenPack>>>,
-    /// The key that seals all its packs of chunks, once there is a pack.
+    /// The key that seals all packs of chunks of this packer. `None` before the first such pack.
     key: Mutex<Option<(PackKey, Secret)>>,
     nodes: Mutex<(Vec<u8>, Vec<Run>)>,
     to_writer: Sender<ToWriter>,
@@ -118,9 +118,9 @@ pub struct Packer<'a> {
 }
 
 impl Packer<'_> {
-    /// Runs `work` with a packer, then stores the open packs, even if `work` fails, so that the
-    /// next process can use them. The [`IndexStored`] proves that all packs and their segments are
-    /// durable, except after a dry run, which stores nothing.
+    /// Runs `work` with a packer, and then stores the open packs. Stores them even if `work` fails,
+    /// so that the next process can use them. The [`IndexStored`] proves that all packs and their
+    /// segments are durable, except after a dry run, which stores nothing.
     pub fn scope<T, E: From<RepoError>>(
         index: &Index,
         unindexed: UnindexedPacks,
@@ -188,7 +188,7 @@ impl Packer<'_> {
             // The writer ends when the channel closes.
             drop(packer);
             let written = writing.join().unwrap_or_else(|panic| resume_unwind(panic));
-            // If the writer failed, report its error, since it caused the others.
+            // If the writer failed, report its error, since it caused the other errors.
             let (stored, bytes_stored) = written.map_err(E::from)?;
             let value = worked?;
             flushed?;
@@ -204,8 +204,9 @@ impl Packer<'_> {
         })
     }
 
-    /// Adopts those of these packs that an interrupted process with the same key stored. Skips
-    /// packs that the index has, packs of nodes, damaged packs, and packs of other signers.
+    /// Adopts the given packs that an interrupted process with the same key stored: segments of
+    /// this process will name them. Skips packs that the index has, packs of nodes, damaged packs,
+    /// and packs of other signers.
     pub fn adopt(&self, packs: &[ObjectHash], observer: &dyn Observer) -> Result<(), RepoError> {
         let mut adopted = 0;
         for pack in packs {
@@ -226,7 +227,7 @@ impl Packer<'_> {
                 ) => continue,
                 Err(error) => return Err(error),
             };
-            // Another signer may have stored anything in place of this key's own pack.
+            // Another signer may have listed blobs that the pack does not have.
             if listing.signer != project.keys.signing().public() {
                 continue;
             }
@@ -268,17 +269,18 @@ impl Packer<'_> {
         })
     }
 
-    /// The options of the packer.
+    /// Returns the options of the packer.
     pub(super) fn options(&self) -> PackerOptions {
         self.options
     }
 
-    /// A worker delivers a part when it has at least this many bytes.
+    /// Returns the number of bytes at which a worker delivers its part.
     pub(super) fn part_len(&self) -> usize {
         self.shared.part_len
     }
 
-    /// An empty part with space for any run, until it has [`part_len`](Self::part_len) bytes.
+    /// Returns an empty part. It has space for any run of this program until it has
+    /// [`part_len`](Self::part_len) bytes.
     pub(super) fn new_part(&self) -> Part {
         self.shared.new_part()
     }
@@ -297,8 +299,8 @@ impl Packer<'_> {
 
     /// Seals runs for the open pack and delivers them.
     pub(super) fn hand_over(&self, mut runs: Vec<Run>, mut part: Part) -> Result<(), RepoError> {
-        // If this panics, the part is never delivered, and its pack never goes to the writer. Close
-        // the budget, so that other threads do not wait forever.
+        // If this thread panics, the part is never delivered, and its pack never goes to the
+        // writer. Close the budget, so that other threads do not wait forever.
         let _closing = CloseOnPanic(&self.shared.budget);
         self.take_budget(part.len())?;
         let (pack, part_number, first_ordinal) = self.reserve(&runs, part.len())?;
@@ -364,8 +366,8 @@ impl Packer<'_> {
         self.send(copies)
     }
 
-    /// Whether the caller must store this blob now: the project lacks it, and no other thread
-    /// stores it.
+    /// Returns whether the caller must store this blob now: the project lacks it, and no other
+    /// thread stores it.
     pub(super) fn claim(&self, id: BlobId) -> Result<bool, RepoError> {
         let known = || Ok(self.index.find_trusted(&id)?.is_some());
         self.claim_unless(id, known)
@@ -440,7 +442,8 @@ impl Packer<'_> {
         })
     }
 
-    /// Takes the next ordinals of the open pack for these runs.
+    /// Takes the next ordinals of the open pack for these runs. Returns the pack, the number of the
+    /// part in the pack, and the ordinal of the first run.
     fn reserve(&self, runs: &[Run], len: usize) -> Result<(Arc<OpenPack>, usize, u64), RepoError> {
         let mut open = lock(&self.open);
         let pack = match &*open {
@@ -468,7 +471,7 @@ impl Packer<'_> {
         Ok((pack, part_number, first_ordinal))
     }
 
-    /// Delivers a sealed part. `runs` are its runs, whose checks are set now.
+    /// Delivers a sealed part. `runs` are the runs in the part, with their checks.
     fn deliver(
         &self,
         pack: &OpenPack,

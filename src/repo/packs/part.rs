@@ -20,23 +20,23 @@ impl Part {
         }
     }
 
-    /// The length of a full part, in bytes.
+    /// Returns the maximum length, in bytes.
     pub(super) fn capacity(&self) -> usize {
         self.memory.len()
     }
 
-    /// Appends bytes, for which there must be space.
+    /// Appends bytes. Panics if the space is too short.
     pub(super) fn extend_from_slice(&mut self, bytes: &[u8]) {
         self.space()[..bytes.len()].copy_from_slice(bytes);
         self.take_space(bytes.len());
     }
 
-    /// The space behind the bytes.
+    /// Returns the unused space after the bytes.
     pub(super) fn space(&mut self) -> &mut [u8] {
         &mut self.memory[self.len..]
     }
 
-    /// Appends the first bytes of the [space](Self::space).
+    /// Appends this many bytes, which the caller has written to the [space](Self::space).
     pub(super) fn take_space(&mut self, bytes: usize) {
         self.len = self.memory.len().min(self.len + bytes);
     }

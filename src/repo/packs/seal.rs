@@ -4,8 +4,9 @@ use crate::base::TAG_LEN;
 use crate::crypto::PackCipher;
 use crate::format::{Codec, Run};
 
-/// Seals adjacent runs of a pack in place, and sets their checks. The first run has this ordinal.
-/// Each run ends with the bytes for its tag. `bound` is the associated data.
+/// Seals adjacent runs of a pack in place, and sets the checks of compressed runs. The first run
+/// has the number `first_ordinal` in the pack. Each run ends with the bytes for its tag. `bound` is
+/// the associated data.
 pub(super) fn seal_runs(
     cipher: &PackCipher,
     bound: &[u8],
@@ -58,15 +59,15 @@ mod tests {
     }
 
     #[test]
-    fn a_reverted_machine_that_seals_another_content_uses_another_key() {
+    fn another_content_gives_another_key_even_with_the_same_random_bytes() {
         let (a, b) = ([7; 100], [8; 100]);
-        // The same blob, compressed to other bytes of the same length.
+        // The same blob is compressed to other bytes of the same length.
         let (run_a, sealed_a) = sealed(Codec::Zstd, 1, &a);
         let (run_b, sealed_b) = sealed(Codec::Zstd, 1, &b);
         assert_eq!(run_a.blobs, run_b.blobs);
         assert_ne!(run_a.check, run_b.check);
         assert_ne!(xor(&sealed_a[..100], &sealed_b[..100]), xor(&a, &b));
-        // Another blob, not compressed. Its id differs.
+        // Another blob has another id. Neither blob is compressed.
         let (_, sealed_a) = sealed(Codec::Raw, 1, &a);
         let (_, sealed_b) = sealed(Codec::Raw, 2, &b);
         assert_ne!(xor(&sealed_a[..100], &sealed_b[..100]), xor(&a, &b));

@@ -1,5 +1,5 @@
-//! A file on the client that lists packs that no segment names yet. They are stored, or about to be
-//! stored.
+//! A file on the client that lists packs that no segment names yet. These packs are stored, or
+//! about to be stored.
 //!
 //! If a process is killed, the next one finds its packs in this file, without listing the store. If
 //! the file is lost, no data is lost, but the packs take space until the next prune.
@@ -19,7 +19,7 @@ use super::super::project::Project;
 use crate::base::ObjectHash;
 use crate::storage;
 
-/// The list of packs, one line for each.
+/// The list of packs that no segment names yet. The file has one line for each pack.
 pub struct UnindexedPacks {
     file: Option<File>,
     noted: Vec<ObjectHash>,
@@ -62,7 +62,7 @@ impl UnindexedPacks {
         }
     }
 
-    /// Returns an empty list without a file.
+    /// Returns an empty list without a file, and no packs.
     #[must_use]
     pub fn none() -> (Self, Vec<ObjectHash>) {
         let unindexed = Self {
@@ -137,8 +137,8 @@ impl UnindexedPacks {
         Ok(unusable.filter_map(|(pack, _)| pack.hash()).collect())
     }
 
-    /// Adds a pack. Does not sync the file, since it is needed only if the process is killed. A
-    /// crash of the machine may lose the line.
+    /// Adds a pack. Does not sync the file: if only the process is killed, the line stays. A crash
+    /// of the machine may lose it.
     pub fn add(&mut self, pack: ObjectHash) {
         self.noted.push(pack);
         if let Some(file) = &mut self.file {

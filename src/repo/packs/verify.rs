@@ -34,8 +34,8 @@ impl VerifyBuffer {
 /// By default, one in this many runs is verified.
 const SAMPLE: u64 = 16;
 
-/// The runs of new packs that are opened again before the packs are stored. The blobs in them are
-/// compared with their ids.
+/// Which runs of new packs are opened again before the packs are stored. The blobs in these runs
+/// are compared with their ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifyWrites {
     /// One in this many runs of chunks is verified, and all tree nodes; 0 for none.
@@ -83,14 +83,15 @@ impl VerifyWrites {
     }
 
     #[cfg(not(feature = "testing"))]
-    #[expect(clippy::unused_self, reason = "the version for tests uses it")]
+    #[expect(clippy::unused_self, reason = "the version for tests uses `self`")]
     pub(super) fn disturbed(self, parts: Vec<Part>) -> Vec<Part> {
         parts
     }
 
-    /// Verifies the runs of a pack that are due. `first` is the number of runs of chunks in earlier
-    /// packs. `parts` are the sealed runs, in the order of `contents`; they stay as they are. Fails
-    /// with [`RepoError::BadMemory`] if a run does not open, or if a blob does not have its id.
+    /// Verifies the runs of a pack that `self` selects. `first` is the number of runs of chunks in
+    /// earlier packs. `parts` are the sealed runs, in the order of `contents`. Afterwards they have
+    /// the same bytes as before. Fails with [`RepoError::BadMemory`] if a run does not open, or if
+    /// a blob does not have its id.
     pub(super) fn verify(
         self,
         project: &Project,
@@ -143,7 +144,7 @@ impl VerifyWrites {
     }
 }
 
-/// Verifies that a run has this plain content.
+/// Verifies that this is the plain content of a run: each blob in it must have its id.
 fn verify_blobs(
     project: &Project,
     kind: BlobKind,

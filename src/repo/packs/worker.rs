@@ -24,7 +24,7 @@ pub struct PackWorker {
 #[derive(Default)]
 struct OpenRun {
     blobs: Vec<Blob>,
-    /// Their ranges in the data. Adjacent ranges are joined.
+    /// The ranges of the chunks in the data. Adjacent ranges are joined.
     stretches: Vec<Range<usize>>,
     len: usize,
 }
@@ -55,9 +55,10 @@ impl Packer<'_> {
         })
     }
 
-    /// Stores the chunks that the project does not have, in runs without any other chunks: chunks
-    /// of one call are likely to be read together. Each chunk is given as its id and its range in
-    /// `data`. Returns the number of plain bytes of the chunks that the project did not have.
+    /// Stores the chunks that the project does not have. Their runs contain no chunks of other
+    /// calls, because the chunks of one call are likely to be read together. Each chunk is given as
+    /// its id and its range in `data`. Returns the number of plain bytes of the chunks that the
+    /// project did not have.
     pub fn store_chunks(
         &self,
         worker: &mut PackWorker,
@@ -104,7 +105,7 @@ impl Packer<'_> {
         };
         let (part, runs) = (&mut worker.part, &mut worker.runs);
         self.make_space(part, runs, plain.len() + TAG_LEN)?;
-        // Compressing to the place in the part saves a copy.
+        // Compressing directly into the part saves a copy.
         let compressed = worker.compressor.compress_into(plain, part.space());
         let (codec, len) = if let Some(len) = compressed {
             part.take_space(len);
@@ -116,8 +117,8 @@ impl Packer<'_> {
         self.finish_run(run(codec, len + TAG_LEN, open.blobs), part, runs)
     }
 
-    /// Adds a run of chunks. `content` is the joined chunks in this codec, without a tag. If the
-    /// project already has any of the chunks, adds nothing and returns false.
+    /// Adds a run of chunks. `content` is the joined chunks, encoded with `codec`, without a tag.
+    /// If the project already has any of the chunks, adds nothing and returns false.
     pub fn add_run(
         &self,
         worker: &mut PackWorker,

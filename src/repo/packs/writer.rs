@@ -31,7 +31,8 @@ const PUTS: usize = 2;
 /// Proof that a pack is durable. A segment names only such packs.
 struct PackStored {
     listing: PackListing,
-    /// The time at which storing it began.
+    /// The time at which a process began to store the pack. If this process adopted the pack, the
+    /// time of the adoption.
     since: Duration,
 }
 
@@ -45,14 +46,14 @@ impl PackStored {
     }
 }
 
-/// A complete pack.
+/// A complete pack, whose hash is known.
 struct NamedPack {
     cipher: PackCipher,
     /// The number of runs of chunks in earlier packs.
     first_run: u64,
     head: [u8; PACK_HEAD_LEN],
     parts: Vec<Part>,
-    /// Its sealed contents and their length.
+    /// The sealed contents of the pack and their length.
     tail: Vec<u8>,
     listing: PackListing,
 }
@@ -65,7 +66,7 @@ pub struct IndexStored {
 }
 
 impl IndexStored {
-    /// The packs.
+    /// Returns the packs, and the kind of the blobs in each.
     #[must_use]
     pub fn packs(&self) -> &[(BlobKind, ObjectHash)] {
         &self.packs
@@ -99,9 +100,9 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Stores packs until the channel closes. Passes the parts of each pack to `spent`. Once a
-    /// pack is durable, passes the number of plain bytes of its chunks to `durable`. Once a segment
-    /// is stored, passes the ids in it to `indexed`. Also returns the number of stored bytes.
+    /// Stores packs until the channel closes. Passes the parts of each pack to `spent`. When a pack
+    /// is durable, passes the number of plain bytes of its chunks to `durable`. When a segment is
+    /// stored, passes the ids in it to `indexed`. Also returns the number of stored bytes.
     pub(super) fn run(
         mut self,
         packs: &Receiver<ToWriter>,
@@ -330,7 +331,8 @@ fn object(project: &Project, pack: &PackListing) -> ObjectRef {
     ObjectRef::of_pack(project.id, pack.contents.kind, pack.pack)
 }
 
-/// Stores packs that the same segment must name. All are durable when this returns.
+/// Stores packs that the same segment must name. When the function returns, all of them are
+/// durable.
 fn put(
     index: &Index,
     mut packs: Vec<NamedPack>,
@@ -362,7 +364,7 @@ fn put(
     Ok(stored.collect())
 }
 
-/// The bytes of a pack.
+/// Returns the bytes of a pack, in order.
 fn joined<'a>(head: &'a [u8], parts: &'a [Part], tail: &'a [u8]) -> Vec<&'a [u8]> {
     let mut all = vec![head];
     all.extend(parts.iter().map(|part| &part[..]));

@@ -16,8 +16,8 @@ const SHARD_LEN: usize = 4096;
 const SHARDS_OF_SMALL: u64 = 16;
 /// The maximum number of data shards of a group. Larger groups take more time.
 const GROUP: usize = 512;
-/// The minimum number of parity shards of an object that has at least half as many data shards. A
-/// smaller object has twice as many parity shards as data shards.
+/// The minimum number of parity shards of an object. An object with less than half as many data
+/// shards has only twice as many parity shards as data shards.
 const PARITY_MIN: usize = 32;
 
 /// Returns the geometry of the parity for an object of `len` bytes.
@@ -73,9 +73,9 @@ pub fn parity_of(
     Some(encode(&header(kind, of, len, rate), parts))
 }
 
-/// Makes a damaged parity object again, from the undamaged object that it protects. `damaged` is
-/// what is left of the parity object. Returns `None` if the bytes with the hash `name` cannot be
-/// made.
+/// Makes a damaged parity object again, from the undamaged object that it protects. `damaged` are
+/// the bytes that are left of the parity object. Returns `None` if the bytes with the hash `name`
+/// cannot be made.
 #[must_use]
 pub fn rebuild(
     kind: ObjectKind,
@@ -123,8 +123,8 @@ fn encode(header: &ParityHeader, parts: &[&[u8]]) -> Vec<u8> {
     ParityObject::make(header, |b| hash(&[b]), make)
 }
 
-/// Divides the joined parts into shards. Copies only the shards that are in two parts, and the
-/// last one, which is padded with zeros.
+/// Divides the joined parts into shards. Copies only shards that extend over several parts, and a
+/// last shard that is padded with zeros.
 fn shards<'a>(parts: &[&'a [u8]], shard_len: usize) -> Vec<Cow<'a, [u8]>> {
     let mut shards = Vec::new();
     let mut open: Vec<u8> = Vec::new();
@@ -177,7 +177,7 @@ mod tests {
         let largest = header(3, of, 256 << 20, ParityRate::new(50).unwrap());
         let bytes = largest.encode(|b| hash(&[b]));
         assert!(largest.object_len() as u64 <= 256 << 20);
-        // The numbers are possible, but the rest is missing.
+        // The header is valid, but the rest of the object is missing.
         let read = ParityObject::read(&bytes, |b| hash(&[b]));
         assert_eq!(read.map(|_| ()), Err(FormatError::Truncated));
     }

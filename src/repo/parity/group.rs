@@ -6,13 +6,14 @@ use reed_solomon_simd::engine::{DefaultEngine, Engine, ShardsRefMut};
 const PIECE: usize = 64;
 
 /// Makes the parity shards of one group after the other, with the transforms of the crate
-/// `reed-solomon-simd`. Its encoder copies all shards of a group before it begins, which takes
-/// longer: here, a chunk of shards stays in the cache of the processor.
+/// `reed-solomon-simd`. The encoder of that crate copies all shards of a group before it begins.
+/// This takes longer than adding one chunk of shards after the other, which stays in the cache of
+/// the processor.
 pub(super) struct GroupParity {
     engine: DefaultEngine,
     per_group: usize,
-    /// The number of shards of a chunk, which here is a part of a group: `m` in section 24
-    /// (Parity).
+    /// The number of shards in a chunk, which is a part of a group here. It is `m` in section 24
+    /// (Parity) of `docs/format.md`.
     chunk_len: usize,
     /// The number of pieces of a shard.
     shard_pieces: usize,
@@ -22,7 +23,8 @@ pub(super) struct GroupParity {
 }
 
 impl GroupParity {
-    /// Makes `per_group` parity shards. The length of a shard is a multiple of 64 bytes.
+    /// Prepares to make `per_group` parity shards for each group. `shard_len` is a multiple of 64
+    /// bytes.
     pub(super) fn new(per_group: usize, shard_len: usize) -> Self {
         let (chunk_len, shard_pieces) = (per_group.next_power_of_two(), shard_len / PIECE);
         let zeros = vec![[0; PIECE]; chunk_len * shard_pieces];
@@ -36,7 +38,7 @@ impl GroupParity {
         }
     }
 
-    /// The number of data shards of each chunk. Only the last one may have fewer.
+    /// Returns the number of data shards of each chunk. Only the last chunk may have fewer.
     pub(super) const fn chunk_len(&self) -> usize {
         self.chunk_len
     }
@@ -89,7 +91,7 @@ mod tests {
             let engine = DefaultEngine::new();
             let mut expected = HighRateEncoder::new(count, per_group, len, engine, None).unwrap();
             let mut group = GroupParity::new(per_group, len);
-            // The second time, nothing of the first group is left.
+            // In the second round, nothing of the first group may be left.
             for _ in 0..2 {
                 group.clear();
                 for (number, chunk) in shards.chunks(group.chunk_len()).enumerate() {

@@ -22,7 +22,7 @@ pub(super) const fn number(kind: ObjectKind) -> Option<u8> {
         ObjectKind::Project => 18,
         ObjectKind::Repository => 19,
         // Leases, marks and batches exist only for a short time. The ledger only decides which
-        // packs a check may skip. Parity can be made again.
+        // packs a check may skip. Parity can be made again from the object that it protects.
         ObjectKind::Lease
         | ObjectKind::Mark
         | ObjectKind::Ledger
@@ -33,8 +33,8 @@ pub(super) const fn number(kind: ObjectKind) -> Option<u8> {
     })
 }
 
-/// Returns whether `parity` protects an object of this kind with the hash `of`. The header and the
-/// hashes at the beginning of a parity object are enough.
+/// Returns whether `parity` protects an object of this kind with the hash `of`. `parity` may be
+/// only the header and the hashes at the beginning of a parity object.
 #[must_use]
 pub fn protects(parity: &[u8], kind: ObjectKind, of: ObjectHash) -> bool {
     let object = ParityObject::read(parity, |b| hash(&[b]));

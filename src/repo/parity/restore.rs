@@ -16,7 +16,7 @@ use crate::repo::error::RepoError;
 pub struct Restored {
     /// Its bytes, which have the hash that the parity object states.
     pub bytes: Vec<u8>,
-    /// The number of data shards that no copy has at their place without damage.
+    /// The number of data shards that no copy has undamaged in the right place.
     pub lost: usize,
     /// The number of all data shards of the object.
     pub shards: usize,
@@ -25,7 +25,7 @@ pub struct Restored {
 /// Restores the object with the hash `of` from what is left of it and its parity, which may be
 /// damaged, too. `copies` are the bytes that the store has for the object: no copy, one copy or
 /// two. Bytes that could not be read may have any value. Returns `None` if too much is damaged, or
-/// if this is the parity of another object: the result is either exactly the object, or nothing.
+/// if `parity` belongs to another object. Restored bytes always have the hash `of`.
 pub fn restore(
     copies: &[&[u8]],
     parity: &[u8],

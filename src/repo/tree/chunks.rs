@@ -52,7 +52,7 @@ pub enum ContentPart {
         range: Range<u64>,
         /// The node that cannot be read.
         node: BlobId,
-        /// The error of reading the node.
+        /// The error from reading the node.
         error: RepoError,
     },
 }
@@ -60,7 +60,7 @@ pub enum ContentPart {
 /// The tree of a content, and the properties that its nodes must have.
 #[derive(Debug, Clone, Copy)]
 pub struct ContentTree {
-    /// The top node; none if the whole content is zero.
+    /// The top node. `None` if an image has only zeros, or if a stream is empty.
     pub top: Option<BlobId>,
     /// Whether the content is an image or a stream.
     pub kind: ContentKind,
@@ -76,7 +76,8 @@ pub struct ContentTree {
 /// The place of a subtree in the content.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// The level of the top node. It is not known at the top of a stream.
+    /// The level of the top node of the subtree. `None` for the top of a stream, whose level is not
+    /// known.
     level: Option<u8>,
     /// The offset in the content, in bytes.
     offset: u64,
@@ -97,8 +98,9 @@ impl ContentTree {
         }
     }
 
-    /// Returns this tree, with `node_error` to make the errors for nodes that cannot be read. It
-    /// gets the offset of the subtree in the content, and the error of reading the node.
+    /// Returns this tree, but with `node_error`, which makes the errors for nodes that cannot be
+    /// read. `node_error` gets the offset of the subtree in the content, and the error from reading
+    /// the node.
     #[must_use]
     pub(crate) fn naming_offsets(self, node_error: fn(u64, RepoError) -> RepoError) -> Self {
         Self { node_error, ..self }
@@ -110,8 +112,8 @@ impl ContentTree {
         Top::new(self.top, self.size)
     }
 
-    /// Calls `each` with every chunk in a range of the content that is not zero, in ascending
-    /// order, until it breaks. Enters only subtrees that reach into the range and for whose top
+    /// Calls `each` with every nonzero chunk in a range of the content, in ascending order, until
+    /// `each` returns `Break`. Enters only subtrees that reach into the range and for whose top
     /// node `enter` returns true. Fails at the first node that cannot be read.
     pub fn chunks<E: From<RepoError>>(
         &self,
@@ -190,8 +192,8 @@ fn span(level: u8) -> u64 {
 /// Returns whether a node of a stream has the level and spans the length that the node above
 /// states. The top may have any level, and must span the whole stream.
 fn fits(node: &StreamEntries, place: &Place) -> bool {
-    // The sum of the lengths in a node does not overflow, but a faulty writer may have stored wrong
-    // lengths.
+    // This sum does not overflow, since the decoder has computed it. But a faulty writer may have
+    // stored wrong lengths.
     let spanned: u64 = node.entries.iter().map(|entry| entry.len).sum();
     place.level.is_none_or(|level| level == node.level) && spanned == place.len
 }
@@ -267,7 +269,7 @@ where
         offset < self.range.end && self.range.start < offset.saturating_add(len)
     }
 
-    /// Returns whether a leaf has as many chunks as it must have.
+    /// Returns whether a leaf has chunks for all of its 4 MiB. Always true for a branch.
     fn fills_leaf(&self, node: &Children) -> bool {
         node.level > 0 || node.ids.len() as u64 * u64::from(self.tree.chunk_size) == LEAF_SIZE
     }
@@ -360,8 +362,8 @@ pub fn leaf_chunks(
     Ok(chunks)
 }
 
-/// Counts the chunks of an image that are not zero in these leaves. Enters only subtrees that reach
-/// into this range of leaves.
+/// Counts the nonzero chunks in these leaves of an image. Enters only subtrees that reach into this
+/// range of leaves.
 pub fn count_chunks(
     nodes: &impl NodeReader,
     top: Top,
@@ -392,7 +394,7 @@ fn each_leaf(
     walk(nodes, id, (top.level, 0), 1, &mut Leaves { leaves, each })
 }
 
-/// Walks over leaf nodes. A place is a level, and the number of the first leaf.
+/// Walks over leaf nodes. The place of a node is its level, and the number of its first leaf.
 struct Leaves<F> {
     leaves: Range<u64>,
     each: F,
@@ -428,9 +430,9 @@ impl<F: FnMut(&[Option<BlobId>]) -> Result<(), RepoError>> Visitor for Leaves<F>
     }
 }
 
-/// Picks a chunk of an image that is not zero; none if all are zero. Returns its leaf, and its
-/// number in the leaf. At each node, `pick` gets the number of children, at least one, and returns
-/// the number of the child to enter.
+/// Picks a nonzero chunk of an image. Returns the number of its leaf, and its number in the leaf.
+/// `None` if the whole image is zero. At each node, `pick` gets the number of children, at least
+/// one, and returns the number of the child to enter.
 pub fn any_chunk(
     nodes: &impl NodeReader,
     top: Top,
@@ -444,7 +446,8 @@ pub fn any_chunk(
     Ok(picked.found)
 }
 
-/// Walks down one child of each node. A place is a level, and the number of the node in this level.
+/// Walks down one child of each node. The place of a node is its level, and its number in this
+/// level.
 struct Pick<F> {
     pick: F,
     found: Option<(u64, usize)>,

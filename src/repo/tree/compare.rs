@@ -14,9 +14,9 @@ pub struct Difference {
     pub leaf: u64,
     /// Its number in the leaf.
     pub chunk: usize,
-    /// The chunk of the first image; none means zeros.
+    /// The chunk of the first image. `None` for zeros.
     pub a: Option<BlobId>,
-    /// The chunk of the second image; none means zeros.
+    /// The chunk of the second image. `None` for zeros.
     pub b: Option<BlobId>,
 }
 

@@ -10,7 +10,7 @@ use super::nodes::NodeReader;
 use crate::base::BlobId;
 use crate::repo::error::RepoError;
 
-/// Children of a branch.
+/// The number of children of a branch.
 const WIDTH: u64 = 64;
 
 /// Calls `each` for every range of chunks that differ, in ascending order. Chunks are numbered from

@@ -1,4 +1,5 @@
-//! Writes a new tree from an old one and the changes, in one pass from front to back.
+//! Writes the new tree of an image from an old tree and the changes, in one pass from front to
+//! back.
 //!
 //! Only the nodes above changed leaves are read and written. A node that did not change is not
 //! stored again. A subtree of zeros has no node, so equal content always gives the same top.
@@ -8,21 +9,21 @@ use crate::base::{BlobId, LEAF_SIZE};
 use crate::format::{Children, image_levels};
 use crate::repo::error::RepoError;
 
-/// Children of a branch.
+/// The number of children of a branch.
 const WIDTH: u64 = 64;
 const NO_CHILDREN: [Option<BlobId>; 64] = [None; 64];
 
 /// The top of an image's tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Top {
-    /// The top node; none if the whole image is zero.
+    /// The top node. `None` if the whole image is zero.
     pub id: Option<BlobId>,
     /// Its level, which follows from the image's size.
     pub level: u8,
 }
 
 impl Top {
-    /// The top of an image of `size` bytes.
+    /// Returns the top of an image of `size` bytes.
     #[must_use]
     pub fn new(id: Option<BlobId>, size: u64) -> Self {
         Self {
@@ -38,8 +39,9 @@ struct Open {
     /// Its number among the branches of its level.
     index: u64,
     ids: Vec<Option<BlobId>>,
-    /// The node in the base tree, and whether this branch differs from it.
+    /// The same branch in the base tree. `None` if that branch is zero.
     base: Option<BlobId>,
+    /// Whether this branch differs from `base`.
     changed: bool,
 }
 
@@ -157,7 +159,7 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
     }
 
     /// Exits and enters branches until the lowest open one is that at `level` and `index`. With
-    /// `skip_zeros`, does not enter a subtree of zeros, and returns false.
+    /// `skip_zeros`, returns false instead of entering a subtree of zeros.
     fn enter(&mut self, level: u8, index: u64, skip_zeros: bool) -> Result<bool, RepoError> {
         let above = |open: &Open| {
             open.level >= level && index / WIDTH.pow(u32::from(open.level - level)) == open.index

@@ -22,7 +22,7 @@ pub trait NodeReader {
 
 /// Stores nodes.
 pub trait NodeStore: NodeReader {
-    /// Stores a node's plain bytes, unless the project holds it. Returns its id.
+    /// Stores a node's plain bytes, unless the project has the node. Returns the node's id.
     fn store(&self, plain: &[u8]) -> Result<BlobId, RepoError>;
 }
 
@@ -40,7 +40,7 @@ impl NodeReader for BlobReader {
     }
 }
 
-/// Reads through a reader, stores through a packer.
+/// Reads nodes through a [`BlobReader`], and stores nodes through a [`Packer`].
 pub struct PackedNodes<'a> {
     /// Reads the nodes of base trees.
     pub reader: &'a BlobReader,

@@ -32,7 +32,7 @@ impl<'a, S: NodeStore> StreamTree<'a, S> {
         self.push_at(0, chunk)
     }
 
-    /// Stores the remaining nodes and returns the top node; none for an empty stream.
+    /// Stores the remaining nodes and returns the top node. `None` for an empty stream.
     pub fn finish(mut self) -> Result<Option<BlobId>, RepoError> {
         let mut level = 0;
         loop {

@@ -38,12 +38,12 @@ pub trait Visitor {
         below: &mut Vec<(BlobId, Self::Place)>,
     ) -> Result<ControlFlow<()>, Self::Error>;
 
-    /// Called once all nodes below a visited node were visited.
+    /// Called after all nodes below a visited node were visited.
     fn leave(&mut self, _: &BlobId, _: &Self::Place) -> Result<(), Self::Error> {
         Ok(())
     }
 
-    /// Called for a node that cannot be read. The walk continues if this returns no error.
+    /// Called for a node that cannot be read. The walk continues if this method returns no error.
     fn unreadable(
         &mut self,
         _: &BlobId,
@@ -54,9 +54,8 @@ pub trait Visitor {
     }
 }
 
-/// The number of leaves that are read at once, divided by this and rounded up, is the number of
-/// branches that are read at once. A branch has up to 64 children, so these branches name enough
-/// leaves.
+/// A walk reads this many times fewer branches at once than leaves, rounded up. A branch has up to
+/// 64 children, so these branches name enough leaves.
 const LEAVES_PER_BRANCH: usize = 8;
 
 /// A node in the queue of a walk.
@@ -65,7 +64,7 @@ struct Step<P> {
     place: P,
     /// The level that the node above it implies; unknown for the top.
     level: Option<u8>,
-    /// Whether the node was visited. Such a step leaves the queue once all nodes below the node
+    /// Whether the node was visited. Such a step leaves the queue after all nodes below the node
     /// were visited, too.
     done: bool,
 }
