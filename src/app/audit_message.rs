@@ -28,11 +28,11 @@ pub(crate) struct CoverageEntry {
     /// damaged after their last verification.
     pub(crate) packs_never: u64,
     pub(crate) bytes_never: u64,
-    /// The last verifications of the other packs have different times: this is the earliest.
+    /// Each other pack has a time of its last verification. This is the earliest of these times.
     /// `None` if there are no other packs.
     #[serde(serialize_with = "optional_rfc3339")]
     pub(crate) oldest: Option<Timestamp>,
-    /// The same data as in `bytes`, without `bytes_never`, by the time of its last verification.
+    /// All data except `bytes_never`, by the time of its last verification.
     pub(crate) verified: Vec<VerifiedBytes>,
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Repairable {
     pub(crate) elsewhere: bool,
     /// Whether index segments are damaged, or backups need packs that no segment names.
     pub(crate) index: bool,
-    /// Whether packs of chunks are damaged that segments name.
+    /// Whether a pack of chunks is damaged, and a segment names this pack.
     pub(crate) packs: bool,
 }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use crate::volume::guard_freeze;
 
-/// The first argument of such a process. Users do not see it.
+/// The first argument of this process. Users do not see it.
 pub(super) const GUARD: &str = "__guard-freeze";
 
-/// Runs the process if these are its arguments: the program, [`GUARD`], the limit in milliseconds,
-/// and the commands that freeze and thaw, each of which may be empty. Returns its exit code; `None`
-/// if these are other arguments.
+/// Does the work of this process if `words` are its arguments: the program, [`GUARD`], the limit in
+/// milliseconds, the freeze command and the thaw command. A command may be empty. Returns the exit
+/// code. Returns `None` if `words` are other arguments.
 pub(super) fn guard(words: &[OsString]) -> Option<ExitCode> {
     let [_, mark, limit, before, after] = words else {
         return None;

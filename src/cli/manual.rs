@@ -52,8 +52,8 @@ fn pages(command: &clap::Command, directory: &Path) -> io::Result<()> {
     file.flush()
 }
 
-/// Returns the synopsis of a command: its options and the names of their values. The global options
-/// are the same for all commands, so they are shown together as one.
+/// Returns the synopsis of a command: its options and the names of their values. All global options
+/// together are shown as `[GLOBAL OPTIONS]`, since they are the same for every command.
 fn synopsis(command: &clap::Command) -> String {
     let mut words = vec![
         command
@@ -101,7 +101,7 @@ fn usage(arg: &Arg) -> String {
     }
 }
 
-/// The beginnings of those headings of options that end with an explanation in parentheses.
+/// The beginnings of all option headings that end with an explanation in parentheses.
 const HEADINGS: [&str; 3] = ["Global options", "Backups to keep", "Prune options"];
 
 /// Removes the explanation from the heading of an option: a manual page shows headings in capitals,

@@ -130,7 +130,7 @@ impl Meter {
         }
     }
 
-    /// Whether to show notices that report no problem.
+    /// Returns whether to show notices that report no problem.
     fn shows_notes(&self) -> bool {
         !self.shared.quiet || self.shared.output.is_json()
     }
@@ -161,8 +161,8 @@ impl Observer for Meter {
     }
 }
 
-/// Whether a notice reports a problem that the user should solve. The others explain how the
-/// command worked. With `--quiet`, these are printed only if messages are in JSON.
+/// Returns whether a notice reports a problem that the user should solve. All other notices explain
+/// how the command worked. With `--quiet`, they are printed only if messages are in JSON.
 fn is_problem(notice: &Notice) -> bool {
     match notice {
         Notice::Image {

@@ -67,8 +67,8 @@ impl Signals {
         Ok(signals)
     }
 
-    /// If `saved` is given, the first signal ends the process at once, until the returned value is
-    /// dropped. Before the process ends, the terminal gets its saved attributes back.
+    /// Until the returned value is dropped, the first signal ends the process at once, if `saved`
+    /// is given. Before the process ends, the terminal gets its saved attributes back.
     pub(super) fn begin_prompt(&self, saved: Option<SavedTerminal>) -> PromptInProgress<'_> {
         self.set_prompt(saved);
         PromptInProgress(self)

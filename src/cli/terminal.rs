@@ -35,8 +35,8 @@ impl Terminal {
 }
 
 impl Prompt for Terminal {
-    /// Asks even if standard input carries data. Does not ask if standard error is redirected,
-    /// since the user may then not see the prompt, or if there is no controlling terminal.
+    /// Asks even if standard input carries data. Returns `None` if there is no controlling
+    /// terminal, or if standard error is redirected: then the user may not see the prompt.
     fn password(&self, text: &str) -> io::Result<Option<Zeroizing<String>>> {
         let prompt = self.begin_prompt();
         if !io::stderr().is_terminal() || File::open("/dev/tty").is_err() {

@@ -59,8 +59,8 @@ pub(super) fn note_missing(seen: &mut SeenProject, project: &Project) -> Result<
     Ok(())
 }
 
-/// Makes in `seen` the changes from `before` to `after` that [`note_missing`] made. Other changes
-/// that another process has made in `seen` meanwhile stay.
+/// Applies to `seen` the changes from `before` to `after` that [`note_missing`] made. Another
+/// process may have changed `seen` meanwhile: its changes stay.
 pub(super) fn note_again(seen: &mut SeenProject, before: &SeenProject, after: &SeenProject) {
     move_all(
         (&mut seen.backups, &mut seen.lost_backups),

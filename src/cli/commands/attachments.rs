@@ -32,8 +32,8 @@ pub(super) fn show_attachments(
     }))
 }
 
-/// Writes the files that are attached to a backup to a directory. Makes the directory if it does
-/// not exist. Overwrites nothing.
+/// Writes the attachments of a backup into a directory. Creates the directory if it does not exist.
+/// Overwrites no file.
 pub(super) fn restore_attachments(
     console: &Console,
     settings: &RepositorySettings,

@@ -16,7 +16,7 @@ use crate::repo;
 
 /// The suffix of the file with the signature of a report.
 const SIGNATURE: &str = ".minisig";
-/// The longest signature that is read, in bytes.
+/// The maximum length of a file with a signature, in bytes.
 const SIGNATURE_MAX: u64 = 64 << 10;
 
 pub(super) fn list_audits(console: &Console, settings: &RepositorySettings) -> Result<(), Failure> {
@@ -27,7 +27,7 @@ pub(super) fn list_audits(console: &Console, settings: &RepositorySettings) -> R
     console.output.audits(&AuditEntries::of(&list))
 }
 
-/// Prints the public key that verifies the reports of the current key.
+/// Prints the public key that verifies the reports that the current key signs.
 pub(super) fn report_key(console: &Console, settings: &RepositorySettings) -> Result<(), Failure> {
     let (_, project) = open_project(&console.session, settings, Attempt::ListAudits)?;
     let public_key = project.keys.signing().reports().public();

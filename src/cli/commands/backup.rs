@@ -42,7 +42,7 @@ pub(super) fn backup(
     let attached = read_attached(&request.attached)?;
     let sources = request.sources;
     let mut failed = Failed::new(AGAIN, sources.len() > 1);
-    // The requests to a cluster take about as long as the derivation of the key.
+    // Requests to a cluster take about as long as deriving the key. So both run at the same time.
     let in_cluster = |of: &RequestedSource| matches!(of.source, BackupSource::Rbd(_));
     let has_image = sources.iter().any(in_cluster);
     let opening = || {
@@ -53,7 +53,7 @@ pub(super) fn backup(
     };
     let allow = request.allow_interrupted_restore;
     let prepare = || prepare_all(console, &images, sources, allow, &mut failed);
-    // Open the sources first: if one has a typing error, the program must neither ask for a
+    // Open the sources first: if the name of one is mistyped, the program must neither ask for a
     // password nor create a repository.
     let (repository, items) = join(opening, prepare);
     let items = items?;
@@ -214,8 +214,8 @@ fn prepare(
     }])
 }
 
-/// Returns a hint if the source is a path that does not exist, but that could be the name of an
-/// image in a cluster.
+/// Returns a hint if the source is a relative path that does not exist and that could be the name
+/// of an image in a cluster. `None` otherwise.
 fn image_instead(source: &BackupSource) -> Option<String> {
     let BackupSource::Whole(ReadFrom::Path(path)) = source else {
         return None;
@@ -274,7 +274,7 @@ impl Run<'_> {
     }
 
     /// Backs up images, `jobs` of them at the same time, and shows each result as soon as it is
-    /// known. Returns how many succeeded. `started` is when the work on the first one began.
+    /// known. Returns how many succeeded. `started` is when the work on the first image began.
     fn back_up_images(
         &self,
         images: &[(String, VolumeName, Box<FoundImage>)],
@@ -374,8 +374,8 @@ impl Run<'_> {
     }
 
     /// Shows the new backups of one source. Fails if one of them is incomplete because of damage in
-    /// the repository. If they are complete, but one of them found that earlier backups are damaged
-    /// or may lack changes, returns `Some` with the failure that reports this.
+    /// the repository. If all are complete, returns the failure to report if one of them found that
+    /// earlier backups are damaged or may lack changes. `None` if there is nothing to report.
     fn show(
         &self,
         volume: &str,
@@ -416,8 +416,8 @@ impl Run<'_> {
     }
 }
 
-/// Returns the failure of a backup that was stored, but found damage in the repository. `None` if
-/// both the backup and its base can still be restored completely.
+/// Returns the failure to report if the backup or its base cannot be restored completely, because
+/// of damage in the repository. `None` if both can be restored.
 fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
     let damage = report.damage.as_ref()?;
     let backup = match report.id {
@@ -465,8 +465,8 @@ fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
     Some(Failure::new(Code::Damage, message).hint(again))
 }
 
-/// Returns the failure of a backup that was stored, but showed that earlier ones may be incomplete,
-/// because Ceph had not listed all changes. `None` if it did not show this.
+/// Returns the failure to report if the backup showed that Ceph had not listed all changes. Then
+/// earlier backups may be incomplete. `None` if the backup did not show this.
 fn changes_missed(report: &BackupReport, volume: &str) -> Option<Failure> {
     let Some(ListTest::Compared { missed, .. }) = &report.list_test else {
         return None;

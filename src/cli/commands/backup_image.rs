@@ -16,8 +16,8 @@ use crate::volume::{
     FreezeOptions, ImageState, LiveImage, RbdClient, RbdError, RbdErrorKind, RbdOptions, RbdSpec,
 };
 
-/// For how long the state of an image is used without reading it again. If the image is replaced
-/// later, the backup fails.
+/// The maximum age of the state of an image when its backup begins. An older state is read again.
+/// If the image is replaced after the last reading, the backup fails.
 const FRESH: Duration = Duration::from_secs(30);
 
 /// Finds and backs up the images of one cluster.
@@ -37,7 +37,7 @@ pub(super) struct Images {
 /// An image that a pattern matches.
 pub(super) struct FoundImage {
     pub(super) spec: RbdSpec,
-    /// Its state, if it is known, and the time at which it was read.
+    /// The state of the image, and the time at which the state was read. `None` if it was not read.
     state: Option<(ImageState, Instant)>,
 }
 
@@ -86,8 +86,8 @@ impl Images {
     /// Returns the images that a pattern matches. Fails if there are none, since the user has then
     /// made a mistake. A pattern without `*` and `?` is the name of one image, which must exist.
     ///
-    /// If the pattern matches several pools, and this user may not list the images of one of them,
-    /// the others are still searched.
+    /// If this user may not list the images of one of the pools, the other pools are still
+    /// searched.
     pub(super) fn find(
         &self,
         console: &Console,

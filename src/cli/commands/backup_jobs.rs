@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use crate::base::{Cancel, Cancelled, Notice, Observer, Phase, Progress, lock, recover};
 
-/// The time between two tests whether the user interrupted the command.
+/// The interval at which a waiting backup tests whether the user interrupted the command.
 const STEP: Duration = Duration::from_millis(100);
 
-/// The volumes to which backups run now. Two images can have the same volume: for example, if one
-/// image has the name that the other one had before. Then one backup must follow the other.
+/// The volumes to which backups are running. Two images can have the same volume, for example if
+/// one image has the name that the other had before. Then their backups must not run at the same
+/// time.
 #[derive(Default)]
 pub(super) struct VolumesInUse {
     names: Mutex<HashSet<String>>,

@@ -8,7 +8,7 @@ use crate::app::{
 use crate::cli::console::Console;
 use crate::repo::{Index, Project};
 
-/// Returns the path of the cache of a project, for people.
+/// Returns the path of the cache of a project as text for people.
 pub(super) fn cache_path(project: &Project, settings: &RepositorySettings) -> String {
     let cache = project.cache_dir(&settings.cache_dir);
     cache.path().display().to_string()
@@ -32,7 +32,7 @@ pub(super) fn cache(
         cache.clear().map_err(|error| failed("clear", &error))?;
     }
     if matches!(request, CacheRequest::Rebuild) {
-        // Without a directory, the index would be built in memory, and nothing would remain of it.
+        // Fail if the directory cannot be created: the index would be built in memory and be lost.
         cache.create().map_err(|error| failed("rebuild", &error))?;
     }
     let places = if matches!(request, CacheRequest::Clear) {

@@ -39,7 +39,7 @@ pub(super) fn check(
     let (repository, project) = open_project(&console.session, settings, attempt)?;
     let memory = ClientMemory::new(&console.session, settings);
     let compared = memory.compare(&project);
-    // The check itself reports a directory that cannot be listed.
+    // Continue if a directory cannot be listed: the check itself reports it.
     let is_compared = !compared.as_ref().is_err_and(RepoError::is_unlistable);
     let mut lost = if is_compared { compared? } else { Vec::new() };
     if accept_history {
@@ -62,7 +62,7 @@ pub(super) fn check(
     )?;
     console.meter.finish();
     if !is_compared {
-        // Do not change what this client remembers, since it is unknown which objects are missing.
+        // Do not change the client memory, since it is unknown which objects are missing.
     } else if accept_history {
         memory.accept(&project, &report.ends);
     } else {
@@ -167,15 +167,15 @@ fn failure(
 /// The kinds of damage that a check found.
 #[derive(Default)]
 struct Seen {
-    /// Backups cannot be restored completely.
+    /// Whether a backup cannot be restored completely.
     affected: bool,
-    /// Records cannot be read.
+    /// Whether a record cannot be read.
     records: bool,
-    /// One of the two copies of an object is damaged.
+    /// Whether one of the two copies of an object is damaged.
     copies: bool,
-    /// A directory cannot be listed.
+    /// Whether a directory cannot be listed.
     unlistable: bool,
-    /// Anything else is damaged or missing, such as packs. The index does not count.
+    /// Whether anything else is damaged or missing, for example a pack. The index does not count.
     others: bool,
 }
 

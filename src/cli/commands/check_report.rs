@@ -136,7 +136,7 @@ fn report(
     })
 }
 
-/// Describes the part of the data that was to be read.
+/// Describes the part of the data that the check had to read.
 fn scope(read: Option<&ReadData>) -> String {
     let Some(read) = read else {
         return "none: only index, records and trees".to_owned();

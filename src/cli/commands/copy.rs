@@ -94,8 +94,9 @@ pub(super) fn copy(
     }
 }
 
-/// Fails if backups may be missing, although the user asked for all: if this host noticed a loss, a
-/// certificate is missing, or a record is missing or cannot be read.
+/// Fails if the source may lack backups, although the user asked for all of the project or of a
+/// volume. It may lack some if this host noticed a loss, if a certificate is missing, or if a
+/// record is missing or unreadable.
 fn require_complete(
     session: &Session,
     settings: &RepositorySettings,
@@ -124,8 +125,8 @@ fn require_complete(
     }
 }
 
-/// Returns the backups to copy. Leaves out those that their writers withdrew, and those that were
-/// forgotten. But a backup that the user names is kept: its copy fails later, with the reason.
+/// Returns the ids of the backups to copy. Leaves out withdrawn and forgotten backups, unless the
+/// user names them: then copying them fails later, with the reason.
 fn select(
     console: &Console,
     settings: &RepositorySettings,
@@ -177,8 +178,8 @@ fn require_one_volume(
     Err(Failure::usage(text).hint("copy the backups of each volume with a command of its own"))
 }
 
-/// If the failure is that there is no repository, adds a hint with the command that makes one. Does
-/// not do so if this host saw a repository there before: then the disk may not be mounted.
+/// If the failure is that there is no repository, adds a hint with the command that makes one. Adds
+/// no hint if this host saw a repository there before, because its disk may not be mounted.
 fn with_init(failure: Failure, session: &Session, there: &RepositorySettings) -> Failure {
     let was_seen = || ClientMemory::new(session, there).repository().is_some();
     if failure.code != Code::NoRepository || was_seen() {

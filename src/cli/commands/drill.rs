@@ -85,8 +85,8 @@ enum Outcome {
     Damaged,
 }
 
-/// Restores a backup: with a command, to a temporary file, on which it runs the command; without,
-/// to nowhere.
+/// Restores a backup. With a command, restores to a temporary file and runs the command on this
+/// file. Without a command, discards the restored data.
 fn restore(
     console: &Console,
     settings: &RepositorySettings,
@@ -147,8 +147,8 @@ fn is_damage(error: &OpsError) -> bool {
     }
 }
 
-/// Runs the command on the restored file. If it fails, returns why, with the last line of its
-/// output; otherwise `None`.
+/// Runs the command on the restored file. If the command fails, returns the reason and the last
+/// line of its output. Returns `None` if it succeeds.
 fn examine(console: &Console, command: &str, file: &Path) -> Result<Option<String>, Failure> {
     let mut shell = child_command("sh");
     shell

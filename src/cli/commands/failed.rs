@@ -1,12 +1,13 @@
-//! Collects the items of a command that failed or found problems, while the command goes on with
-//! the others. An item is a source to back up, or a backup.
+//! Collects the items that failed or found problems, for a command that continues with its other
+//! items. An item is a source to back up, or a backup to copy.
 
 use crate::app::{Code, Failure, printable};
 use crate::cli::console::Console;
 
 /// The items that failed or found problems so far.
 pub(super) struct Failed {
-    /// Whether there are several items. If there is only one, the command fails with its failure.
+    /// Whether there are several items. If a single item fails, the command fails with the same
+    /// failure.
     pub(super) several: bool,
     /// The names of the items that failed.
     pub(super) names: Vec<String>,
@@ -38,9 +39,10 @@ impl Failed {
         self.report(console, name, failure, false)
     }
 
-    /// Notes the result of one item. `Ok(Some(found))` means that it is done, but found a problem
-    /// of earlier backups. Returns whether it is done. Does not end the progress display. Returns
-    /// the failure, or `found`, in the same cases as [`add`](Self::add).
+    /// Notes the result of one item. `Ok(Some(found))` means that the item is done, but found a
+    /// problem of earlier backups. Returns whether the item is done. Fails with the failure or
+    /// `found` if there is only one item, or if the user interrupted the command. Unlike
+    /// [`add`](Self::add), does not end the progress display.
     pub(super) fn note(
         &mut self,
         console: &Console,
@@ -85,8 +87,8 @@ impl Failed {
         self.found.sort_by_key(place);
     }
 
-    /// Returns the failure of the command, if any item failed or found a problem. `done` items are
-    /// done, including those that found a problem.
+    /// Fails if any item failed or found a problem. `done` is the number of items that are done,
+    /// including those that found a problem.
     pub(super) fn result(self, done: usize) -> Result<(), Failure> {
         let list = |names: &[String]| {
             let names: Vec<_> = names.iter().map(|name| printable(name)).collect();

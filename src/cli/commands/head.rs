@@ -50,8 +50,8 @@ pub(super) fn head(
     }))
 }
 
-/// Draws a QR code as text. The characters that are visible stand for the dark modules on paper,
-/// and for the light modules on a screen, which is assumed to be dark.
+/// Draws a QR code as text. On paper, printed characters are the dark modules of the code. On a
+/// screen, which is assumed to be dark, characters are the light modules.
 fn qr_code(content: &str, on_screen: bool) -> Result<String, Failure> {
     let code = QrCode::with_error_correction_level(content, EcLevel::M).map_err(|error| {
         Failure::new(Code::Failed, "could not draw the QR code").caused_by(Some(&error))

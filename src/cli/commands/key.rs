@@ -82,7 +82,7 @@ fn add(
 }
 
 /// Fails if the password already opens a key, unless this key is `replaced`. If two keys had the
-/// same password, the holder of one could still use the password after this key was removed.
+/// same password, the password would still open the repository after one of the keys was removed.
 fn refuse_used(
     console: &Console,
     repository: &Repository,

@@ -13,7 +13,7 @@ pub(super) fn label(
     request: &LabelRequest,
 ) -> Result<(), Failure> {
     let (project, records) = open_records(&console.session, settings, Attempt::Label)?;
-    // Select all backups first, so that no backup changes if one has a typing error.
+    // Select all backups first, so that no backup changes if the name of one is mistyped.
     let selected = request.backups.iter().map(|backup| records.select(backup));
     let selected = selected.collect::<Result<Vec<_>, _>>()?;
     let context = console.session.context(Some(&settings.cache_dir));

@@ -1,5 +1,5 @@
 //! The command `prune`, which `forget --prune` runs, too: plans a prune, executes the plan, and
-//! shows both.
+//! shows the plan and the result.
 
 use std::time::{Duration, Instant};
 
@@ -33,9 +33,9 @@ pub(super) fn prune(
     require_none_damaged(&damaged)
 }
 
-/// The damage that a prune found, and that did not stop it.
+/// Damage that a prune found and that did not stop the prune.
 pub(super) struct PruneDamage {
-    /// The number of packs that stay as they are because data in them that backups need is damaged.
+    /// The number of packs with damaged data that backups need. These packs stay as they are.
     packs: u64,
     /// The number of backups that need data which no pack has.
     backups: u64,

@@ -50,7 +50,7 @@ pub(super) fn repair(
     for entry in entries {
         console.output.show(&Message::RepairStep(entry))?;
     }
-    // What was repaired before a failure is shown, too.
+    // Return an error only now, after the steps before it were shown.
     result?;
     let what = if request.parity { "parity" } else { "copies" };
     console.output.show(&Message::Repair(RepairSummary {
@@ -134,8 +134,8 @@ fn entry(step: &ParityStep, done: Option<bool>) -> RepairStepEntry {
     RepairStepEntry::new(&step.object, (action, message), done)
 }
 
-/// Returns how to complete the removal of a key instead of repairing its slot, if somebody may have
-/// removed the key. `done` is whether the slot is whole now.
+/// If the object is a key slot that somebody may have removed, returns how to complete the removal
+/// instead of repairing the slot. `None` otherwise. `done` is whether the slot is whole now.
 fn removal(step: &ParityStep, done: bool) -> Option<String> {
     let next = match step.action {
         _ if !step.may_be_removed => return None,

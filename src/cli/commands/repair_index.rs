@@ -43,7 +43,7 @@ pub(super) fn repair_index(
     for entry in entries {
         console.output.show(&Message::RepairStep(entry))?;
     }
-    // What was repaired before a failure is shown, too.
+    // Return an error only now, after the steps before it were shown.
     bytes_read += result?;
     let unrepaired = stays.len() as u64;
     console.output.show(&Message::Repair(RepairSummary {

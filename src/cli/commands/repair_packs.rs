@@ -90,14 +90,15 @@ pub(super) fn repair_packs(
     Err(Failure::new(Code::Damage, text).hint(hint))
 }
 
-/// The next step after the other parts of packs that cannot be read completely were stored again.
+/// The next step for packs that the disk cannot read completely, after all of their readable parts
+/// were stored again.
 const UNREADABLE: &str = "the disk may still return these parts: copy the files of these packs to \
                           another disk with a program that reads damaged disks, such as ddrescue, \
                           and put the copies in their places. All of their other data is in other \
                           packs now. So if you give up these parts, delete the files: then the \
                           next backup of the same sources, on any host, stores the lost data again";
 
-/// The next step before that.
+/// The next step for such packs before their readable parts are stored again.
 const SAVE_REST: &str = "the same command with --yes stores their other parts again; the packs \
                          stay where they are";
 

@@ -31,7 +31,7 @@ pub(super) fn replicate(
     }
     let session = &console.session;
     let source = open_objects(session, settings)?;
-    // A wrong source must not create the directory of the target.
+    // Fail before the directory of the target is created if the source is no repository.
     repo::repository_id(&source)?;
     let target = open_target(session, &there, request.init)?;
     let now = Timestamp::now().to_zoned(TimeZone::system());

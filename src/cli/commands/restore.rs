@@ -72,7 +72,7 @@ pub(super) fn restore(
         console.session.observer.notice(notice);
     }
     // A new file needs no mark, since it does not exist until it is complete. Standard output
-    // cannot have one.
+    // cannot have a mark.
     let marks = match &request.target {
         WriteTo::Path(path) if target.as_read_target().is_some() => {
             MarkPlaces::of(path, &console.session.environment).ok()
@@ -161,7 +161,7 @@ fn rest_of(request: &RestoreRequest, size: u64) -> Option<Rest> {
     Some(Rest { bytes, cut })
 }
 
-/// Removes the marks of earlier restores to a target that is complete now.
+/// Removes the marks of this restore and of earlier ones to the same target.
 fn remove_mark(console: &Console, request: &RestoreRequest) -> Result<(), Failure> {
     if let WriteTo::Path(path) = &request.target
         && let Ok(marks) = MarkPlaces::of(path, &console.session.environment)

@@ -20,8 +20,8 @@ pub(super) fn show(
     let backup = records.select(selector)?;
     let record = &backup.record;
     let counts = &record.counts;
-    // The metadata is in an attachment. Keys with other roles cannot read it; they see only its
-    // name and size.
+    // The metadata is in an attachment, which only a full key can decrypt. Other keys see only the
+    // name and the size of the attachment.
     let metadata = match project.role() {
         Role::Full => {
             let context = console.session.context(Some(&settings.cache_dir));

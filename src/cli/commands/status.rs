@@ -89,11 +89,11 @@ pub(super) fn status(
     }))
 }
 
-/// What the cluster answered, if it was asked.
+/// The answer of the cluster.
 enum Surveyed {
     NotAsked,
     Done(Survey),
-    /// The cluster could not be asked, for this reason.
+    /// The cluster could not be asked. Contains the reason.
     Failed(String),
 }
 
