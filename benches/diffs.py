@@ -4,12 +4,12 @@
   benches/diffs.py [--sizes 8G,16T] [--used 1000] [--days 3] [--change 400] [--reps 3] [--work DIR]
 
 For each size of the volume, this makes a full diff of USED MiB, and for each of DAYS days a diff of
-at most CHANGE MiB. Half of CHANGE is single pages of 4 KiB, the other half is new files. Cuttlebone
-backs up the full diff and then the diff of each day. It exports the change of all days as one diff,
-and merges all diffs into one. Then it backs up the exported and the merged diff as two other
-volumes. Their newest backups must have the same content as the newest backup of the first volume.
-The diffs of all sizes have the same data. In a larger volume, the data is only farther apart, so
-the cost should not depend on the size.
+at most CHANGE MiB. Half of CHANGE is single pages of 4 KiB, the other half is extents of 4 MiB,
+like new files. Cuttlebone backs up the full diff and then the diff of each day. It exports the
+change of all days as one diff, and merges all diffs into one. Then it backs up the exported and the
+merged diff as two other volumes. Their newest backups must have the same content as the newest
+backup of the first volume. The diffs of all sizes have the same data. In a larger volume, the data
+is only farther apart, so the cost should not depend on the size.
 
 The directory --work needs space for about four times the sum of all diffs (USED + DAYS × CHANGE
 MiB). When a step starts, its input is in the page cache, and no data waits to be written. CPU time

@@ -54,7 +54,7 @@ def mirror():
     for pattern in ("sources.list", "sources.list.d/*.list", "sources.list.d/*.sources"):
         for path in sorted(glob.glob(f"/etc/apt/{pattern}")):
             text = open(path, encoding="utf-8").read()
-            # Only HOST/debian is the Debian archive. Other paths are of other archives.
+            # Only HOST/debian is the Debian archive. Other paths belong to other archives.
             for found in re.finditer(
                 r"^(?:URIs:|deb(?: \[.*?\])?) *([a-z+]+://[^/\s]+/debian/?)(?:\s|$)",
                 text,

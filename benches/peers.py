@@ -168,7 +168,7 @@ def main():
     )
     parser.add_argument("images", nargs="*", metavar="IMAGE CHANGED")
     parser.add_argument(
-        "--programs", default=",".join(PROGRAMS), help="the first is compared with each other one"
+        "--programs", default=",".join(PROGRAMS), help="the others are compared with the first"
     )
     parser.add_argument("--before", metavar="DIR", help="directory of another build of cuttlebone")
     parser.add_argument("--reps", type=int, default=5)

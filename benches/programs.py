@@ -14,7 +14,7 @@ PASSWORD = "correct horse battery"
 
 
 class Program:
-    """Where one program keeps its files, and the command line of each step.
+    """Describes where one program keeps its files, and the command line of each step.
 
     `bin` is the directory that holds the program. `dir` is the directory that holds everything that
     a repetition of a benchmark leaves behind.
@@ -38,7 +38,8 @@ class Program:
         os.makedirs(self.out)
 
     def place(self, image):
-        """Copies the image to the path that the program backs up, the same for all days."""
+        """Copies the image to the path that the program backs up. It is the same path for all
+        days."""
         run(["cp", "--sparse=always", "--reflink=auto", image, self.image], self)
 
     def version(self):
@@ -223,7 +224,7 @@ def table(rows):
 
 
 def make_programs(names, work):
-    """The programs of these names, in this order, with the missing ones installed."""
+    """Returns the programs of these names in this order, and installs the missing ones."""
     unknown = set(names) - set(PROGRAMS)
     if unknown:
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(PROGRAMS)}")

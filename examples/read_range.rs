@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Repository::find(store, None, &Silent)?.unlock(password.as_bytes(), &Silent)?;
     let project = repository.project("default", &Silent)?;
 
-    // An id or its beginning, VOLUME, VOLUME@SNAPSHOT or VOLUME~N, as on the command line.
+    // The argument is an id or its beginning, VOLUME, VOLUME@SNAPSHOT or VOLUME~N.
     let records = Records::load(&project)?;
     let backup = records.select(backup)?;
 

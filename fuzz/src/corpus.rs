@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{TARGETS, seeds};
 
-/// Maximum size in bytes of the files of `corpus/` that are in git.
+/// Maximum total size of all seeds, in bytes.
 const CORPUS_MAX: usize = 300 << 10;
 
 fn corpus() -> PathBuf {

@@ -32,13 +32,13 @@ fn project_secret() -> Secret {
     Secret::new([0x22; 32])
 }
 
-/// The keys of the project.
+/// Returns the keys of the project.
 #[must_use]
 pub(crate) fn project_keys() -> ProjectKeys {
     ProjectKeys::full(&project_secret())
 }
 
-/// The hash function of the format.
+/// Returns the hash of the bytes, which the format calls `H`.
 #[must_use]
 pub(crate) fn hash(bytes: &[u8]) -> [u8; 32] {
     crypto::hash(&[bytes])
@@ -111,19 +111,19 @@ pub(crate) fn put(store: &MemoryBackend, object: ObjectRef, bytes: &[u8]) {
         .expect("a store in memory accepts every object");
 }
 
-/// The name of a key slot of the repository.
+/// Returns the name of a key slot of the repository.
 #[must_use]
 pub(crate) fn key_ref(slot: &[u8]) -> ObjectRef {
     ObjectRef::Key(None, ObjectHash::from_bytes(hash(slot)))
 }
 
-/// The name of the settings of the project.
+/// Returns the name of the settings of the project.
 #[must_use]
 pub(crate) fn settings_ref(settings: &[u8]) -> ObjectRef {
     ObjectRef::Settings(PROJECT, ObjectHash::from_bytes(hash(settings)))
 }
 
-/// The repository file.
+/// Returns the repository file. `created` is in seconds since 1970-01-01 UTC.
 #[must_use]
 pub(crate) fn repository_file(created: u64) -> Vec<u8> {
     let file = RepositoryFile {
@@ -134,7 +134,7 @@ pub(crate) fn repository_file(created: u64) -> Vec<u8> {
     file.encode(&mac, hash).to_vec()
 }
 
-/// The info of the fixture's key.
+/// Returns the info of the fixture's key.
 #[must_use]
 pub(crate) fn slot_info() -> SlotInfo {
     SlotInfo {
@@ -145,7 +145,8 @@ pub(crate) fn slot_info() -> SlotInfo {
     }
 }
 
-/// A key slot that opens the repository and has this info, as cheap as the format allows.
+/// Returns a key slot that opens the repository and has this info. Its key derivation is as cheap
+/// as the format allows.
 #[must_use]
 pub(crate) fn key_slot(info: &[u8]) -> Vec<u8> {
     let kdf = KdfParams::new(8, 1, 1).expect("within bounds");
@@ -182,7 +183,7 @@ pub(crate) fn key_slot(info: &[u8]) -> Vec<u8> {
     slot.encode()
 }
 
-/// The settings of the fixture's project.
+/// Returns the settings of the fixture's project.
 #[must_use]
 pub(crate) fn settings() -> ProjectSettings {
     ProjectSettings {
@@ -197,7 +198,7 @@ pub(crate) fn settings() -> ProjectSettings {
     }
 }
 
-/// The project object.
+/// Returns the project object.
 #[must_use]
 pub(crate) fn project_object() -> Vec<u8> {
     let (header, keys) = (Magic::Project.header(), project_keys());
@@ -222,7 +223,8 @@ fn sealed_secret(sealed: &[u8]) -> [u8; 48] {
     sealed.try_into().expect("32 bytes and a tag")
 }
 
-/// A sealed object with this payload, which may be invalid, and the signature of a full key.
+/// Returns a sealed object with this payload, which may be invalid, and the signature of a full
+/// key.
 #[must_use]
 pub(crate) fn sealed_payload(keys: &ProjectKeys, magic: Magic, payload: &[u8]) -> Vec<u8> {
     let (header, signing) = (magic.header(), keys.signing());
@@ -233,7 +235,7 @@ pub(crate) fn sealed_payload(keys: &ProjectKeys, magic: Magic, payload: &[u8]) -
     [&header[..], nonce.as_bytes(), &sealed].concat()
 }
 
-/// A sealed object with this body, stored as it is.
+/// Returns a sealed object with this body, which is not compressed.
 #[must_use]
 pub(crate) fn sealed_body(keys: &ProjectKeys, magic: Magic, body: &[u8]) -> Vec<u8> {
     let payload = Payload {
@@ -245,7 +247,7 @@ pub(crate) fn sealed_body(keys: &ProjectKeys, magic: Magic, body: &[u8]) -> Vec<
     sealed_payload(keys, magic, &payload.encode_unsigned())
 }
 
-/// An entry of the log: these bytes, which may be invalid, then a valid signature of them.
+/// Returns an entry of the log: these bytes, which may be invalid, then a valid signature of them.
 #[must_use]
 pub(crate) fn log_entry(keys: &ProjectKeys, signed: &[u8]) -> Vec<u8> {
     let signature = (keys.signing()).sign(PROJECT, &Magic::Log.header(), &[signed]);
@@ -262,7 +264,7 @@ pub(crate) struct PlainRun {
 }
 
 impl PlainRun {
-    /// A run of one blob with this content.
+    /// Returns a run of one blob with this content.
     #[must_use]
     pub(crate) fn new(codec: Codec, blob: Blob, content: Vec<u8>) -> Self {
         let mut run = Self {
@@ -278,7 +280,7 @@ impl PlainRun {
         run
     }
 
-    /// A run of one blob that is stored as it is.
+    /// Returns a run of one blob that is not compressed.
     #[must_use]
     pub(crate) fn raw(id: BlobId, plain: &[u8]) -> Self {
         let blob = Blob {
@@ -328,7 +330,7 @@ fn len_u32(len: usize) -> u32 {
     u32::try_from(len).expect("far below 4 GiB")
 }
 
-/// The contents of a pack with these runs.
+/// Returns the contents of a pack with these runs.
 #[must_use]
 pub(crate) fn contents(kind: BlobKind, runs: &[PlainRun]) -> Contents {
     let runs = runs.iter().map(|run| run.run.clone()).collect();
@@ -340,7 +342,7 @@ pub(crate) fn contents(kind: BlobKind, runs: &[PlainRun]) -> Contents {
     }
 }
 
-/// A pack of these runs.
+/// Returns a pack of these runs.
 #[must_use]
 pub(crate) fn pack(
     keys: &ProjectKeys,
@@ -365,8 +367,8 @@ pub(crate) fn pack(
     pack_with(keys, random, &sealed, &contents(kind, runs).encode())
 }
 
-/// A pack with these sealed runs and these bytes as contents, which may be invalid. The signer, the
-/// signature, and the hash of the bytes before the contents are right.
+/// Returns a pack with these sealed runs and these bytes as contents, which may be invalid. The
+/// signer, the signature, and the hash of the bytes before the contents are right.
 #[must_use]
 pub(crate) fn pack_with(
     keys: &ProjectKeys,

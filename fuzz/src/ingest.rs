@@ -80,8 +80,8 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
         return;
     };
     let diffs = diffs.expect("a stream that was backed up is complete");
-    // If the last of several diffs leads to the head of the image, it becomes a backup only if the
-    // head differs from the snapshot before it.
+    // The last of several diffs may lead to the current content of the image. It becomes a backup
+    // only if this content differs from the last snapshot.
     let has_head = diffs.len() > 1 && diffs.last().is_some_and(|diff| diff.0.to.is_none());
     let left_out = usize::from(has_head && reports.len() < diffs.len());
     assert_eq!(reports.len() + left_out, diffs.len());
@@ -99,7 +99,7 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
             let mut restored = Vec::new();
             let size = backup.record.content.size;
             let target = StreamTarget::new(&mut restored, "memory", size);
-            ops::restore(&f.project, backup, &target, &context).expect("it can be restored");
+            ops::restore(&f.project, backup, &target, &context).expect("a backup can be restored");
             drop(target);
             assert!(restored == *image, "the restored content differs");
         }
@@ -109,7 +109,8 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
     }
 }
 
-/// Applies a diff to an image as `rbd import-diff` does. `None` if the result is too large.
+/// Applies a diff to an image as `rbd import-diff` does. Returns `None` if the result is larger
+/// than [`COMPARED_MAX`].
 fn applied(mut image: Vec<u8>, (header, extents): &Diff) -> Option<Vec<u8>> {
     let at = |offset: u64| usize::try_from(offset).ok();
     if header.size > COMPARED_MAX {

@@ -41,7 +41,8 @@ pub fn key_slot(data: &[u8]) {
     let authentic = fixture::key_slot(&data[..data.len().min(longest)]);
     fixture(|f| {
         let slots = [data, &authentic];
-        // Do not delete the slot that opens the fixture afterwards, since other inputs need it.
+        // The input may be the slot that opens the fixture. Do not delete this slot, since other
+        // inputs need it.
         let is_new = |slot: &[u8]| f.store.size(&fixture::key_ref(slot).name()).is_err();
         let new = slots.map(is_new);
         for slot in slots {

@@ -11,8 +11,8 @@ use cuttlebone::storage::MemoryBackend;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
 
-/// If the contents state at most this size for their pack, the target also reads a complete pack:
-/// with runs of the stated lengths, which consist of zeros.
+/// If the contents state at most this size in bytes for their pack, the target also reads a
+/// complete pack. Its runs have the stated lengths, and consist of zeros.
 const PACK_MAX: u64 = 1 << 20;
 const RANDOM: [u8; 16] = [9; 16];
 
@@ -85,18 +85,18 @@ pub fn index_segment(data: &[u8]) {
         fixture::put(&store, ObjectRef::Index(PROJECT, name), &bytes);
         let index = Index::in_memory(&f.project, Arc::new(Silent)).expect("the store is undamaged");
         for listing in segment.packs.iter().take(16) {
-            assert!(index.has_pack(&listing.pack).expect("memory"));
+            assert!(index.has_pack(&listing.pack).expect("it is in memory"));
             let places = PlacedRun::all_of(listing.clone()).map(|run| run.locations().count());
             assert_eq!(places.sum::<usize>(), listing.contents.blobs().count());
             for blob in listing.contents.blobs().take(16) {
-                match index.find_readable(&blob.id).expect("memory") {
+                match index.find_readable(&blob.id).expect("it is in memory") {
                     Some(found) => check_location(&found, &blob.id),
                     None => assert!(
                         ambiguous(&segment, listing, &blob.id),
                         "the index lacks a blob that the segment names"
                     ),
                 }
-                for place in index.find_all_readable(&blob.id).expect("memory") {
+                for place in index.find_all_readable(&blob.id).expect("it is in memory") {
                     check_location(&place, &blob.id);
                 }
             }
@@ -104,9 +104,9 @@ pub fn index_segment(data: &[u8]) {
     });
 }
 
-/// Whether the index may lack a blob of this pack. This happens if the segment names the pack twice
-/// with different contents. It also happens if so many ids begin with the same 16 bytes that the
-/// index does not try all of them, which is possible only with ids of an attacker.
+/// Returns whether the index may lack a blob of this pack. This happens if the segment names the
+/// pack twice with different contents. It also happens if so many ids begin with the same 16 bytes
+/// that the index does not try all of them, which is possible only with ids of an attacker.
 fn ambiguous(segment: &IndexSegment, listing: &PackListing, id: &BlobId) -> bool {
     let mut same = segment.packs.iter().filter(|p| p.pack == listing.pack);
     let blobs = segment.packs.iter().flat_map(|p| p.contents.blobs());

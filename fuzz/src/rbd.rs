@@ -52,7 +52,7 @@ fn skim(data: &[u8]) -> Result<u64, DiffError> {
             return Ok(reader.offset());
         };
         let place = place.expect("each diff has a place");
-        let at = usize::try_from(place.offset()).expect("within the input");
+        let at = usize::try_from(place.offset()).expect("the place is in the input");
         let again = DiffReader::resume(&data[at..], place).next_diff();
         assert_eq!(again.expect("the header was read before"), Some(header));
         while reader.next_extent()?.is_some() {}
@@ -91,7 +91,9 @@ fn write(header: &DiffHeader, extents: &[(Extent, Vec<u8>)]) -> Result<Vec<u8>, 
             }
         }
     }
-    let refused = writer.extent(header.size, 1).expect_err("beyond the end");
+    let refused = writer
+        .extent(header.size, 1)
+        .expect_err("this extent is too long");
     assert!(matches!(
         refused.kind,
         DiffErrorKind::PastEnd { .. } | DiffErrorKind::Overflow

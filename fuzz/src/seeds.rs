@@ -1,4 +1,5 @@
-//! The first inputs of the fuzzer: for each target, some that are valid or almost valid.
+//! The first inputs of the fuzzer: for each target except `rbd_diff` and `ingest`, some that are
+//! valid or almost valid.
 
 use cuttlebone::base::{BlobId, ObjectHash, Root};
 use cuttlebone::format::{
@@ -28,7 +29,7 @@ pub struct Seed {
     pub bytes: Vec<u8>,
 }
 
-/// All seeds; the same in every run.
+/// Returns all seeds, which are the same in every run.
 #[must_use]
 pub fn all() -> Vec<Seed> {
     let groups: [(&str, Named); 19] = [
@@ -65,12 +66,12 @@ pub fn all() -> Vec<Seed> {
 
 type Named = Vec<(&'static str, Vec<u8>)>;
 
-/// Removes the last `by` bytes.
+/// Returns the bytes without the last `by`.
 fn cut(bytes: &[u8], by: usize) -> Vec<u8> {
     bytes[..bytes.len() - by].to_vec()
 }
 
-/// Sets the byte at `at` to `value`.
+/// Returns the bytes with the one at `at` set to `value`.
 fn with(bytes: &[u8], at: usize, value: u8) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes[at] = value;
@@ -249,7 +250,7 @@ fn first_entry() -> LogEntry {
     }
 }
 
-/// One Zstandard frame.
+/// Compresses the bytes into one Zstandard frame.
 fn frame(plain: &[u8]) -> Vec<u8> {
     let mut buffer = Vec::new();
     let mut compressor = Compressor::new(Compression::default()).expect("memory is enough");
@@ -303,7 +304,7 @@ fn sealed_objects() -> Named {
     ]
 }
 
-/// A payload with this body and padding.
+/// Returns a payload with this body and with this number of bytes of padding.
 fn padded(body: &[u8], padding: usize) -> Vec<u8> {
     Payload {
         codec: Codec::Raw,
@@ -340,7 +341,7 @@ fn contents() -> Contents {
     }
 }
 
-/// The contents with their runs changed.
+/// Returns contents whose runs were changed by `change`.
 fn contents_with(change: impl Fn(&mut Vec<Run>)) -> Vec<u8> {
     let mut contents = contents();
     change(&mut contents.runs);

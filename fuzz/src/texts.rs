@@ -37,7 +37,7 @@ pub fn record(data: &[u8]) {
         let bytes = fixture::sealed_body(&f.keys, Magic::Backup, &record.encode());
         let name = ObjectHash::from_bytes(hash(&bytes));
         fixture::put(&store, ObjectRef::Backup(PROJECT, name), &bytes);
-        let records = Records::load(&f.project).expect("damaged records do not stop this");
+        let records = Records::load(&f.project).expect("damaged records do not stop it");
         assert_eq!(records.all().len() + records.damaged().len(), 1);
         use_records(&records);
     });
@@ -86,7 +86,8 @@ fn lease(data: &[u8]) {
     });
 }
 
-/// Decodes a mark. If it is not valid, a project must report it as damaged, or fail to load.
+/// Decodes a mark. If it is not valid, loading the marks of a project must report it as damaged, or
+/// fail.
 fn mark(data: &[u8]) {
     let decoded = MarkBody::decode(data);
     if let Ok(mark) = &decoded {
@@ -157,7 +158,7 @@ pub(crate) fn set_root(f: &Fixture, record: &mut BackupRecord) {
     content.root = f.keys.root(&description);
 }
 
-/// Calls all methods of the records.
+/// Calls methods of the records, none of which may panic.
 pub(crate) fn use_records(records: &Records) {
     let heads = records.heads();
     assert!(heads.len() <= records.all().len());
@@ -171,7 +172,7 @@ pub(crate) fn use_records(records: &Records) {
     }
 }
 
-/// Names, ids and sizes, as they come from stores and people.
+/// Parses names, ids and sizes, which come from stores and people.
 pub fn names(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -212,7 +213,7 @@ pub fn names(data: &[u8]) {
     assert_eq!(ByteString::from(data).bytes().as_deref(), Some(data));
 }
 
-/// An id has exactly one text.
+/// Asserts that an id has exactly one text.
 fn id<T>(text: &str)
 where
     T: FromStr<Err: Debug + Display> + Display + Debug,

@@ -124,10 +124,10 @@ fn walk(blobs: &BlobReader, backup: &Backup) -> (Vec<ChunkRef>, bool) {
     };
     let mut end = 0;
     let result = reader.each_chunk_but(enter, |chunk: ChunkRef| -> Result<(), RepoError> {
-        assert!(chunk.offset >= end, "ascending");
+        assert!(chunk.offset >= end, "chunks are in ascending order");
         assert!(chunk.len > 0);
         end = chunk.offset + u64::from(chunk.len);
-        assert!(end <= reader.size(), "within the content");
+        assert!(end <= reader.size(), "a chunk ends within the content");
         if chunks.len() == CHUNKS_MAX {
             return Err(RepoError::from(Cancelled));
         }
@@ -224,7 +224,7 @@ fn use_image<'a>(
             assert_eq!(
                 finished.expect("the walk read the whole tree"),
                 top.id,
-                "nothing was changed"
+                "an unchanged tree keeps its top node"
             );
         }
         let last = size.div_ceil(LEAF_SIZE).saturating_sub(1);

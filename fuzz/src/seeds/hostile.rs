@@ -11,7 +11,7 @@ use crate::hostile::{
 
 const LEAF: u64 = 4 << 20;
 
-/// An input of `hostile_repository`.
+/// Returns an input of the target `hostile_repository`.
 fn repository(flags: u8, items: &[(u8, Vec<u8>)]) -> Vec<u8> {
     let mut out = vec![flags];
     for (tag, body) in items {
@@ -53,7 +53,7 @@ fn compressed(len: u16, plain: &[u8]) -> Item {
     (CHUNK_ZSTD, [&len.to_le_bytes()[..], &frame(plain)].concat())
 }
 
-/// An image leaf of 64 KiB chunks, two of which are the first blob.
+/// Returns a leaf node for chunks of 64 KiB. At two of its places is the first blob.
 fn leaf() -> Item {
     (NODE, children(0, 64, &[(0, 0), (3, 0)]))
 }
