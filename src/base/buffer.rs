@@ -4,20 +4,20 @@ use std::ops::{Deref, DerefMut};
 
 use super::mapping::Mapping;
 
-/// The alignment, in bytes, of addresses, offsets and lengths for `O_DIRECT`. No usual device or
-/// file system requires more.
+/// The alignment, in bytes, of addresses, offsets and lengths for `O_DIRECT`. No common device or
+/// file system requires a larger one.
 pub const DIRECT_ALIGN: usize = 4 << 10;
 
 /// The size of a huge page in bytes, on x86-64, and on ARM64 with pages of 4 KiB.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// A reusable buffer for some MiB. New memory is allocated only if the buffer becomes longer than
-/// ever before. The kernel uses huge pages if it can. The address is a multiple of
+/// A reusable buffer for some MiB. It allocates only if a new length exceeds its memory. The kernel
+/// uses huge pages if it can. The address of a buffer with memory is a multiple of
 /// [`DIRECT_ALIGN`], unless the kernel refused to map memory.
 ///
-/// Huge pages make a whole restore a tenth faster, for two reasons: decompression copies data that
-/// it wrote megabytes earlier, and for a write with `O_DIRECT`, the kernel pins 512 times fewer
-/// pages than with pages of 4 KiB.
+/// Huge pages make a whole restore a tenth faster. Decompression, which copies data that it wrote
+/// megabytes earlier, has fewer TLB misses. For a write with `O_DIRECT`, the kernel pins 512 times
+/// fewer pages than with pages of 4 KiB.
 #[derive(Debug, Default)]
 pub struct Buffer {
     memory: Mapping,
@@ -36,7 +36,7 @@ impl Buffer {
     /// Sets the length in bytes. The content is then unspecified.
     pub fn resize(&mut self, len: usize) {
         if self.memory.len() < len {
-            // Free the old memory first, so that the two never exist at the same time.
+            // Free the old memory first, so that old and new memory never exist at the same time.
             self.memory = Mapping::default();
             self.memory = Mapping::new(len.next_multiple_of(HUGE_PAGE));
             self.memory.prefer_huge_pages();

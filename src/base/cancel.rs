@@ -20,7 +20,7 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Fails once [`cancel`](Self::cancel) has been called.
+    /// Fails if [`cancel`](Self::cancel) has been called.
     pub fn check(&self) -> Result<(), Cancelled> {
         if self.0.load(Ordering::Relaxed) {
             Err(Cancelled)
@@ -29,8 +29,8 @@ impl Cancel {
         }
     }
 
-    /// Sleeps for `duration`. If [`cancel`](Self::cancel) was called or is called meanwhile, fails
-    /// at most a tenth of a second later.
+    /// Sleeps for `duration`. Fails at most a tenth of a second after a call of
+    /// [`cancel`](Self::cancel), and at once if that call was earlier.
     pub(crate) fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
         const SLICE: Duration = Duration::from_millis(100);
         let mut left = duration;

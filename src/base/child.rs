@@ -1,5 +1,5 @@
-//! Child processes. They must not see passwords, and process groups of children must end before
-//! this process.
+//! Child processes. They must not get the passwords of this program. Process groups of children
+//! must end before this process.
 
 use std::ffi::OsStr;
 use std::process::Command;
@@ -22,7 +22,7 @@ const SECRET_VARIABLES: [&str; 8] = [
     "CUTTLEBONE_TO_PASSWORD_COMMAND",
 ];
 
-/// Returns a command that starts `program` without our [`SECRET_VARIABLES`]. All child processes
+/// Returns a command that starts `program` without the [`SECRET_VARIABLES`]. All child processes
 /// must be started with this function: `ssh`, for example, passes variables on to other programs,
 /// and with `SendEnv` also to the server.
 pub(crate) fn child_command(program: impl AsRef<OsStr>) -> Command {
@@ -36,9 +36,9 @@ pub(crate) fn child_command(program: impl AsRef<OsStr>) -> Command {
 /// The groups that [`kill_child_groups`] kills.
 static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-/// A process group of children. [`kill_child_groups`] kills it as long as this value exists. Drop
-/// this value before you wait for the first process of the group: after that, another group may
-/// have the same number.
+/// A process group of children. [`kill_child_groups`] kills the group as long as this value exists.
+/// Drop this value before you wait for the first process of the group: after the wait, another
+/// group may have the same number.
 #[derive(Debug)]
 pub(crate) struct ChildGroup(Pid);
 
@@ -55,11 +55,11 @@ impl Drop for ChildGroup {
     }
 }
 
-/// Kills all [groups](ChildGroup). Called if this process exits at once because the user asks for
-/// it. In all other cases, the owner of each group ends it.
+/// Kills all [groups](ChildGroup). Call this only if the user asks this process to exit at once. In
+/// all other cases, the owner of a group ends the group.
 pub(crate) fn kill_child_groups() {
     for group in lock(&GROUPS).iter() {
-        // Fails if all its processes have ended.
+        // The call fails if all processes of the group have ended.
         let _ = kill_process_group(*group, Signal::KILL);
     }
 }

@@ -15,8 +15,7 @@ pub(crate) fn sync_directory(directory: impl AsFd) -> io::Result<()> {
     }
 }
 
-/// Returns whether this error is one that a file system without hard links returns for a request to
-/// make a hard link.
+/// Returns whether a hard link may have failed with `error` because the file system supports none.
 pub(crate) fn lacks_links(error: Errno) -> bool {
     matches!(
         error,

@@ -34,7 +34,7 @@ macro_rules! id {
         pub struct $name([u8; $len]);
 
         impl $name {
-            /// The length of such an id in bytes.
+            /// The length of the id in bytes.
             pub const LEN: usize = $len;
 
             /// Returns the id with these bytes.
@@ -107,11 +107,11 @@ id!(
     RepositoryId, 16
 );
 id!(
-    /// Identifies a volume in all its backups, whatever its name or host; random.
+    /// Identifies a volume in all its backups, even if its name or host changes; random.
     VolumeId, 16
 );
 id!(
-    /// The public Ed25519 key that an object's signature is verified with.
+    /// The public Ed25519 key that verifies an object's signature.
     SignerId, 32
 );
 id!(
@@ -137,7 +137,7 @@ mod tests {
         ] {
             assert!(bad.parse::<ProjectId>().is_err(), "{bad}");
         }
-        // 16 characters of two bytes each have the right length in bytes.
+        // This text has 32 bytes, as a valid one has, but only 16 characters.
         assert!("é".repeat(16).parse::<ProjectId>().is_err());
     }
 }

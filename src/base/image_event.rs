@@ -1,4 +1,4 @@
-//! Events of backups and restores of images in a cluster.
+//! Events of backups and restores of images in a Ceph cluster.
 
 use super::id::ObjectHash;
 
@@ -18,31 +18,32 @@ pub enum ImageEvent {
     },
     /// A snapshot that is no longer needed could not be removed.
     SnapshotStays {
-        /// Its name.
+        /// The name of the snapshot.
         snapshot: String,
-        /// Why.
+        /// Why the removal failed.
         problem: String,
     },
     /// Older snapshots were not removed, since it is unknown which of them other runs need.
     SnapshotsStay {
-        /// Why.
+        /// Why this is unknown.
         problem: String,
     },
     /// The metadata of the image could not be read and is not in the backup.
     NoMetadata {
-        /// Why.
+        /// Why the metadata could not be read.
         problem: String,
     },
-    /// The image's metadata in the backup could not be written to the restored image.
+    /// The backup's metadata of the image could not all be written to the restored image.
     MetadataNotRestored {
-        /// Why.
+        /// Why the metadata could not be written.
         problem: String,
     },
-    /// Of two backups of one snapshot, a restore of a series leaves out the earlier one.
+    /// A restore of several backups to one image leaves out a backup, because a later backup is of
+    /// the same snapshot.
     SnapshotTwice {
         /// The name of the snapshot.
         snapshot: String,
-        /// The earlier backup.
+        /// The earlier backup, which is not restored.
         left_out: ObjectHash,
         /// The later backup, which is restored.
         restored: ObjectHash,
@@ -53,7 +54,7 @@ pub enum ImageEvent {
         backup: String,
         /// The volume of the backup.
         volume: String,
-        /// When the restore began to write, as in RFC 3339.
+        /// When the restore began to write, in RFC 3339.
         time: String,
     },
     /// A restore does not read the whole image: the cluster lists the changes since a snapshot that
@@ -69,11 +70,11 @@ pub enum ImageEvent {
     ChangesMissed {
         /// The backup whose content was compared.
         base: ObjectHash,
-        /// The bytes of the chunks with such changes.
+        /// The number of bytes in the chunks with unlisted changes.
         bytes: u64,
         /// The offset of the first of these chunks, in bytes.
         first: u64,
-        /// A command that tests the cluster's data about the image.
+        /// A command that tests the object map, the cluster's list of the image's objects.
         command: String,
     },
     /// All data was read, and the cluster had listed all changes.
@@ -84,12 +85,12 @@ pub enum ImageEvent {
         /// found them complete since.
         distrusted: bool,
     },
-    /// All data was read, but could not be compared with a list of changes of the cluster.
+    /// All data was read, but could not be compared with the cluster's list of changes.
     ChangesNotCompared(NotCompared),
-    /// The image is encrypted, and so is its data in the backup.
+    /// The data that Ceph returns for the image is encrypted. The backup holds this data as it is.
     Encrypted,
     /// Earlier backups of the image are in a volume with another name than the image. The new
-    /// backup is added to this volume.
+    /// backup is added to that volume.
     Continues {
         /// The name of the volume.
         volume: String,
@@ -110,7 +111,7 @@ pub enum WholeCompare {
 /// Why the changes of an image were not compared with the cluster's list of changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotCompared {
-    /// There is no backup with which they could be compared, for this reason.
+    /// There is no backup to compare with, for this reason.
     NoBase(FullRead),
     /// The list or the backup could not be read.
     Problem(String),
@@ -130,10 +131,10 @@ pub enum FullRead {
     },
     /// The cluster did not list all changes of the image.
     Distrusted {
-        /// The newest backup that says so.
+        /// The newest backup that found an incomplete list.
         backup: ObjectHash,
     },
-    /// The key cannot read stored data, so it cannot merge changes.
+    /// The run has a write key. It cannot read stored data, so it cannot merge changes into it.
     WriteKey,
     /// The volume's earlier backups are of another image.
     OtherImage,
@@ -141,7 +142,7 @@ pub enum FullRead {
     UnknownImage,
     /// The snapshot of the newest backup no longer exists.
     SnapshotGone {
-        /// Its name.
+        /// The name of the snapshot.
         snapshot: String,
     },
     /// Another snapshot now has the name of the newest backup's snapshot.

@@ -4,17 +4,17 @@ use std::ops::{Deref, DerefMut};
 
 use memmap2::{Advice, MmapMut};
 
-/// Memory of a fixed length. It is zero at first.
+/// Memory of a fixed length, for buffers of some MiB. It is zero at first.
 ///
-/// It is for buffers of some MiB. An allocator can keep such memory for the thread that freed it,
-/// where other threads cannot use it. This memory goes back to the system.
+/// If an allocator's memory is freed, the allocator can keep it for the thread that freed it, where
+/// other threads cannot use it. A dropped `Mapping` goes back to the system.
 #[derive(Debug)]
 pub(crate) struct Mapping(Memory);
 
 #[derive(Debug)]
 enum Memory {
     Map(MmapMut),
-    /// Used if the mapping failed, and for no bytes, which cannot be mapped.
+    /// Used if the mapping failed, and by `default`.
     Heap(Vec<u8>),
 }
 
@@ -25,7 +25,8 @@ impl Mapping {
         Self(map.map_or_else(|_| Memory::Heap(vec![0; len]), Memory::Map))
     }
 
-    /// Asks the system for huge pages. If it has none, everything still works, but more slowly.
+    /// Asks the system for huge pages. If it provides none, the memory still works, but more
+    /// slowly.
     pub(crate) fn prefer_huge_pages(&self) {
         if let Memory::Map(map) = &self.0 {
             let _ = map.advise(Advice::HugePage);

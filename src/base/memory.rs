@@ -46,7 +46,7 @@ impl Memory {
 }
 
 /// Returns the directories of a process's control group (version 2) and of all groups above it.
-/// `groups` is the process's `/proc/PID/cgroup`.
+/// `groups` is the content of the process's `/proc/PID/cgroup`.
 fn group_directories(groups: &str) -> impl Iterator<Item = String> {
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
     let path = own.unwrap_or_default().trim_end_matches('/');

@@ -13,7 +13,8 @@ pub enum Phase {
     Index,
     /// Reads and stores a source.
     Backup,
-    /// Tests a list of extents: compares samples of the data outside it with the base.
+    /// Tests a list of changed extents: compares samples of the data outside the list with the
+    /// earlier backup.
     VerifySample,
     /// Compares an existing target with a backup.
     CompareTarget,
@@ -58,7 +59,7 @@ pub enum Notice {
     IndexRebuilt(RebuildReason),
     /// One of an object's two copies cannot be used. The other copy is used.
     CopyDamaged {
-        /// Names the object.
+        /// The error, which names the object.
         problem: String,
     },
     /// An earlier run was interrupted. The packs that it stored are used.
@@ -66,37 +67,37 @@ pub enum Notice {
         /// The number of packs that were found and added to the index.
         packs: u64,
     },
-    /// No index segment lists these packs. The contents that each pack states itself were read.
+    /// No index segment lists these packs. So each pack's own list of contents was read.
     PacksUnindexed {
         /// The number of packs.
         packs: u64,
     },
-    /// A segment of the index cannot be used. The contents in the packs that it named are read
-    /// instead.
+    /// A segment of the index cannot be used. Instead, each of its packs' own list of contents is
+    /// read.
     SegmentDamaged {
-        /// Names the segment.
+        /// The error, which names the segment.
         problem: String,
     },
-    /// No segment lists a pack, and the contents in it are damaged, foreign or of a later version.
-    /// So its blobs cannot be used.
+    /// No segment lists a pack, and the pack's own list of contents is damaged, foreign or of a
+    /// later version. So the blobs of the pack cannot be used.
     ListingDamaged {
-        /// Names the pack.
+        /// The error, which names the pack.
         problem: String,
     },
     /// A prune could not copy a used blob of a pack to another pack. The pack stays as it is.
     PackStays {
-        /// Names the blob or the pack.
+        /// The error, which names the blob or the pack.
         problem: String,
     },
-    /// The file could not be stored that shows later commands that a restore is running. If the
-    /// restore is interrupted, no later command will report this.
+    /// A restore could not store the file that shows later commands that it is running. If the
+    /// restore is interrupted, no later command will report the interruption.
     NoRestoreMark {
         /// Why the file could not be stored.
         problem: String,
     },
     /// A key slot cannot be read and is ignored.
     KeySlotDamaged {
-        /// Names the key slot.
+        /// The error, which names the key slot.
         problem: String,
     },
     /// A key slot cannot be tried and is ignored.
@@ -106,8 +107,8 @@ pub enum Notice {
         /// Why it cannot be tried.
         problem: String,
     },
-    /// A directory of key slots has more slots than this program tries, or more unusable ones than
-    /// it names one by one.
+    /// A directory of key slots has more slots than this program tries, or more unusable slots than
+    /// this program reports one by one.
     KeySlotsIgnored {
         /// The directory.
         directory: String,
@@ -116,23 +117,23 @@ pub enum Notice {
     },
     /// Settings of a project cannot be read and are ignored. The newest readable ones are used.
     SettingsDamaged {
-        /// Names the settings.
+        /// The error, which names the settings.
         problem: String,
     },
     /// The certificate of a key cannot be read and is ignored, so the key may count as foreign.
     CertificateDamaged {
-        /// Names the certificate.
+        /// The error, which names the certificate.
         problem: String,
     },
     /// A record, or an entry of the log, cannot be read and is ignored.
     RecordDamaged {
-        /// Names the record or the entry.
+        /// The error, which names the record or the entry.
         problem: String,
     },
-    /// A damaged file is in the directory of records. Nothing needs this file, since the log
-    /// removes its record or accepts the loss.
+    /// A damaged file is in the directory of records. Nothing needs this file: the log states that
+    /// its record was removed or given up as lost.
     DamageAccepted {
-        /// Names the file.
+        /// The error, which names the file.
         problem: String,
     },
     /// The device that is backed up is in use: the backup may mix data of different times.
@@ -144,19 +145,19 @@ pub enum Notice {
     },
     /// A record is missing, although other records name it and it was not forgotten.
     RecordMissing {
-        /// Its name.
+        /// The hash that names the missing record.
         record: ObjectHash,
     },
     /// The index names packs that are missing or damaged. No backup needs the lost data from these
     /// packs: it is unused, or other packs also hold it.
     PacksNotNeeded {
-        /// How many packs.
+        /// The number of packs.
         packs: u64,
     },
     /// The index names packs that are missing or too short. A backup does not rely on these packs,
     /// and stores again all data that it needs from them.
     PacksMissing {
-        /// How many packs.
+        /// The number of packs.
         packs: u64,
     },
     /// No backup was made by the host that the user named.
@@ -185,7 +186,7 @@ pub enum Notice {
     /// Parts of packs are known to be damaged. A backup does not rely on these parts, and stores
     /// again all data that it needs from them.
     PacksDamaged {
-        /// How many packs.
+        /// The number of packs.
         packs: u64,
     },
     /// The source was not written to since the last backup, so the content of that backup is used.
@@ -207,7 +208,8 @@ pub enum Notice {
         /// Why the lease could not be stored.
         problem: String,
     },
-    /// The ledger could not be written, so later runs do not know what this one verified.
+    /// The ledger could not be written: the list of verified packs. So later runs do not know which
+    /// packs this run verified.
     LedgerNotStored {
         /// Why the ledger could not be written.
         problem: String,
@@ -220,7 +222,7 @@ pub enum Notice {
     /// The key cannot decrypt packs. So it is unknown which data in a damaged pack is undamaged,
     /// and all of it counts as damaged.
     PartsUnknown,
-    /// Another process works in a copy while objects are copied to it.
+    /// Another process uses the copy of the repository to which objects are copied.
     CopyInUse {
         /// The location of the copy.
         location: String,
@@ -228,7 +230,7 @@ pub enum Notice {
     /// A prune runs at the same time. The data that the prune marked and that this backup needs is
     /// stored again.
     ConcurrentPrune,
-    /// The volume has this backup already. Its labels stay as they are.
+    /// The volume has this backup already. The labels of the backup stay as they are.
     LabelsKept {
         /// The backup.
         backup: ObjectHash,
@@ -238,25 +240,25 @@ pub enum Notice {
         /// The backup.
         backup: ObjectHash,
     },
-    /// A volume has several newest backups, none of which follows another. The first counts as the
-    /// newest.
+    /// A volume has several newest backups, none of which follows another. The first in `newest`
+    /// counts as the newest.
     SeveralNewest {
         /// The volume.
         volume: String,
-        /// These backups, newest first.
+        /// These backups, the latest first.
         newest: Vec<ObjectHash>,
     },
     /// Records that write keys signed name other records, which do not exist. Either the other
     /// records vanished before a full key added them to the log, or someone invented their names.
     NamedByWriteKeysOnly {
-        /// How many of these other records do not exist.
+        /// The number of named records that do not exist.
         records: u64,
         /// The first of them.
         first: ObjectHash,
     },
     /// An object that this host once saw at the location of the repository no longer exists there.
     HistoryLost {
-        /// Names the missing object.
+        /// The error, which names the missing object.
         problem: String,
     },
     /// Another location has more backups of this project than this location.

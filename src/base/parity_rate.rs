@@ -16,7 +16,7 @@ impl ParityRate {
     /// The highest rate, in percent.
     pub const MAX: u8 = 50;
 
-    /// Returns the rate of `percent` percent, or `None` unless `percent` is a number from 1 to
+    /// Returns the rate of `percent` percent. Returns `None` if `percent` is 0 or more than
     /// [`MAX`](Self::MAX).
     #[must_use]
     pub fn new(percent: u64) -> Option<Self> {

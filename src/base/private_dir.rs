@@ -19,10 +19,10 @@ const STICKY: u32 = 0o1000;
 /// Creates `directory`, which is `base` or a directory below it, with mode 0700. Fails unless
 /// `directory` is private.
 ///
-/// The user chose `base`, so `base` may be a link. It must belong to this user, and other users
-/// must not be able to write to it, unless it has the sticky bit, like `/tmp`. Each directory
-/// between `base` and `directory`, and `directory` itself, must belong to this user and must not be
-/// a link. If other users can write to such a directory, its mode is set to 0700.
+/// The user chose `base`, so `base` may be a link. If `base` lacks the sticky bit, which `/tmp`
+/// has, it must belong to this user, and other users must not be able to write to it. Each
+/// directory below `base` on the path must belong to this user and must not be a link. If other
+/// users can write to such a directory, its mode is set to 0700.
 pub(crate) fn create_private_dir(base: &Path, directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(base)?;
     let metadata = base.metadata()?;
@@ -56,8 +56,8 @@ pub(crate) fn create_private_dir(base: &Path, directory: &Path) -> io::Result<()
 }
 
 /// Removes a file in a private directory, unless it is a regular file that belongs to this user and
-/// has no other name. Succeeds if there is no file. Afterwards, writing to a file of this name
-/// changes no file elsewhere.
+/// has no second hard link. Succeeds if there is no file. Afterwards, writing to this path changes
+/// no file elsewhere.
 pub(crate) fn remove_unless_private(file: &Path) -> io::Result<()> {
     let metadata = match file.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_that_others_may_write_to_is_refused_unless_it_is_like_tmp() {
+    fn a_base_that_others_may_write_to_is_refused_unless_it_is_sticky() {
         let top = tempfile::tempdir().unwrap();
         for (allowed, of_base) in [
             (true, 0o755),

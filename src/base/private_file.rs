@@ -1,5 +1,5 @@
-//! Files that only the user of this process can read. Each file is replaced as a whole: while the
-//! system runs, its path names either the old content or the new content at any time.
+//! Files that only the user of this process can read. Each file is replaced as a whole: its path
+//! names either the old or the new content at any time, unless the system crashes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -12,14 +12,14 @@ use super::directory::sync_directory;
 /// Numbers the temporary files of this process, so that two threads never use the same file.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// Replaces or creates the file at this path. The parts, joined, are its content. The directory of
-/// the file must exist, and only this user may write to that directory. After a crash of the system
+/// Replaces or creates the file at this path. Its content is the joined parts. The directory of the
+/// file must exist, and only this user may write to that directory. After a crash of the system,
 /// the file may be incomplete. A link at this path is replaced, not followed.
 pub(crate) fn replace_file(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     replace(path, parts, |_| Ok(()))
 }
 
-/// Replaces a file like [`replace_file`], and returns once it is durable.
+/// Replaces a file like [`replace_file`], and makes it durable before it returns.
 pub(crate) fn replace_file_durably(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     replace(path, parts, File::sync_all)?;
     let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;

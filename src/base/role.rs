@@ -13,7 +13,7 @@ pub enum Role {
     /// Backs up, deduplicates and lists. Cannot decrypt stored chunks.
     Write,
     /// Checks that everything exists, and compares data with hashes. Decrypts only metadata. Writes
-    /// only to the ledger, which only decides what a later check may skip.
+    /// nothing but the ledger, the list of packs that later checks may skip.
     Verify,
 }
 
@@ -23,7 +23,7 @@ pub enum Role {
 pub struct ParseRoleError;
 
 impl Role {
-    /// Whether this role includes the rights of `other`.
+    /// Returns whether this role includes the rights of `other`.
     #[must_use]
     pub const fn includes(self, other: Self) -> bool {
         matches!(
@@ -32,7 +32,7 @@ impl Role {
         )
     }
 
-    /// Its name in certificates and in messages.
+    /// Returns the name of the role in certificates and in messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -4,10 +4,11 @@ use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// Calls `each` for all items, up to `threads` at a time (0 counts as 1), and returns the results
-/// in the order of the items. After `is_last` has returned true for a result, each thread ends with
-/// its current call. A thread that has just taken an item still makes the call for it. All calls
-/// for earlier items are made. If threads cannot be started, fewer calls run at the same time.
+/// Calls `each` for all items, and returns the results in the order of the items. Up to `threads`
+/// calls (0 counts as 1) run at the same time, or fewer if threads cannot be started.
+///
+/// After `is_last` has returned true for a result, no thread takes another item. The calls for the
+/// items already taken are still made. So the results are those of the first items, without a gap.
 pub(crate) fn map_in_threads<T: Sync, R: Send>(
     items: &[T],
     threads: usize,
@@ -118,8 +119,8 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         let (sender, receiver) = (Mutex::new(Some(sender)), Mutex::new(receiver));
         let this = thread::current().id();
-        // The first call in the other thread is the last one. Calls in this thread take until the
-        // other thread has ended.
+        // For the other thread, `is_last` returns true at its first call. In this thread, each call
+        // waits until the other thread has ended.
         let is_last = |_: &u32| {
             if thread::current().id() == this {
                 let ended = receiver

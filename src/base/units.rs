@@ -19,7 +19,7 @@ pub const CHUNK_SIZE_DEFAULT: ChunkSize = ChunkSize(64 << 10);
 pub struct ChunkSize(u32);
 
 impl ChunkSize {
-    /// Returns the chunk size of this number of bytes, if it is a valid chunk size.
+    /// Returns the chunk size of this number of bytes, or `None` if it is not a valid chunk size.
     #[must_use]
     pub fn new(bytes: u64) -> Option<Self> {
         let bytes = u32::try_from(bytes).ok()?;

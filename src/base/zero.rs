@@ -30,8 +30,8 @@ pub fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// Returns all runs of adjacent blocks with data, in ascending order. A block has data if one of
-/// its bytes is not zero. It has `block` bytes (0 counts as 1); the last one may be shorter. All
-/// bytes outside the runs are zero.
+/// its bytes is not zero. Each block has `block` bytes (0 counts as 1); the last one may be
+/// shorter. All bytes outside the runs are zero.
 pub fn data_runs(bytes: &[u8], block: usize) -> impl Iterator<Item = Range<usize>> {
     let mut blocks = bytes.chunks(block.max(1));
     let mut end = 0;
@@ -79,7 +79,7 @@ mod tests {
         let runs = |block| data_runs(&bytes, block).collect::<Vec<_>>();
         assert_eq!(runs(10), [0..20, 30..35]);
         assert_eq!(runs(1), [0..1, 13..14, 19..20, 34..35]);
-        assert_eq!(runs(0), runs(1), "there is no smaller block");
+        assert_eq!(runs(0), runs(1), "a block size of 0 counts as 1");
         assert_eq!(runs(100), vec![0..35]);
         assert_eq!(data_runs(&[0; 35], 10).count(), 0);
         assert_eq!(data_runs(&[], 10).count(), 0);

@@ -1,7 +1,7 @@
 //! Sealing: ChaCha20-Poly1305 for the runs of packs, XChaCha20-Poly1305 for everything else.
 //!
-//! Everything else uses `chacha20poly1305`. Runs use `ring`, which is faster and produces the same
-//! bytes (docs/decisions/0009-restore-at-full-speed.md).
+//! Runs use the crate `ring`. It is faster than the crate `chacha20poly1305`, which everything else
+//! uses, and produces the same bytes (docs/decisions/0009-restore-at-full-speed.md).
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit, inout::InOutBuf};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
@@ -120,7 +120,7 @@ impl SealKey {
         out
     }
 
-    /// Returns the plaintext of ciphertext ‖ tag.
+    /// Decrypts `sealed`, which is ciphertext ‖ tag. Returns the plaintext.
     pub fn open(&self, nonce: &SealNonce, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         let mut out = sealed.to_vec();
         let len = decrypt(&self.cipher, &nonce.0, aad, &mut out)?;
@@ -182,7 +182,7 @@ impl PackCipher {
         Self { subkey, check }
     }
 
-    /// Returns the check of a run's compressed bytes, which goes into its descriptor.
+    /// Returns the check of a run's compressed bytes, for the run's descriptor.
     #[must_use]
     pub fn check(&self, compressed: &[u8]) -> [u8; CHECK_LEN] {
         let mac = blake3::keyed_hash(self.check.expose(), compressed);
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_random_bytes_give_other_nonces_for_other_messages() {
+    fn a_nonce_depends_on_the_random_bytes_the_associated_data_and_the_plaintext() {
         let key = SealKey::new(&Secret::new([7; 32]));
         let (first, _) = key.seal_with(&[1; 32], b"a", b"plain");
         assert_eq!(key.seal_with(&[1; 32], b"a", b"plain").0, first);

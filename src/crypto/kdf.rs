@@ -47,8 +47,8 @@ impl KdfParams {
     pub const WORK_KIB_MAX: u64 = 64 << 20;
     /// The least memory for a new key slot, in KiB.
     pub const NEW_MEMORY_KIB_MIN: u32 = 8 << 10;
-    /// The least work for a new key slot, memory in KiB times passes: 19 MiB twice, the minimum
-    /// that OWASP recommends for passwords.
+    /// The least work for a new key slot, memory in KiB times passes: two passes over 19 MiB, the
+    /// minimum that OWASP recommends for passwords.
     pub const NEW_WORK_KIB_MIN: u64 = 38 << 10;
 
     /// Returns the least memory for this number of lanes, in KiB.
@@ -113,7 +113,7 @@ impl KdfParams {
     }
 }
 
-/// Argon2id failed.
+/// A key could not be derived from a password.
 #[derive(Debug, thiserror::Error)]
 pub enum KdfError {
     /// Argon2id returned an error. With parameters in the bounds of [`KdfParams`], the reason is a

@@ -1,6 +1,7 @@
 //! X-Wing (draft-connolly-cfrg-xwing-kem-06), which combines ML-KEM-768 and X25519. With the public
-//! key, a client makes a session: a key that seals data, and an encapsulation of this key. Once the
-//! client has erased the key, only the private key can recover it, from the encapsulation.
+//! key, a client makes a session: a key that seals data, and an encapsulation of this key. After
+//! the client has erased the session's key, only the holder of the private key can recover it from
+//! the encapsulation.
 
 use x_wing::{
     Decapsulate, DecapsulationKey, Decapsulator, EncapsulationKey, KeyExport, TryKeyInit,

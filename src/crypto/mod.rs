@@ -1,7 +1,7 @@
-//! Keys, ids, sealing and signatures. All formulas are those of `docs/format.md`: section 2
-//! (Cryptography) has most of them, section 8 (Pack) those of runs and ids, section 10 (Trees) that
-//! of roots, and section 25 (Signatures of reports) those of reports. This folder knows neither how
-//! objects are encoded, nor where they are stored.
+//! Keys, ids, sealing and signatures. `docs/format.md` has all formulas, most of them in section 2
+//! (Cryptography). Those of runs and ids are in section 8 (Pack), that of roots in section 10
+//! (Trees), and those of reports in section 25 (Signatures of reports). This folder handles neither
+//! the encoding of objects nor the places where they are stored.
 
 mod aead;
 mod hash;

@@ -133,7 +133,7 @@ impl ChunkKeys {
 }
 
 impl ProjectKeys {
-    /// Derives the keys of a full key from the project's secret.
+    /// Derives the keys that the holder of a full key has, from the project's secret.
     #[must_use]
     pub fn full(secret: &Secret) -> Self {
         let key = secret.derive("cuttlebone 2026-11-21 data");
@@ -154,7 +154,7 @@ impl ProjectKeys {
         }
     }
 
-    /// Derives the keys of a write key.
+    /// Derives the keys that the holder of a write key has, from the secrets in its slot.
     #[must_use]
     pub fn write(secrets: WriteSecrets) -> Self {
         Self {
@@ -166,7 +166,7 @@ impl ProjectKeys {
         }
     }
 
-    /// Derives the keys of a verify key.
+    /// Derives the keys that the holder of a verify key has, from the secrets in its slot.
     #[must_use]
     pub fn verify(secrets: VerifySecrets) -> Self {
         Self {
@@ -199,6 +199,7 @@ impl ProjectKeys {
     }
 
     /// Returns the secrets for the slot of a write key. `seed` is the seed of its signing key.
+    /// Fails if these are the keys of a verify key.
     pub fn write_secrets(&self, seed: Secret) -> Result<WriteSecrets, RoleError> {
         Ok(WriteSecrets {
             metadata: self.metadata.secret.clone(),
@@ -257,14 +258,14 @@ impl ProjectKeys {
         &self.metadata.slot_info
     }
 
-    /// Returns the keys that name chunks and cut streams. A verify key does not hold them.
+    /// Returns the keys that name chunks and cut streams. Fails for a verify key.
     pub fn chunk_keys(&self) -> Result<&ChunkKeys, RoleError> {
         let held = self.role();
         let needed = Role::Write;
         self.chunks.as_ref().ok_or(RoleError { held, needed })
     }
 
-    /// Returns the key of the packs of chunks that full keys write.
+    /// Returns the key that seals the chunks of full keys. Fails unless this is a full key.
     pub fn data(&self) -> Result<&Secret, RoleError> {
         match &self.data {
             DataKeys::Full { key, .. } => Ok(key),
@@ -272,7 +273,7 @@ impl ProjectKeys {
         }
     }
 
-    /// Returns the key that opens the sessions of write keys.
+    /// Returns the key that opens the sessions of write keys. Fails unless this is a full key.
     pub fn data_private_key(&self) -> Result<&DataPrivateKey, RoleError> {
         match &self.data {
             DataKeys::Full { private, .. } => Ok(private),
@@ -280,7 +281,7 @@ impl ProjectKeys {
         }
     }
 
-    /// Returns the key with which write keys make sessions.
+    /// Returns the key with which write keys make sessions. Fails for a verify key.
     pub fn data_public_key(&self) -> Result<&DataPublicKey, RoleError> {
         match &self.data {
             DataKeys::Full { public, .. } | DataKeys::Write(public) => Ok(public),
@@ -321,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_derive_the_same_keys_as_far_as_they_hold_them() {
+    fn all_roles_that_hold_a_key_derive_the_same_key() {
         let full = ProjectKeys::full(&Secret::new([3; 32]));
         let write = ProjectKeys::write(full.write_secrets(Secret::new([4; 32])).unwrap());
         let verify = ProjectKeys::verify(full.verify_secrets(Secret::new([5; 32])));

@@ -8,8 +8,9 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use super::hash::hash;
 use super::secret::Secret;
 
-/// The algorithm of a public key, and that of a signature.
+/// The algorithm in a public key.
 const KEY: &[u8; 2] = b"Ed";
+/// The algorithm in a signature.
 const PREHASHED: &[u8; 2] = b"ED";
 const KEY_ID_LEN: usize = 8;
 const TRUSTED: &str = "trusted comment: ";
@@ -41,7 +42,7 @@ impl ReportKey {
         Self(SigningKey::from_bytes(derived.expose()))
     }
 
-    /// Returns the public key as minisign stores it: algorithm, key id and key.
+    /// Returns the bytes that minisign stores for the public key: algorithm, key id and key.
     #[must_use]
     pub fn public_bytes(&self) -> Vec<u8> {
         let key = self.0.verifying_key().to_bytes();
@@ -106,8 +107,8 @@ fn key_id(public: &[u8; 32]) -> [u8; KEY_ID_LEN] {
     id
 }
 
-/// Returns the key id and the rest of algorithm ‖ key id ‖ rest. Returns none if the algorithm is
-/// another one, or the rest does not have `N` bytes.
+/// Splits algorithm ‖ key id ‖ rest. Returns the key id and the rest, or `None` if the bytes have
+/// another algorithm than `algorithm` or the rest does not have `N` bytes.
 fn split<const N: usize>(bytes: &[u8], algorithm: [u8; 2]) -> Option<([u8; KEY_ID_LEN], [u8; N])> {
     let rest = bytes.strip_prefix(&algorithm)?;
     let (id, rest) = rest.split_first_chunk()?;

@@ -1,5 +1,5 @@
-//! Signatures: Ed25519 (RFC 8032), verified strictly. A key or a signature is refused if its form
-//! is not canonical, or if it is of small order.
+//! Signatures: Ed25519 (RFC 8032), verified strictly. A key or a signature is refused if it is not
+//! in canonical form, or if its point is of small order.
 
 use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
 
@@ -11,8 +11,8 @@ use crate::base::{ProjectId, SignerId};
 /// The length of a signature, in bytes.
 const SIGNATURE_LEN: usize = 64;
 
-/// Begins the message of each signature here, so that it differs from all other messages that the
-/// same key may ever sign.
+/// The first bytes of each message that is signed here. They distinguish the message from all other
+/// messages that the same key may sign.
 const CONTEXT: &[u8] = b"cuttlebone 2026-11-21 signed\0";
 
 /// The signer did not make this signature for these bytes.

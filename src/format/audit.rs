@@ -1,4 +1,5 @@
-//! Section 18 (Audit): audits. An audit lists packs that a full key has read completely.
+//! Audits: section 18 (Audit) of `docs/format.md`. An audit lists packs that a full key has read
+//! completely.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +42,7 @@ pub struct AuditInfo {
 impl AuditBody {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
-    /// A number of packs that certainly fits into a body.
+    /// A number of packs that fits into a body.
     pub const PACKS_MAX: usize = 500_000;
 
     /// Returns the body, to be compressed and sealed.

@@ -1,5 +1,5 @@
-//! Section 23 (Batch): records, voids and log entries in one file, so that they begin to exist at
-//! the same moment.
+//! Batches: records, voids and log entries in one file, so that they begin to exist at the same
+//! moment. Section 23 (Batch) of `docs/format.md`.
 
 use super::error::FormatError;
 use super::header::{HEADER_LEN, Magic};
@@ -32,24 +32,24 @@ impl BatchedKind {
 /// An object to be stored in a batch.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NewBatchedObject {
-    /// Its kind.
+    /// The kind of the object.
     pub kind: BatchedKind,
-    /// The hash that names it.
+    /// The hash that names the object.
     pub hash: ObjectHash,
-    /// Its bytes.
+    /// The bytes of the object.
     pub bytes: Vec<u8>,
 }
 
 /// An object in a batch. The batch does not prove that the bytes of the object have this hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchedObject {
-    /// Its kind.
+    /// The kind of the object.
     pub kind: BatchedKind,
-    /// The hash that names it.
+    /// The hash that names the object.
     pub hash: ObjectHash,
-    /// The position of its first byte in the batch.
+    /// The position of the object's first byte in the batch.
     pub offset: u64,
-    /// Its length in bytes.
+    /// The length of the object in bytes.
     pub len: u32,
 }
 

@@ -39,7 +39,7 @@ impl fmt::Display for ByteString {
 }
 
 impl ByteString {
-    /// Returns the bytes. Returns none if the text of [`Hex`](Self::Hex) is not two lowercase
+    /// Returns the bytes, or `None` if the text of [`Hex`](Self::Hex) is not two lowercase
     /// hexadecimal digits for each byte.
     #[must_use]
     pub fn bytes(&self) -> Option<Vec<u8>> {

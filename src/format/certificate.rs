@@ -1,5 +1,5 @@
-//! Section 16 (Certificate): certificates. Each belongs to a key slot of a project, and states what
-//! the key may do.
+//! Certificates: section 16 (Certificate) of `docs/format.md`. Each belongs to a key slot of a
+//! project, and states what the key may do.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +17,10 @@ pub struct Certificate {
     pub requires: Vec<String>,
     /// The role of the key: the name of a [`Role`].
     pub role: String,
-    /// The hash of its slot.
+    /// The hash of the key's slot.
     pub slot: ObjectHash,
-    /// The public key that the signatures of the key are verified with. There is none for a full
-    /// key: it signs with the key of the project.
+    /// The public key that verifies the signatures of the key. `None` for a full key, since it
+    /// signs with the key of the project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<SignerId>,
     /// [Patterns](matches_pattern) of the names of volumes that the key may back up. If there are
@@ -28,8 +28,8 @@ pub struct Certificate {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
-    /// The features that objects signed by the key may require, although this program does not
-    /// know them: such objects are newer, not foreign.
+    /// Features that the objects that the key signs may require. If a program does not know one of
+    /// them, an object with it counts as newer, not as foreign.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
@@ -62,8 +62,8 @@ impl Certificate {
     }
 }
 
-/// Returns whether a whole name matches a pattern: `*` stands for any number of characters, or
-/// none, `?` for exactly one, and every other character for itself.
+/// Returns whether a whole name matches a pattern: `*` stands for zero or more characters, `?` for
+/// exactly one, and every other character for itself.
 #[must_use]
 pub fn matches_pattern(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) =

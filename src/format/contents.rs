@@ -1,5 +1,5 @@
-//! Section 8 (Pack): the contents of packs. They list the runs of a pack, and state its key and its
-//! signer.
+//! The contents of packs: section 8 (Pack) of `docs/format.md`. Contents list the runs of a pack,
+//! and state the pack's key and signer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl fmt::Debug for PackKey {
     }
 }
 
-/// A run that was found in the contents of a pack.
+/// The run of a wanted blob, as found in the contents of a pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundRun {
     /// The kind of all blobs in the pack.
@@ -141,8 +141,8 @@ impl Contents {
     }
 
     /// Finds a blob in [encoded](Self::encode) contents, and decodes only the run that holds it.
-    /// `number` is the position of the blob among the blobs of all runs, from 0. `None` if there
-    /// are fewer blobs.
+    /// `number` is the position of the blob among the blobs of all runs, from 0. Returns `None` if
+    /// there are fewer blobs.
     pub fn find_run(bytes: &[u8], number: u32) -> Result<Option<FoundRun>, FormatError> {
         let mut reader = Reader::new(bytes);
         let kind = BlobKind::from_byte(reader.u8()?)?;
@@ -204,9 +204,9 @@ impl Contents {
         }
     }
 
-    /// Reads contents. Returns them, and whether they state that the pack has a session. If they
-    /// do, calls `session` after the descriptors were read. `session` returns the encapsulation. It
-    /// may read it from the reader.
+    /// Reads contents. Returns them, and whether they state that the pack has a session. In this
+    /// case, calls `session` after the last descriptor. `session` returns the encapsulation, which
+    /// it may read from the reader.
     fn read_with<'a>(
         reader: &mut Reader<'a>,
         session: impl FnOnce(&mut Reader<'a>) -> Result<Arc<[u8; ENCAPSULATION_LEN]>, FormatError>,
@@ -261,13 +261,12 @@ fn no_session<T>() -> Result<T, FormatError> {
     Err(FormatError::BadValue("session of a pack"))
 }
 
-/// The plaintext of a pack's sealed contents. A program must not rely on it before it has verified
-/// the signature.
+/// The plaintext of a pack's sealed contents. Do not rely on it before the signature is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignedContents<'a> {
     /// The bytes that are signed.
     pub signed: &'a [u8],
-    /// The public key that the signature is verified with.
+    /// The public key that verifies the signature.
     pub signer: SignerId,
     /// The signature.
     pub signature: [u8; SIGNATURE_LEN],

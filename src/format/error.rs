@@ -3,16 +3,16 @@
 /// Bytes do not follow the format. The caller adds the name of the object that they came from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// The bytes end too early.
+    /// The object ends too early.
     #[error("it is cut short")]
     Truncated,
-    /// Bytes follow the end.
+    /// Bytes follow the end of the object.
     #[error("{0} bytes follow where it should end")]
     TrailingBytes(usize),
     /// The object is not of the expected kind. The text names this kind, for example “a pack”.
     #[error("it is not {0}")]
     BadMagic(&'static str),
-    /// A later version of the program made it.
+    /// A later version of the program made the object.
     #[error("it has format version {0}, but this program only knows version 1")]
     UnknownVersion(u16),
     /// The object requires features that this program does not have.
@@ -36,7 +36,8 @@ pub enum FormatError {
 }
 
 impl FormatError {
-    /// Returns the version or feature that this program does not know, if the error reports one.
+    /// Returns the version or feature that this program does not know. Returns `None` if the error
+    /// reports none.
     #[must_use]
     pub fn missing_feature(&self) -> Option<String> {
         match self {

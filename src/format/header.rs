@@ -1,4 +1,4 @@
-//! Section 3 (Object header): the header of every object.
+//! The header of every object: section 3 (Object header) of `docs/format.md`.
 
 use super::error::FormatError;
 use super::wire::Reader;
@@ -101,9 +101,9 @@ impl Magic {
 
 /// A header whose magic is the expected one.
 ///
-/// Anyone who can write to the store can make a header. So a reader must not rely on the other
-/// fields before it has verified a seal, a MAC or a signature that covers the header (or the hash
-/// of a repository file).
+/// Anyone who can write to the store can make a header. So rely on the other fields only after you
+/// have verified a seal, a MAC or a signature that covers the header. For a repository file, its
+/// hash is enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header([u8; HEADER_LEN]);
 

@@ -1,4 +1,5 @@
-//! Section 11 (Backup record): Ceph's metadata of an image, the content of an attachment.
+//! Ceph's metadata of an image, which a backup stores as an attachment: section 11 (Backup record)
+//! of `docs/format.md`.
 
 use super::byte_string::ByteString;
 use super::error::FormatError;

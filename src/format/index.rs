@@ -1,4 +1,4 @@
-//! Section 9 (Index segment): index segments.
+//! Index segments, which list the contents of packs: section 9 (Index segment) of `docs/format.md`.
 
 use std::collections::HashMap;
 use std::sync::Arc;

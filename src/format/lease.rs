@@ -1,5 +1,5 @@
-//! Section 13 (Lease): leases. A lease names a process that works on a project, and the objects
-//! that the process relies on.
+//! Leases: section 13 (Lease) of `docs/format.md`. A lease names a process that works on a project,
+//! and the objects that the process relies on.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub struct LeaseBody {
     pub work: String,
     /// The seconds from the beginning of the work until this object was stored.
     pub running_seconds: u64,
-    /// The time by the store's clock that the process read last, in seconds since 1970-01-01 UTC.
+    /// The time that the process last read from the store's clock, in seconds since 1970-01-01 UTC.
     #[serde(default)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_time: Option<u64>,
@@ -68,9 +68,8 @@ pub struct ProcessId {
 impl LeaseBody {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
-    /// A body has room for this number of packs together with this number of top nodes. Without
-    /// these, it has room for this number of records to remove together with this number of records
-    /// to keep.
+    /// A body has room for this number of packs and as many top nodes. A body with no packs and top
+    /// nodes has room for this number of records in `removes` and as many in `keeps`.
     pub const IDS_MAX: usize = 100_000;
 
     /// Returns the body, to be compressed and sealed.

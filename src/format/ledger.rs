@@ -1,5 +1,5 @@
-//! Section 22 (Ledger): entries of the ledger. An entry states which packs were read, when, and
-//! how.
+//! Entries of the ledger: section 22 (Ledger) of `docs/format.md`. An entry states which packs were
+//! read, when, and how.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,11 +9,11 @@ use super::time::{RecordTime, check_time};
 use super::wire::{Reader, len_u32};
 use crate::base::ObjectHash;
 
-/// An entry of the ledger. Reports show it. Apart from this, it has only one effect: a run that
-/// continues earlier runs skips packs that, according to the entries of those runs, are undamaged.
+/// An entry of the ledger. It has two uses. Reports show it, and a check that continues earlier
+/// ones skips packs that an entry states as undamaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerBody {
-    /// The runs and drills.
+    /// The runs of checks, and the restore drills.
     pub about: LedgerInfo,
     /// The packs that were read, ascending by time and result, without duplicates.
     pub groups: Vec<ReadPacks>,
@@ -24,7 +24,7 @@ pub struct LedgerBody {
 pub struct ReadPacks {
     /// When the run began, in milliseconds since 1970-01-01 UTC.
     pub time: u64,
-    /// The result of reading them.
+    /// The result of reading the packs.
     pub result: ReadResult,
     /// The packs, ascending, without duplicates. There is at least one.
     pub packs: Vec<ObjectHash>,
@@ -33,7 +33,7 @@ pub struct ReadPacks {
 /// The result of reading a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReadResult {
-    /// It is damaged.
+    /// The pack is damaged.
     Damaged,
     /// Verification at this level found no damage.
     Verified(VerifiedLevel),
@@ -43,9 +43,9 @@ pub enum ReadResult {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VerifiedLevel {
-    /// All of its bytes were read. They have the hash that is its name.
+    /// All bytes of the pack were read. Their hash is the name of the pack.
     Hashed,
-    /// Each of its runs opened, and each blob has its id.
+    /// Each run of the pack opened, and each blob has its id.
     Opened,
 }
 
@@ -91,13 +91,13 @@ pub struct AuditRun {
     pub host: Option<String>,
     /// How it verified packs.
     pub level: VerifiedLevel,
-    /// The seed that determines the order in which it read packs: 64 digits.
+    /// The seed that determines the order in which it read packs: 64 hexadecimal digits.
     pub seed: ObjectHash,
-    /// Packs that it read and found undamaged.
+    /// The number of packs that it read and found undamaged.
     pub packs: u64,
-    /// Bytes of packs that it read.
+    /// The number of bytes of packs that it read.
     pub bytes: u64,
-    /// Packs that it found damaged.
+    /// The number of packs that it found damaged.
     pub damaged: u64,
     /// How long it ran, in seconds.
     pub seconds: u64,
@@ -105,7 +105,7 @@ pub struct AuditRun {
     pub complete: bool,
 }
 
-/// The restore of one backup, to find out whether it works.
+/// A restore drill: the restore of one backup, to find out whether it works.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrillRun {
     /// When it began.
@@ -116,17 +116,17 @@ pub struct DrillRun {
     pub host: Option<String>,
     /// The record of the backup.
     pub backup: ObjectHash,
-    /// The name of its volume.
+    /// The name of the backup's volume.
     pub volume: String,
-    /// Bytes of its content that were restored.
+    /// The number of bytes of the backup that were restored.
     pub bytes: u64,
-    /// How long that took, in milliseconds.
+    /// How long the restore took, in milliseconds.
     pub milliseconds: u64,
     /// The command that examined the restored content.
     #[serde(default)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// Whether it was restored completely, and the command succeeded.
+    /// Whether the backup was restored completely, and the command, if any, succeeded.
     pub success: bool,
     /// Why the restore or the command failed.
     #[serde(default)]
@@ -135,7 +135,7 @@ pub struct DrillRun {
 }
 
 impl VerifiedLevel {
-    /// Its name in JSON.
+    /// Returns the name of the level in JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -146,7 +146,7 @@ impl VerifiedLevel {
 }
 
 impl ReadResult {
-    /// Its byte in an entry.
+    /// Returns the byte that encodes the result in an entry.
     #[must_use]
     pub const fn byte(self) -> u8 {
         match self {
@@ -202,8 +202,8 @@ impl LedgerInfo {
 impl LedgerBody {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 4 << 20;
-    /// A number of packs that fits into a body, together with JSON that [has
-    /// room](Self::has_room_for).
+    /// A number of packs that fits into a body, together with JSON that
+    /// [`has_room_for`](Self::has_room_for) accepts.
     pub const PACKS_MAX: usize = 50_000;
     /// The number of bytes of a group before its packs: time, result and number of packs.
     const GROUP_LEN: usize = 13;

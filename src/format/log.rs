@@ -1,7 +1,7 @@
-//! Section 12 (Log): entries of the log. They state which objects were added and which were removed
-//! on purpose. The kinds and hashes of these objects, and the number and time of each entry, are
-//! not encrypted, so that someone without a key can verify a store or copy it. All other details
-//! are sealed.
+//! Entries of the log: section 12 (Log) of `docs/format.md`. Entries state which objects were added
+//! and which were removed on purpose. The kinds and hashes of these objects, and the number and
+//! time of each entry, are not encrypted. So someone without a key can verify a store or copy it.
+//! All other details are sealed.
 
 use std::collections::HashSet;
 
@@ -86,15 +86,14 @@ pub struct LogItem {
 pub struct LogEntry {
     /// One more than the largest number of the entries in `previous`; 1 if there are none.
     pub number: u64,
-    /// When the entry was written, in seconds since 1970.
+    /// When the entry was written, in seconds since 1970-01-01 UTC.
     pub time: u64,
-    /// Whether `added` lists all objects of the log, so that a reader needs no earlier entry to
-    /// know them.
+    /// Whether `added` lists all objects of the project. Then a reader needs no earlier entry.
     pub summary: bool,
     /// The hashes of the earlier entries that no other entry named as previous when this one was
     /// written.
     pub previous: Vec<ObjectHash>,
-    /// Objects that the repository has from now on.
+    /// Objects that the project has from now on.
     pub added: Vec<LogItem>,
     /// Objects that may be missing from now on.
     pub removed: Vec<LogItem>,
@@ -140,7 +139,7 @@ pub struct RemovedRecord {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub follows: Vec<ObjectHash>,
-    /// The heads that existed when the record was made.
+    /// The records that no other record named as head when the removed record was made.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub heads: Vec<ObjectHash>,
@@ -219,7 +218,7 @@ pub struct OpenedEntry<'a> {
 impl LogEntry {
     /// The maximum length of an entry, in bytes.
     pub const LEN_MAX: usize = 64 << 20;
-    /// A number of objects that certainly fit into an entry, even with the largest sealed part.
+    /// A number of objects that fits into an entry, even with the largest sealed part.
     pub const ITEMS_MAX: usize = 900_000;
 
     /// Returns the bytes before the nonce. `sealed_len` is the number of bytes that the nonce and
@@ -456,7 +455,7 @@ mod tests {
         let mut lies = longer.clone();
         lies[64] = 40;
         assert_eq!(decode(&lies), Err(FormatError::TrailingBytes(1)));
-        // Counts whose lists would not fit into memory.
+        // Lists with these counts would not fit into memory.
         for at in [52, 56, 60, 64] {
             let mut huge = longer.clone();
             huge[at..at + 4].fill(0xff);

@@ -1,5 +1,5 @@
-//! Section 14 (Mark): marks. A mark names packs and index segments that will be deleted after a
-//! grace period, unless a backup uses them by then.
+//! Marks: section 14 (Mark) of `docs/format.md`. A mark names packs and index segments that will be
+//! deleted after a grace period, unless a backup uses them by then.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,8 +8,8 @@ use super::json::{check_ids, from_json_with_features, nullable, to_json};
 use super::time::check_time;
 use crate::base::ObjectHash;
 
-/// Names the objects that a prune will delete if nothing uses them when the grace period has
-/// passed. Hashes are in hexadecimal, times in RFC 3339.
+/// Names the objects that a prune will delete if nothing uses them at the end of the grace period.
+/// Hashes are in hexadecimal, times in RFC 3339.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MarkBody {
     /// Features that a reader must know.
@@ -22,11 +22,11 @@ pub struct MarkBody {
     /// Index segments that newer ones replace.
     #[serde(default, deserialize_with = "nullable")]
     pub segments: Vec<String>,
-    /// Records that existed before the decision, at most [`IDS_MAX`](Self::IDS_MAX). None of them
-    /// uses these packs.
+    /// Records that existed before the prune chose the packs, at most [`IDS_MAX`](Self::IDS_MAX).
+    /// None of these records uses the packs.
     #[serde(default, deserialize_with = "nullable")]
     pub records: Vec<String>,
-    /// The time of the decision.
+    /// When the prune chose the packs and segments.
     pub time: String,
     /// The name of the host.
     #[serde(default)]
@@ -39,8 +39,7 @@ pub struct MarkBody {
 impl MarkBody {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
-    /// A body has room for this number of packs, this number of segments, and this number of
-    /// records together.
+    /// A body has room for this number of packs, as many segments and as many records.
     pub const IDS_MAX: usize = 80_000;
 
     /// Returns the body, to be compressed and sealed.

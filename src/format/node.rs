@@ -1,4 +1,4 @@
-//! Section 10 (Trees): the nodes of trees.
+//! The nodes of trees: section 10 (Trees) of `docs/format.md`.
 
 use super::error::FormatError;
 use super::record::ContentKind;
@@ -54,7 +54,7 @@ impl StreamEntries {
 pub struct StreamEntry {
     /// The number of bytes of the stream that the entry covers.
     pub len: u64,
-    /// The id; none for a run of zeros, which is allowed in a leaf only.
+    /// The id; `None` for a run of zeros, which is allowed in a leaf only.
     pub id: Option<BlobId>,
 }
 
@@ -104,7 +104,7 @@ impl StreamEntries {
 }
 
 impl Node {
-    /// Returns its level: 0 for a leaf, whose children are chunks.
+    /// Returns the level of the node: 0 for a leaf, whose children are chunks.
     #[must_use]
     pub fn level(&self) -> u8 {
         match self {

@@ -1,4 +1,5 @@
-//! Section 8 (Pack): the first bytes of a pack, and the descriptors of its runs.
+//! The first bytes of a pack, and the descriptors of its runs: section 8 (Pack) of
+//! `docs/format.md`.
 
 use super::error::FormatError;
 use super::header::{HEADER_LEN, Magic};
@@ -15,7 +16,7 @@ pub const RUN_BLOBS_MAX: usize = 1024;
 pub const RUN_PLAIN_MAX: usize = 4 << 20;
 /// The number of bytes before the first run: header and random bytes.
 pub const PACK_HEAD_LEN: usize = HEADER_LEN + 16;
-/// The number of bytes after the contents: their length.
+/// The number of bytes after the contents: a field with the length of the contents.
 pub const PACK_TAIL_LEN: usize = 4;
 /// The length in bytes of a run's descriptor without its blobs: codec, suite, number of blobs,
 /// stored length and check.
@@ -28,7 +29,7 @@ pub(super) const BLOB_LEN: usize = 36;
 /// The kind of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BlobKind {
-    /// A piece of a volume or stream.
+    /// A piece of an image or a stream.
     Chunk,
     /// A tree node.
     Node,
@@ -82,9 +83,9 @@ impl Codec {
 /// A blob in the contents of a pack or in an index segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blob {
-    /// The length of its plain bytes.
+    /// The number of plain bytes.
     pub plain_len: u32,
-    /// The id of its plain bytes.
+    /// The id of the plain bytes.
     pub id: BlobId,
 }
 
@@ -108,7 +109,7 @@ impl Run {
         self.blobs.iter().map(|blob| blob.plain_len as usize).sum()
     }
 
-    /// Returns the number of the run's stored bytes that belong to `plain` of its plain bytes: in
+    /// Returns how many stored bytes of the run count for `plain` of its plain bytes: in
     /// proportion, rounded down.
     #[must_use]
     pub fn share(&self, plain: u64) -> u64 {

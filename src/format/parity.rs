@@ -1,4 +1,5 @@
-//! Section 24 (Parity): shards from which a damaged object can be restored.
+//! Parity, the shards from which a damaged object can be restored: section 24 (Parity) of
+//! `docs/format.md`.
 
 use super::error::FormatError;
 use super::header::{Header, Magic};
@@ -12,7 +13,7 @@ pub type ShardSum = [u8; ParityHeader::SUM_LEN];
 /// Which object a parity object protects, and how both are divided into shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParityHeader {
-    /// The kind of the protected object, as a number of section 24 (Parity).
+    /// The kind of the protected object. Section 24 (Parity) has the numbers of the kinds.
     pub kind: u8,
     /// The length of a shard, in bytes.
     pub shard_len: u32,
@@ -218,8 +219,8 @@ impl<'a> ParityObject<'a> {
         self.bytes.get(first + number * len..)?.get(..len)
     }
 
-    /// Makes a parity object. `fill` writes the hashes of all shards, and the parity shards; both
-    /// are zero before. `hash` is BLAKE3.
+    /// Makes a parity object. `fill` gets zeroed space for the hashes of all shards and for the
+    /// parity shards, and writes them. `hash` is BLAKE3.
     #[must_use]
     pub fn make(
         header: &ParityHeader,
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parity_object_is_read_by_either_header_and_not_with_both_damaged() {
+    fn a_parity_object_is_readable_as_long_as_one_of_its_two_headers_is_undamaged() {
         let header = header();
         let whole = ParityObject::make(&header, hash, |sums, shards| {
             assert_eq!((sums.len(), shards.len()), (6, 128));

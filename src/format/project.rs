@@ -1,4 +1,4 @@
-//! Section 6 (Project object): the project object.
+//! The project object: section 6 (Project object) of `docs/format.md`.
 
 use super::error::FormatError;
 use super::header::{HEADER_LEN, Header, Magic};
@@ -13,7 +13,7 @@ pub struct ProjectObject {
     /// header. The signature covers the header, too. A reader checks the header after it has
     /// verified the signature.
     pub header: Header,
-    /// The nonce of the secret.
+    /// The nonce of the sealed secret.
     pub nonce: [u8; 24],
     /// The project's secret, sealed with a key of the repository.
     pub sealed_secret: [u8; 48],

@@ -1,5 +1,5 @@
-//! Section 11 (Backup record): backup records. They are JSON, because later versions will add
-//! members.
+//! Backup records: section 11 (Backup record) of `docs/format.md`. They are JSON, because later
+//! versions will add members.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -25,8 +25,8 @@ pub struct BackupRecord {
     /// The content.
     #[serde(deserialize_with = "object")]
     pub content: Content,
-    /// The time at which the snapshot that was read was begun, if the writer made one, and
-    /// otherwise the time at which reading began.
+    /// When the writer began to make the snapshot that it then read. If it made none, when it began
+    /// to read.
     pub time: RecordTime,
     /// The time at which the record was made.
     pub finished: RecordTime,
@@ -36,20 +36,20 @@ pub struct BackupRecord {
     /// The record of the backup that this one was compared with, or that its changes build on.
     #[serde(default)]
     pub base: Option<ObjectHash>,
-    /// The backups that this one follows: the records of the volume that no other record followed,
-    /// as seen before the source was read. They decide which backup is newer.
+    /// The records of the volume that no other record followed before the source was read. They
+    /// decide which backup is newer.
     #[serde(default, deserialize_with = "nullable")]
     pub follows: Vec<ObjectHash>,
     /// The record that this record replaces in the order of backups. Only a full signer may sign a
     /// record with this member. Such a record repeats `follows` and `time` of the replaced record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<ObjectHash>,
-    /// The first record of this backup, if this one is a copy of it in another project, or has
-    /// other labels. It shows a later copy that this backup was copied already.
+    /// The first record of this backup, if this record is a copy from another project or has other
+    /// labels than the first one. A program that copies backups detects with it that this backup
+    /// was copied already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<ObjectHash>,
-    /// The heads when this record was made. A head is a record that no other record names as a
-    /// head.
+    /// The heads: the records that no other record named as head when this record was made.
     #[serde(default, deserialize_with = "nullable")]
     pub heads: Vec<ObjectHash>,
     /// The marks that existed when this record was made. The backup uses none of their packs.
@@ -110,13 +110,13 @@ impl TryFrom<String> for ContentKind {
 /// The content of a backup: its kind, its size, and the top of its tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
-    /// How it is cut into chunks.
+    /// How the content is cut into chunks.
     pub kind: ContentKind,
     /// The size in bytes.
     pub size: u64,
     /// The size of chunks in bytes; 0 for a stream.
     pub chunk_size: u32,
-    /// The top node. None if the size is 0, or if the content is an image of zeros.
+    /// The top node. `None` if the size is 0, or if the content is an image of zeros.
     #[serde(deserialize_with = "Option::deserialize")]
     pub top: Option<BlobId>,
     /// A MAC of the kind, size, chunk size and top: equal roots mean equal bytes.
@@ -126,11 +126,11 @@ pub struct Content {
 /// A content that belongs to a backup but is not part of the volume. It is cut like a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// Its name; each name occurs once in a record.
+    /// The name of the attachment; each name occurs once in a record.
     pub name: String,
     /// The size in bytes.
     pub size: u64,
-    /// The top node of its tree; none if and only if the size is 0.
+    /// The top node of its tree; `None` if and only if the size is 0.
     #[serde(deserialize_with = "Option::deserialize")]
     pub top: Option<BlobId>,
     /// The root of a stream with this size and top.
@@ -151,8 +151,8 @@ impl Attachment {
     }
 }
 
-/// The origin of a content. A later backup uses it to test whether a file has changed. A later diff
-/// uses it to find the backup that it starts from.
+/// The origin of a content. A later backup uses it to test whether a file has changed. A later
+/// backup of a diff uses it to find the backup from which the diff starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceInfo {
     /// `file`, `device`, `stdin`, `command`, `rbd-diff` or `rbd`.
@@ -178,10 +178,10 @@ pub struct SourceInfo {
     /// changes them.
     #[serde(default)]
     pub settled: bool,
-    /// The snapshot of which this is the content.
+    /// The RBD snapshot that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<ByteString>,
-    /// Whether that snapshot was protected.
+    /// Whether `snapshot` was protected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protected: Option<bool>,
     /// The snapshot from which the diff started.
@@ -262,7 +262,7 @@ pub struct RbdIdentity {
     /// The name of the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<ByteString>,
-    /// The namespace; none for the default namespace of the pool.
+    /// The namespace; `None` for the default namespace of the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<ByteString>,
     /// The id of the image.
@@ -270,7 +270,7 @@ pub struct RbdIdentity {
     /// The name of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ByteString>,
-    /// The number of the snapshot. Unlike its name, it is never used again in its pool.
+    /// The number of the snapshot. Unlike a name, a number is never used again in the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_id: Option<u64>,
 }
@@ -285,7 +285,7 @@ impl fmt::Display for RbdIdentity {
 }
 
 impl RbdIdentity {
-    /// Whether both identify the same image, even if names and snapshots differ.
+    /// Returns whether both identify the same image, even if names and snapshots differ.
     #[must_use]
     pub fn same_image(&self, other: &Self) -> bool {
         let key = |of: &Self| {
@@ -299,7 +299,8 @@ impl RbdIdentity {
         key(self) == key(other)
     }
 
-    /// Whether the images have the same name, and are in pools and namespaces with the same names.
+    /// Returns whether the images have the same name, and are in pools and namespaces with the same
+    /// names.
     #[must_use]
     pub fn same_name(&self, other: &Self) -> bool {
         (&self.pool, &self.namespace, &self.image) == (&other.pool, &other.namespace, &other.image)

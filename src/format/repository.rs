@@ -1,4 +1,4 @@
-//! Section 4 (Repository file): the repository file.
+//! The repository file: section 4 (Repository file) of `docs/format.md`.
 
 use super::error::FormatError;
 use super::header::Magic;
@@ -42,7 +42,8 @@ impl RepositoryFile {
         file
     }
 
-    /// Decodes a file and its MAC, which the caller checks once it knows the key. `hash` is BLAKE3.
+    /// Decodes a file. Returns it with its MAC. The caller must verify the MAC when it has the key.
+    /// `hash` is BLAKE3.
     pub fn decode(
         bytes: &[u8],
         hash: impl Fn(&[u8]) -> [u8; 32],

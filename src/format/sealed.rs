@@ -1,5 +1,5 @@
-//! Section 7 (Sealed object): the envelope of objects that are sealed as a whole, such as index
-//! segments and records.
+//! The envelope of objects that are sealed as a whole, such as index segments and records: section
+//! 7 (Sealed object) of `docs/format.md`.
 
 use super::error::FormatError;
 use super::header::{HEADER_LEN, Header, Magic};
@@ -97,8 +97,8 @@ pub struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// Returns the payload and the signer. The signer must sign the header, the nonce and these
-    /// bytes. In the object, the signature follows them.
+    /// Returns the bytes of the payload and the signer. The signer must sign the header, the nonce
+    /// and these bytes. In the object, the signature follows these bytes.
     #[must_use]
     pub fn encode(&self, signer: &SignerId) -> Vec<u8> {
         let mut out = self.encode_unsigned();
@@ -106,7 +106,8 @@ impl<'a> Payload<'a> {
         out
     }
 
-    /// Returns the bytes without a signer, for an object whose signature is outside the ciphertext.
+    /// Returns the bytes of the payload without a signer, for an object whose signature is outside
+    /// the ciphertext.
     #[must_use]
     pub fn encode_unsigned(&self) -> Vec<u8> {
         let len = PAYLOAD_HEAD_LEN + self.body.len() + self.padding + SIGNED_TAIL_LEN;
@@ -137,7 +138,7 @@ impl<'a> Payload<'a> {
         if reader.bytes(padding)?.iter().any(|byte| *byte != 0) {
             return Err(FormatError::ReservedNotZero);
         }
-        // A writer uses compression only if it saves bytes.
+        // A writer does not compress a body that compression would make longer.
         let fits = match codec {
             Codec::Raw => body.len() == plain_len,
             Codec::Zstd => body.len() <= plain_len,

@@ -1,4 +1,4 @@
-//! Section 15 (Settings): the settings of a project.
+//! The settings of a project: section 15 (Settings) of `docs/format.md`.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -57,8 +57,8 @@ impl ProjectSettings {
         self.trust.as_deref() == Some("project")
     }
 
-    /// Returns the rate of parity that writers store with new objects; none if they store no
-    /// parity.
+    /// Returns the rate of parity that writers store with new objects. Returns `None` if they store
+    /// no parity.
     #[must_use]
     pub fn parity_rate(&self) -> Option<ParityRate> {
         self.parity.and_then(ParityRate::new)
@@ -70,8 +70,7 @@ impl ProjectSettings {
         to_json(self)
     }
 
-    /// Returns the revision of an opened body. Settings that need a newer program have a revision,
-    /// too.
+    /// Returns the revision of an opened body. Also works for settings that need a newer program.
     pub fn revision(bytes: &[u8]) -> Result<u64, FormatError> {
         #[derive(Deserialize)]
         struct Revision {

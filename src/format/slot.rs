@@ -1,4 +1,4 @@
-//! Section 5 (Key slot): key slots.
+//! Key slots, which hold the secrets of a role: section 5 (Key slot) of `docs/format.md`.
 
 use serde::{Deserialize, Serialize};
 
@@ -66,8 +66,8 @@ impl SlotParams {
 
 /// The part of a key slot that opens with a password. It has the same form in all versions.
 ///
-/// Anyone who can write to the store can make a slot. So the header counts only once the slot key
-/// was decrypted. Until then, only the magic number and the method of key derivation are checked.
+/// Anyone who can write to the store can make a slot. So rely on the header only after the slot key
+/// was decrypted. Decoding checks only the magic number and the method of key derivation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotLock {
     /// The header.
@@ -172,8 +172,8 @@ impl KeySlot {
         out
     }
 
-    /// Decodes a slot of this version. An error that reports an unknown version or feature counts
-    /// only once the slot key of its [`SlotLock`] was decrypted.
+    /// Decodes a slot of this version. Rely on an error about an unknown version or feature only
+    /// after the slot key in the [`SlotLock`] was decrypted.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
         Magic::Slot.read(&mut reader)?;

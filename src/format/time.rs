@@ -1,5 +1,5 @@
-//! Times in JSON: RFC 3339 with the restrictions of `docs/format.md`. Without the tests here, the
-//! crate `jiff` would also accept a space in place of the `T`, times without seconds, and more.
+//! Times in JSON: RFC 3339 with the restrictions of `docs/format.md`. The crate `jiff` alone would
+//! also accept a space in place of the `T`, times without seconds, and more.
 
 use std::fmt;
 use std::str::FromStr;

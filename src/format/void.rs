@@ -1,5 +1,5 @@
-//! Section 17 (Void): voids. With a void, the signer of a record withdraws it: the record is then
-//! neither the newest of its volume nor the base of a backup.
+//! Voids: section 17 (Void) of `docs/format.md`. With a void, the signer of a record withdraws it:
+//! the record is then neither the newest of its volume nor the base of a backup.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ pub struct VoidBody {
     /// The reason, in words.
     #[serde(default)]
     pub reason: Option<String>,
-    /// The time of the decision.
+    /// When the signer withdrew the record.
     pub time: RecordTime,
 }
 

@@ -1,4 +1,4 @@
-//! Reads fixed-width fields from a byte slice, with a check at every step.
+//! Reads fixed-width fields from a byte slice, and checks that enough bytes are left for each.
 
 use super::error::FormatError;
 

@@ -1,4 +1,4 @@
-//! `rbd diff --format json`.
+//! Parses the output of `rbd diff --format json`.
 
 use std::fmt;
 use std::ops::Range;
@@ -19,7 +19,7 @@ struct Entry {
     _exists: bool,
 }
 
-/// The ranges of a list, in its order.
+/// The ranges of a list, in the order of the list.
 struct Ranges(Vec<Range<u64>>);
 
 pub(super) fn parse(text: &[u8]) -> Result<Vec<Range<u64>>, ExtentsError> {

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-/// Ranges of bytes of an image, in ascending order. No range is empty, and there is a gap between
-/// any two.
+/// Ranges of bytes of an image, in ascending order. No range is empty, and no two ranges overlap or
+/// touch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExtentList(Vec<Range<u64>>);
 
 impl ExtentList {
-    /// The maximum length of a text that lists extents, in bytes: enough for several million.
+    /// The maximum length of a list as a text, in bytes: enough for several million extents.
     pub const TEXT_MAX: usize = 256 << 20;
 
     /// Returns the ranges.

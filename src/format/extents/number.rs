@@ -1,4 +1,4 @@
-//! Numbers and extents as decimal digits.
+//! Reads decimal numbers, and makes ranges of extents.
 
 use std::ops::Range;
 

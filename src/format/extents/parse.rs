@@ -1,12 +1,12 @@
-//! Detects in which of the three forms a list is written.
+//! Detects whether a list is written as JSON, as XML or as a table.
 
 use super::error::ExtentsError;
 use super::list::ExtentList;
 use super::{json, plain, xml};
 
 impl ExtentList {
-    /// Reads a list in any of the three forms. The first byte that is not blank decides which form
-    /// it is. Extents may come in any order and overlap.
+    /// Reads a list that is JSON, XML or a table. The first byte that is not blank decides which
+    /// of the three it is. Extents may come in any order and overlap.
     pub fn parse(text: &[u8]) -> Result<Self, ExtentsError> {
         let blank = |byte: &u8| byte.is_ascii_whitespace();
         let Some(offset) = text.iter().position(|byte| !blank(byte)) else {

@@ -1,5 +1,5 @@
-//! `rbd diff` without `--format`: a table for people. It has no end mark. So a list that is cut
-//! short is noticed only if it ends within a line.
+//! Parses the output of `rbd diff` without `--format`: a table for people. The table has no end
+//! mark. So a table that is cut short is detected only if it ends within a line.
 
 use std::ops::Range;
 

@@ -14,7 +14,7 @@ pub enum CutIn {
     ImageHeader,
     /// In the number of diffs (v2).
     Count,
-    /// After fewer diffs than it states (v2).
+    /// After fewer diffs than the stream states (v2).
     Diffs {
         /// The number of complete diffs.
         whole: u64,
@@ -135,7 +135,7 @@ pub enum DiffErrorKind {
     InnerLength {
         /// The record's tag.
         tag: u8,
-        /// The length that it states, in bytes.
+        /// The stated length of the name or value, in bytes.
         length: u64,
     },
     /// A field has a value that is not allowed.
@@ -146,10 +146,10 @@ pub enum DiffErrorKind {
     NoDiffs,
     /// A v2 diff does not start from the snapshot to which the previous one leads.
     BrokenChain {
-        /// The snapshot of the previous diff; none for the first diff, which must start from the
+        /// The snapshot of the previous diff; `None` for the first diff, which must start from the
         /// empty image.
         expected: Option<Vec<u8>>,
-        /// The snapshot from which this diff starts; none for the empty image.
+        /// The snapshot from which this diff starts; `None` for the empty image.
         found: Option<Vec<u8>>,
     },
     /// A v2 diff that is not the last names no snapshot.
@@ -158,7 +158,7 @@ pub enum DiffErrorKind {
     HeadNamed,
     /// A v1 stream cannot state whether a snapshot is protected.
     ProtectionInV1,
-    /// A mistake of the caller.
+    /// The caller used a reader or writer wrongly. The text says how.
     Misuse(&'static str),
     /// The input returned an error, which is the source of this one.
     Read,

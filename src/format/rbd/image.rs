@@ -11,8 +11,8 @@ const BANNER_DIFFS: &[u8; 19] = b"rbd image diffs v2\n";
 /// The orders that Ceph allows: objects of 4 KiB to 32 MiB.
 const ORDERS: std::ops::RangeInclusive<u8> = 12..=25;
 
-/// The maximum size of all metadata together, in bytes. Ceph has no limit; a few hundred bytes are
-/// usual.
+/// The maximum size of all metadata together, in bytes. Ceph has no limit; images usually have a
+/// few hundred bytes.
 const METADATA_MAX: u64 = 16 << 20;
 
 /// Each entry counts as this number of bytes, in addition to its texts. So the maximum also limits
@@ -20,7 +20,7 @@ const METADATA_MAX: u64 = 16 << 20;
 const ENTRY_COST: u64 = 64;
 
 /// The properties of an image, as the header of a v2 stream describes them. A property that the
-/// header does not state is `None`. For such an image, Ceph used its default.
+/// header does not state is `None`. Then Ceph used its default for the image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageDescription {
     /// The binary logarithm of the size of objects in bytes, 12 to 25.
@@ -140,7 +140,7 @@ fn number<R: Read>(input: &mut Input<R>, at: u64, tag: u8, length: u64) -> Resul
 }
 
 /// Reads the key and the value that fill a record of `length` bytes. The caller must have limited
-/// `length`, since this allocates as much memory.
+/// `length`, since the function allocates as much memory.
 fn entry<R: Read>(
     input: &mut Input<R>,
     at: u64,

@@ -12,11 +12,11 @@ const BUFFER: usize = 16 << 10;
 pub(super) struct Input<R> {
     inner: BufReader<R>,
     offset: u64,
-    /// Skips a long range without reading it. None if the stream cannot seek.
+    /// Skips a long range without reading it. `None` if the stream can only be read.
     seek: Option<SeekForward<R>>,
 }
 
-/// A function that moves forward by this number of bytes, but not beyond the end. It returns the
+/// A function that moves forward by a number of bytes, but not beyond the end. It returns the
 /// number of bytes that it skipped.
 type SeekForward<R> = fn(&mut BufReader<R>, u64) -> io::Result<u64>;
 
@@ -38,8 +38,8 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// Wraps a stream that can seek and is at its beginning. Seeks over a range that is skipped, if
-    /// the range is longer than the buffer.
+    /// Wraps a stream that can seek and is at its beginning. [`skip`](Self::skip) then seeks over
+    /// ranges that are longer than the buffer.
     pub(super) fn seekable(inner: R) -> Self
     where
         R: Seek,
@@ -55,8 +55,7 @@ impl<R: Read> Input<R> {
         self.offset
     }
 
-    /// Fills `buffer`, and returns the number of bytes. They are fewer than `buffer` has only if
-    /// the stream ends.
+    /// Reads until `buffer` is full or the stream ends. Returns the number of bytes that were read.
     pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DiffError> {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -100,7 +99,7 @@ impl<R: Read> Input<R> {
         self.array(part).map(u64::from_le_bytes)
     }
 
-    /// Reads the tag of a record; also returns its offset.
+    /// Reads the tag of a record. Returns its offset and the tag.
     pub(super) fn tag(&mut self, part: CutIn) -> Result<(u64, u8), DiffError> {
         Ok((self.offset, self.u8(part)?))
     }

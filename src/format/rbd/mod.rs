@@ -1,13 +1,13 @@
 //! RBD diff streams, as `rbd export-diff` (v1) and `rbd export --export-format 2` (v2) write them.
 //!
 //! Streams come from outside and have no checksum. So the reader refuses everything that no version
-//! of Ceph writes, except unknown fields in the header of an image, which `rbd import` ignores,
-//! too. Each fault has its own kind and its offset. No length in a stream makes the reader allocate
-//! memory without a limit.
+//! of Ceph writes. There is one exception: it ignores unknown fields in the header of an image, as
+//! `rbd import` does. Each error states the kind and the offset of the fault. No length in a stream
+//! makes the reader allocate memory without a limit.
 //!
 //! Ceph specifies the formats in `doc/dev/rbd-diff.rst` and `doc/dev/rbd-export.rst`. Its code
-//! differs in two points: in v2 there is a banner between the image's header and its diffs, and the
-//! length of the record `p` is wrong (<https://tracker.ceph.com/issues/53243>).
+//! differs in two points. In v2, there is a banner between the image's header and its diffs. The
+//! record `p` states a wrong length (<https://tracker.ceph.com/issues/53243>).
 
 mod error;
 mod image;

@@ -49,11 +49,11 @@ enum State {
     Failed,
 }
 
-/// The state while a diff is read, from the end of its header to its end.
+/// The state from the end of a diff's header to the end of the diff.
 #[derive(Debug)]
 struct Inside {
     bounds: Bounds,
-    /// The offset and the tag of the record after the header. `None` once the record is read.
+    /// The offset and the tag of the record after the header. `None` after the record was read.
     ahead: Option<(u64, u8)>,
     /// Bytes of data of the current extent that were not read yet.
     left: u64,
@@ -84,8 +84,8 @@ impl<R: Read> DiffReader<R> {
         Self::begin(Input::new(input, 0))
     }
 
-    /// Like [`open`](Self::open), for an input that can seek and is at its beginning. Seeks over
-    /// data that the caller skips.
+    /// Like [`open`](Self::open), for an input that can seek and is at its beginning. The reader
+    /// seeks over long data that the caller skips.
     pub fn open_seekable(input: R) -> Result<Self, DiffError>
     where
         R: Seek,
@@ -267,7 +267,7 @@ impl<R: Read> DiffReader<R> {
     }
 
     /// Reads the header of the next diff, up to and including the tag of its first extent or of its
-    /// end.
+    /// end record.
     fn header(&mut self) -> Result<DiffHeader, DiffError> {
         let start = self.offset();
         if self.version == DiffVersion::V2 {
@@ -348,10 +348,12 @@ impl<R: Read> DiffReader<R> {
         }
     }
 
-    /// Checks the order of the diffs of a v2 stream: the first one must lead from the empty image,
-    /// each other one from the snapshot to which the previous one leads, and only the last one to
-    /// the head, which has no name. `from` and `to` are the names of the snapshots of the diff at
-    /// `start`, with the offsets of their records.
+    /// Checks the order of the diffs of a v2 stream. The first diff must start from the empty
+    /// image, and each other diff from the snapshot to which the previous one leads. Only the last
+    /// diff must lead to the head of the image, which has no name.
+    ///
+    /// `from` and `to` are the names of the snapshots of the diff at `start`, with the offsets of
+    /// their records.
     fn check_chain(
         &self,
         start: u64,
@@ -423,7 +425,8 @@ fn banner<R: Read>(input: &mut Input<R>) -> Result<DiffVersion, DiffError> {
     }
 }
 
-/// Reads the length of a record, which only a v2 stream states.
+/// Reads the length that a record of a v2 stream states. Returns `None` for v1, which has no such
+/// lengths.
 fn stated<R: Read>(
     input: &mut Input<R>,
     version: DiffVersion,

@@ -14,14 +14,14 @@ pub enum DiffVersion {
 /// The header of a diff.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiffHeader {
-    /// The snapshot from which the diff starts; none for the empty image. Names have 1 to 4096
-    /// bytes, none of them NUL, and need not be UTF-8.
+    /// The snapshot from which the diff starts; `None` for the empty image. Names have 1 to 4096
+    /// bytes, of which none is NUL. They need not be UTF-8.
     pub from: Option<Vec<u8>>,
-    /// The snapshot to which the diff leads; none for the image's head.
+    /// The snapshot to which the diff leads; `None` for the image's head.
     pub to: Option<Vec<u8>>,
     /// The size of the image after the diff, in bytes.
     pub size: u64,
-    /// Whether the snapshot is protected, if a v2 stream states it.
+    /// Whether the snapshot `to` is protected; `None` if the stream does not state it.
     pub protected: Option<bool>,
 }
 
@@ -37,8 +37,8 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// Returns the offset of the first byte after the range, at most `u64::MAX`. For an extent that
-    /// was read, this is always exact.
+    /// Returns the offset of the first byte after the range, at most `u64::MAX`. The result is
+    /// exact for each extent that a reader returned.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.offset.saturating_add(self.length)
@@ -48,7 +48,7 @@ impl Extent {
 /// The new content of an extent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExtentKind {
-    /// The bytes that follow it in the stream.
+    /// The bytes that follow the extent in the stream.
     Data,
     /// Zeros.
     Zero,
@@ -66,7 +66,7 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), DiffErrorKind> {
     } else if name.len() as u64 > u64::from(NAME_MAX) {
         Err(DiffErrorKind::NameTooLong(name.len() as u64))
     } else if name.contains(&0) {
-        // `rbd import-diff` would cut the name there and use another snapshot.
+        // `rbd import-diff` would cut the name at the NUL byte, and so use another snapshot.
         Err(DiffErrorKind::NameNul)
     } else {
         Ok(())

@@ -46,7 +46,7 @@ fn read_all<R: Read>(input: R, piece: usize) -> Result<Vec<Diff>, DiffError> {
         }
         diffs.push((header, extents));
     }
-    assert!(reader.next_diff()?.is_none(), "the end stays the end");
+    assert!(reader.next_diff()?.is_none(), "a diff after the end");
     Ok(diffs)
 }
 
@@ -236,14 +236,14 @@ fn calls_in_the_wrong_order_fail_as_misuse() {
     ));
     let mut reader = open();
     reader.next_diff().expect("a diff");
-    assert!(misused(reader.next_diff().expect_err("it is not read")));
+    assert!(misused(reader.next_diff().expect_err("a diff is unread")));
     let mut reader = open();
     reader.next_diff().expect("a diff");
     reader.next_extent().expect("an extent");
     assert!(misused(
         reader.read_data(&mut [0; 6]).expect_err("too much")
     ));
-    assert!(misused(reader.next_extent().expect_err("it failed")));
+    assert!(misused(reader.next_extent().expect_err("a read failed")));
     let mut reader = open();
     reader.next_diff().expect("a diff");
     reader.next_extent().expect("an extent");
@@ -369,7 +369,7 @@ fn any_name() -> impl Strategy<Value = Option<Vec<u8>>> {
     prop::option::of(prop::collection::vec(1u8.., 1..20))
 }
 
-/// Returns extents as gaps, lengths and data.
+/// Generates extents. Each has the gap before it, a length, and its data; `None` means zeros.
 fn any_extents() -> impl Strategy<Value = Vec<(u64, u64, Option<Vec<u8>>)>> {
     let data = prop::option::of(prop::collection::vec(any::<u8>(), 1..50));
     prop::collection::vec((0u64..3, 1u64..1 << 40, data), 0..12)

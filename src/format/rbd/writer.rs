@@ -5,8 +5,8 @@ use std::io::Write;
 use super::error::{DiffError, DiffErrorKind};
 use super::record::{BANNER_V1, Bounds, DiffHeader, check_name};
 
-/// Writes one diff for `rbd import-diff`: extents in ascending order, then the end. Refuses to
-/// write a record that a reader would refuse. The error then states the offset in the stream at
+/// Writes one diff for `rbd import-diff`: extents in ascending order, then the end record. Refuses
+/// to write a record that a reader would refuse. The error then states the offset in the stream at
 /// which the record would have begun.
 ///
 /// The output should be buffered: headers are written in small pieces.
@@ -21,7 +21,7 @@ pub struct DiffWriter<W> {
 }
 
 impl<W: Write> DiffWriter<W> {
-    /// Writes the header. A v1 header cannot state whether a snapshot is protected.
+    /// Writes the header. Fails if `protected` has a value, which a v1 header cannot state.
     pub fn new(output: W, header: &DiffHeader) -> Result<Self, DiffError> {
         let mut records = BANNER_V1.to_vec();
         for (tag, name) in [(b'f', &header.from), (b't', &header.to)] {
@@ -76,7 +76,7 @@ impl<W: Write> DiffWriter<W> {
         self.offset
     }
 
-    /// Writes the end, flushes, and returns the output.
+    /// Writes the end record, flushes, and returns the output.
     pub fn finish(mut self) -> Result<W, DiffError> {
         self.complete()?;
         self.put(b"e")?;

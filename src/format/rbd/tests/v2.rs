@@ -67,8 +67,8 @@ fn image(protection: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_v2_stream_is_read_with_its_image_and_all_diffs() {
-    // The stated length of the record `p`: the one that Ceph 16 writes, the one that later versions
-    // write, and one that no version should write.
+    // The length that the record `p` states: in Ceph 16, in later versions, and a length that no
+    // version writes.
     for length in [8, 1, u64::MAX] {
         let stream = image(&stated(b'p', length, b"\x01"));
         let mut reader = DiffReader::open(&stream[..]).expect("an image");
@@ -98,7 +98,7 @@ fn a_v2_stream_is_read_with_its_image_and_all_diffs() {
         assert_eq!(headers[2].to, None);
         assert_eq!(diffs[0].1[0].1, b"data");
 
-        // Another reader can go on wherever a diff begins.
+        // Another reader can resume at the beginning of each diff.
         let mut seen = 0;
         while let Some(place) = reader.place() {
             let at = usize::try_from(place.offset()).expect("a short stream");
@@ -171,7 +171,7 @@ fn each_fault_of_a_v2_image_header_is_refused_with_its_kind_and_offset() {
     let huge = b"rbd image v2\nZ\xff\xff\xff\xff\xff\xff\xff\xff1234";
     refused(huge, &Kind::Cut(CutIn::ImageHeader), huge.len());
 
-    // Many small entries take memory too.
+    // Many small entries also take much memory.
     let empty = stated(b'M', 8, &[0; 8]);
     let many = vec![&empty[..]; 250_000];
     assert_eq!(
@@ -189,7 +189,7 @@ fn each_fault_of_a_v2_diff_is_refused_with_its_kind_and_offset() {
         |n: &[u8]| long(&name(b't', n)),
         |n: &[u8]| long(&name(b'f', n)),
     );
-    // The first diff begins at 41, its first record at 53.
+    // The first diff begins at byte 41, its first record at byte 53.
     for (records, kind, offset) in [
         (vec![stated(b's', 9, &u64s(&[8]))], wrong(b's', 9), 53),
         (vec![stated(b'f', 3, b"")], wrong(b'f', 3), 53),
