@@ -38,8 +38,8 @@ impl<'a> Assembler<'a> {
         spec: &'a ImageSpec,
         nodes: &'a PackedNodes<'a>,
     ) -> Result<Self, OpsError> {
-        // With --reread, all nodes are stored unless they are present, so that lost ones are
-        // replaced. But content that the source does not list can only come from the base.
+        // With --reread, use no base. Then every node is stored unless it is present, so lost nodes
+        // are replaced. But content that the source does not list can only come from the base.
         let base = spec
             .base
             .filter(|_| !task.reread || spec.gaps == Gaps::Unchanged);
@@ -80,7 +80,8 @@ impl<'a> Assembler<'a> {
         Ok(self.next)
     }
 
-    /// Stores the rest of the tree, and returns its top. `None` if the whole image is zeros.
+    /// Stores the rest of the tree, and returns its top. Returns `None` if the whole image is
+    /// zeros.
     pub(super) fn finish(mut self) -> Result<Option<BlobId>, OpsError> {
         let end = self.spec.size.div_ceil(LEAF_SIZE);
         let mut counted = end;
@@ -88,7 +89,7 @@ impl<'a> Assembler<'a> {
             self.tree.clear(self.next, end)?;
             counted = self.next;
         }
-        // Chunks of the base after the end of the image count as changed, too.
+        // Also count the chunks that the base has after the end of the new image.
         count_cleared(self.task, self.spec, counted..u64::MAX)?;
         Ok(self.tree.finish()?)
     }
@@ -99,8 +100,8 @@ impl<'a> Assembler<'a> {
     }
 }
 
-/// Counts the bytes of the base's chunks in these leaves as changed, without chunks of zeros. In
-/// the new image, these leaves are zeros, or are after its end.
+/// Counts the base's chunks in these leaves as changed bytes, except chunks of zeros. In the new
+/// image, these leaves are zeros or after the end.
 fn count_cleared(
     task: &BackupTask<'_>,
     spec: &ImageSpec,

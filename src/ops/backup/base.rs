@@ -9,11 +9,11 @@ use crate::repo::{Backup, History, Project, Records, Top};
 use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 
 /// Returns the backup to compare with a source that is read completely: the one that the user
-/// named, or the newest of the volume with this kind of content. The comparison only saves work, so
-/// any backup is correct.
+/// named, or the newest of the volume with this kind of content. The comparison only saves work:
+/// with any base, the new backup is correct.
 ///
-/// A backup by another write key is a base only if the user names it, since nobody has verified
-/// that its packs hold the blobs that its tree names.
+/// A backup by another write key is a base only if the user names it. Nobody has verified that its
+/// packs hold the blobs that its tree names.
 pub(super) fn choose_base<'a>(
     project: &Project,
     records: &'a Records,
@@ -28,8 +28,8 @@ pub(super) fn choose_base<'a>(
 }
 
 /// Returns the base of a list of extents: the backup that the user named, or one of the snapshot
-/// from which the user says that the changes start. `None` if the user says that the list names all
-/// data. The list names only the extents to read. All other content is taken from the base.
+/// from which the user says that the changes start. Returns `None` if the user says that the list
+/// names all data. All content outside of the listed extents is taken from the base.
 pub(super) fn list_base<'a>(
     project: &Project,
     records: &'a Records,
@@ -44,7 +44,7 @@ pub(super) fn list_base<'a>(
     }
 }
 
-/// Returns the backup that the user named. It must have a content of this kind, and must not be
+/// Returns the backup that the user named. Fails if its content is of another kind, or if it was
 /// withdrawn.
 fn select_kind<'a>(
     records: &'a Records,
@@ -69,9 +69,9 @@ fn select_kind<'a>(
     }
 }
 
-/// Returns the backup that the user named for changes to build on. It must be of the same volume,
-/// and of the snapshot from which the changes start, if that is known. With
-/// [`BackupOptions::force_base`], it need only be an image.
+/// Returns the backup that the user named as the base of changes. It must be an image of the same
+/// volume. If `from`, the snapshot from which the changes start, is known, it must be of this
+/// snapshot. With [`BackupOptions::force_base`], it may be any image.
 fn select_base<'a>(
     records: &'a Records,
     options: &BackupOptions,
@@ -99,10 +99,11 @@ fn select_base<'a>(
     }
 }
 
-/// Returns the newest backup of the volume, which must be of the snapshot `from`. It must be an
-/// image, and not by another write key. If the volume already has a backup of the snapshot to which
-/// the changes lead, also accepts a backup of `from` that is not the newest, since no new backup
-/// will build on it.
+/// Returns the newest backup of the volume. Fails if it is not an image of the snapshot `from`, or
+/// if another write key made it.
+///
+/// The volume may already have a backup of the snapshot to which the changes lead. Then no new
+/// backup is committed, so an older backup of `from` is accepted, too.
 fn newest_of<'a>(
     project: &Project,
     records: &'a Records,
@@ -143,7 +144,7 @@ fn newest_of<'a>(
 }
 
 /// Returns the error for changes that start from a snapshot of which the volume has no backup.
-/// `listed` means that a list of extents names the changes.
+/// `listed` is true if a list of extents names the changes, and false for a diff.
 fn no_base(records: &Records, volume: &str, from: &ByteString, listed: bool) -> OpsError {
     let known = records.of_volume(volume).filter_map(|backup| {
         let snapshot = backup.snapshot()?;
@@ -159,7 +160,7 @@ fn no_base(records: &Records, volume: &str, from: &ByteString, listed: bool) -> 
 }
 
 /// Returns the error for changes that start from a snapshot whose backup is not the newest one of
-/// the volume. Since that backup, another snapshot may have been given the same name.
+/// the volume. A later snapshot may have the same name, and the changes may start from that one.
 fn not_newest(volume: &str, from: &ByteString, base: &Backup, newest: &Backup) -> OpsError {
     OpsError::BaseNotNewest {
         volume: volume.to_owned(),
@@ -177,9 +178,9 @@ fn described(backup: &Backup) -> Described {
     }
 }
 
-/// Returns the newest backup of the volume, or `None` if there is no backup. Fails unless it is
-/// clear which content is the newest: there must be [no gap](no_gap), and all backups that no other
-/// backup follows must have the same content.
+/// Returns the newest backup of the volume, or `None` if there is no backup. Fails if there is a
+/// [gap](no_gap) in the history. Also fails if several backups that no other backup follows have
+/// different contents.
 fn one_newest<'a>(records: &'a Records, volume: &str) -> Result<Option<&'a Backup>, OpsError> {
     no_gap(records, volume)?;
     let tips = records.tips(volume);
@@ -195,8 +196,8 @@ fn one_newest<'a>(records: &'a Records, volume: &str) -> Result<Option<&'a Backu
     }
 }
 
-/// Fails if a backup of the volume follows one that has vanished. Ignores this if another write key
-/// than the one in use made the backup that follows.
+/// Fails if a backup of the volume follows one that has vanished. Ignores backups that another
+/// write key made, since they may name anything.
 fn no_gap(records: &Records, volume: &str) -> Result<(), OpsError> {
     let gaps = records.history(volume).map(History::gaps);
     match gaps.and_then(<[_]>::first) {
@@ -209,8 +210,8 @@ fn no_gap(records: &Records, volume: &str) -> Result<(), OpsError> {
 }
 
 /// Fails if the last backup of the volume states another path than `source`. Does nothing if one of
-/// the two states no path. Must be called if the user did not choose the name of the volume: then
-/// the name was derived from the name of the file.
+/// the two states no path. To be called if the program derived the name of the volume from that of
+/// the file: two files may have the same name.
 pub(super) fn same_source(
     records: &Records,
     options: &BackupOptions,
@@ -236,9 +237,9 @@ pub(super) fn same_source(
     })
 }
 
-/// Fails if the last backup of the volume that states its source was made from an image of a
-/// cluster, unless the user accepts new content. A path or a stream likely has other content, and
-/// the next backup of the image would then have the wrong base.
+/// Looks at the last backup of the volume that states its source. Fails if it was made from an
+/// image of a cluster, unless the user accepts new content. A path or a stream probably has other
+/// content. The next backup of the image would then have the wrong base.
 pub(super) fn not_of_cluster(
     records: &Records,
     options: &BackupOptions,
@@ -257,8 +258,9 @@ pub(super) fn not_of_cluster(
     }
 }
 
-/// Compares the image id and the name of the source that the user states with the last ones that
-/// backups of the volume state. Fails if one of them differs, unless the user accepts new content.
+/// The user can state the image id and the name of the source. Compares each with the last one that
+/// a backup of the volume states. Fails if one of them differs, unless the user accepts new
+/// content.
 pub(super) fn same_stated(records: &Records, options: &BackupOptions) -> Result<(), OpsError> {
     type Field = fn(&SourceInfo) -> Option<&str>;
     let stated = &options.stated;
@@ -285,10 +287,10 @@ pub(super) fn same_stated(records: &Records, options: &BackupOptions) -> Result<
 }
 
 /// Returns whether the image is the file that `base` was made from, and was certainly not written
-/// to since then. For this, host, device, inode, size and times must be the same. The times must
-/// have been old enough that a later write would have changed them. The file system must be known
+/// to since then. Host, device, inode, size and times must be the same. When `base` was made, the
+/// times must have been so old that a later write would change them. The file system must be known
 /// to change the times with every write, unless the user accepts times as proof. Returns false for
-/// a device, and if the user wants the image to be read again.
+/// a device, and with --reread.
 pub(super) fn unwritten_since(
     image: &dyn ImageSource,
     base: &Backup,
@@ -350,10 +352,10 @@ impl From<&Backup> for Ancestor {
     }
 }
 
-/// Returns the backup on which a diff builds: the newest backup of the volume, or the one that the
-/// user named. It must be of the snapshot that the diff starts from, unless the user forces the
-/// backup that was named. If the volume already has a backup of the snapshot to which the diff
-/// leads, an older backup is accepted, too.
+/// Returns the backup on which a diff builds: the one that the user named, or else the newest
+/// backup of the volume. It must be of the snapshot from which the diff starts, unless the user
+/// forces the named backup. An older backup is accepted if the volume already has a backup of the
+/// snapshot to which the diff leads.
 ///
 /// A backup by another write key is accepted only if the user names it. Returns `None` for a full
 /// diff, and fails if the user named a base for it.
@@ -412,7 +414,7 @@ pub(super) fn find_base<'a>(
 }
 
 /// Returns the backups of a volume that are of this snapshot, oldest first. With `None`, returns
-/// those that are of no snapshot.
+/// the backups that are of no snapshot.
 fn of_snapshot<'a>(
     records: &'a Records,
     volume: &str,
@@ -423,8 +425,8 @@ fn of_snapshot<'a>(
 }
 
 /// Returns whether a backup is the newest of its volume, or one of several newest ones. Ignores
-/// later backups of the head of the image (of no snapshot) that build on this backup: no diff
-/// starts from the head, so the next diff may build on this backup, too.
+/// later backups that build on this backup and are of the head of the image, which is no snapshot.
+/// No diff starts from the head, so the next diff may build on this backup, too.
 fn is_newest(records: &Records, volume: &str, backup: &Backup) -> bool {
     let is_head = |later: &Backup| {
         let source = later.record.source.as_ref();

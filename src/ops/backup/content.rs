@@ -4,7 +4,7 @@ use super::task::Stored;
 use crate::format::{Content, ContentKind, root_description};
 use crate::repo::Project;
 
-/// Returns the description of a stored content for its record. The root in it is a MAC of the other
+/// Returns the description of a stored content for its record. Its root is a MAC of the other
 /// fields.
 pub(super) fn content(project: &Project, stored: &Stored) -> Content {
     let chunk_size = match stored.kind {

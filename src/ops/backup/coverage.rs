@@ -7,8 +7,7 @@ use crate::base::LEAF_SIZE;
 #[expect(clippy::cast_possible_truncation, reason = "4 MiB")]
 const LEAF: usize = LEAF_SIZE as usize;
 
-/// The maximum number of ranges in a list. A list of this length takes as much memory as one bit
-/// for each byte of a leaf.
+/// The maximum number of ranges in a list. A list of this length takes as much memory as [`Bits`].
 const RANGES_MAX: usize = LEAF / 8 / size_of::<Range<usize>>();
 
 /// Ranges of bytes within a leaf: ascending, not empty, and with gaps between them. They take at
@@ -117,8 +116,8 @@ impl Bits {
         }
     }
 
-    /// Returns the first byte from `from` on that is set (or not set), or the leaf's length if
-    /// there is none.
+    /// Returns the position of the first byte from `from` on whose bit is equal to `set`. Returns
+    /// the leaf's length if there is none.
     fn find(&self, from: usize, set: bool) -> usize {
         let unwanted = if set { 0 } else { u64::MAX };
         let mut mask = u64::MAX << (from % 64);

@@ -32,8 +32,8 @@ impl<'a> LeafMerger<'a> {
     }
 
     /// Stores the new chunks of a leaf. `buf` holds the bytes of the source in the ranges of
-    /// `coverage`. Returns the ids of all chunks of the leaf. Returns `None` if the base has the
-    /// same chunks, except with --reread.
+    /// `coverage`. Returns the ids of all chunks of the leaf, or `None` if the base has the same
+    /// chunks. With --reread, always returns the ids.
     pub(super) fn store_leaf(
         &mut self,
         leaf: u64,
@@ -65,7 +65,7 @@ impl<'a> LeafMerger<'a> {
                 now[number] = Some(id);
             }
         }
-        // Chunks that changed together are stored together, since a restore reads them together.
+        // Store the changed chunks of a leaf together, since a restore reads them together.
         task.packer.store_chunks(pack, buf, chunks)?;
         let pairs = before.iter().zip(&now);
         let data = now.iter().flatten().count() as u64;
@@ -78,9 +78,9 @@ impl<'a> LeafMerger<'a> {
         Ok((task.reread || changed > 0).then_some(now))
     }
 
-    /// Returns the ids of the base's chunks in this leaf; `None` for zeros. Without a base, all
-    /// chunks are zeros. With --reread, damage of the base does not matter if the source sets the
-    /// whole content: then all chunks count as zeros.
+    /// Returns the ids of the base's chunks in this leaf; `None` for a chunk of zeros. Without a
+    /// base, all chunks are zeros. If the base is damaged, all chunks count as zeros, but only with
+    /// --reread, and if the source sets the whole content.
     fn base_chunks(&self, leaf: u64) -> Result<Vec<Option<BlobId>>, OpsError> {
         let task = self.task;
         let width = task.project.chunk_size.per_leaf();
@@ -100,8 +100,7 @@ impl<'a> LeafMerger<'a> {
     }
 
     /// Fills the parts of touched chunks that the source does not set: with bytes of the base, or
-    /// with zeros if the content outside the source's extents is zeros. Fails if the key in use may
-    /// not read the bytes of the base.
+    /// with zeros for [`Gaps::Zeros`]. Fails if the key in use may not read the bytes of the base.
     fn complete(
         &mut self,
         leaf: u64,

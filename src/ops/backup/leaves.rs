@@ -14,19 +14,21 @@ use crate::ops::error::OpsError;
 use crate::ops::pipeline::{Failed, Pipeline, Producer, StageError, Stages};
 use crate::repo::{PackWorker, PackedNodes};
 
-/// The number of leaves in the queue for each thread, so that no thread waits for a leaf.
+/// The maximum number of leaves that wait in the queue, for each thread. It is large enough that no
+/// thread has to wait for the source.
 pub(super) const QUEUE: usize = 2;
 
-/// The number of leaves in the pipeline for each thread. A new leaf takes many times as long as a
-/// leaf with a single chunk to merge. With so many leaves, the other threads have work meanwhile. A
-/// leaf that is done takes little memory, since only its ids are kept.
+/// The maximum number of leaves in the pipeline, for each thread. A new leaf takes many times as
+/// long as a leaf with a single chunk to merge. While one thread works on a new leaf, the others go
+/// on with up to this many leaves. A finished leaf takes little memory, since only its ids are
+/// kept.
 const IN_FLIGHT: usize = 64;
 
 /// A leaf that the source touches.
 pub(super) struct LeafJob<W> {
     leaf: u64,
     coverage: Coverage,
-    /// What the `fill` of [`store_leaves`] needs to get the bytes of this leaf.
+    /// The parameter with which the `fill` of [`store_leaves`] gets the bytes of this leaf.
     work: W,
 }
 
@@ -57,11 +59,11 @@ impl<W> LeafProducer<'_, '_, W> {
     }
 }
 
-/// Stores an image and returns the top of its tree; `None` if the whole image is zeros.
+/// Stores an image and returns the top of its tree, or `None` if the whole image is zeros.
 ///
-/// `source` sends leaves, in its own thread. `fill` gets the number of a leaf, its coverage and its
-/// `work`. It puts the bytes in the ranges of the coverage into a buffer of a leaf's length. Many
-/// threads call it. `progress` is called with the number of leaves that the tree has so far.
+/// `source` sends leaves, in its own thread. Many threads call `fill` with the number of a leaf,
+/// its coverage and its `work`. `fill` puts the bytes in the ranges of the coverage into a buffer
+/// of a leaf's length. `progress` is called with the number of leaves that the tree has so far.
 /// `failed` is set if the pipeline fails.
 pub(super) fn store_leaves<W: Send>(
     task: &BackupTask<'_>,
@@ -150,7 +152,7 @@ where
     }
 
     fn end(&self, mut worker: Self::Worker) -> Result<(), OpsError> {
-        // Flush even after a failure: the next backup uses the chunks that are stored already.
+        // Store the rest even after a failure: the next backup can use these chunks.
         Ok(self.task.packer.flush(&mut worker.pack)?)
     }
 }

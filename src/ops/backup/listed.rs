@@ -1,5 +1,5 @@
-//! Backs up an image whose changed extents are listed. Reads these extents, and takes all other
-//! content from the base.
+//! Backs up an image whose changed extents are listed. Reads the listed extents, and takes all
+//! other content from the base.
 //!
 //! To test the list, a sample of the other content is compared with the base. This does not prove
 //! that the list is complete. So a later backup without a list reads the whole image: see
@@ -42,8 +42,8 @@ pub(super) fn check_list(
     }
 }
 
-/// Reads the listed extents and stores the chunks that the base does not have. Before that,
-/// compares `samples` chunks outside of these extents with the base.
+/// Compares `samples` chunks outside of the listed extents with the base. Then reads the listed
+/// extents, and stores the chunks that the base does not have.
 pub(super) fn store_listed(
     task: &BackupTask<'_>,
     image: &dyn ImageSource,
@@ -86,8 +86,8 @@ pub(super) fn store_listed(
     })
 }
 
-/// Returns the extents to read, in whole chunks: those of the list and, if the size of the image
-/// has changed, the bytes from the smaller of the two sizes on.
+/// Returns the extents to read, in whole chunks: the listed extents and, if the size of the image
+/// has changed, the bytes after the smaller of the two sizes.
 fn extents_to_read(
     image: &dyn ImageSource,
     chunk_size: u64,
@@ -96,8 +96,8 @@ fn extents_to_read(
     let size = image.size();
     let edge = match base.map(|base| base.record.content.size) {
         Some(before) if before < size => before..size,
-        // In the last leaf, all bytes after the new end become zero. The tree drops all leaves
-        // after it.
+        // In the leaf of the new end, all bytes after the end become zeros. The tree drops all
+        // leaves after this leaf.
         Some(before) if before > size => size..size.next_multiple_of(LEAF_SIZE),
         _ => 0..0,
     };

@@ -21,8 +21,8 @@ pub struct BackupOptions {
     /// Selects the backup to compare with, or on which a diff builds, instead of the volume's
     /// newest one.
     pub base: Option<String>,
-    /// Accept `base` for a diff or a list of extents, even if it is of another volume, or if no
-    /// snapshot shows that the changes build on it.
+    /// Accept `base` for a diff or a list of extents even if it is of another volume or of another
+    /// snapshot.
     pub force_base: bool,
     /// Labels that the user gave.
     pub labels: BTreeMap<String, String>,
@@ -38,10 +38,10 @@ pub struct BackupOptions {
     pub verify_writes: VerifyWrites,
     /// Read the whole source even if it was not written to since the base. Rely only on packs that
     /// are present, so that lost data is stored again. If packs that the index names are missing or
-    /// damaged, every backup does both.
+    /// damaged, every backup does both without this option.
     pub reread: bool,
-    /// If the source lists its changed extents: the number of other chunks to compare with the base
-    /// before anything is stored. Each takes 16 bytes of memory.
+    /// For a source that lists its changed extents: the number of other chunks to compare with the
+    /// base before anything is stored. Each takes 16 bytes of memory.
     pub verify_sample: u64,
     /// The risks that the user accepts.
     pub accept: Accept,
@@ -74,7 +74,7 @@ impl BackupOptions {
     }
 }
 
-/// Risks that the user accepts. Most are sources that are usually a mistake.
+/// Risks that the user accepts. Most of them are sources that a user usually names by mistake.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Accept {
     /// A source of 0 bytes: a device without a medium, or a program that failed.
@@ -122,28 +122,28 @@ pub struct BackupReport {
     pub base: Option<ObjectHash>,
     /// Whether only the name of a snapshot connects the diff with the backup that it builds on.
     pub base_by_name: bool,
-    /// Number of chunks outside of the list of extents that were compared with the base; `None`
-    /// without a list.
+    /// The number of chunks outside of the listed extents that were compared with the base; `None`
+    /// without a list of extents.
     pub verified: Option<u64>,
     /// Damage of the repository that was found during this backup; `None` if no data is known to be
     /// lost.
     pub damage: Option<MetDamage>,
-    /// The comparison of the changes that were found with the cluster's list of changes. `None`
-    /// unless this backup read all data of the image, and there was such a list.
+    /// Whether the cluster had listed all changes that this backup found. `None` unless this backup
+    /// read all data of the image, and the cluster listed its changes.
     pub list_test: Option<ListTest>,
 }
 
-/// The result of a comparison of the changes that were found with a list of changes.
+/// The result of comparing a list of changes with the changes that a backup found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListTest {
     /// All changes were compared with the list.
     Compared {
-        /// The backup since whose snapshot the list names the changes.
+        /// An earlier backup. The list names the changes since its snapshot.
         base: ObjectHash,
-        /// The changes that the list does not name; `None` if it names all.
+        /// The changes that the list does not name; `None` if it names all changes.
         missed: Option<MissedChanges>,
     },
-    /// The list or the earlier backup could not be read, for this reason.
+    /// The tree of the earlier backup or of the new one could not be read, for this reason.
     Failed(String),
 }
 

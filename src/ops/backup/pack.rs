@@ -14,19 +14,19 @@ use crate::repo::{
     BlobReader, Index, IndexStored, Packer, PackerOptions, Pending, Project, RunLen,
 };
 
-/// The contents of a backup. They are durable and indexed, except in a dry run.
+/// The stored contents of a backup. In a dry run, they are neither durable nor indexed.
 pub(super) struct Packed {
     pub(super) stored: Stored,
     pub(super) attachments: Vec<Attachment>,
     pub(super) counts: Counts,
     /// The number of chunks that were compared with the base to test a list of extents.
     pub(super) verified: u64,
-    /// Shows that the segments were stored, which a commit requires.
+    /// Proves that the index segments were stored. A commit requires this proof.
     pub(super) receipt: IndexStored,
 }
 
 impl Packed {
-    /// Returns the top nodes of all trees.
+    /// Returns the ids of the top nodes of all trees.
     pub(super) fn tops(&self) -> impl Iterator<Item = BlobId> {
         let attachments = self.attachments.iter().map(|attachment| attachment.top);
         std::iter::once(self.stored.top)

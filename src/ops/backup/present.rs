@@ -1,6 +1,6 @@
-//! Backups in a repository that has lost data. A backup does not rely on missing packs, or on parts
-//! of packs that were found damaged on this host. It stores again the lost data that it needs, and
-//! reports the loss.
+//! Makes backups correct in a repository that has lost data. A backup does not rely on missing
+//! packs, or on parts of packs that this host found damaged. It stores again the lost data that it
+//! needs, and reports the loss.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -33,7 +33,7 @@ impl<'a> Present<'a> {
     /// Lists the packs, and reads again the parts of packs that were found damaged earlier. The
     /// index then finds no blob in lost packs and damaged parts. If data was lost, or with
     /// --reread, verifies the cached index and adds packs that no segment names. If data was lost,
-    /// also searches for damage in `base`, before any data is stored again.
+    /// also finds the parts of `base` that are lost, before any data is stored again.
     pub(super) fn find(
         index: Arc<Index>,
         base: Option<&Backup>,
@@ -76,8 +76,8 @@ impl<'a> Present<'a> {
         self.index.close();
     }
 
-    /// Closes the index after a success. Returns the content of an index in memory; `None` if the
-    /// index is in a file.
+    /// Closes the index after a success. Returns the content of the index if it is in memory, and
+    /// `None` if it is in a file.
     pub(super) fn into_content(self) -> Option<IndexContent> {
         let content = self.index.take_content();
         self.close();
@@ -115,7 +115,7 @@ impl<'a> Present<'a> {
         }))
     }
 
-    /// Returns those of these backups that cannot be restored completely.
+    /// Returns the ids of those of these backups that cannot be restored completely.
     pub(super) fn lost_among(&self, backups: &[&Backup]) -> Result<HashSet<ObjectHash>, OpsError> {
         let mut found = HashSet::new();
         if self.packs + self.damaged == 0 {

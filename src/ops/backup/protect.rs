@@ -16,11 +16,11 @@ use crate::repo::{
     RepoErrorKind, UnindexedPacks, Voids, Worker,
 };
 
-/// The maximum number of attempts to store again the data that a prune marked. After these, the
-/// backup fails.
+/// The maximum number of attempts to store again the data that a prune marked. If none succeeds,
+/// the backup fails.
 const ATTEMPTS_MAX: usize = 4;
 
-/// The guard of a backup. A dry run has none, since it commits nothing.
+/// Protects a backup from prunes. A dry run has no guard, since it commits nothing.
 pub(super) struct Protection<'a> {
     guard: Option<PruneGuard<'a>>,
     project: &'a Project,
@@ -85,9 +85,10 @@ impl<'a> Protection<'a> {
         })
     }
 
-    /// Returns those of `left_over`, the packs of an interrupted run, that may be used. From now
-    /// on, the lease names these packs, and also the packs of the index that no segment names and
-    /// that may be used. The index excludes the other packs that no segment names.
+    /// `left_over` are the packs of an interrupted run. Returns those that may be used. The index,
+    /// too, may have packs that no segment names: it excludes those that may not be used. From now
+    /// on, the lease names all of these packs that may be used. A dry run has no lease, and uses
+    /// all packs.
     pub(super) fn adopt(
         &self,
         index: &Index,
@@ -108,9 +109,9 @@ impl<'a> Protection<'a> {
             .collect())
     }
 
-    /// Checks that no prune deletes data of the trees below these tops, and stores again the data
-    /// that a prune marked. Must be called right before the records are committed, with the tops of
-    /// all trees of these records. Returns the permit for the commit; `None` for a dry run.
+    /// Checks that no prune deletes data of these trees, and stores again the data that a prune
+    /// marked. Must be called right before the records are committed, with the top nodes of all
+    /// trees of these records. Returns the permit for the commit; `None` for a dry run.
     pub(super) fn clear(
         &mut self,
         index: &Arc<Index>,
@@ -204,7 +205,8 @@ fn worker(options: &BackupOptions) -> Worker<'_> {
     }
 }
 
-/// Stores again the blobs of these trees that the index does not find in a pack that stays.
+/// Stores again the blobs of these trees that are not in enough packs that stay: a chunk must be in
+/// one such pack, and a node in two.
 fn store_again(
     index: &Arc<Index>,
     tops: &[BlobId],
@@ -236,7 +238,8 @@ fn store_again(
     Ok(())
 }
 
-/// Reads nodes also from packs that are about to be deleted, and stores each of them again.
+/// Reads nodes also from packs that are about to be deleted. Stores a node again unless it is in
+/// two packs that stay.
 struct ResealedNodes<'a> {
     blobs: &'a BlobReader,
     packer: &'a Packer<'a>,
@@ -245,7 +248,7 @@ struct ResealedNodes<'a> {
 impl NodeReader for ResealedNodes<'_> {
     fn read(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
         let plain = self.blobs.rescue(BlobKind::Node, id)?;
-        // Store both copies, even if one copy stays in its pack.
+        // Stores two new copies, even if one pack with the node stays.
         self.packer.add_node(*id, &plain)?;
         let node = Node::decode(&plain).map_err(|_| RepoError::Tree)?;
         Ok(Arc::new(node))

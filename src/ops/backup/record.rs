@@ -23,7 +23,7 @@ pub(super) fn load(project: &Project, context: &Context<'_>) -> Result<Records, 
     Ok(records)
 }
 
-/// Returns the id of the volume of this name, or a new one.
+/// Returns the id of the volume of this name, or a new id if there is no such volume.
 pub(super) fn volume_id(records: &Records, name: &str) -> Result<VolumeId, OpsError> {
     match records.of_volume(name).next_back() {
         Some(before) => Ok(before.volume),
@@ -39,7 +39,7 @@ pub(super) struct Entry {
     pub(super) base: Option<ObjectHash>,
     /// The records that it follows.
     pub(super) follows: Vec<ObjectHash>,
-    /// The records of the project that no other record had seen when the backup began.
+    /// The heads: the records of the project that no other record had named when the backup began.
     pub(super) heads: Vec<ObjectHash>,
 }
 

@@ -13,14 +13,14 @@ use crate::ops::error::OpsError;
 use crate::repo::{Backup, RepoError, Top, any_chunk, leaf_chunks};
 use crate::volume::ImageSource;
 
-/// The number of random choices for each sample that must have data in the base. If all choices are
-/// in listed extents, any chunk outside the list becomes the sample.
+/// The maximum number of random choices for each sample that should have data in the base. If all
+/// of them are in extents that are read, any other chunk becomes the sample.
 const LOOKS: u64 = 8;
 
-/// Compares `samples` of the chunks that `plan` leaves out with the base, or all of them if there
-/// are not more. Of the samples, about half are random chunks in which the base has data, since
-/// this data may have been discarded later. The others are any random chunks, also in holes.
-/// Without a base, all these chunks must be zeros.
+/// `plan` names the extents that are read. Compares `samples` of the other chunks with the base, or
+/// all of them if there are not more. Of the samples, about half are random chunks in which the
+/// base has data, since this data may have been discarded later. The others are any random chunks,
+/// also in holes. Fails if a chunk differs. Without a base, the compared chunks must be zeros.
 pub(super) fn verify(
     task: &BackupTask<'_>,
     image: &dyn ImageSource,
@@ -122,6 +122,7 @@ impl LeftOut {
     }
 
     /// Returns the chunk with this position among the chunks that are left out, counted from 0.
+    /// Returns `None` if there are not so many.
     fn get(&self, number: u64) -> Option<u64> {
         let behind = self.gaps.partition_point(|(before, _)| *before <= number);
         let (before, gap) = self.gaps.get(behind.checked_sub(1)?)?;
@@ -150,7 +151,7 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// Compares the chunk with this number. Fails if the base has another content there.
+    /// Compares the chunk with this number. Fails if the base has another content at this place.
     fn chunk(&mut self, chunk: u64) -> Result<(), OpsError> {
         let (task, image) = (self.task, self.image);
         task.context.cancel.check()?;

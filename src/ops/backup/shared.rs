@@ -6,13 +6,13 @@ use super::task::BackupTask;
 use crate::ops::error::OpsError;
 use crate::repo::{RepoErrorKind, Top, count_chunks};
 
-/// The content belongs to another image if fewer than one in this many chunks are the same.
+/// If fewer than one chunk in this many is the same, the content counts as that of another image.
 const SHARED_MIN: u64 = 32;
 
-/// Returns whether the content that was just stored has enough chunks in common with `newest`, with
-/// which it was compared. Zeros do not count. Two states of one image have a part of their data in
-/// common, at the same places. Unrelated images have nothing in common. Returns true if `newest` is
-/// damaged or contains only zeros.
+/// Returns whether the content that was just stored has enough chunks in common with `newest`, the
+/// backup with which it was compared. Chunks of zeros do not count. Two states of one image have a
+/// part of their data in common, at the same places. Unrelated images have nothing in common.
+/// Returns true if `newest` is damaged or contains only zeros.
 pub(super) fn shares_data(task: &BackupTask<'_>, newest: Top) -> Result<bool, OpsError> {
     let same = task.tally.same.load(Ordering::Relaxed);
     let data = task.tally.data.load(Ordering::Relaxed);
@@ -26,6 +26,6 @@ pub(super) fn shares_data(task: &BackupTask<'_>, newest: Top) -> Result<bool, Op
         Err(error) => return Err(error.into()),
     };
     // Compare with the smaller of the two amounts: since `newest`, most data may have been
-    // discarded or most may have been written.
+    // discarded, or most data may have been added.
     Ok(before == 0 || data > 0 && same.saturating_mul(SHARED_MIN) >= before.min(data))
 }

@@ -15,8 +15,8 @@ pub(super) struct Taken<'a> {
     snapshot: Option<ByteString>,
     /// Oldest first.
     backups: Vec<&'a Backup>,
-    /// Whether a new backup may have other content, since these backups relied on lists of changes
-    /// that may have been incomplete.
+    /// Whether these backups may be wrong, since they relied on lists of changes that may have been
+    /// incomplete. Then a new backup may have other content.
     pub(super) may_be_wrong: bool,
 }
 
@@ -41,9 +41,9 @@ impl<'a> Taken<'a> {
         }
     }
 
-    /// Returns the options for storing the source. If the volume may have the content already,
-    /// nothing is stored, and the source is only compared, unless the user gave --reread or other
-    /// content is accepted.
+    /// Returns the options for storing the source. If the volume has backups of the snapshot, the
+    /// content is not stored, but only compared. It is stored, too, with --reread, or if these
+    /// backups may be wrong.
     pub(super) fn compare_only(&self, options: &BackupOptions) -> BackupOptions {
         let store = self.backups.is_empty() || self.may_be_wrong || options.reread;
         BackupOptions {
@@ -52,15 +52,16 @@ impl<'a> Taken<'a> {
         }
     }
 
-    /// Fails if there are such backups and all of them have another size: then none of them has the
-    /// same content. Does not fail if other content is accepted.
+    /// Fails if the volume has backups of the snapshot, but none of this size: then the content
+    /// differs. Does not fail if these backups may be wrong.
     pub(super) fn check_size(&self, size: u64) -> Result<(), OpsError> {
         self.one(|backup| backup.record.content.size == size)
             .map(drop)
     }
 
-    /// Returns the newest of these backups with the content of this root. Fails if there are
-    /// backups of the snapshot, but none with that content, unless other content is accepted.
+    /// Returns the newest of these backups with the content of this root. If no backup has that
+    /// content, returns `None` if there are no backups of the snapshot or if they may be wrong, and
+    /// fails otherwise.
     pub(super) fn same_content(&self, root: Root) -> Result<Option<&'a Backup>, OpsError> {
         self.one(|backup| backup.record.content.root == root)
     }

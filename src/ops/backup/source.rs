@@ -48,7 +48,8 @@ pub fn backup(
 }
 
 /// Fails if the last backups of the volume were made from another source. With a list of extents,
-/// they may be of an image in a cluster, since the user states on which backup the list builds.
+/// the last backups may be of an image in a cluster, since the user states on which backup the list
+/// builds.
 fn check_source(
     records: &Records,
     options: &BackupOptions,
@@ -80,7 +81,7 @@ impl Input<'_> {
         }
     }
 
-    /// Returns the image, if its changed extents are listed.
+    /// Returns the image if its changed extents are listed, and `None` otherwise.
     fn listed(&self) -> Option<&dyn ImageSource> {
         match self {
             Self::Image(image) if image.gaps() == Gaps::Unchanged => Some(*image),

@@ -22,10 +22,11 @@ struct Batch {
     entries: Vec<StreamEntry>,
 }
 
-/// A batch ends once it has this many bytes. The last chunk may go beyond that.
+/// A batch gets no more chunks when it has this many bytes. Its last chunk may exceed this size.
 const BATCH_TARGET: usize = 2 << 20;
 
-/// Batches in the pipeline for each thread. With several, a slow batch does not stop the others.
+/// The maximum number of batches in the pipeline for each thread. With several batches, a slow one
+/// does not stop the others.
 const IN_FLIGHT: usize = 4;
 
 /// Reads a stream to its end and stores its chunks.
@@ -149,7 +150,7 @@ impl Stages for StreamStages<'_> {
     }
 
     fn end(&self, mut worker: PackWorker) -> Result<(), OpsError> {
-        // Flush even after a failure: the next backup uses the chunks that are stored already.
+        // Store the rest even after a failure: the next backup can use these chunks.
         Ok(self.task.packer.flush(&mut worker)?)
     }
 }

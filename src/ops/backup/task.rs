@@ -1,4 +1,4 @@
-//! The state that all threads of one backup share.
+//! The state that all steps and threads of one backup share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,7 +23,7 @@ pub(super) struct Tally {
     pub(super) total: AtomicU64,
 }
 
-/// A content that is stored.
+/// The description of a content that was stored.
 #[derive(Clone, Copy)]
 pub(super) struct Stored {
     pub(super) kind: ContentKind,
@@ -46,7 +46,7 @@ impl Tally {
     /// wait to be stored.
     pub(super) fn show(&self, pending: &Pending<'_>, context: &Context<'_>) {
         let total = self.total.load(Ordering::Relaxed);
-        // Load this before the waiting bytes are counted. Otherwise bytes that wait could be
+        // Load `done` before `pending` counts the waiting bytes. Otherwise waiting bytes could be
         // reported as stored.
         let done = self.done.load(Ordering::Acquire);
         context.observer.progress(Progress {

@@ -8,7 +8,8 @@ use crate::ops::backup::task::BackupTask;
 use crate::ops::error::OpsError;
 use crate::repo::{Backup, BlobReader};
 
-/// Copies the attachments of a backup. Does not read those that `base` has, too.
+/// Copies the attachments of a backup. Does not read attachments that `base` has, too: uses their
+/// copies in the target.
 pub(super) fn copy_attachments(
     task: &BackupTask<'_>,
     from: &BlobReader,

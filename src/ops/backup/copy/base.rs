@@ -10,7 +10,7 @@ pub(super) struct CopyBase<'a> {
     pub(super) source: &'a Backup,
     /// Its copy in the target.
     pub(super) copy: &'a Backup,
-    /// Set if the tree of `source` could not be compared with the tree of the backup to copy. The
-    /// damage may be in either of the two.
+    /// Set if the tree of `source` could not be compared with the tree of the backup to copy.
+    /// Either tree may be damaged.
     pub(super) is_unreadable: AtomicBool,
 }

@@ -6,13 +6,14 @@ use crate::base::ObjectHash;
 use crate::ops::image_backups::trusted;
 use crate::repo::{Backup, Project, Records};
 
-/// The backups of one volume of the target, by their origins, without backups by other write keys.
+/// The backups of one volume of the target, by their [origins](origin). Leaves out backups by write
+/// keys other than the key in use.
 #[derive(Default)]
 pub(super) struct Copies(HashMap<ObjectHash, Backup>);
 
 /// Returns the origin of a backup: its first record. Copies of the backup, and records of it with
-/// other labels, have the same origin. Ignores an origin that another write key states, since it
-/// may be false.
+/// other labels, have the same origin. If another write key made the backup, ignores the origin
+/// that it states, since it may be false.
 pub(super) fn origin(project: &Project, backup: &Backup) -> ObjectHash {
     let stated = backup.record.original;
     let stated = stated.filter(|_| trusted(project, backup));
@@ -20,7 +21,7 @@ pub(super) fn origin(project: &Project, backup: &Backup) -> ObjectHash {
 }
 
 impl Copies {
-    /// Finds the backups of a volume of the target, without those by other write keys.
+    /// Finds the backups of a volume of the target.
     pub(super) fn find(target: &Project, records: &Records, volume: &str) -> Self {
         let of_volume = records.of_volume(volume);
         let found = of_volume.filter(|backup| trusted(target, backup));

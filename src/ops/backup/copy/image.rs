@@ -90,9 +90,9 @@ impl<'a> SourceImage<'a> {
         })
     }
 
-    /// Sends the leaves that differ from the tree of the base. The ranges to read are whole chunks
-    /// of both the source and the target. If one of the two trees cannot be read, sets
-    /// `is_unreadable` of the base.
+    /// Sends the leaves that differ from the tree of the base, or all leaves with data if there is
+    /// no base. The ranges to read consist of whole chunks, by the chunk sizes of both source and
+    /// target. If one of the two trees cannot be read, sets `is_unreadable` of the base.
     fn send_different(
         &self,
         base: Option<&CopyBase<'_>>,
@@ -109,11 +109,11 @@ impl<'a> SourceImage<'a> {
         let compared = compare_trees(self.from, before, self.backup.tree(), &mut |found| {
             let place = (found.leaf, found.chunk);
             if found.leaf >= self.size.div_ceil(LEAF_SIZE) {
-                // `check_end` has found that this image has no chunks after its end. So only the
-                // base has this chunk, and all further ones.
+                // `new` has verified that this image has no chunks after its end. So only the base
+                // has this chunk, and all later ones.
                 return Ok(ControlFlow::Break(()));
             }
-            // Only a faulty writer makes a leaf with so many chunks.
+            // No chunk of a valid leaf has such a number.
             if found.chunk >= per_leaf {
                 return Err(StageError::from(RepoError::Tree));
             }
@@ -138,11 +138,13 @@ impl<'a> SourceImage<'a> {
         sender.end()
     }
 
-    /// Returns the places of two chunks of this image, in descending order: the last one, and the
-    /// one in which the other image ends. If the other image is larger, both are the last one. In
-    /// the target, the last chunk of each image has zeros after the end. So these chunks can differ
-    /// in the target although they have the same id in the source. Returns nothing if both images
-    /// have the same size.
+    /// Returns the leaf and number of two chunks of this image, in descending order: the last
+    /// chunk, and the chunk in which the other image ends. If the other image is larger, both are
+    /// the last chunk. Returns nothing if both images have the same size.
+    ///
+    /// The images can have the same chunk there in the source, if a faulty writer did not put zeros
+    /// after the end of an image. The target gets zeros after the end of each image, so these
+    /// chunks can differ in the target.
     fn cut_chunks(&self, other: &Backup) -> Vec<(u64, usize)> {
         let other = other.record.content.size;
         if self.size == other {
@@ -175,7 +177,7 @@ impl<'a> SourceImage<'a> {
             for (number, id) in numbers.clone().zip(&chunks[numbers]) {
                 let Some(id) = *id else { continue };
                 let offset = start + (number * chunk_size) as u64;
-                // This does not fail: `check_end` has found that no chunk begins after the end.
+                // This does not fail: `new` has verified that no chunk begins after the end.
                 let left = self.size.checked_sub(offset);
                 let left = left.ok_or_else(|| unreadable(self.backup, RepoError::Tree))?;
                 wanted.push(ChunkRef::new(offset, left, self.chunk_size, id));
@@ -194,7 +196,8 @@ impl<'a> SourceImage<'a> {
         Ok(())
     }
 
-    /// Returns the error that names the first of these chunks that cannot be read.
+    /// Returns the error that names the first of these chunks that cannot be read. `first` is the
+    /// error of reading them all at once.
     fn first_damaged(
         &self,
         chunks: &[ChunkRef],
@@ -213,16 +216,16 @@ impl<'a> SourceImage<'a> {
                 Err(error) => return error.into(),
             }
         }
-        // All chunks could be read one by one.
+        // Each chunk could be read alone, so the error cannot name one.
         unreadable(self.backup, first)
     }
 }
 
-/// Sends leaves whose chunks are added in ascending order.
+/// Collects chunks, which are added in ascending order, and sends their leaves.
 struct Sender<'a, 'l, 'p, 'q> {
     image: &'a SourceImage<'a>,
     leaves: &'l mut LeafProducer<'p, 'q, ()>,
-    /// The leaf of the last chunk, and the ranges of it to read. It is not sent yet.
+    /// The leaf of the last chunk, which is not sent yet, and the ranges of this leaf to read.
     open: Option<(u64, Coverage)>,
 }
 

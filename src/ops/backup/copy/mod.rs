@@ -1,5 +1,5 @@
-//! Copies backups to another project, which has other keys. Each chunk is opened, its id is
-//! verified, and it is stored under the keys of the target, unless the target holds it.
+//! Copies backups to another project, which has other keys. A copy opens each chunk and verifies
+//! its id. If the target does not hold the chunk yet, it is stored under the keys of the target.
 //!
 //! The backups of a volume are copied oldest first. If the target has a copy of another backup of
 //! the volume, only the parts that differ from this backup are read.

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use crate::base::{Notice, Observer, Progress, lock};
 
 /// Passes on each notice once. If several notices of the same kind differ only in their number of
-/// packs, passes on the first one: later numbers are smaller, since lost data is stored again.
+/// packs, passes on the first one. Later numbers are smaller, since the copies store lost data
+/// again.
 pub(super) struct Once {
     to: Arc<dyn Observer>,
     seen: Mutex<Vec<Notice>>,

@@ -11,8 +11,8 @@ use crate::repo::{Backup, Compression, PackSizes, VerifyWrites};
 #[derive(Debug, Clone, Default)]
 pub struct CopyOptions {
     /// The volume in the target that gets the copies. `None` means that each volume keeps its name.
-    /// Then it is an error if the target has a volume with that name, another id, and no copy of a
-    /// backup of the volume.
+    /// Then the copy fails if the target has a volume with that name and another id. It does not
+    /// fail if that volume has a copy of one of the backups.
     pub volume: Option<String>,
     /// Also copy backups that another write key signed. The holder of a write key can make a backup
     /// with any content, even with data of other volumes, and of any size.
@@ -35,14 +35,14 @@ pub type EachCopy<'a> = dyn FnMut(&Backup, Result<CopyReport, OpsError>) -> Cont
 /// The result of copying one backup.
 #[derive(Debug, Clone)]
 pub struct CopyReport {
-    /// The id of the copy. `None` if a dry run found that the target lacks it.
+    /// The id of the copy. `None` if the target lacks a copy, which only a dry run reports.
     pub id: Option<ObjectHash>,
     /// Whether the target had the copy already, so that nothing was stored.
     pub existing: bool,
     /// The volume in the target.
     pub volume: String,
-    /// The copy in the target with which the backup was compared. Parts that are equal were not
-    /// read.
+    /// The copy in the target with which the backup was compared. Parts of the backup that are
+    /// equal to this copy were not read.
     pub base: Option<ObjectHash>,
     /// How much of the content was read, and how much was stored in the target.
     pub counts: Counts,

@@ -16,14 +16,14 @@ use crate::ops::error::OpsError;
 use crate::ops::image_backups::trusted;
 use crate::repo::{Backup, BlobReader, IndexContent, Project, ReadSession, Records, RepoError};
 
-/// Copies backups of `source` to `target`, and calls `each` with the result for each of them.
-/// `records` are the backups of the source, and `selected` are the ids of those to copy. Stops if
-/// `each` breaks.
+/// Copies backups of `source` to `target`, and calls `each` with the result for each backup.
+/// `records` are the backups of the source, and `selected` are the ids of the backups to copy.
+/// Stops if `each` breaks.
 ///
-/// A backup that the target has already is not copied. A damaged backup fails alone. Backups that
-/// may not be copied fail first, before any work. Fails before anything is stored if the target
-/// must not get one of the volumes. Each copy is committed as soon as it is complete. If the
-/// operation fails later, it can be repeated, and uses all that was stored.
+/// Does not copy backups that the target has already. If a backup is damaged, the others are still
+/// copied. First reports the backups that may not be copied. Fails, and stores nothing, if one of
+/// the volumes may not be copied to the target. Each copy is committed as soon as it is complete.
+/// After a failure, the operation can be repeated, and uses all data that was stored.
 pub fn copy(
     source: &Project,
     records: &Records,
@@ -72,7 +72,8 @@ pub fn copy(
     }
     (task.lost, task.content) = lost_copies(source, target, &plans, options, context)?;
     let mut session = None;
-    // Backups that may be false come last, since copying such a backup may take arbitrarily long.
+    // Backups by write keys come last: they may be false, and copying one may take arbitrarily
+    // long.
     for is_trusted in [true, false] {
         for plan in &plans {
             let mut backups = plan.backups.clone();
@@ -160,8 +161,8 @@ fn by_volume<'a>(
     volumes
 }
 
-/// Fails if the target has a volume of this name that has another id than the volume to copy, and
-/// holds no copy of a backup of the volume to copy.
+/// Fails if the target has a volume of this name with another id than the volume to copy. Does not
+/// fail if that volume has a copy of a backup of the volume to copy.
 fn require_same_volume(
     (source, records): (&Project, &Records),
     (target, present): (&Project, &Records),
@@ -183,8 +184,8 @@ fn require_same_volume(
     })
 }
 
-/// Returns the tops of all trees of these volumes in the source, since a backup is compared with
-/// other backups of its volume.
+/// Returns the top nodes of all trees of these volumes in the source. A copy also reads trees that
+/// are not selected: it compares a backup with other backups of its volume.
 fn tops(records: &Records, plans: &[Plan<'_>]) -> Vec<BlobId> {
     let selected = plans.iter().flat_map(|plan| &plan.backups);
     let selected = selected.flat_map(|backup| backup.tops());

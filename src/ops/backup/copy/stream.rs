@@ -12,8 +12,8 @@ use crate::ops::error::OpsError;
 use crate::repo::{Backup, BlobReader, ImageReader, RepoError};
 use crate::volume::InputStream;
 
-/// Copies the content of a stream. If the base has the same content, uses the copy of the base
-/// instead.
+/// Copies the content of a stream. If the base has the same content, uses the base's copy in the
+/// target, and reads nothing.
 pub(super) fn copy_stream(
     task: &BackupTask<'_>,
     from: &BlobReader,
@@ -36,7 +36,7 @@ pub(super) fn copy_stream(
     };
     let stored = store_stream(task, &mut stream, options);
     match stream.failure {
-        // Report this error in place of the one in `stored`, which has only its text.
+        // Report this error: the one in `stored` has only the text of this error.
         Some(failure) => Err(OpsError::unread(backup, "its content", failure)),
         None => stored,
     }

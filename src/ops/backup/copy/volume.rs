@@ -28,7 +28,7 @@ use crate::repo::{
     RepoErrorKind, RunLen,
 };
 
-/// The two projects of a copy, and all that its volumes have in common.
+/// The state of a copy that all volumes share.
 pub(super) struct CopyTask<'a> {
     pub(super) source: &'a Project,
     /// The backups of the source.
@@ -44,8 +44,8 @@ pub(super) struct CopyTask<'a> {
 }
 
 impl CopyTask<'_> {
-    /// Reports the backups that may not be copied, and removes them from the list. `copies` are
-    /// those of the volume in the target.
+    /// Reports the backups that may not be copied, and removes them from the list. `copies` are the
+    /// copies that the volume in the target has.
     pub(super) fn refuse(
         &mut self,
         copies: &Copies,
@@ -77,8 +77,8 @@ impl CopyTask<'_> {
         flow
     }
 
-    /// Returns the result for a backup of which the target has this copy: an error if the copy has
-    /// lost data.
+    /// Returns the result for a backup of which the target already has this copy. It is an error if
+    /// the copy has lost data.
     fn existing(&self, backup: &Backup, copy: &Backup) -> Result<CopyReport, OpsError> {
         if self.lost.contains(&copy.id) {
             return Err(OpsError::CopyLost {
@@ -107,8 +107,8 @@ impl CopyTask<'_> {
     }
 
     /// Copies these backups of one volume, which are in order, oldest first. `options` names the
-    /// volume of the target, and `copies` are those that this volume had at first. Goes on after an
-    /// error that concerns only one backup.
+    /// volume of the target, and `copies` are the copies that this volume had when the operation
+    /// began. Goes on after an error that concerns only one backup.
     pub(super) fn copy_volume(
         &mut self,
         from: &BlobReader,
@@ -132,9 +132,9 @@ impl CopyTask<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Copies a backup, unless the target has got a copy of it in the meantime. Protects the copy
-    /// from concurrent prunes. Reads the records and the index of the target again, since a prune
-    /// may have removed data since the previous backup was copied.
+    /// Copies a backup, unless another process has copied it to the target in the meantime.
+    /// Protects the copy from concurrent prunes. Reads the records and the index of the target
+    /// again, since a prune may have removed data since the previous backup was copied.
     fn copy(
         &mut self,
         from: &BlobReader,
@@ -229,9 +229,9 @@ impl VolumeCopy<'_> {
 
     /// Returns the backup with which to compare `backup`: the next older one of the same volume of
     /// which the target has a copy, or else the next newer one. The kinds of content and the chunk
-    /// sizes must fit. A backup by another write key may be false, so it is a base only for backups
-    /// by that key. If data of the target was lost, returns `None`, so that lost data is stored
-    /// again.
+    /// sizes must be equal. A backup by another write key may be false, so it is a base only for
+    /// backups by that key. If data of the target was lost, returns `None`, so that lost data is
+    /// stored again.
     fn base_of<'b>(&'b self, backup: &Backup) -> Option<CopyBase<'b>> {
         let (kind, chunk_size) = (backup.record.content.kind, backup.record.content.chunk_size);
         if self.options.reread {
@@ -345,8 +345,8 @@ impl VolumeCopy<'_> {
     }
 
     /// Returns what the copy states about its source. The copy counts as a backup of the key of the
-    /// target. So leave out what later backups rely on if another write key stated it, since it may
-    /// be false.
+    /// target. If another write key made the original, its statements may be false. Then leaves out
+    /// those that later backups rely on.
     fn source_info(&self, backup: &Backup) -> Option<SourceInfo> {
         let stated = backup.record.source.clone()?;
         if trusted(self.source, backup) {
@@ -371,8 +371,8 @@ impl VolumeCopy<'_> {
     }
 
     /// Returns the ids of the copies of the backups that this one follows, at most
-    /// [`Records::FOLLOWS_MAX`]. If the target lacks the copy of one of these backups, continues
-    /// with the backups that it follows.
+    /// [`Records::FOLLOWS_MAX`]. If the target has no copy of one of these backups, continues with
+    /// the backups that this one follows.
     fn follows(&self, backup: &Backup) -> Vec<ObjectHash> {
         let history = self.records.history(&backup.record.volume.name);
         let entries = history.map_or(&[][..], |history| history.entries());
@@ -396,8 +396,8 @@ impl VolumeCopy<'_> {
     }
 }
 
-/// Names the backup in an error that concerns only this backup. Errors that mean damage in the
-/// source name it already, so other damage is in the target.
+/// Names the backup in an error that concerns only this backup. Errors about damage in the source
+/// already name the backup. So all other damage is in the target.
 fn failure(backup: &Backup, error: OpsError) -> OpsError {
     match error {
         OpsError::AttachmentTooLarge { .. } | OpsError::Repo(RepoError::RecordTooLarge { .. }) => {

@@ -86,15 +86,15 @@ impl Base {
     }
 }
 
-/// A diff of the chain that is not committed yet. Its content was stored, or only compared with the
-/// base: in a dry run, or if the volume already has a backup of the diff's snapshot.
+/// A diff of the chain that is not committed yet. Its content was stored. In a dry run, or if the
+/// volume already has a backup of the diff's snapshot, its content was only compared with the base.
 pub(super) struct Link<'a> {
     pub(super) header: DiffHeader,
     pub(super) started: Timestamp,
     pub(super) packed: Packed,
     pub(super) base: Base,
-    /// The backup with this content that the volume has already: of the same snapshot, or of the
-    /// head of the image if the diff leads to the head. `None` if there is no such backup.
+    /// The backup with this content that the volume has already. It is of the same snapshot, or of
+    /// the head of the image if the diff leads to the head. `None` if there is no such backup.
     pub(super) existing: Option<&'a Backup>,
     /// The result of the comparison with a list of changes, if there is one for this diff.
     pub(super) list_test: Option<ListTest>,
@@ -156,8 +156,8 @@ impl<'a> DiffChain<'a> {
         Ok(newest.map_or(Base::None, |newest| Base::Compared(newest.into())))
     }
 
-    /// Stores the content of one diff. The parameter `options` says how to store it: these are the
-    /// options of the chain, but with `reread` set if stored data is missing or damaged.
+    /// Stores the content of one diff. The parameter `options` is a copy of the options of the
+    /// chain, in which `reread` is set if stored data is missing or damaged.
     pub(super) fn store_diff<R: Read + Send>(
         &self,
         index: &Arc<Index>,
@@ -233,7 +233,7 @@ impl<'a> DiffChain<'a> {
         })
     }
 
-    /// Stores the image's metadata as an attachment, if the stream has any.
+    /// Stores the image's metadata as an attachment, if there is any.
     fn store_attachments(&self, task: &BackupTask<'_>) -> Result<Vec<Attachment>, OpsError> {
         let store = |metadata: &ImageMetadata| {
             store_attachment(task, ImageMetadata::ATTACHMENT, &metadata.encode())
@@ -241,10 +241,9 @@ impl<'a> DiffChain<'a> {
         self.metadata.iter().map(store).collect()
     }
 
-    /// If the diff leads to the head of the image, and not to a snapshot, returns the volume's
-    /// newest backup, but only if it meets three conditions. It must be of the head, too. It must
-    /// have been made from a diff that starts from the same snapshot. Its packs must be
-    /// [`trusted`]. Such a backup may have the same content as the diff.
+    /// If the diff leads to the head of the image, returns the volume's newest backup if it may
+    /// have the same content. For this, it must be [`trusted`] and of the head, too, and made from
+    /// a diff that starts from the same snapshot. Otherwise returns `None`.
     fn same_head(&self, header: &DiffHeader) -> Option<&'a Backup> {
         let from = header.from.as_ref().map(|from| ByteString::from(&from[..]));
         let newest = self.records.of_volume(&self.options.volume).next_back()?;
@@ -272,12 +271,12 @@ impl<'a> DiffChain<'a> {
         };
         let begin = reader.offset();
         let (spare_in, spare) = crossbeam_channel::bounded(task.context.threads * QUEUE);
-        // With a full diff, all leaves of the base after the new end are cleared anyway.
+        // A full diff needs no cut: all content that it does not name is zeros.
         let is_longer = |base: &Ancestor| base.size > size && spec.gaps == Gaps::Unchanged;
         let shrunk = base.ancestor().is_some_and(is_longer);
         // Has an entry for each leaf in which an extent ends: the number of the leaf, and the
-        // offset in the stream after the last such extent. The entry is removed when the leaf is
-        // done.
+        // offset in the stream after the last of these extents. The entry is removed when the leaf
+        // is done.
         let read_up_to: Mutex<VecDeque<(u64, u64)>> = Mutex::default();
         let top = store_leaves(
             task,

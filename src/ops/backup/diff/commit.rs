@@ -10,9 +10,9 @@ use crate::ops::error::OpsError;
 use crate::repo::CommitPermit;
 
 impl DiffChain<'_> {
-    /// Commits a backup for each diff of which the volume has no backup, oldest first. Commits
-    /// nothing if `cleared` is `None`: then this is a dry run, or the volume has all backups.
-    /// Returns a report for each diff.
+    /// Commits a backup for each diff, oldest first, unless the volume has such a backup already.
+    /// Commits nothing if `cleared` is `None`: then this is a dry run, or the volume has all
+    /// backups. Returns a report for each diff.
     pub(super) fn commit(
         &self,
         links: Vec<Link<'_>>,

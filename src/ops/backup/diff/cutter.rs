@@ -12,7 +12,7 @@ use crate::ops::backup::leaves::LeafProducer;
 use crate::ops::error::OpsError;
 use crate::ops::pipeline::StageError;
 
-/// Cuts extents, which come in ascending order, into leaves, and sends the leaves.
+/// Cuts extents into leaves, and sends the leaves. The extents come in ascending order.
 pub(super) struct LeafCutter<'s, 'p, 'a> {
     leaves: &'s mut LeafProducer<'p, 'a, Buffer>,
     /// Buffers that workers no longer need.
@@ -83,8 +83,9 @@ impl<'s, 'p, 'a> LeafCutter<'s, 'p, 'a> {
         }
     }
 
-    /// Sends the last leaf. If the image was larger before and now ends at `cut`, the last leaf
-    /// becomes zero from there on. The tree drops all leaves after it.
+    /// Sends the last leaf. If the image became smaller, `cut` is its new size in bytes. Then the
+    /// bytes after `cut` in the leaf of `cut` become zeros. The tree drops all leaves after this
+    /// leaf.
     pub(super) fn finish(&mut self, cut: Option<u64>) -> Result<(), StageError> {
         if let Some(size) = cut.filter(|size| !size.is_multiple_of(LEAF_SIZE)) {
             let leaf = size / LEAF_SIZE;

@@ -10,41 +10,43 @@ use crate::ops::image_backups::{DISTRUSTED, VERIFIED};
 
 /// The source kind in the record of a backup of an image in a cluster.
 const KIND: &str = "rbd";
-/// The consistency of a snapshot that may lack what the users of the image had not written yet.
+/// The consistency of a snapshot that may lack data that the users of the image had not written
+/// yet.
 const CRASH: &str = "crash";
-/// The consistency of a snapshot that was made after the users of the image had written everything.
+/// The consistency of a snapshot that was made after the users of the image had written all their
+/// data.
 const QUIESCED: &str = "quiesced";
 
 /// The image and the snapshots of an export, as the cluster described them.
 pub(crate) struct ExportInfo {
-    /// The image and the snapshot.
+    /// The identity of the image and of the snapshot to which the diff leads.
     pub(crate) identity: RbdIdentity,
     pub(crate) image: RbdImage,
     pub(crate) metadata: Option<ImageMetadata>,
-    /// The snapshot from which the diff starts; none if it is a full one.
+    /// The snapshot from which the diff starts; `None` for a full diff.
     pub(crate) from: Option<String>,
     /// The snapshot to which the diff leads.
     pub(crate) to: String,
-    /// The size of the image in this snapshot, in bytes.
+    /// The size of the image in the snapshot `to`, in bytes.
     pub(crate) size: u64,
-    /// Whether this snapshot is protected.
+    /// Whether the snapshot `to` is protected.
     pub(crate) protected: bool,
-    /// When this program began to make this snapshot; none if another program, or an earlier run,
-    /// made it.
+    /// When this program began to make the snapshot `to`; `None` if another program, or an earlier
+    /// run, made it.
     pub(crate) time: Option<Timestamp>,
-    /// A random name that all backups of the same point in time share; none if the image was backed
-    /// up on its own.
+    /// A random name that all backups of the same point in time share; `None` if the image was
+    /// backed up alone.
     pub(crate) group: Option<String>,
     /// Whether the users of the image had written everything when the snapshot was made.
     pub(crate) is_quiesced: bool,
-    /// If all data is read: the changes since the snapshot of an earlier backup, as the cluster
-    /// lists them.
+    /// The changes since the snapshot of an earlier backup, as the cluster lists them. `None`
+    /// unless all data is read to compare it with this list.
     pub(crate) listed: Option<ListedChanges>,
     /// Whether an earlier backup has found that the cluster's lists of changes of this image are
     /// incomplete, and no later one has verified them.
     pub(crate) is_distrusted: bool,
     /// Whether the new backup may have other content than an earlier backup of the same snapshot.
-    /// This is so if the earlier one relied on lists of changes, and the new one reads all data.
+    /// True if the earlier one relied on lists of changes, and the new one reads all data.
     pub(crate) may_correct: bool,
     /// The number of backups in a row, up to this one, that read only changes.
     pub(crate) changes_in_row: u64,

@@ -1,4 +1,4 @@
-//! Reads a stream of diffs from its beginning to its end, and commits a backup for each.
+//! Reads a stream of diffs from its beginning to its end, and commits a backup for each diff.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -24,7 +24,7 @@ use crate::volume::InputStream;
 
 /// Backs up every diff of a stream, oldest first, and returns a report for each. If the volume
 /// already has a backup of the diff's snapshot with the same content, does not commit another one.
-/// Fails if it has backups of this snapshot, but only with other content.
+/// Fails if the volume has backups of this snapshot, but only with other content.
 ///
 /// Nothing is stored if the base does not fit. Nothing is committed if the stream is not complete.
 pub(crate) fn backup_diffs(
@@ -88,7 +88,7 @@ pub(crate) fn backup_export(
         .ok_or(OpsError::Internal("an export without a diff"))
 }
 
-/// Returns the metadata of an image; `None` if it has none.
+/// Returns the metadata of an image, or `None` if the image has no metadata.
 fn metadata(image: &ImageDescription) -> Option<ImageMetadata> {
     (!image.metadata.is_empty()).then(|| image.metadata.iter().collect())
 }
@@ -167,8 +167,8 @@ fn ingest(
         let (index, reader) = (present.index(), &mut reader);
         let link = chain.store_diff(index, protection, reader, header, base, &options)?;
         match links.last() {
-            // Nothing was written since the last snapshot, so its backup is also a backup of the
-            // head.
+            // Nothing was written since the last snapshot, so the backup of that snapshot is also a
+            // backup of the head.
             Some(before) if is_head && before.same_content(&link) => {}
             Some(_) if is_head && link.existing.is_none() => {
                 context.observer.notice(Notice::HeadOfImage);
@@ -183,7 +183,7 @@ fn ingest(
     };
     let new = links.iter().filter(|link| link.existing.is_none());
     let new: Vec<_> = new.map(|link| &link.packed).collect();
-    // All of these backups have the same attachments.
+    // All of these backups have the same attachments, so collect the tops in a set.
     let tops: BTreeSet<_> = new.iter().flat_map(|packed| packed.tops()).collect();
     let cleared = if new.is_empty() {
         None

@@ -1,4 +1,4 @@
-//! Compares the changes between two backups of an image with those that the cluster listed.
+//! Compares the changes between two backups of an image with the changes that the cluster listed.
 
 use std::ops::Range;
 
@@ -42,7 +42,7 @@ impl ListedChanges {
     }
 
     /// Compares the base with the new content. All data of the new content must have been read from
-    /// the source, and its tree must be durable.
+    /// the source. Its tree, with the top `now`, must be durable.
     pub(super) fn test(
         &self,
         blobs: &BlobReader,
@@ -62,7 +62,7 @@ impl ListedChanges {
         }
     }
 
-    /// Returns the changes that the list does not name; `None` if it names all.
+    /// Returns the changes that the list does not name, or `None` if it names all changes.
     fn missed(
         &self,
         nodes: &impl NodeReader,

@@ -1,5 +1,5 @@
-//! Asks the cluster for its list of changes during a full reading, and reports whether this list
-//! was complete.
+//! When all data of an image is read, asks the cluster for its list of changes, and reports whether
+//! this list was complete.
 
 use crate::base::{FullRead, ImageEvent, NotCompared, Notice};
 use crate::format::{ExtentList, RbdIdentity};
@@ -12,7 +12,7 @@ use crate::volume::{ExportedSnapshot, LiveImage, RbdErrorKind, Snapshot};
 
 /// Returns the changes from the snapshot of `base` to `target`, as the cluster lists them. If both
 /// are the same snapshot, nothing has changed. If the changes cannot be listed, sends a notice and
-/// returns `None`: the full reading does not need them.
+/// returns `None`: the backup is complete without the list.
 pub(super) fn list_changes(
     image: &LiveImage<'_>,
     identity: &RbdIdentity,
@@ -43,8 +43,8 @@ pub(super) fn no_base(image: &LiveImage<'_>, why: &FullRead, context: &Context<'
     not_compared(image, NotCompared::NoBase(why.clone()), context);
 }
 
-/// Reports the result of the comparison, after the backup was committed. `is_distrusted` says
-/// whether the lists were not relied on before.
+/// Reports the result of the comparison, if the backup was committed. `is_distrusted` is true if an
+/// earlier backup found that the lists are incomplete.
 pub(super) fn notice_result(
     image: &LiveImage<'_>,
     report: &BackupReport,

@@ -1,4 +1,4 @@
-//! The older snapshots of an image that stay after a backup, since other runs need them.
+//! Finds the older snapshots of an image that must stay after a backup, since other runs need them.
 
 use std::collections::HashSet;
 
@@ -21,9 +21,10 @@ pub(super) struct KeptSnapshots<'a> {
 }
 
 impl KeptSnapshots<'_> {
-    /// Returns whether another process backs up to the project. It holds a lease from before it
-    /// loads the records until its record is stored. So if this is called after the backup was
-    /// committed and returns false, all later runs know this backup, and build on no older one.
+    /// Returns whether another process backs up to the project. Such a process takes its lease
+    /// before it loads the records, and holds it until its record is stored. To be called after
+    /// this backup was committed. If the result is then false, all later runs know this backup, and
+    /// build on no older one.
     pub(super) fn others_run(&self) -> Result<bool, OpsError> {
         let leases = Leases::load(self.project, self.lease)?;
         let mut leases = leases.others.iter();
@@ -32,14 +33,16 @@ impl KeptSnapshots<'_> {
 
     /// Returns the numbers of the snapshots that must stay, in addition to `newest`:
     ///
-    /// - A snapshot without a backup, if another process backs up now: it may have made the
-    ///   snapshot. Also the one on which that backup builds. If that process has not made its
-    ///   snapshot yet, it builds on the newest backup before this one.
-    /// - The snapshot on which the next backup with a full key builds. A full key does not build on
-    ///   backups by write keys.
+    /// - If another process backs up now: the snapshots without a backup, since that process may
+    ///   have made one of them, and the snapshots on which their backups build. That process may
+    ///   also make its snapshot later. Then it builds on the newest backup before this one, so the
+    ///   snapshot of that backup stays, too.
+    /// - The snapshot on which the next backup with a full key builds, if this backup is by a write
+    ///   key. A full key does not build on backups by write keys, unless the settings trust all
+    ///   keys.
     ///
-    /// `snapshots` are those of the image. If others run, they must have been listed since
-    /// [`others_run`](Self::others_run) was called, and before this is called.
+    /// `snapshots` are the snapshots of the image. If [`others_run`](Self::others_run) returned
+    /// true, they must have been listed after that call.
     pub(super) fn find(
         &self,
         snapshots: &[Snapshot],
@@ -58,15 +61,17 @@ impl KeptSnapshots<'_> {
             unknown.map(|snapshot| snapshot.id).collect::<Vec<_>>()
         };
         let fresh;
-        // If no other process backs up, the runs that made these snapshots were killed.
+        // `waiting` are the snapshots without a backup. If no other process backs up, the runs that
+        // made them were killed, so they need not stay.
         let (mut records, mut waiting) = (self.records, Vec::new());
         if others_run {
             fresh = Records::load(self.project)?;
             records = &fresh;
             waiting = without_backup(records);
         }
-        // The base of the backup of a snapshot, or of the next backup. A running backup loaded its
-        // records before this backup was stored, so its base is an older one.
+        // Returns the newest snapshot before `id` and before `newest` on whose backup a full key
+        // can build. A running backup loaded its records before this backup was stored, so its base
+        // is an older backup.
         let base_of = |id: u64| {
             let bases = self
                 .backups(records)
@@ -88,7 +93,7 @@ impl KeptSnapshots<'_> {
         Ok(kept)
     }
 
-    /// Whether a full key can build on this backup.
+    /// Returns whether a full key can build on this backup.
     fn is_base(&self, backup: &Backup) -> bool {
         backup.is_full || self.project.settings.trusts_all()
     }

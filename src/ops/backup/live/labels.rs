@@ -1,5 +1,5 @@
-//! Labels that come from programs which manage images. Kubernetes (`ceph-csi`) writes them to the
-//! metadata and to the name of an image, `OpenStack` only to the name.
+//! Makes labels from the metadata and the name of an image. Kubernetes (`ceph-csi`) writes its own
+//! names to both, `OpenStack` only to the name of the image.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ pub(super) fn labels_of(image: &str, metadata: Option<&ImageMetadata>) -> BTreeM
     labels
 }
 
-/// Whether a text has the form 01234567-89ab-cdef-0123-456789abcdef.
+/// Returns whether a text has the form 01234567-89ab-cdef-0123-456789abcdef.
 fn is_uuid(text: &str) -> bool {
     let parts: Vec<_> = text.split('-').collect();
     let is_hex = |part: &&str| part.bytes().all(|byte| byte.is_ascii_hexdigit());

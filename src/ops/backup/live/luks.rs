@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use crate::format::{DiffReader, ExtentKind, ImageMetadata};
 use crate::volume::InputStream;
 
-/// The number of bytes to keep of a stream. They have room for a header with the names of two
+/// The number of bytes to keep of a stream. This is enough for a header with the names of two
 /// snapshots, and for the first data.
 const KEPT: usize = 16 << 10;
 /// The first bytes of a LUKS header of version 1 or 2.
@@ -25,7 +25,8 @@ impl<'a> Beginning<'a> {
         Self { stream, kept }
     }
 
-    /// Whether the stream is a diff whose first extent begins at offset 0, with a LUKS header.
+    /// Returns whether the first extent of the diff begins at offset 0 with a LUKS header. Returns
+    /// false if the first bytes of the stream do not show that.
     pub(super) fn is_luks(&self) -> bool {
         starts_with_luks(&self.kept).unwrap_or_default()
     }
@@ -44,7 +45,7 @@ fn starts_with_luks(stream: &[u8]) -> Option<bool> {
     Some(found == MAGIC)
 }
 
-/// Whether the metadata of an image says that it is encrypted.
+/// Returns whether the metadata of an image says that the image is encrypted.
 pub(super) fn says_encrypted(metadata: Option<&ImageMetadata>) -> bool {
     let mut pairs = metadata.iter().flat_map(|metadata| &metadata.0);
     pairs.any(|(key, value)| key.to_string() == CSI && value.to_string() != "false")

@@ -1,5 +1,5 @@
 //! Backup of an image in a cluster. The base is a backup of a snapshot that still exists and still
-//! has the same number. The cluster tells what changed since that snapshot. Without such a backup,
+//! has the same number. The cluster lists the changes since that snapshot. Without such a backup,
 //! all data is read and compared with the newest backup of the volume.
 //!
 //! The order of the steps makes every interruption harmless: load the records, make the snapshot,

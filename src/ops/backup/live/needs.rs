@@ -11,18 +11,19 @@ use crate::volume::Snapshot;
 /// Why a snapshot is needed, or why it is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnapshotNeed {
-    /// The next backup of the image reads only the changes since this snapshot, or compares them
-    /// with what it reads.
+    /// The next backup of the image reads only the changes since this snapshot, or reads all data
+    /// and compares it with these changes.
     NextBackup,
-    /// There is a backup of it, but the next backup will build on a newer snapshot.
+    /// There is a backup of the snapshot, but the next backup will not use it.
     OlderBackup,
-    /// There is no backup of it yet. A backup that runs now may have made it.
+    /// There is no backup of the snapshot yet. A backup that runs now may have made it.
     MaybeAtWork,
-    /// There is no backup of it: the run that made it was killed, or its backup was forgotten.
+    /// There is no backup of the snapshot: the run that made it was killed, or its backup was
+    /// forgotten.
     NoBackup,
     /// The image is in the trash, so that there will be no next backup.
     InTrash,
-    /// Another project made it.
+    /// This program made the snapshot for another project.
     OtherProject,
 }
 
@@ -40,7 +41,7 @@ pub struct SnapshotUse {
 }
 
 impl SnapshotUse {
-    /// Whether this program made it for this project, and nothing needs it.
+    /// Returns whether this program made the snapshot for this project, and nothing needs it.
     #[must_use]
     pub fn is_unneeded(&self) -> bool {
         let unneeded = matches!(self.need, SnapshotNeed::NoBackup | SnapshotNeed::InTrash);
@@ -51,18 +52,18 @@ impl SnapshotUse {
 /// The circumstances of an image that decide which of its snapshots are needed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Circumstances {
-    /// It is in the trash.
+    /// Whether the image is in the trash.
     pub(crate) in_trash: bool,
-    /// A backup may be running now.
+    /// Whether a backup may be running now.
     pub(crate) at_work: bool,
 }
 
 /// Returns the snapshots that this program made and those of which there is a backup, oldest first,
 /// and the next backup of the image to this volume.
 ///
-/// A run holds a lease from before it makes its snapshot until its record is stored. So
-/// `snapshots` must be listed before the leases, and the leases before `records`. Otherwise a
-/// snapshot that a run has just made may seem to be unneeded.
+/// A run holds a lease from before it makes its snapshot until its record is stored. So the caller
+/// must list `snapshots` first, then the leases, and then load `records`. Otherwise a snapshot that
+/// a run has just made may seem to be unneeded.
 pub(crate) fn snapshot_uses(
     project: &Project,
     records: &Records,

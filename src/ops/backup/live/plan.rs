@@ -18,9 +18,10 @@ pub(super) enum Plan<'a> {
     Existing(&'a Backup),
     /// Only the changes since the snapshot of this backup are read.
     Changes(&'a Backup, ExportedSnapshot),
-    /// All data is read. If a backup and its snapshot are given, what changed since then is
-    /// compared with the cluster's list of changes. The backup can be of the same snapshot if it
-    /// relied on lists of changes. Then every difference is a change that the cluster did not list.
+    /// All data is read. If a backup and its snapshot are given, the changes since then are
+    /// compared with the cluster's list of changes. This can be an earlier backup of the same
+    /// snapshot that relied on lists of changes. Then every difference is a change that the cluster
+    /// did not list.
     Everything(FullRead, Option<(&'a Backup, ExportedSnapshot)>),
 }
 
@@ -29,29 +30,29 @@ pub(super) enum Plan<'a> {
 pub enum NextBackup {
     /// It will read the changes since the snapshot of this backup.
     Changes {
-        /// The backup.
+        /// The id of the backup.
         base: ObjectHash,
-        /// The snapshot.
+        /// The snapshot of the backup.
         snapshot: ExportedSnapshot,
     },
     /// It will read all data.
     Everything {
-        /// Why.
+        /// Why it will read all data.
         why: FullRead,
-        /// The number of the snapshot since which it will compare the cluster's list of changes
-        /// with what it reads.
+        /// The number of an earlier snapshot. The backup will compare the cluster's list of changes
+        /// since this snapshot with the data that it reads. `None` if it will compare nothing.
         compared: Option<u64>,
     },
 }
 
-/// What the user asked for, as far as the plan depends on it.
+/// The requests of the user on which the plan depends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wishes<'a> {
     /// The volume to back up to.
     pub(super) volume: &'a str,
     /// Read everything.
     pub(super) full: bool,
-    /// Read everything if this number of backups in a row, the new one included, would otherwise
+    /// Read everything if otherwise this number of backups in a row, the new one included, would
     /// read only changes.
     pub(super) full_every: Option<NonZeroU64>,
 }
@@ -157,7 +158,7 @@ fn source_of(backup: &Backup) -> Option<&SourceInfo> {
     backup.record.source.as_ref()
 }
 
-/// Returns the next backup of an image with these snapshots, as far as it can be foreseen.
+/// Returns the next backup of an image with these snapshots, if the user makes no special requests.
 pub(super) fn next_backup(
     project: &Project,
     records: &Records,
@@ -170,7 +171,7 @@ pub(super) fn next_backup(
         full: false,
         full_every: None,
     };
-    // The snapshot that the next backup will make.
+    // Stands for the snapshot that the next backup will make.
     let target = Snapshot {
         id: u64::MAX,
         name: String::new(),
@@ -193,8 +194,8 @@ pub(super) fn next_backup(
     }
 }
 
-/// Returns the volume with the newest backup of this image, whatever name the image has now; none
-/// if there is no backup of it.
+/// Returns the volume with the newest backup of this image, even if the image was renamed. Returns
+/// `None` if there is no backup of the image.
 pub fn volume_of_image(
     project: &Project,
     identity: &RbdIdentity,
@@ -206,9 +207,9 @@ pub fn volume_of_image(
 }
 
 /// Looks at the last backup of the volume that names its image. Fails if that backup is of another
-/// image with another name, unless the user accepts new content. If the names are the same, the new
-/// image has taken the place of the old one. If the backup states only an image id, the id must be
-/// the same.
+/// image with another name, unless the user accepts new content. Does not fail if the names are the
+/// same: then the new image has replaced the old one. If the backup states only an image id, the id
+/// must be the same.
 pub(super) fn require_same_image(
     records: &Records,
     options: &BackupOptions,

@@ -42,7 +42,8 @@ pub struct LiveOptions {
     pub full_every: Option<NonZeroU64>,
     /// Back up the image although a restore to it was interrupted.
     pub allow_mixture: bool,
-    /// The point in time that the snapshot has in common with those of other images.
+    /// The point in time that the snapshot has in common with those of other images; `None` if the
+    /// image is backed up alone.
     pub point: Option<Point>,
 }
 
@@ -58,8 +59,8 @@ pub struct Point {
 /// Backs up an image in a cluster. `state` is the state of the image, which the caller has just
 /// read.
 ///
-/// If this fails, the snapshot that it made is removed. If older snapshots cannot be removed after
-/// the backup, the user is notified, and the backup still succeeds.
+/// If the backup fails, removes the snapshot that it made. If older snapshots cannot be removed
+/// after the backup, sends a notice, and the backup still succeeds.
 pub fn backup_image(
     project: &Project,
     image: &LiveImage<'_>,
@@ -124,7 +125,8 @@ impl<'a> PreparedBackup<'a> {
 
     /// Makes the snapshot to back up, unless `cancel` stops this.
     pub(super) fn make_snapshot(&self, cancel: &Cancel) -> Result<TrackingSnapshot<'a>, OpsError> {
-        // An earlier backup may have begun in this second.
+        // The name of a snapshot contains the time in seconds. So an earlier backup that began in
+        // this second has the same name.
         let earlier = all_of_image(&self.records, &self.state.identity);
         let taken = earlier.filter_map(|(_, backup)| backup.snapshot().map(ToString::to_string));
         TrackingSnapshot::create(
@@ -260,8 +262,8 @@ fn back_up_snapshot(
     Ok(report)
 }
 
-/// Exports the changes, stores them, and commits the backup. Returns the report, and the state of
-/// the image after the export.
+/// Exports the changes or all data, stores them, and commits the backup. Returns the report, and
+/// the state of the image after the export.
 #[expect(
     clippy::too_many_arguments,
     reason = "the parts of one operation, used once each"
@@ -323,7 +325,7 @@ fn export(
         &options,
         context,
     );
-    // A backup of changes does not repeat this notice.
+    // Send this notice only with full reads, and not again with each backup of changes.
     if from.is_none() && (says_encrypted || stream.is_luks()) {
         notice(image, ImageEvent::Encrypted, context);
     }
@@ -348,12 +350,12 @@ fn export(
     }
 }
 
-/// Returns the metadata of the image, given the answer of the cluster. If the metadata is not text,
-/// sends a notice and returns none. Does the same if the user may only read the image, since Ceph
-/// opens an image for writing to list its metadata.
+/// Returns the metadata of the image, given the answer of the cluster. If the metadata cannot be
+/// parsed, sends a notice and returns `None`. Does the same if the Ceph user may only read the
+/// image, since Ceph opens an image for writing to list its metadata.
 ///
-/// Fails if the metadata contains the mark of a restore, unless the options allow that or name a
-/// snapshot. The mark is not part of the result.
+/// Fails if the metadata contains the mark of an interrupted restore, unless the options allow that
+/// or name a snapshot. Removes the mark from the result.
 fn metadata_of(
     answer: Result<Option<ImageMetadata>, RbdError>,
     image: &LiveImage<'_>,
@@ -389,7 +391,7 @@ fn find<'a>(
     found.ok_or_else(|| image.no_snapshot(name))
 }
 
-/// The report of a backup that exists already.
+/// Returns the report of a backup that exists already.
 fn existing_report(existing: &Backup) -> BackupReport {
     BackupReport {
         id: Some(existing.id),
@@ -414,7 +416,8 @@ fn notice_full(image: &LiveImage<'_>, why: FullRead, context: &Context<'_>) {
     notice(image, ImageEvent::ReadCompletely(why), context);
 }
 
-/// Reports problems of an object map, with the command that repairs them.
+/// Reports problems of an object map, with the command that repairs them. `snapshot` is `None` for
+/// the object map of the image itself.
 fn notice_flags(
     image: &LiveImage<'_>,
     snapshot: Option<&str>,

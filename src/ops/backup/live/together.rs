@@ -33,9 +33,9 @@ pub struct ImageOfGroup<'a> {
     pub options: BackupOptions,
 }
 
-/// Makes a snapshot of each image, all of them between the two commands of `freeze`, and then backs
-/// up the snapshots one after the other. Calls `each` with the number of each image and its result,
-/// and stops at the first error of `each`.
+/// Makes a snapshot of each image, and then backs up the snapshots one after the other. The two
+/// commands of `freeze` run before and after all snapshots are made. Calls `each` with the number
+/// of each image, from 0 on, and the result. Stops at the first error of `each`.
 ///
 /// If the freeze or one of the snapshots fails, or if the time limit passes, the snapshots are
 /// removed, and nothing is backed up.
@@ -68,7 +68,8 @@ pub fn backup_together<E: From<OpsError>>(
     Ok(())
 }
 
-/// Makes all snapshots while the users of the images are frozen. If this fails, they are removed.
+/// Makes all snapshots while the users of the images are frozen. After a failure, removes those
+/// that were made.
 fn snapshots<'a>(
     prepared: &[PreparedBackup<'a>],
     freeze: &FreezeOptions,
@@ -79,7 +80,7 @@ fn snapshots<'a>(
     let stop = Cancel::default();
     let done = AtomicBool::new(false);
     let made = thread::scope(|scope| {
-        // Once the limit has passed, snapshots are of no use.
+        // After the time limit, the snapshots are useless, so make no more.
         let watch = || {
             while !done.load(Ordering::Relaxed) {
                 if late.load(Ordering::Relaxed) || context.cancel.check().is_err() {
@@ -94,7 +95,7 @@ fn snapshots<'a>(
         done.store(true, Ordering::Relaxed);
         watching.map(|_| made).map_err(OpsError::Thread)
     });
-    // Thaw before snapshots are removed, since that takes time.
+    // Thaw first: after a failure, removing the snapshots takes time.
     let thawed = frozen.thaw();
     let made = made?;
     thawed?;

@@ -1,4 +1,4 @@
-//! The snapshots that this program makes to find out later what has changed.
+//! The snapshots that this program makes, so that a later backup can find the changes.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use crate::ops::snapshot_names::{free_names, is_own};
 use crate::repo::Project;
 use crate::volume::{LiveImage, RbdErrorKind, Snapshot};
 
-/// The number of names to try. Other runs may choose the same names.
+/// The maximum number of names to try. Other runs may choose the same names.
 const ATTEMPTS: usize = 6;
 
 /// A new snapshot. Unless it is [kept](Self::keep), it is removed when this value is dropped.
@@ -21,7 +21,7 @@ pub(super) struct TrackingSnapshot<'a> {
     context: &'a Context<'a>,
     name: String,
     time: Timestamp,
-    /// Whether it stays, or was removed already.
+    /// Whether the snapshot stays, or was removed already.
     kept: bool,
 }
 
@@ -77,7 +77,7 @@ impl<'a> TrackingSnapshot<'a> {
         &self.name
     }
 
-    /// Returns when the program began to make it.
+    /// Returns when the program began to make the snapshot.
     pub(super) fn time(&self) -> Timestamp {
         self.time
     }
@@ -87,7 +87,7 @@ impl<'a> TrackingSnapshot<'a> {
         self.kept = true;
     }
 
-    /// Removes the snapshot, even if `cancelled` says that the work was cancelled.
+    /// Removes the snapshot unless it is kept, even if the work was cancelled.
     fn remove(&mut self, cancelled: &Cancel) {
         if std::mem::replace(&mut self.kept, true) {
             return;
@@ -108,12 +108,11 @@ impl Drop for TrackingSnapshot<'_> {
 }
 
 /// Removes the snapshots of earlier backups, except the newest ones: `keep` snapshots stay, and
-/// `newest` is one of them. Does not remove snapshots of others, snapshots that other runs need, or
-/// snapshots that are newer than `newest`: another run, still at work, may have made these. Reports
-/// failures as notices.
+/// `newest` is one of them. Does not remove snapshots that other programs or projects made, or that
+/// other runs need. Does not remove snapshots that are newer than `newest`: a run that is not
+/// finished may have made them. Reports failures as notices.
 ///
-/// `listed` are the snapshots of the image. They were listed after the export, with `newest` among
-/// them.
+/// `listed` are the snapshots of the image after the export, including `newest`.
 pub(super) fn remove_older(
     image: &LiveImage<'_>,
     project: &Project,
@@ -155,7 +154,7 @@ pub(super) fn remove_older(
     };
     for old in unneeded {
         match image.remove_snapshot(&old.name, context.cancel) {
-            // Someone else has removed it meanwhile.
+            // Another process has removed the snapshot meanwhile.
             Err(error) if error.kind == RbdErrorKind::NotFound => {}
             Err(error) => stays(image, &old.name, &error, context),
             Ok(()) => {}
