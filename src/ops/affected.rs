@@ -28,12 +28,13 @@ pub struct AffectedBackup {
     pub holes: Vec<Range<u64>>,
     /// The names of the attachments that cannot be read completely.
     pub attachments: Vec<String>,
-    /// The losses that each damaged pack causes in this backup. Only a check finds them.
+    /// The losses that each damaged pack causes in this backup. Empty unless a check found this
+    /// backup.
     pub causes: Vec<LossCause>,
 }
 
-/// The losses that the damage of one pack causes in one backup. If another pack with the same data
-/// is damaged, too, both packs have these losses.
+/// The losses that the damage of one pack causes in one backup. If several damaged packs hold the
+/// same data, the losses of this data are listed for each of these packs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LossCause {
     /// The hash of the pack, which is damaged or missing.
@@ -45,8 +46,8 @@ pub struct LossCause {
 }
 
 /// Describes the losses of a backup, without their causes. `parts` returns the lost parts of a
-/// content. It gets the name of an attachment with its content, or `None` with the content of the
-/// backup itself.
+/// content, in bytes. It is called with the name and the content of each attachment. For the
+/// content of the backup itself, the name is `None`.
 pub(super) fn affected(
     backup: &Backup,
     mut parts: impl FnMut(Option<&str>, &Content) -> Result<Vec<Range<u64>>, RepoError>,
@@ -69,8 +70,8 @@ pub(super) fn affected(
     })
 }
 
-/// Returns the lost parts of a content, in bytes, ascending. Reads the nodes, but no chunks: of the
-/// chunks, finds only those whose packs are missing, too short, or known to be damaged.
+/// Returns the lost parts of a content, in bytes, ascending. Reads the nodes, but no chunks. A
+/// chunk counts as lost if its packs are missing, too short, or known to be damaged.
 pub(super) fn listed_holes(
     blobs: &BlobReader,
     lost: &LostChunks<'_>,
@@ -90,9 +91,9 @@ pub(super) fn listed_holes(
 }
 
 /// Returns the parts of a content that cannot be restored, in bytes, ascending. `enter` returns
-/// whether there may be damage below a node; other nodes are skipped. `is_whole` returns whether a
-/// chunk can be read. `lost` is called for each node that is damaged or missing, with the part of
-/// the content that is lost and the error.
+/// whether there may be damage below a node. If not, the node is skipped. `is_whole` returns
+/// whether a chunk can be read. `lost` is called for each node that is damaged or missing. Its
+/// arguments are the node, the part of the content that is lost, and the error.
 pub(super) fn holes(
     nodes: &impl NodeReader,
     content: &Content,

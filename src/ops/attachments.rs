@@ -12,7 +12,7 @@ use crate::repo::{Backup, BlobReader, ImageReader, Project, ReadSession};
 pub(super) const SIZE_MAX: u64 = 16 << 20;
 
 /// Reads Ceph's metadata of the image that a backup was made of. Returns `None` if the backup has
-/// no such metadata. Fails if it has, and the key in use may not read data.
+/// no such metadata. Fails if the backup has metadata that the key in use may not read.
 pub fn image_metadata(
     project: &Project,
     backup: &Backup,
@@ -38,8 +38,8 @@ pub fn attached_files(backup: &Backup) -> impl Iterator<Item = &Attachment> {
     all.filter(|attachment| attachment.name != ImageMetadata::ATTACHMENT)
 }
 
-/// Reads the content of an attachment. Fails if it has more than 16 MiB, or unless the key in use
-/// may read data.
+/// Reads the content of an attachment. Fails if it has more than 16 MiB, or if the key in use may
+/// not read data.
 pub fn read_attachment(
     project: &Project,
     attachment: &Attachment,
@@ -48,15 +48,15 @@ pub fn read_attachment(
     read(project, attachment, context)
 }
 
-/// Returns whether a file in any directory can have this name, and a terminal shows the name
-/// unchanged.
+/// Returns whether this is a valid name for a file, without a directory and without control
+/// characters.
 #[must_use]
 pub fn is_safe_name(name: &str) -> bool {
     let is_relative = matches!(name, "" | "." | "..");
     !is_relative && name.len() <= 255 && !name.contains(|c: char| c == '/' || c.is_control())
 }
 
-/// Reads a whole attachment under a lease of its own.
+/// Reads a whole attachment. Holds a lease meanwhile, so that no prune deletes its data.
 fn read(
     project: &Project,
     attachment: &Attachment,

@@ -1,14 +1,13 @@
-//! A reader that waits for its source until the operation must stop.
+//! A reader that waits for the bytes of its source, unless the operation must stop.
 
 use std::io::{self, ErrorKind, Read};
 
 use super::pipeline::Failed;
 use crate::base::Cancel;
 
-/// Reads from a source that may have no bytes for a while, and waits for them. In that time, a read
-/// of the source fails with `WouldBlock`. A read of this reader fails with
-/// [`Cancelled`](crate::base::Cancelled) once the operation is cancelled, and with another error
-/// once the pipeline that takes the bytes has failed.
+/// Reads from a source whose reads fail with `WouldBlock` if no bytes arrive for a while, and waits
+/// for the bytes. While it waits, a read fails with [`Cancelled`](crate::base::Cancelled) if the
+/// operation is cancelled, and with another error if the pipeline that takes the bytes has failed.
 pub(super) struct CancellableReader<'a, R> {
     source: R,
     cancel: &'a Cancel,
@@ -24,7 +23,7 @@ impl<'a, R> CancellableReader<'a, R> {
         }
     }
 
-    /// Stops waiting once `failed` is set.
+    /// Also stops waiting when `failed` is set.
     pub(super) fn until(self, failed: &'a Failed) -> Self {
         Self {
             failed: Some(failed),

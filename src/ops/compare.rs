@@ -27,8 +27,8 @@ pub struct CompareReport {
 }
 
 /// Calls `each` for every extent that differs, in order. Two images with the same chunk size are
-/// compared chunk by chunk. Other contents count as equal if their roots are equal, and otherwise
-/// as different in all bytes.
+/// compared chunk by chunk. Other contents count as different in all bytes, unless their roots are
+/// equal.
 pub fn compare<E: From<OpsError> + From<RepoError>>(
     project: &Project,
     a: &Backup,

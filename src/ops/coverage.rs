@@ -1,4 +1,4 @@
-//! The part of the data that was verified, and when: the result of the ledger.
+//! Reads from the ledger which part of the data was verified, and when.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::SystemTime;
@@ -11,21 +11,23 @@ use crate::base::Role;
 use crate::format::{AuditRun, DrillRun, VerifiedLevel};
 use crate::repo::{Ledger, Project, since_1970};
 
-/// How much of the data was verified at a level, by runs that count for the current key.
+/// How much of the data was verified at a level. Counts only what full keys and the key in use have
+/// verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coverage {
     /// The level.
     pub level: VerifiedLevel,
-    /// The number of all packs that exist.
+    /// The number of packs in the store.
     pub packs: u64,
     /// Their total size in bytes.
     pub bytes: u64,
-    /// The total size of the packs that were never verified since they were stored here, in bytes.
+    /// The total size in bytes of the packs that were never verified since they were stored here,
+    /// or that were found damaged after the verification.
     pub bytes_never: u64,
     /// The number of these packs.
     pub packs_never: u64,
-    /// When the pack was last verified whose last verification is the oldest; `None` if no pack was
-    /// verified.
+    /// For each pack, the ledger has the time of its last verification. This is the oldest of these
+    /// times; `None` if no pack was verified.
     pub oldest: Option<Timestamp>,
     /// Ascending times, each with the total size in bytes of the packs that were last verified
     /// then.

@@ -4,7 +4,7 @@ use crate::base::Cancelled;
 use crate::format::{DiffError, DiffErrorKind};
 use crate::ops::error::OpsError;
 
-/// Returns a function that turns an error of the reader of the diff `name` into one of the
+/// Returns a function that turns an error of the reader of the diff `name` into an error of the
 /// operation.
 pub(crate) fn reading(name: &str) -> impl Fn(DiffError) -> OpsError + '_ {
     move |source| {

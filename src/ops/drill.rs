@@ -13,9 +13,9 @@ use crate::repo::{
     since_1970,
 };
 
-/// Chooses backups at random: at most `sample`, and together at most `max_bytes` of content, if
-/// that is given. A backup that is larger than the remaining bytes is passed over for a smaller
-/// one. Leaves out backups that their writers withdrew, or that other records replaced.
+/// Chooses at most `sample` backups at random. With `max_bytes`, their contents have at most so
+/// many bytes together: a backup that is larger than the remaining bytes is left out, and a smaller
+/// one is tried. Leaves out backups that their writers withdrew, or that other records replaced.
 pub fn choose_drill(
     project: &Project,
     records: &Records,

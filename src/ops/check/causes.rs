@@ -1,4 +1,4 @@
-//! Which damaged packs cause the losses of a backup.
+//! Finds the damaged packs that cause the losses of a backup.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,8 +14,9 @@ pub(super) struct Causes(BTreeMap<ObjectHash, LossCause>);
 
 impl Causes {
     /// Adds a part of the content, or of the attachment of this name, that cannot be restored.
-    /// `places` are the damaged places of its data. If several packs have the data, and all of them
-    /// are damaged, each of them is a cause. It is enough to repair one of them.
+    /// `places` are the damaged places of the data of this part. If several packs have the data,
+    /// and all of them are damaged, each of them is a cause. It is enough to repair one of these
+    /// packs.
     pub(super) fn add(
         &mut self,
         places: &[BlobLocation],
@@ -36,7 +37,7 @@ impl Causes {
         }
     }
 
-    /// Returns all causes. Adjacent parts of the content are joined.
+    /// Returns all causes. Joins adjacent parts of the content.
     pub(super) fn all(self) -> Vec<LossCause> {
         let causes = self.0.into_values();
         let joined = causes.map(|cause| LossCause {

@@ -9,15 +9,15 @@ use crate::repo::{ObjectKind, ObjectRef, RepoError};
 /// One result of a check.
 #[derive(Debug, Clone)]
 pub enum Finding {
-    /// An object cannot be read, or its content is impossible. Its error says why.
+    /// An object cannot be read, or its content is not valid.
     ObjectDamaged {
         /// The object.
         object: ObjectRef,
         /// The error of reading it.
         problem: Arc<RepoError>,
     },
-    /// The signer of an object has no right to make it, or the signer's key was revoked. The object
-    /// is ignored.
+    /// The signer of an object may not make such an object, or the signer's key was revoked.
+    /// Readers ignore the object.
     ObjectForeign {
         /// The object.
         object: ObjectRef,
@@ -71,12 +71,12 @@ pub enum Finding {
     },
     /// Parts of a backup cannot be restored.
     BackupAffected(AffectedBackup),
-    /// A record is missing. A record of a full key or the log names it, or a copy of the repository
-    /// has it, and it was not forgotten.
+    /// A record is missing, although it was not forgotten. The log or a record of a full key names
+    /// it, or a copy of the repository has it.
     RecordVanished {
         /// The record.
         record: ObjectHash,
-        /// Its volume, if another record of that volume follows it.
+        /// The volume of another record that follows it; `None` if no record does.
         volume: Option<String>,
     },
     /// A certificate that the log names is missing. The objects that its key signed seem foreign.
@@ -90,12 +90,13 @@ pub enum Finding {
         /// The entry.
         entry: ObjectHash,
     },
-    /// A project is missing. A copy of the repository has it, and projects are never removed.
+    /// A project is missing, although a copy of the repository has it. Projects are never removed.
     ProjectVanished {
         /// The project. `None` if the repository has no project at all.
         project: Option<ProjectId>,
     },
-    /// The repository does not fit a statement: it was rolled back or replaced.
+    /// The repository does not fit a statement, a line of text that a user kept to recognize the
+    /// log: the repository was rolled back or replaced.
     StatementBroken {
         /// The fault.
         fault: StatementFault,
@@ -118,9 +119,9 @@ pub enum StatementFault {
 /// Counts the findings about history that has vanished.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct VanishedHistory {
-    /// All of these findings.
+    /// The number of all these findings.
     all: u64,
-    /// Those about objects that an entry of the log can remove: records and certificates.
+    /// The number of those about records and certificates, which an entry of the log can remove.
     removable: u64,
     /// Whether an entry of the log is damaged.
     is_log_damaged: bool,
@@ -171,7 +172,8 @@ impl Finding {
         )
     }
 
-    /// If the finding is about an object with a damaged or missing file, returns this object.
+    /// Returns the object with a damaged or missing file that the finding is about. Returns `None`
+    /// for other findings.
     #[must_use]
     pub const fn damaged_object(&self) -> Option<ObjectRef> {
         match self {
@@ -181,7 +183,8 @@ impl Finding {
         }
     }
 
-    /// Converts an error into a finding, about a single object or blob if the error names one.
+    /// Converts an error into a finding. The finding is about a single object or blob if the error
+    /// names one.
     pub(crate) fn from_error(problem: RepoError) -> Self {
         match problem {
             RepoError::Damaged { object, .. } => Self::ObjectDamaged {

@@ -39,7 +39,7 @@ pub fn check(
     context: &Context<'_>,
     each: &mut dyn FnMut(&Finding),
 ) -> Result<CheckReport, OpsError> {
-    // Use no cached copies, since the objects in the store must be checked.
+    // Do not use cached copies, since the objects in the store must be checked.
     let project = &project.without_copies();
     let mut run = CheckTask {
         project,
@@ -84,7 +84,7 @@ struct CheckedHistory {
 }
 
 impl CheckTask<'_> {
-    /// Checks everything. Returns the index, if the packs can be listed.
+    /// Checks everything. Returns the index, or `None` if the packs cannot be listed.
     fn parts(
         &mut self,
         repository: &Repository,
@@ -146,8 +146,8 @@ impl CheckTask<'_> {
         } else {
             None
         };
-        // Load the log after the records: if a record was deleted before it could be read, the log
-        // explains that.
+        // Load the log after the records: if a prune or a `forget` deleted a record before it could
+        // be read, the log then says so.
         let mut log = Log::load(project)?;
         let mut voids = Voids::load(project)?;
         run.log(&log);
@@ -288,8 +288,8 @@ impl CheckTask<'_> {
             match verdict {
                 // Another step reports foreign objects.
                 Ok(()) | Err(RepoError::Foreign { .. }) => {}
-                // A copy that seems to need a newer version is damaged: this version has read the
-                // other copy when it opened the repository.
+                // A copy that seems to need a newer version of this program is damaged: when the
+                // program opened the repository, it could read the other copy.
                 Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
                     self.found(&Finding::CopyDamaged {
                         object,
@@ -298,8 +298,8 @@ impl CheckTask<'_> {
                         problem: Arc::new(error),
                     });
                 }
-                // A copy that this process may not read is not damaged. But it is of no use, so
-                // report it.
+                // A copy that this process may not read is not damaged, but it cannot replace the
+                // other copy. So report it.
                 Err(RepoError::Storage(error))
                     if error.kind.class() == StorageErrorClass::Denied =>
                 {
@@ -336,7 +336,7 @@ impl CheckTask<'_> {
         }
     }
 
-    /// Verifies that the signer of each void is also the signer of the record that it names.
+    /// Verifies that the signer of each void is also the signer of the record that the void names.
     fn voids(&mut self, voids: &Voids, records: &Records) {
         for backup in records.all() {
             for hash in voids.foreign(backup.id, &backup.signer) {
@@ -377,8 +377,8 @@ impl CheckTask<'_> {
             self.read_packs(index, &unread)?;
         };
         self.all_read = self.reads_all;
-        // Report the remaining missing and damaged packs only if a backup needs data from them. For
-        // packs that are not reported, other packs have all data that backups need. If a node
+        // Report the remaining missing and damaged packs only if a backup needs data from them. If
+        // a pack is not reported, other packs have all of its data that backups need. If a node
         // cannot be read, the chunks below it are not known, so any of these packs may be needed.
         let all = !found.errors.is_empty();
         let is_needed = |pack: &ObjectHash| all || found.missed.contains(pack);

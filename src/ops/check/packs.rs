@@ -51,7 +51,7 @@ impl CheckTask<'_> {
         with_retired: bool,
     ) -> Result<Vec<(ObjectRef, u64)>, OpsError> {
         let mut compared = self.compare(index, with_retired)?;
-        // The cache may be damaged, so read the segments again.
+        // The cache may be damaged, so fill it again from the segments.
         if !compared.wrong.is_empty() {
             index.rebuild()?;
             index.scan_unindexed()?;
@@ -91,7 +91,7 @@ impl CheckTask<'_> {
             .into_iter()
             .map(|pack| (pack.object(project), pack.info.size))
             .collect();
-        // Packs that only superseded segments name: a check of all data reads them later, and only
+        // Only superseded segments name these packs. A check of all data reads them later, and only
         // if a backup needs them.
         let retired: HashSet<_> = index.retired()?.into_iter().collect();
         let mut compared = Compared::default();
@@ -116,7 +116,7 @@ impl CheckTask<'_> {
         Ok(compared)
     }
 
-    /// Begins a run in the ledger, and reads the packs that the run chooses.
+    /// Begins an entry for the ledger, chooses packs, and reads them.
     pub(super) fn read_chosen(
         &mut self,
         index: &Index,
@@ -131,7 +131,8 @@ impl CheckTask<'_> {
         self.read_packs(index, &chosen)
     }
 
-    /// Ends the run in the ledger, if one was begun. Without an index, all packs count as existing.
+    /// Stores the results in the ledger, if `read_chosen` began an entry. Without an index, all
+    /// packs count as existing.
     pub(super) fn end_run(&mut self, index: Option<&Index>) {
         if let Some(ledger_run) = self.ledger_run.take() {
             let packs = index.and_then(|index| index.list_packs().ok());
@@ -168,7 +169,8 @@ impl CheckTask<'_> {
         let context = self.context;
         let (unnamed, authority) = (&self.unnamed, *self.project.keys.authority());
         thread_pool(context.threads.min(READERS_MAX))?.install(|| {
-            // With longer pieces, one thread would read several packs alone at the end.
+            // Give each thread one pack at a time. Otherwise, one thread may still read several
+            // packs when the other threads have finished.
             let packs = packs.par_iter().with_max_len(1);
             packs.try_for_each(|(pack, size)| {
                 context.cancel.check()?;
@@ -185,8 +187,8 @@ impl CheckTask<'_> {
                 lock(&seen).insert(hash);
                 match verdict {
                     PackVerdict::Whole(listing) => {
-                        // If a backup uses an unnamed pack of a full key, a prune or a later backup
-                        // adds it to the index. So it needs no audit.
+                        // A prune or a later backup adds an unnamed pack of a full key to the index
+                        // if a backup uses the pack. So the pack needs no audit.
                         let is_ours = unnamed.contains(&hash) && listing.signer == authority;
                         if !is_ours && !index.may_rely_on(&listing)? {
                             lock(&proven).push(listing);
@@ -208,7 +210,7 @@ impl CheckTask<'_> {
         })?;
         let seen = recover(seen.into_inner());
         self.read.extend(seen);
-        // Only a full key can vouch for a pack.
+        // Only a full key can store an audit.
         if ledger_run.level == VerifiedLevel::Opened {
             self.proven.append(&mut recover(proven.into_inner()));
         }
@@ -239,9 +241,9 @@ impl CheckTask<'_> {
                     Some(listing) => index.may_rely_on(&listing)?,
                     None => false,
                 };
-                // Report the damage at once in two cases. If all runs are undamaged, other parts of
-                // the pack are damaged. In a pack of a write key, the holder of the key may have
-                // stored wrong data.
+                // Report the damage at once in two cases, even if no backup needs the pack. Either
+                // all runs are undamaged, so other parts of the pack are damaged. Or the pack is
+                // not relied on: the holder of a write key may have stored wrong data in it.
                 let is_whole = bad.as_ref().is_some_and(Vec::is_empty);
                 if is_relied_on && !is_whole {
                     self.unreported_damage.push((pack, damage));
@@ -259,8 +261,9 @@ impl CheckTask<'_> {
         Ok(())
     }
 
-    /// Returns those of the packs that were read that the log removes. A verify key takes no lease,
-    /// so a prune may delete packs while they are read. For other keys, the set is empty.
+    /// Returns the packs that this check has read and that the log states as removed. A verify key
+    /// takes no lease, so a prune may delete packs while they are read. For other keys, the result
+    /// is empty.
     fn removed_meanwhile(&self) -> Result<HashSet<ObjectHash>, OpsError> {
         if self.project.role() != Role::Verify {
             return Ok(HashSet::new());
@@ -271,7 +274,8 @@ impl CheckTask<'_> {
         Ok(packs.copied().collect())
     }
 
-    /// Reads only those packs and parts of packs that this host found damaged earlier.
+    /// Reads again only the packs and parts of packs that this host found damaged earlier, and
+    /// notes the damage.
     pub(super) fn known_damage(&mut self, index: &Index) -> Result<(), OpsError> {
         let mut with_runs = HashSet::new();
         for (pack, bad) in still_damaged(index)? {
@@ -307,8 +311,8 @@ impl CheckTask<'_> {
 }
 
 /// Remembers the damage of a pack on this host, so that the next backup of the same data stores it
-/// again. `bad` are the ordinals of the damaged runs. `None` means that it is not known which parts
-/// of the pack are damaged: then all of them are noted, unless the pack is missing.
+/// again. `bad` are the ordinals of the damaged runs. If it is `None`, the damaged parts are not
+/// known. Then notes all parts of the pack, unless the pack is missing.
 fn note_damage(
     index: &Index,
     pack: ObjectHash,
@@ -333,7 +337,8 @@ fn note_damage(
 enum PackVerdict {
     /// No damage was found at the level of this check.
     Whole(PackListing),
-    /// The pack is damaged. If its runs could be read, these are the ordinals of the damaged ones.
+    /// The pack is damaged. If its runs could be read, the list has the ordinals of the damaged
+    /// runs.
     Damaged(RepoError, Option<Vec<u64>>),
 }
 
@@ -346,8 +351,8 @@ struct PackBuffers {
     opener: Opener,
 }
 
-/// Reads a pack, and if it seems damaged, once more: the memory or the connection may have been
-/// bad.
+/// Reads a pack. If it seems damaged, reads it once more: memory or the connection may have changed
+/// the data.
 fn read_twice(
     index: &Index,
     object: ObjectRef,
@@ -418,7 +423,7 @@ fn read_pack(
     let damaged = |source| RepoError::Damaged { object, source };
     let read = match project.objects.get_into(object, size, bytes) {
         // The pack is longer than the index states. All runs that the index knows may still be at
-        // its beginning.
+        // the beginning of the pack.
         Err(RepoError::Damaged {
             source: Damage::TooLarge,
             ..
@@ -435,8 +440,8 @@ fn read_pack(
     }
     let (damage, listing) = match listing_of(project, object, bytes) {
         Ok(listing) => (None, Some(listing)),
-        // Use the runs that the index lists to find the affected backups. The contents in the
-        // damaged pack may be those of another pack.
+        // To find the affected backups, use the runs that the index lists. The list of runs in the
+        // damaged pack may be that of another pack.
         Err(error @ (RepoError::Damaged { .. } | RepoError::Foreign { .. })) => {
             (Some(error), index.listing(&pack)?)
         }

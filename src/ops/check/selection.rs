@@ -14,19 +14,19 @@ use crate::repo::{
     order_by_seed, since_1970,
 };
 
-/// The time after which a long run notes again which packs it has verified, so that little is lost
-/// if it is killed.
+/// A long run notes the verified packs in the ledger each time that this time has passed. So if the
+/// run is killed, little is lost.
 const NOTE_EVERY: Duration = Duration::from_mins(10);
 
 /// How much of the data a check reads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReadData {
-    /// Which packs.
+    /// The packs from which the check chooses.
     pub part: DataPart,
-    /// Of these, only packs that were never verified, or that were last verified at least this long
-    /// ago.
+    /// Of these packs, chooses only those that were never verified, or last verified at least this
+    /// long ago. `None` sets no such limit.
     pub unverified_for: Option<Duration>,
-    /// No pack is begun once the run has taken this long.
+    /// After this time, the run begins no further pack.
     pub time_limit: Option<Duration>,
     /// The name of this host, for the ledger.
     pub host: Option<String>,
@@ -41,9 +41,9 @@ pub enum DataPart {
     Percent(f64),
     /// A random choice of at most this number of bytes, but at least one pack.
     Bytes(u64),
-    /// Part `number` of `of` parts, from 1 on. Every pack is in one of the parts.
+    /// One of `of` parts. Every pack is in exactly one part.
     Nth {
-        /// The number of this part.
+        /// The number of this part, from 1 to `of`.
         number: u64,
         /// The number of parts.
         of: u64,
@@ -51,7 +51,7 @@ pub enum DataPart {
 }
 
 impl ReadData {
-    /// Reads everything.
+    /// Returns the request to read everything.
     #[must_use]
     pub const fn all(host: Option<String>) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl ReadData {
         }
     }
 
-    /// Returns whether it reads everything.
+    /// Returns whether the check must read everything.
     pub(super) fn is_all(&self) -> bool {
         self.part == DataPart::All && self.unverified_for.is_none() && self.time_limit.is_none()
     }
@@ -71,31 +71,32 @@ impl ReadData {
 /// The data that a check read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadReport {
-    /// How packs were verified: a key that is not full cannot open them.
+    /// How packs were verified. A key that is not full verifies only hashes, since it cannot open
+    /// all packs.
     pub level: VerifiedLevel,
     /// The seed of the random order.
     pub seed: ObjectHash,
-    /// The number of packs from which this run chose. If it reads a part of the data, these include
-    /// packs that only superseded segments name.
+    /// The number of packs from which this run chose. If the run reads a part of the data, these
+    /// include packs that only superseded segments name.
     pub packs: u64,
     /// The number of packs that this run chose to read.
     pub packs_chosen: u64,
-    /// The number of packs that this run found undamaged at the first read. These may include
-    /// packs that it did not choose, but that backups use.
+    /// The number of packs that this run found undamaged at the first read. These may include packs
+    /// that the run did not choose, but that backups use.
     pub packs_verified: u64,
-    /// Whether this run read all packs that it chose, and if it reads all data, all packs that
-    /// backups use.
+    /// Whether this run read all packs that it chose. A run that reads all data must also have read
+    /// all packs that backups use.
     pub complete: bool,
 }
 
-/// The choice of the packs to read, when the run ends.
+/// How a run chose packs, as known when it ends.
 pub(super) struct Chosen {
     /// The number of packs that the run chose.
     pub(super) packs: u64,
-    /// The number of packs from which it chose.
+    /// The number of packs from which the run chose.
     pub(super) of: u64,
-    /// Whether it had to read no other packs than those that it has chosen or read. Until it has
-    /// walked over all trees, a run that reads all data does not know which packs backups use.
+    /// False if the run had to read all data and has not finished the walk over the trees: then
+    /// backups may use packs that it has not read.
     pub(super) is_all: bool,
 }
 
@@ -125,7 +126,7 @@ struct State {
 }
 
 impl<'a> LedgerRun<'a> {
-    /// Begins a run. Draws its seed.
+    /// Begins a run, with a new random seed.
     pub(super) fn new(
         project: &'a Project,
         observer: &'a dyn Observer,
@@ -167,8 +168,8 @@ impl<'a> LedgerRun<'a> {
         })
     }
 
-    /// Chooses from these packs, which come with their sizes in bytes. Returns the chosen packs in
-    /// the random order.
+    /// Chooses some of these packs, which come with their sizes in bytes. Returns the chosen packs
+    /// in a random order.
     pub(super) fn choose(
         &self,
         index: &Index,
@@ -195,7 +196,8 @@ impl<'a> LedgerRun<'a> {
             packs.retain(|(pack, _)| {
                 let time = pack.hash().and_then(|hash| {
                     let time = *verified.get(&hash)?;
-                    // A copy of the repository has newer files. Nobody has verified these.
+                    // In a copy of the repository, a file can be newer than its verification.
+                    // Nobody has verified such a file.
                     (*stored.get(&hash)? <= time).then_some(time)
                 });
                 time.is_none_or(|time| u128::from(now.saturating_sub(time)) >= age.as_millis())
@@ -214,7 +216,7 @@ impl<'a> LedgerRun<'a> {
         Ok(packs)
     }
 
-    /// Returns whether no further pack may be begun.
+    /// Returns whether the time limit has passed, so that no further pack may be begun.
     pub(super) fn is_over(&self) -> bool {
         self.deadline
             .is_some_and(|deadline| Instant::now() >= deadline)
@@ -232,7 +234,7 @@ impl<'a> LedgerRun<'a> {
                 state.run.packs += 1;
                 state.verified.push(pack);
             }
-            // If the first read was wrong, the next run should read the pack again.
+            // Do not count the pack as verified, so that the next run reads it again.
             ReadOutcome::WholeWhenReadAgain | ReadOutcome::Missing => {}
             ReadOutcome::Damaged => {
                 state.run.damaged += 1;
@@ -265,8 +267,8 @@ impl<'a> LedgerRun<'a> {
         }
     }
 
-    /// Stores an entry with `put`. If that fails, sends a notice: the data was verified, although
-    /// the ledger does not say so.
+    /// Stores an entry with `put`. If that fails, sends a notice, and the run goes on: the data is
+    /// verified even if the ledger does not say so.
     fn store(
         &self,
         state: &mut State,
@@ -317,7 +319,7 @@ impl<'a> LedgerRun<'a> {
 pub(super) enum ReadOutcome {
     /// It is undamaged.
     Whole,
-    /// It seemed damaged at first, and was undamaged when it was read again.
+    /// It seemed damaged at first, but was undamaged when it was read again.
     WholeWhenReadAgain,
     /// It is damaged.
     Damaged,
@@ -336,7 +338,7 @@ fn part_of(total: u64, percent: f64) -> u64 {
     (total as f64 * percent / 100.0).ceil() as u64
 }
 
-/// Returns whether a pack is in this part: by its name, so that all runs agree.
+/// Returns whether a pack is in this part. This depends only on its name, so that all runs agree.
 fn is_in_part(pack: ObjectRef, number: u64, of: u64) -> bool {
     pack.hash().is_some_and(|hash| {
         let [a, b, c, d, ..] = *hash.as_bytes();

@@ -15,9 +15,9 @@ use crate::repo::{BlobLocation, HistoryEnds, ObjectRef, Project, RepoError};
 pub struct CheckReport {
     /// The number of findings.
     pub errors: u64,
-    /// The number of foreign objects among them.
+    /// The number of findings about foreign objects.
     pub foreign: u64,
-    /// Of these, the number of objects whose keys were revoked.
+    /// The number of findings about foreign objects that revoked keys signed.
     pub revoked: u64,
     /// The number of findings which prove that history has vanished.
     pub of_history: u64,
@@ -26,7 +26,7 @@ pub struct CheckReport {
     pub packs_damaged: u64,
     /// Backups that cannot be restored completely.
     pub backups_affected: Vec<ObjectHash>,
-    /// The backups that a check of the trees found whole.
+    /// The backups that can be restored completely, as far as this check has found.
     pub backups_whole: Vec<ObjectHash>,
     /// The volumes with affected backups, by name.
     pub volumes_affected: Vec<AffectedVolume>,
@@ -37,13 +37,13 @@ pub struct CheckReport {
     /// The number of packs that the index names. Packs that only superseded segments name count if
     /// they have a wrong size, or if the check reads a part of the data.
     pub packs: u64,
-    /// Bytes of packs that were read.
+    /// The number of bytes of packs that were read.
     pub bytes_read: u64,
-    /// Records that full keys or the log name, that are missing, and that were not forgotten.
+    /// Missing records that were not forgotten, and that the log or records of full keys name.
     pub vanished: Vec<ObjectHash>,
-    /// Certificates that the log names and that are missing.
+    /// Missing certificates that the log names.
     pub certificates_vanished: Vec<ObjectHash>,
-    /// Entries of the log that others name and that are missing.
+    /// Missing entries of the log that other entries name.
     pub entries_vanished: Vec<ObjectHash>,
     /// The data that was read, if any.
     pub data: Option<ReadReport>,
@@ -77,7 +77,7 @@ pub(super) struct CheckTask<'a> {
     pub(super) marked: HashSet<ObjectHash>,
     /// Whether all packs that backups use must be read.
     pub(super) reads_all: bool,
-    /// Whether the walk over the trees has found all packs that backups use, and these were read.
+    /// Whether the walk over the trees has ended, and all packs that backups use were read.
     pub(super) all_read: bool,
     /// The run in the ledger, if packs are read.
     pub(super) ledger_run: Option<LedgerRun<'a>>,
@@ -85,9 +85,10 @@ pub(super) struct CheckTask<'a> {
     pub(super) candidates: u64,
     /// The number of packs that the run chose.
     pub(super) chosen: u64,
-    /// Packs that were read, undamaged or not, and packs that were to be read and are missing.
+    /// Packs that were read, undamaged or not, and packs that could not be read since they are
+    /// missing.
     pub(super) read: HashSet<ObjectHash>,
-    /// Packs that were read and are undamaged, and that this client could not rely on before.
+    /// Undamaged packs that were read, and on which this client could not rely before.
     pub(super) proven: Vec<PackListing>,
 }
 

@@ -17,13 +17,14 @@ pub struct AffectedVolume {
     pub affected: Vec<ObjectHash>,
     /// The number of its other backups.
     pub whole: u64,
-    /// The newest backup of these other ones, and when it began.
+    /// The newest of these other backups, and when it began. `None` if there are none.
     pub newest_whole: Option<(ObjectHash, Timestamp)>,
-    /// The source of its newest backup.
+    /// The source of its newest backup, if the record states it.
     pub source: Option<SourceInfo>,
 }
 
-/// Returns the volumes with affected backups, by name. `backups` are all backups, oldest first.
+/// Returns the volumes with affected backups, in the order of their names. `backups` are all
+/// backups, oldest first.
 pub(super) fn affected_volumes(
     backups: &[Backup],
     affected: &HashSet<ObjectHash>,

@@ -1,4 +1,4 @@
-//! The walk over all trees. It tests whether each blob that a backup names exists.
+//! Walks over all trees, and tests whether each blob that a backup names exists.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,8 +17,8 @@ use crate::repo::{
     RepoError, RepoErrorKind, Visitor, walk,
 };
 
-/// The maximum number of reads at the same time. Several are needed if the store has a long round
-/// trip.
+/// The maximum number of reads at the same time. Several are needed if each request to the store
+/// takes long.
 const READS: usize = 8;
 /// Limits the number of nodes that are read ahead: in a valid tree, these nodes name at most this
 /// number of blobs. The ids of these blobs take about 17 MiB.
@@ -42,7 +42,7 @@ enum Place {
 /// The result of the walk over a subtree.
 #[derive(Clone, Copy)]
 struct Verdict {
-    /// The node and everything below it are undamaged.
+    /// Whether the node and everything below it are undamaged.
     whole: bool,
     /// The bytes that the node of a stream covers; 0 for an image.
     len: u64,
@@ -51,7 +51,8 @@ struct Verdict {
 /// A node whose subtree is being walked, and the verdict so far.
 struct Open {
     verdict: Verdict,
-    /// For a branch of a stream, the lengths that it states for the nodes below, in reverse order.
+    /// For a branch of a stream: the lengths in bytes that it states for the nodes below it, in
+    /// reverse order.
     stated: Vec<u64>,
 }
 
@@ -66,7 +67,7 @@ struct Walk<'a, 'r> {
     open: Vec<Open>,
     /// The place of the top node of the current tree.
     top: Place,
-    /// The verdict on this top node, once the tree was walked.
+    /// The verdict on the top node, after the walk over its tree.
     result: Verdict,
     walked: Walked,
 }
@@ -96,7 +97,7 @@ pub(super) struct Walked {
     pub(super) unread: BTreeMap<ObjectHash, (ObjectRef, u64)>,
     /// The damage of trees, and blobs that are missing or have the wrong length.
     pub(super) errors: Vec<RepoError>,
-    /// Missing and damaged packs with blobs that trees name, if too few other packs have these
+    /// Missing and damaged packs with blobs that trees name, if too few undamaged packs have these
     /// blobs.
     pub(super) missed: HashSet<ObjectHash>,
     /// Backups that cannot be restored completely.
@@ -105,7 +106,7 @@ pub(super) struct Walked {
 
 /// The result of a search for a chunk.
 enum Found {
-    /// It exists, as far as is known.
+    /// It exists at this place, and is not known to be damaged.
     Whole(BlobLocation),
     /// It exists, but with this length in bytes, which is wrong for its place.
     OtherLength(u64),
@@ -237,7 +238,7 @@ impl Visitor for Walk<'_, '_> {
 }
 
 impl Open {
-    /// A node of which no child nodes are to be walked.
+    /// Returns the state of a node that states no lengths for the nodes below it.
     fn leaf(verdict: Verdict) -> Self {
         Self {
             verdict,
@@ -256,7 +257,7 @@ impl Walk<'_, '_> {
         Ok(whole)
     }
 
-    /// Walks over the tree of a content. Returns whether it is whole.
+    /// Walks over the tree of a content. Returns whether the tree is whole.
     fn content(&mut self, nodes: &PooledNodes<'_>, content: &Content) -> Result<bool, RepoError> {
         let Some(top) = content.top else {
             return Ok(true);
@@ -363,7 +364,7 @@ impl Walk<'_, '_> {
             let places = self.index.find_all_readable(id)?.into_iter();
             let places = places.map(|place| (place.pack(), place.object(project)));
             let places: Vec<_> = places.collect();
-            // It is enough if a segment names one of them.
+            // It is enough if a segment names one of the packs.
             let is_unnamed = |(pack, _): &(ObjectHash, _)| self.run.unnamed.contains(pack);
             if places.iter().all(is_unnamed) {
                 self.walked.needed.extend(places);
@@ -459,7 +460,7 @@ impl Walk<'_, '_> {
                 Ok(false)
             };
             holes(nodes, content, enter, is_whole, |node, range, error| {
-                // With any other error, no pack is damaged: a faulty writer made the node.
+                // With any other error, no pack is the cause: a faulty writer made the node.
                 if matches!(error, RepoError::Damaged { .. }) {
                     let places = self.index.find_anywhere(node)?;
                     causes.borrow_mut().add(&places, attachment, range);
@@ -472,8 +473,8 @@ impl Walk<'_, '_> {
         Ok(affected)
     }
 
-    /// Returns the locations of a blob. A prune deletes a marked pack if another existing pack has
-    /// the blob, damaged or not. So a marked pack counts only if no other pack has the blob.
+    /// Returns the places of a blob. A prune deletes a marked pack if another existing pack has the
+    /// blob, damaged or not. So returns marked packs only if no other pack has the blob.
     fn places(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         let find = || -> Result<Vec<BlobLocation>, RepoError> {
             let mut places = self.index.find_all_readable(id)?;
@@ -482,8 +483,8 @@ impl Walk<'_, '_> {
         };
         let mut places = find()?;
         if places.is_empty() {
-            // Search again even if this resync found nothing: another thread's resync may have
-            // found new packs.
+            // Search again even if this resync found no packs: a resync of another thread may have
+            // found them.
             self.index.resync()?;
             places = find()?;
         }

@@ -1,4 +1,4 @@
-//! Reads through a diff before anything is stored.
+//! Tests whether a diff is complete, before anything is stored.
 
 use crate::base::{Phase, Progress};
 use crate::format::DiffReader;
@@ -7,8 +7,8 @@ use crate::ops::diff_error::reading;
 use crate::ops::error::OpsError;
 use crate::volume::InputStream;
 
-/// Fails if a diff is not complete. Reads only the headers and skips the data, so that a user
-/// quickly learns of damage, before typing a password.
+/// Fails if a diff is not complete. Reads only the headers and skips the data. So a user learns of
+/// damage quickly, and before typing a password.
 ///
 /// Does nothing for a stream that can be read only once.
 pub fn examine_diff(source: &dyn InputStream, context: &Context<'_>) -> Result<(), OpsError> {

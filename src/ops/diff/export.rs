@@ -9,7 +9,7 @@ use crate::ops::restore::{OnDamage, RestoreTask, write_all, write_changes};
 use crate::repo::{Backup, Project};
 use crate::volume::{DiffTarget, DiffTotals, OutputStream};
 
-/// Names of snapshots, instead of those in the records of the backups.
+/// Names of snapshots for the diff. `None` means the name in the record of the backup.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SnapshotNames {
     /// The snapshot on which the diff builds. Ignored for a full diff.
@@ -25,12 +25,13 @@ pub struct ExportReport {
     pub header: DiffHeader,
     /// The number and size of the diff's extents.
     pub totals: DiffTotals,
-    /// Bytes read from the repository.
+    /// The number of bytes that were read from the repository.
     pub fetched: u64,
 }
 
-/// Writes the diff that turns `from` into `to`, two images of the same volume, and finishes the
-/// output. Without `from`, writes a full diff. Nodes that both trees share are not read.
+/// Writes the diff that turns the image `from` into the image `to`, and finishes the output. Both
+/// must be of the same volume. Without `from`, writes a full diff. Nodes that both trees share are
+/// not read.
 ///
 /// After an error or a cancellation, the output is not finished: a stream lacks its end record, and
 /// no file appears.
@@ -101,7 +102,8 @@ fn call(backup: &Backup) -> String {
     format!("backup {} of “{}”", backup.id, backup.record.volume.name)
 }
 
-/// Returns the snapshot to begin at. Fails if neither the user nor the record names one.
+/// Returns the snapshot from which the diff starts. Fails if neither the user nor the record names
+/// one.
 fn begin(from: &Backup, chosen: Option<Vec<u8>>) -> Result<Vec<u8>, OpsError> {
     let name = chosen.or_else(|| snapshot(from));
     name.ok_or_else(|| OpsError::NoSnapshot { backup: call(from) })

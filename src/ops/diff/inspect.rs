@@ -12,7 +12,8 @@ use crate::ops::diff_error::reading;
 use crate::ops::error::OpsError;
 use crate::volume::InputStream;
 
-/// Data is searched for zeros in blocks of this size in bytes, aligned to the image.
+/// The size in bytes of the blocks that are tested for zeros. Blocks begin at multiples of this
+/// size in the image.
 const BLOCK: usize = 4 << 10;
 /// The number of bytes of data that are read at once. It is a multiple of the block size.
 const PIECE: usize = 256 << 10;
@@ -29,13 +30,13 @@ pub enum DiffPart<'a> {
 /// The properties of a whole stream.
 #[derive(Debug)]
 pub struct DiffReport {
-    /// Its version; `None` if it ends before it states one.
+    /// Its version; `None` if the stream ends before it states one.
     pub version: Option<DiffVersion>,
-    /// Bytes that were read, up to its end or to the damage.
+    /// The number of bytes that were read, up to the end of the stream or to the damage.
     pub bytes: u64,
     /// Number of complete diffs.
     pub whole: u64,
-    /// The damage and its offset; `None` if the stream is complete.
+    /// The damage and its offset in the stream; `None` if the stream is complete.
     pub damage: Option<DiffError>,
 }
 
@@ -50,18 +51,19 @@ pub struct DiffSummary {
     pub zero_extents: u64,
     /// Bytes of data.
     pub data: u64,
-    /// Bytes of data in blocks of 4 KiB of the image that are all zeros. If an extent has only a
-    /// part of a block, this part alone is tested and counted.
+    /// Bytes of data in blocks of 4 KiB of the image that contain only zeros. If an extent has only
+    /// a part of a block, only this part is tested and counted.
     pub zeros_in_data: u64,
     /// Bytes that extents of zeros cover.
     pub zeros: u64,
-    /// Number of leaves of 4 MiB that it touches.
+    /// The number of leaves of 4 MiB that its extents touch.
     pub leaves: u64,
-    /// Number of chunks of 64 KiB that it touches.
+    /// The number of chunks of 64 KiB that its extents touch.
     pub chunks: u64,
-    /// The offset of the first byte of the image that it touches; `None` if it touches none.
+    /// The offset of the first byte of the image that an extent covers; `None` if there are no
+    /// extents.
     pub first: Option<u64>,
-    /// The offset after the last byte that it touches; 0 if it touches none.
+    /// The offset after the last byte that an extent covers; 0 if there are no extents.
     pub end: u64,
     /// Whether it was read to its end.
     pub whole: bool,
@@ -172,7 +174,7 @@ impl Inspector<'_> {
         Ok(())
     }
 
-    /// Reads the data of an extent, block by block of the image.
+    /// Reads the data of an extent, and counts the zeros in each block of the image.
     fn data<R: Read, E: From<OpsError>>(
         &mut self,
         reader: &mut DiffReader<R>,
@@ -232,7 +234,7 @@ impl DiffSummary {
     fn touch(&mut self, extent: &Extent) {
         let new = |unit: u64| {
             let last = (extent.end() - 1) / unit;
-            // Do not count a unit again that the previous extent has touched.
+            // If the previous extent touched a unit, do not count this unit again.
             let counted = self.end.div_ceil(unit);
             last + 1 - counted.max(extent.offset / unit).min(last + 1)
         };

@@ -1,9 +1,9 @@
 //! Merges many diffs into one, without Ceph. Applying the result has the same effect as applying
 //! all diffs, one after another.
 //!
-//! All diffs are read at the same time, from the first byte of the image to the last. The next
-//! extent of each diff is known. An extent is valid up to the beginning of the next extent of any
-//! newer diff.
+//! All diffs are read at the same time, from the first byte of the image to the last. The merge
+//! always knows the next extent of each diff. It copies an extent up to the place where the next
+//! extent of a newer diff begins.
 
 use std::io::{Read, Write};
 
@@ -18,7 +18,7 @@ use crate::ops::diff_error::reading;
 use crate::ops::error::OpsError;
 use crate::volume::{InputStream, OutputStream, VolumeError};
 
-/// Data copied at once, in bytes.
+/// The number of bytes of data that are copied at once.
 const PIECE: usize = 256 << 10;
 
 /// The result of a merge.
@@ -44,7 +44,8 @@ pub struct MergeReport {
 /// the output is not finished.
 ///
 /// If a diff makes the image smaller and a later one makes it larger again, the bytes in between
-/// are zeros in the result. The image to which the result is applied may still have data there.
+/// become zeros. The result has extents for these zeros, since the image to which it is applied may
+/// still have data there.
 pub fn merge_diffs(
     sources: Vec<Box<dyn InputStream + '_>>,
     output: &mut dyn OutputStream,
@@ -77,8 +78,8 @@ struct Layer<'a> {
     name: String,
     reader: DiffReader<Box<dyn Read + 'a>>,
     header: DiffHeader,
-    /// The smallest size of the image in this diff and all later ones. Extents of this diff beyond
-    /// this size are not valid.
+    /// The smallest size of the image in this diff and all later ones. Extents of this diff have no
+    /// effect after this size.
     limit: u64,
     /// The next extent, without the part that was copied or skipped already.
     current: Option<Extent>,
@@ -182,8 +183,8 @@ impl<'a> Stack<'a> {
     }
 }
 
-/// Adds the diffs of a stream to `layers`. The diffs of a v2 stream are read at the same time, so
-/// such a stream must be a regular file.
+/// Adds the diffs of a stream to `layers`. Fails if a v2 stream is not a regular file, since all of
+/// its diffs are read at the same time.
 fn open<'a>(
     source: Box<dyn InputStream + 'a>,
     context: &Context<'a>,
@@ -246,7 +247,7 @@ impl<'a> Layer<'a> {
         })
     }
 
-    /// Reads the next extent, or the part of it that is valid.
+    /// Reads the next extent, without the part after `limit`.
     fn advance(&mut self) -> Result<(), OpsError> {
         let extent = self.reader.next_extent().map_err(reading(&self.name))?;
         self.ended = extent.is_none();
@@ -257,7 +258,7 @@ impl<'a> Layer<'a> {
         Ok(())
     }
 
-    /// Skips the extents before `position`, and extents that were copied completely.
+    /// Skips all parts of extents before `position`, and extents that were copied completely.
     fn pass(&mut self, position: u64) -> Result<(), OpsError> {
         while let Some(extent) = &mut self.current
             && (extent.offset < position || extent.length == 0)
@@ -311,7 +312,8 @@ impl<'a> Layer<'a> {
 struct Sink<'a, W> {
     writer: DiffWriter<W>,
     name: &'a str,
-    /// The start and the end of a range of zeros. More zeros may follow it.
+    /// The start and the end of a range of zeros that is not written yet, since more zeros may
+    /// follow it.
     zeros: Option<(u64, u64)>,
     buffer: Vec<u8>,
     report: MergeReport,
@@ -389,7 +391,7 @@ impl<'a, W: Write> Sink<'a, W> {
     }
 }
 
-/// Returns a function that turns an error of the writer of the stream `name` into one of the
+/// Returns a function that turns an error of the writer of the stream `name` into an error of the
 /// operation.
 fn writing(name: &str) -> impl Fn(DiffError) -> OpsError + '_ {
     move |error| match (error.kind, error.source) {

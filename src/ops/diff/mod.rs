@@ -1,4 +1,4 @@
-//! Operations on RBD diff streams: inspect one, merge several, export the changes between two
+//! Operations on RBD diff streams: inspect one, merge several, and export the changes between two
 //! backups.
 
 mod examine;

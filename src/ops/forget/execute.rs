@@ -10,9 +10,9 @@ use crate::ops::error::OpsError;
 use crate::ops::history::unnamed;
 use crate::repo::{Lease, Leases, Log, NewEntry, Project, Records, Work, Worker};
 
-/// Executes a plan: announces it in a lease, reads the leases and log entries of others, writes an
-/// entry, and then deletes the records. If a run is interrupted, another run of the same `forget`
-/// deletes the remaining records. `host` is the name of this host.
+/// Executes a plan: announces it in a lease, reads the leases and log entries of others, writes a
+/// log entry, and then deletes the records. If a run is interrupted, another run of the same
+/// `forget` deletes the remaining records. `host` is the name of this host.
 pub fn forget(
     project: &Project,
     plan: &ForgetPlan<'_>,
@@ -42,7 +42,8 @@ pub fn forget(
             },
             ..NewEntry::default()
         };
-        // If this process was paused, others may not have seen its lease.
+        // If this process was paused, the lease may have expired, and other processes may have
+        // ignored it.
         lease.confirm()?;
         if lease.may_have_expired() {
             return Err(OpsError::PausedTooLong);
@@ -53,7 +54,7 @@ pub fn forget(
             .filter_map(|id| log.removal(LogKind::Record, *id))
         {
             context.cancel.check()?;
-            // Once the lease has expired, other runs may make plans that keep the remaining
+            // After the lease has expired, other runs may make plans that keep the remaining
             // records.
             if lease.may_have_expired() {
                 return Err(OpsError::PausedTooLong);
@@ -72,9 +73,9 @@ fn item(record: ObjectHash) -> LogItem {
 }
 
 /// Announces the records to remove, and the records that must stay if those are removed. Then fails
-/// if the plan of another run contradicts this plan. Returns the log. If two runs contradict each
-/// other, at least one of them notices, since each run announces its plan before it looks for the
-/// plans of others.
+/// if the plan of another run contradicts this plan. Returns the log. Each run announces its plan
+/// before it looks for the plans of others. So if two runs contradict each other, at least one of
+/// them notices.
 fn claim(
     project: &Project,
     plan: &ForgetPlan<'_>,

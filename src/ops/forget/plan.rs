@@ -30,7 +30,7 @@ pub enum Forget {
     Named {
         /// Selectors as [`Records::select_surely`] takes them.
         backups: Vec<String>,
-        /// Whether to remove protected ones, too.
+        /// Whether to remove protected backups, too.
         force: bool,
     },
 }
@@ -59,7 +59,7 @@ pub struct VolumePlan<'a> {
     /// The ids of all backups of the volume that stay.
     stays: Vec<ObjectHash>,
     /// The newest backup of each line of the volume's history, newest first. There are several if
-    /// hosts backed up at the same time, or copies of the repository were merged.
+    /// hosts backed up at the same time, or if copies of the repository were merged.
     pub newest: Vec<&'a Backup>,
 }
 
@@ -68,8 +68,8 @@ pub struct VolumePlan<'a> {
 pub struct Removal<'a> {
     /// The backup.
     pub backup: &'a Backup,
-    /// Whether the log says that an earlier run removed it. That run was interrupted, or the backup
-    /// came back from a copy.
+    /// Whether the log says that an earlier run removed it. In that case, the run was interrupted,
+    /// or the backup came back from a copy of the repository.
     pub unfinished: bool,
 }
 
@@ -111,10 +111,11 @@ impl ForgetPlan<'_> {
 }
 
 /// Makes the plan for these records. Fails if a volume or backup that the user named does not
-/// exist, if a named backup is protected, or if a selector other than an id would remove the last
-/// backup of a volume. A backup that exists although the log says that it was removed counts like
-/// any other. An entry only explains why a record is missing. It does not ask anyone to delete the
-/// record.
+/// exist. Without `force`, also fails if a named backup is protected. Fails if a selector other
+/// than an id would remove the last backup of a volume.
+///
+/// A backup counts even if the log says that it was removed. A log entry only explains why a record
+/// is missing. It does not ask anyone to delete the record.
 pub fn plan_forget<'a>(
     records: &'a Records,
     log: &'a Log,
@@ -184,7 +185,8 @@ pub fn plan_forget<'a>(
     Ok(plan)
 }
 
-/// Returns the named backups, and for each of them whether the user named it by its id.
+/// Returns the named backups, and for each of them whether the user named it by its id or the
+/// beginning of its id.
 fn named(
     records: &Records,
     selectors: &[String],
@@ -215,8 +217,8 @@ fn candidate(backup: &Backup) -> Candidate<'_> {
 /// Backups that stay, and why.
 type Kept<'a> = Vec<(&'a Backup, Vec<Reason>)>;
 
-/// Returns the backups of a volume that a policy keeps, and those that it does not keep, oldest
-/// first. Backups that lack one of the labels are in neither list.
+/// Returns the backups of a volume that a policy keeps, and those that it does not keep, both
+/// oldest first. Leaves out backups that lack one of the labels.
 fn divide<'a>(
     records: &'a Records,
     volume: &str,
@@ -246,8 +248,8 @@ fn divide<'a>(
     let decided = policy.decide(&links, now, zone);
     let (mut keep, mut remove) = (Vec::new(), Vec::new());
     for ((entry, backup), mut reasons) in entries.iter().zip(present).zip(decided).rev() {
-        // Records that were voided or forgotten are passed over. A forgotten record that is passed
-        // over no longer exists. So if there is a backup, its record was voided.
+        // The history passes over records that were voided, or forgotten and deleted. So if this
+        // entry has a backup, the backup was voided.
         reasons.extend(entry.passed_over.then_some(Reason::Voided));
         match backup.filter(is_selected) {
             Some(backup) if reasons.is_empty() => remove.push(backup),
