@@ -1,6 +1,7 @@
-//! Head: adds all new objects to the log, and states the newest entry. The user keeps this
-//! statement on paper. Later, it shows whether a store was rolled back: the entry must exist, and
-//! so must every object that it covers, unless an entry removed the object.
+//! Head: adds all new objects to the signed log of a project, and states the newest entry. The user
+//! keeps this statement on paper. Later, the statement shows whether a store was rolled back. Its
+//! entry must exist, and so must every object that the entry covers, unless a log entry removed the
+//! object.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +12,9 @@ use crate::base::{ObjectHash, ProjectId, Role, SignerId};
 use crate::format::{BlobKind, LogEntry, LogItem, LogKind};
 use crate::repo::{Index, Log, NewEntry, ObjectKind, Project, Records, RepoError, Worker};
 
-/// If there are this many entries since the last summary, the next entry is a summary, unless there
-/// are too many objects for one entry. A summary lists all objects again, so that a reader of the
-/// log need not read earlier entries to know them.
+/// After this many entries without a summary, the next entry is a summary if all objects fit into
+/// one entry. A summary lists all objects again, so that a reader of the log need not read earlier
+/// entries to know them.
 const SUMMARY_AFTER: usize = 1000;
 
 /// The state of a project's log.
@@ -23,11 +24,11 @@ pub struct Head {
     pub project: ProjectId,
     /// The name of the project.
     pub name: String,
-    /// The number of the newest entry.
+    /// The number of the newest entry of the log.
     pub number: u64,
     /// The hash of that entry.
     pub entry: ObjectHash,
-    /// When it was written, in seconds since 1970.
+    /// When the entry was written, in seconds since 1970.
     pub time: u64,
     /// The public key that signs the log.
     pub signer: SignerId,
@@ -48,7 +49,8 @@ impl Head {
 }
 
 /// Adds an entry for everything that the project has and the log does not name yet. If there is
-/// nothing new, and one entry already covers everything, adds none. Needs a full key.
+/// nothing new, one entry already covers everything, and no summary is due, adds none. Needs a full
+/// key.
 pub fn head(
     project: &Project,
     host: Option<&str>,

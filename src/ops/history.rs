@@ -1,5 +1,5 @@
 //! Finds missing parts of a project's history. If any part is missing, a process that deletes data
-//! stops, until a full key accepts the loss in the log.
+//! stops, until the holder of a full key accepts the loss in the log.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -87,8 +87,8 @@ impl AcceptedLoss {
 }
 
 impl MissingHistory {
-    /// Finds missing and damaged objects. `log` must be read after `records`, and `certificates`
-    /// are the errors that [`Project::verify_certificates`] returned before.
+    /// Finds missing and damaged objects. The caller has read `log` after `records`. `certificates`
+    /// are the errors that [`Project::verify_certificates`] returned before that.
     pub fn find(
         project: &Project,
         records: &Records,
@@ -125,9 +125,8 @@ impl MissingHistory {
     /// Fails with [`OpsError::HistoryCut`] unless the user accepts the loss of every missing
     /// object, of every damaged entry of the log, and of every damaged certificate. Fails with
     /// [`OpsError::NotMissing`] if the user accepts the loss of an object that is neither missing
-    /// nor damaged, and with [`OpsError::SeveralMissing`] if a name is not unique. Otherwise, if
-    /// losses are accepted for the first time, writes an entry of the log for them, except in a dry
-    /// run.
+    /// nor damaged, and with [`OpsError::SeveralMissing`] if a name is not unique. Otherwise, adds
+    /// an entry to the log for the losses that no entry accepts yet. Adds none in a dry run.
     pub fn accept(
         mut self,
         project: &Project,
@@ -188,7 +187,7 @@ pub fn require_history(
 ) -> Result<(Records, Log), OpsError> {
     let (mut missing, mut records, mut log) = read_history(project)?;
     if !missing.is_empty() {
-        // The lists of objects may be older than the objects that name the missing ones.
+        // An object may seem to be missing if it was stored after the list was made. So read again.
         (missing, records, log) = read_history(project)?;
     }
     missing.accept(project, accepted, &mut log, host, dry_run)?;
@@ -209,7 +208,7 @@ fn read_history(project: &Project) -> Result<(MissingHistory, Records, Log), Ops
     Ok((missing, records, log))
 }
 
-/// Sends a notice if records of write keys name others that do not exist.
+/// Sends a notice if records are missing that only records of write keys name.
 pub(super) fn notice_unconfirmed(records: &Records, log: &Log, observer: &dyn Observer) {
     let missing = records.unconfirmed(log);
     if let Some(first) = missing.first() {
@@ -220,8 +219,8 @@ pub(super) fn notice_unconfirmed(records: &Records, log: &Log, observer: &dyn Ob
     }
 }
 
-/// Returns those of these objects that the log does not name yet, as added or as removed. Once the
-/// log names them, processes notice if one of them vanishes.
+/// Returns those of these objects that the log does not name yet, as added or as removed. After the
+/// log names an object, processes notice if it vanishes.
 pub(super) fn unnamed(log: &Log, items: impl Iterator<Item = LogItem>) -> Vec<LogItem> {
     let named: HashSet<LogItem> = log.set().into_iter().collect();
     let is_new = |item: &LogItem| !named.contains(item) && !log.removed(item.kind, item.hash);

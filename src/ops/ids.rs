@@ -146,11 +146,11 @@ mod tests {
 
     fn ids_are_held_one_by_one<K: Key>() {
         let mut ids = Ids::<K>::new((0..1000).map(|n| K::of(&id(n))).collect());
-        assert!(!ids.is_held(&id(0)), "none is held at first");
+        assert!(!ids.is_held(&id(0)), "no id is held at first");
         for n in (0..1000).step_by(3) {
             assert!(ids.hold(&id(n)) && !ids.hold(&id(n)));
         }
-        assert!(!ids.hold(&id(1000)), "the set lacks it");
+        assert!(!ids.hold(&id(1000)), "the set lacks this id");
         for n in 0..1001 {
             assert_eq!(ids.is_held(&id(n)), n < 1000 && n % 3 == 0);
         }

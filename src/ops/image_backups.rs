@@ -1,15 +1,16 @@
-//! Backups of one image of a cluster, and whether a backup can be relied on.
+//! Finds the backups of one image in a Ceph cluster, and whether they can be relied on.
 
 use crate::format::{ContentKind, RbdIdentity};
 use crate::repo::{Backup, Project, Records};
 
-/// The word in a record if all data was read, and Ceph had listed each change.
+/// The word in a record if the backup read all data, and found that Ceph had listed each change.
 pub(super) const VERIFIED: &str = "verified";
-/// The word in a record if Ceph had not listed a change, and its lists were not verified since.
+/// The word in a record if this or an earlier backup found that Ceph had not listed a change, and
+/// no backup has found since that Ceph's lists are complete.
 pub(super) const DISTRUSTED: &str = "distrusted";
 
-/// Returns whether the packs of this backup can be trusted to hold the blobs that its tree names:
-/// if a full key or the key in use signed the backup, or if the settings trust all keys.
+/// Returns whether the packs of this backup can be trusted to hold the blobs that its tree names.
+/// They can if a full key or the key in use signed the backup, or if the settings trust all keys.
 pub(super) fn trusted(project: &Project, backup: &Backup) -> bool {
     project.settings.trusts_all()
         || backup.is_full
@@ -21,8 +22,8 @@ pub(super) fn identity_of(backup: &Backup) -> Option<&RbdIdentity> {
     backup.record.source.as_ref()?.rbd.as_ref()
 }
 
-/// Returns the backups of this very image that can be relied on, in all volumes, and the numbers of
-/// their snapshots. Those of each volume are in order, oldest first.
+/// Returns the backups of this image that can be relied on, from all volumes, with the numbers of
+/// their snapshots. The backups of one volume are in order, oldest first.
 pub(super) fn backups_of_image<'a>(
     project: &Project,
     records: &'a Records,
@@ -37,8 +38,8 @@ pub(super) fn backups_of_image<'a>(
     })
 }
 
-/// Returns the backups of this very image, also those that cannot be relied on, and the numbers of
-/// their snapshots. Leaves out backups that name no snapshot.
+/// Returns the backups of this image with the numbers of their snapshots. Includes backups that
+/// cannot be relied on. Leaves out backups that name no snapshot.
 pub(super) fn all_of_image<'a>(
     records: &'a Records,
     identity: &RbdIdentity,
@@ -71,7 +72,8 @@ pub(super) fn distrusted_by<'a>(
 }
 
 /// Returns the number of backups in a row, up to this one, that read only changes. A record that
-/// does not state this number counts as one such backup if it names the start of its changes.
+/// does not state this number counts as one such backup if it names the snapshot from which its
+/// changes begin.
 pub(super) fn changes_in_row(records: &Records, backup: &Backup) -> u64 {
     let (mut counted, mut next) = (0, Some(backup));
     while let Some(backup) = next {
@@ -88,10 +90,10 @@ pub(super) fn changes_in_row(records: &Records, backup: &Backup) -> u64 {
     counted
 }
 
-/// Returns the backup that showed that this one may lack changes, if there is one. This one must
-/// have read only changes. The other backup read all data, and found that Ceph had not listed all
-/// changes. It is of the same snapshot, or else it is the next backup of the image that read all
-/// data.
+/// Returns the backup that showed that `backup` may lack changes. It read all data, and found that
+/// Ceph had not listed all changes. It is of the same snapshot, or else it is the next backup of
+/// the image that read all data. Returns `None` if there is no such backup, or if `backup` itself
+/// read all data.
 #[must_use]
 pub fn found_incomplete_by<'a>(
     project: &Project,

@@ -1,6 +1,6 @@
-//! Marks of restores that change an image of a cluster in place: while a restore runs, and after it
-//! was interrupted, the mark says that the image holds parts of its old content and parts of the
-//! backup. The mark is in the metadata of the image, so that every host sees it.
+//! Marks of restores that change an image in a Ceph cluster in place. While a restore runs, and
+//! after it was interrupted, the mark says that the image holds parts of its old content and parts
+//! of the backup. The mark is in the metadata of the image, so that every host sees it.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,19 +17,19 @@ const KEY: &str = "cuttlebone.restore";
 pub(super) struct ImageMark {
     /// The id of the backup that is restored.
     pub(super) backup_id: String,
-    /// Its volume.
+    /// The volume of the backup.
     pub(super) volume: String,
     /// When the restore began to write, in RFC 3339.
     pub(super) time: String,
-    /// The snapshots with the content of the image before this restore and before the interrupted
-    /// ones that preceded it, oldest first.
+    /// The names of the snapshots that keep the earlier content of the image, oldest first: one
+    /// from before this restore, and others from before earlier restores that were interrupted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) safety_snapshots: Vec<String>,
 }
 
 impl ImageMark {
-    /// Takes the mark out of the metadata of an image, if there is one. A mark that cannot be
-    /// decoded is returned as a mark with empty fields.
+    /// Removes the mark from this list of metadata, and returns it; `None` if there is no mark. If
+    /// a mark cannot be decoded, returns a mark with empty fields.
     pub(super) fn take_from(metadata: &mut ImageMetadata) -> Option<Self> {
         let key = key();
         let place = metadata.0.iter().position(|(found, _)| *found == key)?;
@@ -38,13 +38,13 @@ impl ImageMark {
         Some(serde_json::from_slice(&bytes).unwrap_or_default())
     }
 
-    /// Stores the mark, in place of an older one.
+    /// Stores the mark in the metadata of an image. Replaces an older mark.
     pub(super) fn write(&self, image: &LiveImage<'_>, cancel: &Cancel) -> Result<(), RbdError> {
         let text = serde_json::to_string(self).unwrap_or_default();
         image.set_metadata(&key(), &ByteString::from(text.as_bytes()), cancel)
     }
 
-    /// Removes the mark of an image.
+    /// Removes the mark from the metadata of an image.
     pub(super) fn remove(image: &LiveImage<'_>, cancel: &Cancel) -> Result<(), RbdError> {
         image.remove_metadata(&key(), cancel)
     }

@@ -1,6 +1,6 @@
 //! A check without a key. Every object must have the hash that is its name. The two copies of an
 //! object must be equal. Every object that the signed log names must exist, unless an entry removes
-//! it. With a statement, the log must have the entry that the statement names.
+//! it. If a statement (a line that names a log entry) is given, the log must have its entry.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,8 +43,8 @@ pub struct KeylessReport {
     pub statement_holds: Option<bool>,
 }
 
-/// The files of one object, first the object itself, then its second copy: their names and their
-/// sizes in bytes.
+/// The names and the sizes in bytes of the files of one object: the object itself, then its second
+/// copy. `None` if there is no such file.
 type Files = [Option<(Name, u64)>; 2];
 
 struct Task<'a> {
@@ -160,7 +160,8 @@ impl Task<'_> {
         let bytes_read = AtomicU64::new(0);
         let (objects, context) = (self.objects, self.context);
         thread_pool(context.threads.min(READERS_MAX))?.install(|| {
-            // With longer pieces, one thread would read several packs alone at the end.
+            // Each thread takes one file at a time. Otherwise, one thread would read several packs
+            // alone at the end.
             let readable = readable.par_iter().with_max_len(1);
             readable.try_for_each(|(object, (name, size))| {
                 context.cancel.check()?;
@@ -322,7 +323,8 @@ impl Task<'_> {
         let mut missing: Vec<LogItem> = required.clone();
         missing.retain(|item| !exists(files, &batched, item));
         if !missing.is_empty() {
-            // They may have been stored, or removed, since the store was listed.
+            // The missing objects may have been stored since the store was listed, or log entries
+            // may have removed them.
             batched.extend(self.batched(project)?);
             let now = self.files(&[])?;
             missing.retain(|item| !exists(&now, &batched, item));

@@ -83,7 +83,8 @@ pub struct MissingHistory {
 }
 
 impl MissingHistory {
-    /// Returns whether nothing is missing, and all entries of the log can be read.
+    /// Returns whether no record, log entry or certificate is missing, and all log entries and
+    /// certificates can be read. Damaged records do not count.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
@@ -112,7 +113,7 @@ impl MissingHistory {
     }
 
     /// Returns those records and certificates that are in `lost`, as entries of the log name them.
-    /// Once an entry removes them, a check without a key does not report them as missing.
+    /// After an entry removes them, a check without a key does not report them as missing.
     pub(super) fn items(&self, lost: &[ObjectHash]) -> Vec<LogItem> {
         let records = self.records.iter().map(|record| record.id);
         let records = records.chain(self.damaged_records.iter().copied());

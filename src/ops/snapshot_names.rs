@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::base::ProjectId;
 
 const PREFIX: &str = "cuttlebone-";
-/// The digits of the project's id at the end of a name.
+/// The number of digits of the project's id at the end of a name.
 const PROJECT_DIGITS: usize = 8;
 
 /// Returns the end of the names of a project's snapshots. Several projects can back up one image,
@@ -40,12 +40,12 @@ fn name_at(time: Timestamp, project: ProjectId) -> String {
     )
 }
 
-/// Returns whether this program gives such a name to the snapshots of this project.
+/// Returns whether this name has the form that this program gives to the snapshots of this project.
 pub(super) fn is_own(name: &str, project: ProjectId) -> bool {
     is_tracking(name) && name.ends_with(&suffix(project))
 }
 
-/// Returns whether this program gives such a name to the snapshots of any project.
+/// Returns whether this name has the form that this program gives to the snapshots of any project.
 pub(super) fn is_tracking(name: &str) -> bool {
     let rest = name.strip_prefix(PREFIX).map(str::as_bytes);
     let Some(rest) = rest.filter(|rest| rest.len() == 16 + 1 + PROJECT_DIGITS) else {

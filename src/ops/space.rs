@@ -12,15 +12,17 @@ use crate::repo::{Backup, BlobReader, Index, Project, Records, RepoError, RepoEr
 
 /// Maximum number of nodes that are read ahead: about 9 MiB.
 const BATCH: usize = 4096;
-/// This bit in the note of a blob means that one of our backups uses the blob.
+/// This bit in the note of a blob means that one of our backups uses the blob. Ours are the backups
+/// that the caller of [`space`] asks about.
 const OURS: u8 = 1;
 /// This bit in the note of a blob means that another backup uses the blob.
 const OTHERS: u8 = 2;
 /// This bit in the note of a chunk means that the chunk was already counted in another pack.
 const COUNTED: u8 = 4;
 
-/// Bytes of packs, in four classes. If a run has blobs of several classes, each class counts a part
-/// of the run, in proportion to the plain bytes of its blobs.
+/// Bytes of packs, in four classes. A run (blobs that are compressed together) may have blobs of
+/// several classes. Then each class counts a part of the run, in proportion to the uncompressed
+/// bytes of its blobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Space {
     /// Bytes that only these backups use. They become free if all of these backups are removed.
@@ -42,9 +44,8 @@ pub struct SpaceReport {
     pub unread: Vec<RepoError>,
 }
 
-/// Returns how much space some of the backups use, and how much the others use. The former are
-/// called ours here, and `is_ours` states which they are. Reads the trees of all backups, as a
-/// prune does.
+/// Returns how much space some of the backups use, and how much the others use. `is_ours` states
+/// whether a backup is one of the former. Reads the trees of all backups.
 pub fn space(
     project: &Project,
     records: &Records,
@@ -128,7 +129,8 @@ impl Notes {
                     used += stored;
                 }
             }
-            // If any blob of a pack is used, its head and contents do not count as unused.
+            // If any blob of a pack is used, the header of the pack and its list of blobs do not
+            // count as unused.
             if used == 0 {
                 space.unused += size;
             } else {
@@ -145,8 +147,8 @@ impl Notes {
         Ok(space)
     }
 
-    /// Returns how many plain bytes of a run only our backups use, how many our backups and others
-    /// use, and how many only others use. Counts a chunk only in the first pack that has it.
+    /// Returns how many uncompressed bytes of a run only our backups use, how many our backups and
+    /// others use, and how many only others use. Counts a chunk only in the first pack that has it.
     fn plain(&mut self, kind: BlobKind, run: &Run) -> [u64; 3] {
         let mut plain = [0; 3];
         for blob in &run.blobs {

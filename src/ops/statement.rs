@@ -1,5 +1,5 @@
-//! Statements: one line of text that records the state of a log on paper. Section 12 (Log) of
-//! `docs/format.md`.
+//! Statements. A statement is one line of text that records the state of a log on paper. Section 12
+//! (Log) of `docs/format.md` describes it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -74,11 +74,12 @@ impl Statement {
         self.fingerprint == fingerprint(signer)
     }
 
-    /// Returns two words that reveal a mistake in copying the statement: the first 4 bytes of the
-    /// BLAKE3 hash of “cuttlebone head” ‖ 0 ‖ project id ‖ number (8 bytes, little-endian) ‖ the
-    /// first 20 bytes of the hash of the entry ‖ the 20 bytes of the fingerprint. Each word encodes
-    /// 16 bits, beginning with the highest ones. Consonants (`bdfghjklmnprstvz`) and vowels
-    /// (`aiou`) alternate. A consonant encodes 4 bits, and a vowel 2 bits.
+    /// Returns two words that reveal a mistake in copying the statement. They encode the first 4
+    /// bytes of the BLAKE3 hash of “cuttlebone head” ‖ 0 ‖ project id ‖ number (8 bytes,
+    /// little-endian) ‖ the first 20 bytes of the hash of the entry ‖ the 20 bytes of the
+    /// fingerprint. Each word encodes 16 bits, beginning with the highest ones. Consonants
+    /// (`bdfghjklmnprstvz`) and vowels (`aiou`) alternate. A consonant encodes 4 bits, and a vowel
+    /// 2 bits.
     #[must_use]
     pub fn checksum(&self) -> String {
         let entry = hex::decode(&self.entry[..2 * SHOWN]).unwrap_or_default();

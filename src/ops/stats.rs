@@ -19,7 +19,7 @@ pub struct StatsReport {
     pub backed_up: u64,
     /// The number of chunks in the packs of the index.
     pub chunks: u64,
-    /// The sum of the plain sizes of these chunks.
+    /// The sum of the uncompressed sizes of these chunks.
     pub unique: u64,
     /// The size of all packs in the store, including those of interrupted backups.
     pub stored: u64,

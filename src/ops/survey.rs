@@ -12,8 +12,8 @@ use crate::format::{ByteString, RbdIdentity, matches_pattern};
 use crate::repo::{Backup, Lease, Leases, Project, Records, Work, lease_for_reading};
 use crate::volume::{LiveImage, RbdClient, RbdError, RbdErrorKind, RbdSpec, Snapshot};
 
-/// The time in which the cluster must answer the first request. Without a cluster, commands that do
-/// not depend on it must not take long.
+/// The time in which the cluster must answer the first request. If the cluster does not answer,
+/// commands that can do without it must not take long.
 const FIRST_ANSWER: Duration = Duration::from_secs(20);
 /// The number of requests at the same time. Each start of `rbd` takes a tenth of a second, most of
 /// which is waiting.
@@ -29,8 +29,8 @@ pub enum SurveyScope<'a> {
     /// All images in the pools and namespaces of images of which the project has backups. Also
     /// images in the trash.
     OfPools,
-    /// Images whose pool and name match these patterns, and that are in the same namespace. Also
-    /// images in the trash.
+    /// Images whose pool and name match the patterns in this value, and whose namespace is the one
+    /// in it. Also images in the trash.
     Matching(&'a RbdSpec),
 }
 
@@ -64,7 +64,7 @@ pub struct Survey {
     at_work: bool,
 }
 
-/// An image of which nothing but the place is known.
+/// An image of which only the place, and perhaps the id, is known.
 struct Candidate {
     spec: RbdSpec,
     /// The id of the image. If it is not known, the name finds the image.
@@ -143,7 +143,7 @@ fn look(
     for (candidate, found) in candidates.iter().zip(found) {
         match found {
             Ok(found) => images.push(found),
-            // It was removed for good.
+            // The image no longer exists, not even in the trash.
             Err(error) if error.is_absent() => {}
             Err(error) => problem(&mut problems, candidate.spec.to_string(), error)?,
         }
@@ -304,7 +304,7 @@ fn candidates(
     Ok(found)
 }
 
-/// Asks for the identity and the snapshots of an image.
+/// Reads the identity and the snapshots of an image.
 fn open(
     client: &RbdClient,
     candidate: &Candidate,
@@ -357,9 +357,9 @@ pub enum SnapshotRemoval {
 /// made. Calls `each` for each snapshot that was to be removed, with the outcome. Pauses between
 /// removals, since each of them makes the cluster free data.
 ///
-/// Fails without removing anything if no lease can be stored: without the time of the store,
-/// running backups may not be recognized. Also fails if records are missing or damaged, or if all
-/// snapshots are to be removed while a backup is running that may use one of them.
+/// Fails without removing anything if no lease can be stored. The time of a stored lease is needed
+/// to recognize running backups. Also fails if records are missing or damaged, or if all snapshots
+/// are to be removed while a backup is running that may use one of them.
 pub fn remove_snapshots(
     project: &Project,
     client: &RbdClient,
@@ -411,7 +411,8 @@ pub fn remove_snapshots(
     Ok(survey)
 }
 
-/// Removes a snapshot. Fails if it no longer exists, even if another snapshot has its name by now.
+/// Removes a snapshot. Fails if this snapshot no longer exists, even if another one has its name by
+/// now.
 fn remove(
     image: &LiveImage<'_>,
     snapshot: &Snapshot,

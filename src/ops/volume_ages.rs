@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::format::RbdIdentity;
 use crate::repo::{Backup, Records};
 
-/// Clocks of hosts may differ by this much. A backup with a later time is from the future.
+/// Clocks of hosts may differ by this much. A backup whose time is further ahead of the current
+/// time counts as from the future.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_mins(10);
 
 /// A volume and its newest backup.
@@ -17,7 +18,7 @@ pub struct VolumeAge<'a> {
     pub volume: &'a str,
     /// The newest backup whose time is not in the future; `None` if all are from the future.
     pub newest: Option<&'a Backup>,
-    /// The time since that backup began.
+    /// The time since that backup began; `None` if there is no such backup.
     pub age: Option<Duration>,
     /// The number of newer backups that do not count, since their times are in the future. Their
     /// real times are not known. If one of them counted, the volume would not become overdue.

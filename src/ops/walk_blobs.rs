@@ -23,7 +23,7 @@ pub(super) trait BlobVisitor {
     /// entered.
     fn chunk(&mut self, chunk: &BlobId) -> Result<(), OpsError>;
 
-    /// Called after everything below a node that was read.
+    /// The walk calls this for a node that was read, after everything below the node.
     fn leave(&mut self, _node: &BlobId) -> Result<(), OpsError> {
         Ok(())
     }

@@ -1,26 +1,27 @@
-//! The backups of one volume that a policy keeps, and the reasons. This is a pure function of
-//! times, labels, keys, and the order in which backups follow each other.
+//! Decides which backups of a volume a policy keeps, and why. This is a pure function of times,
+//! labels, keys, and the order in which backups follow each other.
 //!
 //! - Each rule counts backups separately, newest first. A backup is kept if any rule keeps it.
-//! - A rule of a period keeps the newest backup of each hour, day, week, month or year of the
-//!   calendar. Only periods with a backup count. Weeks are those of ISO 8601, from Monday to
-//!   Sunday.
+//! - A rule with a period keeps the newest backup of each such period: an hour, day, week, month or
+//!   year of the calendar. Only periods with a backup count. Weeks are those of ISO 8601, from
+//!   Monday to Sunday.
 //! - A rule that has not used up its count also keeps the oldest backup, so that the kept backups
 //!   reach as far back as possible.
 //! - Spans are counted back from the newest backup, not from now.
 //! - A backup is kept and not counted if its time is in the future, or earlier than that of a
-//!   backup that it follows: the clock of its host was wrong, or its time is forged.
+//!   backup that it follows. In these cases, a clock was wrong, or a time is forged.
 //!
-//! Backups of a volume need not be one line, each following the one before: two hosts may back up
-//! at the same time, or copies of a repository may be merged. A rule follows every way that leads
-//! from a backup that no other follows to older backups, and counts on each way separately. A
-//! backup is kept if it is kept on any way. So a backup can cause the removal only of backups that
-//! it follows.
+//! The backups of a volume need not be one line, in which each follows the one before. Two hosts
+//! may back up at the same time, or copies of a repository may be merged. A rule follows every way
+//! that leads from a backup that no other follows to older backups, and counts on each way
+//! separately. A backup is kept if it is kept on any way. So a backup can cause the removal only of
+//! backups that it follows.
 //!
-//! Backups of a volume need not be by one key. When a rule decides on a backup of a write key, it
-//! counts only backups of this key and of full keys. When it decides on a backup of a full key, it
-//! counts only backups of full keys. Otherwise the holder of a write key could add backups that
-//! follow the genuine ones, and so cause the rule to remove the genuine ones.
+//! The backups of a volume may be signed by several keys. A full key can remove backups; a write
+//! key cannot. When a rule decides on a backup of a write key, it counts only backups of this key
+//! and of full keys. When it decides on a backup of a full key, it counts only backups of full
+//! keys. Otherwise the holder of a write key could add backups that follow the genuine ones, and so
+//! cause the rule to remove the genuine ones.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -41,8 +42,8 @@ pub struct Policy {
 pub struct Link<'a> {
     /// The backup. `None` if the record is passed over, because it was withdrawn, for example.
     pub backup: Option<Candidate<'a>>,
-    /// The places of the records that it follows, as positions in the history. All of these records
-    /// come later in the history than this one.
+    /// The positions in the history of the records that this record follows. They are all larger
+    /// than the position of this record.
     pub follows: &'a [usize],
 }
 
@@ -85,17 +86,17 @@ impl Policy {
         }
     }
 
-    /// Returns whether the policy has no rules. Then it would keep only protected backups, backups
-    /// that rules do not count, and otherwise the newest one.
+    /// Returns whether the policy has no rules. Such a policy keeps only protected backups and
+    /// backups that rules do not count. If there are none, it keeps the newest backup.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// Returns, for each record of a volume (newest first), the reasons to keep its backup. An
-    /// empty list means to remove the backup, or that the record is passed over. The decision on a
-    /// backup depends only on backups by its own key and by full keys. If the rules would keep none
-    /// of these backups, the newest of them is kept.
+    /// Returns, for each record of a volume (newest first), the reasons to keep its backup. If the
+    /// list is empty, the backup is to be removed, or the record is passed over. The decision on a
+    /// backup depends only on backups by its own key and by full keys. If there is no reason to
+    /// keep any of these backups, the newest of them is kept.
     #[must_use]
     pub fn decide(
         &self,
@@ -210,25 +211,24 @@ fn oldest(history: &[Link<'_>], counted: &[Option<Counted<'_>>]) -> Vec<bool> {
     oldest
 }
 
-/// The count of a rule on a way from a backup that nothing follows to an older one.
+/// The count of a rule on a way from a backup that no other follows to an older backup.
 #[derive(Debug, Clone, Default)]
 struct Way {
     /// The number of periods with a backup, or of backups if the rule has no periods.
     used: u64,
     /// The last of these periods.
     period: Option<[i16; 4]>,
-    /// The rule counts only backups that are younger than this. `None` if the way has no backup
-    /// yet.
+    /// The rule counts only backups after this time. `None` if the way has no backup yet.
     since: Option<Timestamp>,
 }
 
-/// Maximum number of ways to one record that a rule counts separately. From a record that counts,
-/// only one way goes on. So a record usually has several ways only if several records follow it.
+/// Maximum number of ways to one record that a rule counts separately. A backup that counts joins
+/// all ways to it into one. So a record usually has several ways only if several records follow it.
 const WAYS_MAX: usize = 16;
 
 impl Way {
-    /// Adds this way to those that lead to a record. Of several ways with the same last period,
-    /// only the one with the smallest count matters.
+    /// Adds this way to those that lead to a record. Joins two ways with the same last period into
+    /// one, with the smaller count and the earlier start.
     fn join(&self, ways: &mut Vec<Self>) {
         let Some(same) = ways.iter_mut().find(|way| way.period == self.period) else {
             ways.push(self.clone());
@@ -250,7 +250,7 @@ struct Counted<'a> {
 }
 
 impl Counted<'_> {
-    /// Returns the reason if the rule keeps the backup on any of these ways.
+    /// Returns the reason to keep the backup; `None` if the rule keeps it on none of these ways.
     fn kept_by(&self, rule: &Rule, ways: &[Way], is_oldest: bool) -> Option<Reason> {
         if let Rule::Label(label) = rule {
             let fits = label.fits(self.backup.labels);
@@ -297,7 +297,8 @@ impl Counted<'_> {
     }
 
     /// Returns the beginning of the rule's span if this backup is the newest one that counts.
-    /// Returns `None` if the rule has no span.
+    /// Returns `None` if the rule has no span, or if the span begins before all times that the
+    /// program can represent.
     fn since(&self, rule: &Rule) -> Option<Timestamp> {
         match rule {
             Rule::Within(span) | Rule::PeriodWithin(_, span) => Span::before(span, &self.time),

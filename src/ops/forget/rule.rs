@@ -1,5 +1,6 @@
-//! The rules of a policy, as values: their parts, their text, and the calendar. They have the same
-//! meaning as restic's (`doc/060_forget.rst` and `internal/data/snapshot_policy.go` there).
+//! The rules of a policy: their types, how they are parsed and printed, and the periods of the
+//! calendar. The rules have the same meaning as in restic (`doc/060_forget.rst` and
+//! `internal/data/snapshot_policy.go` in its repository).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -84,8 +85,8 @@ pub enum Reason {
     Rule(Rule),
     /// The rule has not used up its count, and this is the oldest backup.
     Oldest(Rule),
-    /// It is the newest backup of its volume, or the newest one by its key and full keys, and the
-    /// rules keep none of these backups.
+    /// There is no reason to keep any backup of the volume by the key of this backup or by full
+    /// keys. This backup is the newest of them.
     LastOfVolume,
 }
 
@@ -100,7 +101,7 @@ impl Reason {
 
 impl Period {
     /// Returns numbers that are equal for two times if and only if both times are in the same
-    /// period. An hour that the clock repeats is one hour.
+    /// period. An hour that the clock repeats is one hour. Returns `None` for [`Each`](Self::Each).
     pub(super) fn of(self, time: &Zoned) -> Option<[i16; 4]> {
         let [month, day, hour] = [time.month(), time.day(), time.hour()].map(i16::from);
         let week = time.date().iso_week_date();
@@ -125,10 +126,10 @@ impl LabelMatch {
 }
 
 impl Span {
-    /// Returns the time that is a span before this one. Returns `None` if that is before the times
-    /// that a [`Timestamp`] can represent. If the result is a day that its month does not have, it
-    /// counts as a day of the next month, as in restic (and Go): a month before 31 March is 3
-    /// March, or 2 March in leap years.
+    /// Returns the time that is a span before this one. Returns `None` if a [`Timestamp`] cannot
+    /// represent that time. A day that a month does not have counts as a day of the next month, as
+    /// in restic and Go. For example, one month before 31 March is 3 March, or 2 March in leap
+    /// years.
     #[must_use]
     pub fn before(&self, time: &Zoned) -> Option<Timestamp> {
         let months = i64::from(time.year()) * 12 + i64::from(time.month())

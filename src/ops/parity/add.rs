@@ -21,10 +21,10 @@ pub struct AddedParity {
     pub damaged: u64,
 }
 
-/// Sets the parity of a project, and adds parity to all objects that have none or too little. Also
-/// adds it to the objects of the repository that belong to no project. Needs a full key. If it is
-/// interrupted, the next run continues and does not make existing parity again. With `None`, new
-/// objects have no parity, and the existing parity stays.
+/// Sets the amount of parity for new objects of a project, and adds parity to all objects that have
+/// none or too little. Also adds parity to the objects of the repository that belong to no project.
+/// Needs a full key. If it is interrupted, the next run continues and does not make existing parity
+/// again. If `rate` is `None`, new objects have no parity, and the existing parity stays.
 pub fn add_parity(
     project: &Project,
     rate: Option<ParityRate>,
@@ -54,7 +54,8 @@ pub fn add_parity(
             }
         }
     }
-    // A store can list any size.
+    // An object of more than `PACK_SIZE_MAX` bytes is damaged. It is not read, so its size does not
+    // count here.
     let len = |size: u64| if size > PACK_SIZE_MAX { 0 } else { size };
     let total = work.iter().map(|(_, size, _)| len(*size)).sum();
     let mut done = 0;
@@ -73,7 +74,7 @@ pub fn add_parity(
                 added.added += 1;
                 added.bytes += parity_len(object.kind(), size, rate).unwrap_or(0);
             }
-            // It was deleted since it was listed.
+            // The object was deleted since it was listed.
             Err(error) if error.is_missing() && object != ObjectRef::Repository => {}
             Err(RepoError::Damaged { .. } | RepoError::Unsupported { .. }) => added.damaged += 1,
             Err(error) => return Err(error.into()),

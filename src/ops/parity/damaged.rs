@@ -1,4 +1,4 @@
-//! Which damaged objects have parity.
+//! Finds out whether damaged objects have parity, and whether it can restore them.
 
 use super::undamaged::restore;
 use crate::ops::error::OpsError;

@@ -56,7 +56,7 @@ pub fn parity_state(
             Some(hash) => hash,
             None => match objects.hash_of_unnamed(object) {
                 Ok(hash) => hash,
-                // The check reports it.
+                // A check reports this damage.
                 Err(RepoError::Damaged { .. }) => continue,
                 Err(error) => return Err(error),
             },

@@ -14,7 +14,7 @@ use crate::ops::error::OpsError;
 use crate::repo::{self, ObjectRef, Objects, PublicLog, RepoError, is_protected};
 use crate::storage::Name;
 
-/// What a repair does.
+/// The plan of a repair.
 pub(super) struct Plan {
     /// The damaged objects, and what is done with each.
     pub(super) steps: Vec<ParityStep>,
@@ -47,7 +47,8 @@ impl Plan {
         planner.sort(unusable);
         for project in projects {
             planner.expect_unnamed(ObjectRef::Project(project))?;
-            // An object in a batch needs no file of its own.
+            // An object in a batch, which is one file with several objects, needs no file of its
+            // own.
             let (batched, _) = objects.verify_batches(project)?;
             let batched = batched.into_iter();
             let batched = batched.filter(|object| !planner.damaged.contains_key(&object.name()));
@@ -147,10 +148,15 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Adds missing objects: those that the log requires, log entries that others name, and those
-    /// that the other repository has and that the log does not remove, and those that
-    /// [`expect_protected`](Self::expect_protected) finds. Other missing objects may have been
-    /// deleted on purpose.
+    /// Adds these missing objects to the damaged ones:
+    ///
+    /// - objects that the log requires,
+    /// - log entries that other entries name,
+    /// - objects that the other repository has and that the log does not remove,
+    /// - objects that [`expect_protected`](Self::expect_protected) finds.
+    ///
+    /// Other missing objects may have been deleted on purpose. If only objects that are kept twice
+    /// can be repaired, adds only those of them that the log requires.
     fn expect_required(
         &mut self,
         project: ProjectId,
@@ -182,8 +188,8 @@ impl Planner<'_> {
         };
         let entries = there.extract_if(.., |object| matches!(object, ObjectRef::Log(..)));
         entries.for_each(|entry| self.expect(entry));
-        // An entry that cannot be read may remove objects. So leave it to the next repair to find
-        // missing objects.
+        // If a log entry cannot be read, it may remove objects. So only the next repair, after this
+        // entry is repaired, looks for other missing objects.
         let is_history = |o: &ObjectRef| {
             o.project() == Some(project) && matches!(o, ObjectRef::Log(..) | ObjectRef::Project(_))
         };
@@ -200,10 +206,10 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Adds the missing objects of a project, or of none, that have parity and that the log does
-    /// not remove. An interrupted backup leaves parity of objects that it did not store. So if the
-    /// project has a log, objects that are kept once are unexplained. Those that are kept twice,
-    /// such as key slots, are restored.
+    /// Adds the missing objects of a project that have parity and that the log does not remove.
+    /// `None` stands for the objects that belong to no project. An interrupted backup leaves parity
+    /// of objects that it did not store. So if the project has a log, objects that are kept once
+    /// are unexplained. Those that are kept twice, such as key slots, are restored.
     fn expect_protected(
         &mut self,
         project: Option<ProjectId>,
@@ -295,7 +301,8 @@ impl Planner<'_> {
         fetch(self.sources.replica, object)
     }
 
-    /// Returns the parity objects of an object. The undamaged ones are first.
+    /// Returns the parity objects of an object, at most [`TRIES_MAX`]. The undamaged ones are
+    /// first.
     fn parity_of(&self, object: ObjectRef) -> Result<Vec<ObjectRef>, OpsError> {
         let mut found = if let Some(hash) = object.hash() {
             let all = self.parity.get(&(object.project(), hash));
@@ -327,7 +334,7 @@ impl Planner<'_> {
             Some(protected) if rebuild(self.objects, object, protected)?.is_some() => {
                 ParityAction::Rebuild
             }
-            // It can be made again once the object is restored.
+            // The parity can be made again after its object is restored.
             _ if self.restored.iter().any(|o| o.hash() == Some(of)) => ParityAction::Rebuild,
             _ if self.fetch(object)?.is_some() => ParityAction::Fetch,
             _ if self.is_unneeded(project, of) => ParityAction::Remove,
@@ -347,7 +354,7 @@ impl Planner<'_> {
         self.protected(project, of).is_some() || self.complete.contains(&project) && !is_needed
     }
 
-    /// Returns the undamaged object with this hash.
+    /// Returns the undamaged object with this hash; `None` if there is none.
     fn protected(&self, project: Option<ProjectId>, of: ObjectHash) -> Option<ObjectRef> {
         let is_of = |object: &&ObjectRef| {
             object.hash() == Some(of) && object.project() == project && is_protected(object.kind())

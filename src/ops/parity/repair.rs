@@ -1,5 +1,5 @@
 //! Repairs damaged objects with their second copies, with parity, or from another copy of the
-//! repository; and damaged parity with undamaged objects. Needs no key.
+//! repository. Repairs damaged parity with the objects that it protects. Needs no key.
 
 use super::planner::{Plan, unnamed_of};
 use super::step::{ParityAction, ParityStep, RepairSources};
@@ -91,8 +91,8 @@ impl ParityRepair<'_> {
         &self.unexplained
     }
 
-    /// Returns whether an entry of the log or a project object is among the damaged objects. Once
-    /// it is whole, it can show that others are missing.
+    /// Returns whether an entry of the log or a project object is among the damaged objects. After
+    /// its repair, it can show that other objects are missing.
     #[must_use]
     pub fn must_run_again(&self) -> bool {
         let is_history = |object| matches!(object, ObjectRef::Log(..) | ObjectRef::Project(_));
@@ -126,7 +126,8 @@ impl ParityRepair<'_> {
                         Some(protected) => rebuild(self.objects, object, protected)?,
                         None => None,
                     };
-                    // The object was damaged when the repair was planned.
+                    // The plan relied on restoring the object first. But the parity cannot be made
+                    // from the restored object.
                     if bytes.is_none() && protected.is_some() {
                         step.action = ParityAction::Remove;
                     }
@@ -144,7 +145,7 @@ impl ParityRepair<'_> {
         Ok(())
     }
 
-    /// Returns the undamaged object with this hash.
+    /// Returns the undamaged object with this hash; `None` if there is none.
     fn protected(
         &self,
         project: Option<ProjectId>,

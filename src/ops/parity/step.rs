@@ -29,8 +29,8 @@ pub enum ParityAction {
     NoParity,
     /// Nothing: neither the repository nor the other one has an undamaged copy.
     NoCopy,
-    /// Nothing: the copies of the object differ from each other, or from what parity states, and it
-    /// is not known which content is genuine.
+    /// Nothing: it is not known which content is genuine. The copies of the object differ from each
+    /// other, or from what parity or the other repository states.
     Undecided,
     /// Nothing: this process may not read a file of the object, so it is not known to be damaged.
     Denied,
@@ -43,8 +43,8 @@ pub struct ParityStep {
     pub object: ObjectRef,
     /// The action.
     pub action: ParityAction,
-    /// Whether this may be what is left of a key that was removed on purpose: nothing in the
-    /// repository says whether it was.
+    /// Whether the object may be what is left of a key that was removed on purpose. The repository
+    /// does not record such removals.
     pub may_be_removed: bool,
 }
 

@@ -6,7 +6,7 @@ use crate::ops::error::OpsError;
 use crate::repo::{self, ObjectRef, Objects, RepoError, read_damaged};
 use crate::storage::Name;
 
-/// Returns the bytes of an object, if this parity object can restore them.
+/// Returns the bytes of an object; `None` if this parity object cannot restore them.
 pub(super) fn restore(
     objects: &Objects,
     object: ObjectRef,
@@ -17,7 +17,7 @@ pub(super) fn restore(
     };
     let mut copies = Vec::new();
     for name in names(object) {
-        // A file that was extended may be longer than an object can be.
+        // Limit the length: a file that was extended may be longer than an object can be.
         copies.extend(read_damaged(objects.backend(), &name, PACK_SIZE_MAX)?);
     }
     let copies: Vec<_> = copies.iter().map(|copy| &copy[..]).collect();
@@ -31,7 +31,8 @@ pub(super) fn restore(
     }))
 }
 
-/// Returns the bytes of a damaged parity object, made from the object that it protects.
+/// Returns the bytes of a damaged parity object, made from the object that it protects. Returns
+/// `None` if that object is damaged, or if other bytes result.
 pub(super) fn rebuild(
     objects: &Objects,
     parity: ObjectRef,
@@ -50,7 +51,7 @@ pub(super) fn rebuild(
     Ok(repo::rebuild(protected.kind(), of, &bytes, &damaged, name))
 }
 
-/// Returns the bytes of an object, if the other repository has it undamaged.
+/// Returns the bytes of an object from the other repository; `None` if it has no undamaged copy.
 pub(super) fn fetch(
     replica: Option<&Objects>,
     object: ObjectRef,

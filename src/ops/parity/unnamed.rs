@@ -6,7 +6,7 @@ use crate::format::{ProjectObject, RepositoryFile};
 use crate::ops::error::OpsError;
 use crate::repo::{self, ObjectRef, Objects, RepoError, protects, read_damaged};
 
-/// Parity of such an object is shorter than this, in bytes.
+/// The parity of the repository file or of a project object has at most this many bytes.
 const PARITY_LEN_MAX: u64 = 64 << 10;
 
 /// Returns the contents of the copies that are whole: none, one, or two that differ.
@@ -24,8 +24,9 @@ pub(super) fn whole_copies(objects: &Objects, object: ObjectRef) -> Result<Vec<V
     Ok(found)
 }
 
-/// Returns the content of a whole copy, if parity or the other repository has the same content, or
-/// if neither has any content and the copies do not differ. Otherwise returns `None`.
+/// Returns the genuine content: the content of the whole copies that agree with parity or with the
+/// other repository. If neither states a content, all whole copies count. Returns `None` if no copy
+/// is left, or if two are left that differ.
 pub(super) fn genuine(
     objects: &Objects,
     object: ObjectRef,
@@ -52,7 +53,8 @@ pub(super) fn genuine(
     })
 }
 
-/// Returns the parity objects of such an object, whatever content they are made from.
+/// Returns the parity objects of the repository file or of a project object, whatever content they
+/// are made from.
 pub(super) fn parity_objects(
     objects: &Objects,
     object: ObjectRef,

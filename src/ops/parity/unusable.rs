@@ -23,7 +23,7 @@ pub(super) type Files = BTreeMap<Name, (ObjectRef, u64)>;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unusable {
     Damaged,
-    /// This process may not read it.
+    /// This process may not read the file.
     Denied,
 }
 
@@ -43,10 +43,10 @@ pub(super) fn find_unusable(
         files.par_iter().try_for_each(|(name, (object, size))| {
             context.cancel.check()?;
             match repo::verify_stored(objects, *object, name, *size, context.cancel) {
-                // A later version of the program made this object. Only that version can tell
-                // whether the object is whole.
+                // A later version of the program made this object. Only that version can verify the
+                // object.
                 Ok(()) | Err(RepoError::Unsupported { .. }) => {}
-                // It was deleted since it was listed.
+                // The object was deleted since it was listed.
                 Err(error) if error.is_missing() => {}
                 Err(error @ RepoError::Damaged { .. }) => {
                     let why = if error.is_denied() {

@@ -7,9 +7,10 @@
 //!     └────────────────────── spares ◄──────────────────────┘
 //! ```
 //!
-//! * **Order.** The source numbers its items. The sink gets the items in this order.
-//! * **Bounded memory.** An item begins with a spare, which the sink gives back. So there are never
-//!   more items in the pipeline than spares, even if one item takes long.
+//! * **Order.** The source numbers its items. The sink gets the items in the order of the numbers.
+//! * **Bounded memory.** An item begins with a spare (a permit, which may hold a buffer). The sink
+//!   gives the spare back. So there are never more items in the pipeline than spares, even if one
+//!   item takes long.
 //! * **No deadlock.** The sink never stops receiving. The item that it waits for has its spare
 //!   already. Either a worker has the item, or it is the next one in a queue.
 //! * **Failure.** A stage that fails or panics reports that to the sink, as its last message. The
@@ -19,7 +20,7 @@
 //!   report, or with fewer items, is an error: no stage can end a backup early without a reason.
 //! * **Cancellation.** The source tests for it before each item, a worker before each job, and the
 //!   sink at the end.
-//! * **Panics** are resumed in the thread that runs the pipeline, once all others have ended.
+//! * **Panics** are resumed in the thread that runs the pipeline, after all others have ended.
 
 use std::io;
 use std::panic::resume_unwind;
@@ -61,7 +62,7 @@ pub(crate) struct Producer<'a, P, J, D> {
 enum Report<D> {
     /// The item of this number is done.
     Done(usize, D),
-    /// The source has sent its last item, and this many items in all.
+    /// The source has ended, and has sent this many items in all.
     Sent(usize),
     /// A stage has failed.
     Failed(OpsError),
@@ -211,7 +212,7 @@ fn drain<D, P>(
             Report::Panicked => return Err(OpsError::Internal("a thread panicked")),
         }
         while let Some(item) = order.pop() {
-            // The source may have ended.
+            // If the source has ended, nobody needs the spare.
             let _ = spares.send(sink(item)?);
         }
     }
@@ -299,7 +300,8 @@ impl<D> Drop for ReportPanic<'_, D> {
     }
 }
 
-/// Sets the flag when it is dropped, unless it was defused. A panic of the sink drops it, too.
+/// Sets the flag [`Failed`] when it is dropped, unless it was defused. A panic of the sink drops
+/// it, too.
 struct SetUnlessDefused<'a>(Option<&'a Failed>);
 
 impl SetUnlessDefused<'_> {

@@ -87,8 +87,8 @@ impl From<Cancelled> for StageError {
     }
 }
 
-/// A flag that is set once a pipeline has failed. A source that waits for its input must test this
-/// flag, since a closed channel cannot wake it there.
+/// A flag that is set when a pipeline fails. A source that waits for its input must test this flag,
+/// since a closed channel cannot wake it there.
 #[derive(Debug, Default)]
 pub(crate) struct Failed(AtomicBool);
 
@@ -97,7 +97,7 @@ impl Failed {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Fails once the pipeline has failed.
+    /// Fails if the pipeline has failed.
     pub(crate) fn check(&self) -> Result<(), Stopped> {
         if self.0.load(Ordering::Relaxed) {
             Err(Stopped)

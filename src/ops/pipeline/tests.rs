@@ -111,7 +111,7 @@ impl Stages for Doubling<'_> {
 
     fn work(&self, (): &mut (), (item, permit): Self::Job) -> Result<Self::Done, OpsError> {
         self.at(Place::Worker(item))?;
-        // Items overtake each other.
+        // Later items overtake this one.
         if item % 5 == 0 {
             thread::sleep(Duration::from_micros(200));
         }
@@ -232,7 +232,7 @@ proptest! {
             fault: None,
         };
         let Ok(outcome) = run_in_time(setup) else {
-            return Err(TestCaseError::fail("it panicked"));
+            return Err(TestCaseError::fail("the pipeline panicked"));
         };
         prop_assert!(outcome.result.is_ok(), "{:?}", outcome.result);
         prop_assert!(!outcome.failed);
@@ -258,7 +258,7 @@ fn an_error_in_any_stage_at_any_item_is_returned() {
         let mut setup = Setup::new(12);
         setup.fault = Some((place, Fault::Error));
         let Ok(outcome) = run_in_time(setup) else {
-            panic!("{place:?}: it panicked");
+            panic!("{place:?}: the pipeline panicked");
         };
         let error = outcome.result.expect_err("an error");
         assert!(is_expected(&error), "{place:?}: {error:?}");
@@ -286,7 +286,7 @@ fn cancellation_at_any_item_ends_a_pipeline_with_an_error() {
         let mut setup = Setup::new(12);
         setup.fault = Some((place, Fault::Cancel));
         let Ok(outcome) = run_in_time(setup) else {
-            panic!("{place:?}: it panicked");
+            panic!("{place:?}: the pipeline panicked");
         };
         let result = outcome.result;
         let cancelled = matches!(result, Err(OpsError::Repo(RepoError::Cancelled(Cancelled))));

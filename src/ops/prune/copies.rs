@@ -1,5 +1,5 @@
-//! Reads the copies that a plan relies on. A prune deletes packs whose used blobs are in other
-//! packs, too, and such a copy may be damaged without anyone knowing it.
+//! Reads the copies that a plan relies on. A prune deletes packs whose used blobs are also in other
+//! packs. The copies in those packs may be damaged without anyone knowing it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -23,8 +23,8 @@ const INTACT_MAX: usize = 1 << 16;
 /// The ordinals of damaged runs, for each pack.
 pub(super) type DamagedRuns = BTreeMap<ObjectHash, Vec<u64>>;
 
-/// Searches for damage in the copies that the plan relies on. The packs that it deletes, now or
-/// after the grace period, can contain used blobs. If packs that stay contain these blobs, too,
+/// Searches for damage in the copies that the plan relies on. The packs that the plan deletes, now
+/// or after the grace period, can contain used blobs. If packs that stay contain these blobs, too,
 /// reads the runs there: one copy of each chunk, and two of each node. If a run is damaged, reads
 /// all of its pack. Returns the damaged runs.
 ///
@@ -137,8 +137,8 @@ impl<'a> Copies<'a> {
         }
         let is_intact = |(pack, _): &(ObjectHash, u64)| !found.contains_key(pack);
         self.intact.extend(unread.into_iter().filter(is_intact));
-        // Read the other runs of these packs, too: they may be copied later, and the plan must know
-        // of all damage in them.
+        // Read the other runs of the damaged packs, too: they may be copied later, and the plan
+        // must know of all damage in them.
         for (pack, ordinals) in
             self.damaged_of(&found, |known, run| !known.contains(&run.ordinal()))?
         {

@@ -51,7 +51,7 @@ pub(super) fn find_usage(
     Ok((usage, known, walked))
 }
 
-/// What a walk does if a chunk that a full key needs is in no pack.
+/// The reaction of a walk to a chunk that is in no pack and that a backup of a full key needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnLoss {
     Fail,
@@ -89,8 +89,8 @@ pub(super) fn walk_all(
     let mut done = 0;
     let is_obsolete = |backup: &Backup| records.is_voided(backup) || records.is_removed(backup);
     // Walk the trees that full keys rely on first: these walks fail at damage, and a walk does not
-    // enter the nodes that earlier walks entered. The data of a removed record may be damaged, if
-    // someone has stored it again.
+    // enter the nodes that earlier walks entered. Removed records are not among these: someone may
+    // have stored such a record again, and its data may be damaged.
     for of_full in [true, false] {
         let new = &mut |kind, id: &BlobId, known| match new(kind, id, known) {
             Err(RepoError::Missing { .. })

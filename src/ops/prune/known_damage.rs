@@ -1,4 +1,5 @@
-//! Packs that a prune replaces although all of their runs can be read.
+//! Finds packs that a prune replaces because they are damaged outside of their runs, or because
+//! they have a wrong size.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +11,9 @@ use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{Index, ListedPack, Opener, PlacedRun, damaged_among};
 
-/// Adds packs that are damaged outside of their runs, and packs that do not have their size. Of the
-/// latter, all runs that are cut off count as damaged from now on. All runs of the others are read:
-/// they may have become damaged, too, since the damage was noted.
+/// Adds packs to `damage`: those that are damaged outside of their runs, and those with a wrong
+/// size. Reads all runs of the former, since these runs may have become damaged, too. Of the
+/// latter, the runs that are cut off count as damaged from now on.
 pub(super) fn add_damaged_packs(
     index: &Index,
     stored: &BTreeMap<ObjectHash, ListedPack>,
@@ -47,8 +48,8 @@ pub(super) fn add_damaged_packs(
     Ok(())
 }
 
-/// Reads a pack. Returns the ordinals of the runs that do not open, or that hold a blob that does
-/// not have its id.
+/// Reads a pack. Returns the ordinals of the damaged runs: they do not open, or they hold a blob
+/// whose content does not have its id.
 pub(super) fn damaged_runs(
     index: &Index,
     listing: PackListing,

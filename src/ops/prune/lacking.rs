@@ -1,4 +1,4 @@
-//! Finds the backups that lack chunks which are lost.
+//! Finds the backups that need lost chunks.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// The verdict on a node that was walked.
+    /// Returns whether a node that was walked cannot be read, or has a lost part below it.
     fn lacks(&self, node: &BlobId) -> bool {
         self.nodes.noted(node) != Some(WHOLE)
     }

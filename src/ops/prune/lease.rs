@@ -7,8 +7,8 @@ use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{Lease, Leases, ObjectRef, Project, Work};
 
-/// Fails if another prune runs. Before that, deletes the leases that have expired. A prune usually
-/// does this at its end, which this prune does not reach.
+/// Fails if another prune runs. Before it fails, deletes expired leases. A prune usually does this
+/// at its end, which this prune does not reach.
 pub(crate) fn refuse_second(project: &Project, leases: &Leases) -> Result<(), OpsError> {
     let mut others = leases.others.iter();
     let Some(other) = others.find(|lease| lease.is_held_for(Work::Prune)) else {
@@ -34,8 +34,8 @@ pub(crate) fn confirm(lease: Option<&Lease>, context: &Context<'_>) -> Result<()
     still_valid(lease, context)
 }
 
-/// Fails if a plan may be out of date: if the lease may have expired, a prune may have changed the
-/// repository. Also fails once the work is cancelled.
+/// Fails if a plan may be out of date: if the lease may have expired, another prune may have
+/// changed the repository. Also fails if the work is cancelled.
 pub(crate) fn still_valid(lease: Option<&Lease>, context: &Context<'_>) -> Result<(), OpsError> {
     context.cancel.check()?;
     match lease {

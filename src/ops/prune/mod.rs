@@ -51,7 +51,7 @@ use crate::repo::{
 
 /// Interrupted uploads, and parity of objects that do not exist, are removed after this time.
 const UPLOAD_LIFE: Duration = Duration::from_hours(24);
-/// The same time if the grace period is zero and no other process holds a lease.
+/// The time that applies instead if the grace period is zero and no other process holds a lease.
 const UPLOAD_LIFE_ALONE: Duration = Duration::from_mins(1);
 
 /// A prune that is planned and can be run.
@@ -361,8 +361,9 @@ impl Prune<'_> {
         }
         for mark in &due {
             self.delete_segments(&mark.segments)?;
-            // The mark must stay even if one of its packs is used again: such a backup may rely on
-            // another pack of the mark, which is deleted now.
+            // The mark must stay if a running backup may have begun before the mark was stored.
+            // That backup may rely on a pack that is deleted now, and must find the mark before it
+            // commits.
             if !self.state.leases.may_have_missed(mark.since) {
                 self.remove_mark(mark.name)?;
             }

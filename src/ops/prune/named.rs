@@ -1,8 +1,9 @@
 //! Adds the records that a prune keeps, and the certificates, to the log. From then on, processes
-//! notice if one of them vanishes, even if only write keys made records. Also adds new packs and
-//! the index segments. So the log names the replacement of an object before it removes the object,
-//! and a check without a key covers the same data after a prune as before. Removes packs of
-//! chunks that do not exist and that no backup needs, so that such a check no longer requires them.
+//! notice if one of them vanishes, even if no record of a full key names it. Also adds new packs
+//! and the index segments. So the log names the replacement of an object before it removes the
+//! object, and a check without a key covers the same data after a prune as before. Removes from the
+//! log the packs of chunks that do not exist and that no backup needs. After that, a check without
+//! a key no longer requires them.
 
 use std::collections::HashSet;
 
@@ -16,8 +17,8 @@ use crate::repo::{Index, Log, NewEntry, Worker};
 
 /// Appends an entry with the given records, the new packs, the certificates and the index segments,
 /// except those that the log names already. Leaves out the records that the prune removes. The
-/// entry removes those of the `lost` packs of chunks that the log names. If nothing is left,
-/// appends no entry.
+/// entry removes those of the `lost` packs of chunks that the log names. If there is nothing to add
+/// or to remove, appends no entry.
 pub(super) fn name(
     index: &Index,
     log: &mut Log,

@@ -3,8 +3,8 @@
 //!
 //! From then on, such a pack is missing. Its name stays in the index until no backup needs the lost
 //! chunks: by this name, the next backup notices that it must store them again. All undamaged
-//! chunks are copied, whether a backup needs them or not. So whatever a running process relies on
-//! is in another pack before the damaged one is moved, and no mark and no grace period is needed.
+//! chunks are copied, whether a backup needs them or not. So before the damaged pack is moved, all
+//! data that a running process relies on is in another pack. No mark and no grace period is needed.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub enum PackAction {
     /// it, and may still be able to do so later.
     Unreadable,
     /// Packs again what can be read of it. The pack stays where it is, since it cannot be stored in
-    /// `quarantine/`: it is larger than any pack may be, or no file.
+    /// `quarantine/`: it is larger than any pack may be, or it is not a file.
     NoPack,
     /// Nothing: the pack no longer exists.
     Missing,
@@ -74,8 +74,8 @@ pub struct PackStep {
 /// The result of a repair of packs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepairedPacks {
-    /// The steps. A step that could not be done has another action than in the plan. There is a
-    /// step for each pack in which the repair found damage that was not known before.
+    /// The steps. A step that could not be done has another action than in the plan. There is also
+    /// a step for each pack in which the repair found damage that was not known before.
     pub steps: Vec<PackStep>,
     /// The backups that have lost data, in these packs or in missing ones.
     pub lacking: Vec<AffectedBackup>,
@@ -86,7 +86,7 @@ pub struct PackRepair<'a> {
     project: &'a Project,
     context: &'a Context<'a>,
     by: Worker<'a>,
-    /// None in a dry run.
+    /// `None` in a dry run.
     lease: Option<Arc<Lease>>,
     index: Arc<Index>,
     steps: Vec<PackStep>,
@@ -98,9 +98,8 @@ pub struct PackRepair<'a> {
     bytes_read: u64,
 }
 
-/// Reads all packs in which this host has found damage, and those that do not have their size.
-/// Plans how to repair the damaged ones. With `dry_run`, takes no lease, and the plan must not be
-/// run.
+/// Reads all packs in which this host has found damage, and those that have a wrong size. Plans how
+/// to repair the damaged ones. With `dry_run`, takes no lease, and the plan must not be run.
 pub fn plan_pack_repair<'a>(
     project: &'a Project,
     host: Option<&'a str>,
@@ -116,7 +115,7 @@ pub fn plan_pack_repair<'a>(
         refuse_second(project, &Leases::load(project, Some(&lease))?)?;
         Some(Arc::new(lease))
     };
-    // Whose segments and packs count depends on the log.
+    // Load the log first: it decides which signers of segments and packs count.
     Log::load(project)?;
     let index = context.index(project)?;
     index.sync()?;
@@ -192,8 +191,8 @@ impl PackRepair<'_> {
         &self.steps
     }
 
-    /// Returns the backups that need chunks of which no undamaged copy is known: chunks of these
-    /// packs, and of packs that are missing.
+    /// Returns the backups that need chunks of which no undamaged copy is known. These chunks are
+    /// in the damaged packs of the plan, or in missing packs.
     pub fn lacking(&self) -> Result<Vec<AffectedBackup>, OpsError> {
         let lost = self.lost_chunks()?;
         let records = Records::load(self.project)?;
@@ -235,7 +234,8 @@ impl PackRepair<'_> {
     fn move_packs(&mut self, steps: &mut Vec<PackStep>) -> Result<(), OpsError> {
         let packs = steps.iter().filter(|step| step.is_copied());
         let packs: Vec<_> = packs.map(|step| step.pack).collect();
-        // From now on, only copies count that are in other packs, and in none that may be deleted.
+        // From now on, a copy of a chunk counts only if it is in another pack that will not be
+        // deleted.
         let marked = Marks::load(self.project)?.packs();
         let unnamed = [self.index.unnamed()?, self.index.retired()?].concat();
         let none = marked
@@ -364,15 +364,16 @@ impl PackRepair<'_> {
         Ok(lost)
     }
 
-    /// Reads a damaged pack again, and stores it in `quarantine/` if all of it can be read. Only
-    /// chunks that could not be read either time count as damaged from now on. Returns the action
-    /// for the pack.
+    /// Reads a damaged pack again, and stores it in `quarantine/` if all of it can be read. From
+    /// now on, a chunk counts as damaged only if both attempts to read it failed. Returns the
+    /// action for the pack.
     fn store_in_quarantine(&mut self, step: &PackStep) -> Result<PackAction, OpsError> {
         let read = self.read_all(step.object)?;
         if let Err(action @ (PackAction::Denied | PackAction::Missing)) = read {
             return Ok(action);
         }
-        // It may have been the connection or the memory that was bad.
+        // Read the pack again: the first damage may have been one of the connection or of the
+        // memory.
         let is_whole = match read_whole(self.project, step.object) {
             Ok(listing) => damaged_runs(&self.index, listing, self.context)?.is_empty(),
             Err(RepoError::Damaged { .. } | RepoError::Foreign { .. }) => false,
@@ -402,8 +403,9 @@ impl PackRepair<'_> {
         self.index.listing(pack)?.ok_or(lost)
     }
 
-    /// Reads the copies in other packs of the chunks in these packs. From then on, damaged ones do
-    /// not count, so these chunks are copied. Returns the damaged runs.
+    /// Reads the chunks of these packs in other packs that have them, too. From then on, damaged
+    /// copies do not count, so their chunks are copied again. Returns the damaged runs of the other
+    /// packs.
     fn verify_copies(&self, packs: &[ObjectHash]) -> Result<DamagedRuns, OpsError> {
         let mut found = DamagedRuns::new();
         loop {

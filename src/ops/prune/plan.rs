@@ -49,7 +49,7 @@ impl MaxUnused {
 pub struct PruneOptions {
     /// How much unused data to tolerate in packs that are used in part.
     pub max_unused: MaxUnused,
-    /// The maximum number of bytes of used data to repack; none for no limit.
+    /// The maximum number of bytes of used data to repack; `None` for no limit.
     pub max_repack: Option<u64>,
     /// Whether to merge small packs if there are many.
     pub merge_small: bool,
@@ -96,8 +96,8 @@ pub struct PrunePlan {
     pub repack: Amount,
     /// The used bytes in packs that will be repacked.
     pub repack_used: u64,
-    /// Other packs, which are small. Their used blobs will be merged into larger packs, and then
-    /// these packs will be marked.
+    /// Small packs whose used blobs will be merged into larger packs. Then the small packs will be
+    /// marked. Packs in `repack` do not count here.
     pub merge: Amount,
     /// The used bytes in packs that will be merged.
     pub merge_used: u64,
@@ -109,8 +109,9 @@ pub struct PrunePlan {
     pub young: Amount,
     /// Packs that an earlier prune marked and that are used again.
     pub rescue: Amount,
-    /// Packs that stay because a used blob of them is known to be damaged, and no other pack has
-    /// it. Packs whose signers are not trusted, and those that the log removes, do not count.
+    /// The number of packs that stay because a used blob in them is known to be damaged, and no
+    /// other pack has this blob. Packs whose signers are not trusted, and those that the log
+    /// removes, do not count.
     pub damaged: u64,
     /// Records and voids of revoked keys that will be removed.
     pub refused: u64,
@@ -180,7 +181,7 @@ pub(super) fn plan(
 ) -> Result<PrunePlan, OpsError> {
     let mut plan = PrunePlan::default();
     usage.keep_nothing();
-    // No blob may count as present because a missing pack should have it.
+    // From now on, the index finds no blob in missing packs.
     let is_missing = |pack: &&ObjectHash| !state.packs.contains_key(*pack);
     index.exclude(known.iter().filter(is_missing).copied());
     let marked = state.marks.packs();
@@ -209,7 +210,8 @@ pub(super) fn plan(
             continue;
         };
         let Some(listed) = state.packs.get(pack) else {
-            // If backups need it, its name stays: backups notice the loss by this name.
+            // If backups need the missing pack, its name stays in the index: by this name, backups
+            // notice the loss.
             let mut blobs = listing.contents.blobs();
             if !blobs.any(|blob| usage.is_lost(&blob.id)) {
                 plan.steps.lost.push(*pack);

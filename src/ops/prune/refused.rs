@@ -1,4 +1,5 @@
-//! Removes records and voids of revoked keys that no revocation accepts.
+//! Removes records and voids (objects that withdraw a record) of revoked keys that no revocation
+//! accepts.
 
 use crate::base::ObjectHash;
 use crate::format::{LogItem, LogKind};
@@ -15,8 +16,8 @@ pub(super) fn find(project: &Project, records: &Records) -> Result<Vec<LogItem>,
 }
 
 /// Names these records and voids in an entry of the log, and deletes them. Returns their number.
-/// `seen` is the log that was read with `records`. If a key was revoked since then, removes
-/// nothing.
+/// `seen` is the log that was read with `records`. If a key was revoked since then, removes nothing
+/// and returns 0.
 pub(super) fn remove(
     project: &Project,
     records: &Records,

@@ -40,7 +40,7 @@ pub(super) struct Repacked {
     pub(super) packs: Vec<LogItem>,
 }
 
-/// The result of an attempt.
+/// The result of one attempt to repack.
 struct Attempt {
     read: u64,
     written: u64,
@@ -57,9 +57,9 @@ struct Attempt {
 pub(super) struct Spared<'a> {
     /// The packs that may be spared: if a used blob of such a pack has no undamaged copy, the pack
     /// stays, and the prune goes on. These are packs whose signers are not trusted, and packs that
-    /// the log removes, since someone may have stored them again. If small packs are merged, these
-    /// packs may be spared, too: damage in one of them must not stop every prune. If a used blob of
-    /// any other pack has no undamaged copy, the prune fails.
+    /// the log removes, since someone may have stored them again. If small packs are merged, the
+    /// small packs may be spared, too: damage in one of them must not stop every prune. If a used
+    /// blob of any other pack has no undamaged copy, the prune fails.
     may: HashSet<ObjectHash>,
     packs: Mutex<HashSet<ObjectHash>>,
     observer: &'a dyn Observer,
@@ -104,7 +104,8 @@ pub(super) type Wanted = (Arc<PlacedRun>, Vec<BlobId>);
 /// exclude all packs that are going to be deleted: blobs that it finds are not copied.
 ///
 /// Packs with a used blob of which no undamaged copy exists must stay, and are removed from the
-/// steps. If it does not pay to merge the others, these are removed, too.
+/// steps. If it then no longer pays to merge the remaining packs, they are removed from the steps,
+/// too.
 pub(super) fn repack(
     index: &Arc<Index>,
     usage: &Usage,
@@ -129,13 +130,13 @@ pub(super) fn repack(
     Ok(all)
 }
 
-/// Returns the packs to merge, in order, if these packs must stay.
+/// Returns the packs to merge, in order, if the packs in `spared` must stay.
 fn merged_without(steps: &Steps, spared: &HashSet<ObjectHash>) -> Vec<PackUse> {
     let rest = |packs: &[PackUse]| {
         let packs = packs.iter().filter(|pack| !spared.contains(&pack.pack));
         packs.copied().collect::<Vec<_>>()
     };
-    // The packs are chosen in reverse order.
+    // `choose` returns packs in reverse order.
     let mut merge = rest(&steps.merge);
     merge.reverse();
     small::choose(merge, &rest(&steps.repack), u64::MAX)
@@ -165,7 +166,7 @@ fn copy_all(
     let total = packs.iter().map(|pack| pack.size).sum();
     let mut done = 0;
     let options = PackerOptions {
-        // The plan adds unnamed packs to the index later, if they are used.
+        // The prune adds unnamed packs to the index later, if they are used.
         name_unnamed: false,
         ..PackerOptions::default()
     };
@@ -193,7 +194,7 @@ fn copy_all(
                     total: Some(total),
                 });
             }
-            // The volumes share packs that would be small.
+            // With `merge_small`, volumes share a pack that would be small otherwise.
             if !merge_small || !packer.is_open_small() {
                 packer.end_pack()?;
             }
@@ -308,7 +309,8 @@ pub(super) fn copy(
     })
 }
 
-/// Returns how many of these ranges of one pack to read together. They are in order.
+/// Returns how many of these ranges of one pack to read together. The ranges are in ascending
+/// order.
 pub(super) fn read_together(mut ranges: impl Iterator<Item = Range<u64>>) -> usize {
     let Some(first) = ranges.next() else {
         return 0;
@@ -404,8 +406,9 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Copies a run as it is, so that it need not be compressed again. Returns false if a blob in
-    /// it is damaged. The writer of a run may have stored anything under these ids.
+    /// Copies a run as it is, so that it need not be compressed again. Verifies each blob first,
+    /// since the writer of the run may have stored anything under its id. Returns false if a blob
+    /// in the run is damaged, or if another pack has one of them by now.
     fn copy_whole(
         &mut self,
         run: &Arc<PlacedRun>,
@@ -425,8 +428,8 @@ impl Copier<'_> {
     }
 
     /// Copies a blob that is damaged in this pack from another pack. If no undamaged copy exists,
-    /// the pack stays, if it may be spared: see [`Spared`]. For any other pack this fails, and no
-    /// data is deleted.
+    /// spares this pack. Fails if the pack may not be spared: see [`Spared`]. Then no data is
+    /// deleted.
     fn rescue(&mut self, location: &BlobLocation) -> Result<(), OpsError> {
         let id = location.blob().id;
         match self.blobs.rescue(location.kind(), &id) {

@@ -1,10 +1,9 @@
 //! Chooses small packs to merge, so that many small backups do not become many objects.
 //!
 //! Merging must end, and must not copy the same data again and again. So a pack is merged only into
-//! packs that are filled at least [`GROWTH`] times as much. Thus even the smallest data is copied
-//! only a few times (the logarithm of the size of a pack), and the packs that are left are few:
-//! each is larger than half of all smaller ones together. A prune right after another one merges
-//! nothing.
+//! packs that are filled at least [`GROWTH`] times as much. So even the smallest data is copied
+//! only a few times (the logarithm of the size of a pack). Few small packs are left: each is larger
+//! than half of all smaller ones together. A prune right after another one merges nothing.
 
 use std::collections::HashSet;
 
@@ -37,7 +36,7 @@ pub(super) fn choose(mergeable: Vec<PackUse>, copied: &[PackUse], mut budget: u6
     mergeable.into_iter().rev().filter(is_chosen).collect()
 }
 
-/// Does the same for packs of one kind.
+/// Chooses packs of one kind, smallest first: see [`choose`].
 fn smallest(
     mut packs: Vec<PackUse>,
     copied: &[PackUse],
@@ -106,7 +105,8 @@ mod tests {
             });
         }
 
-        /// A backup that stores so many chunks, and a few nodes.
+        /// Adds the packs of a backup: this number of chunks, each of `chunk` bytes, and a few
+        /// nodes.
         fn back_up(&mut self, chunks: u64, chunk: u64) {
             self.add(BlobKind::Chunk, chunks * chunk + 300, chunks);
             for _ in 0..2 {
@@ -115,7 +115,7 @@ mod tests {
             self.stored += chunks * chunk + 300 + 2 * (300 + chunks * 64);
         }
 
-        /// Merges small packs. Returns how many.
+        /// Merges small packs. Returns how many packs it merged.
         fn merge(&mut self, budget: u64) -> usize {
             let chosen = choose(self.packs.clone(), &[], budget);
             let gone: HashSet<_> = chosen.iter().map(|pack| pack.pack).collect();

@@ -17,7 +17,8 @@ const CLOCK_STEP: Duration = Duration::from_secs(2);
 /// A pack whose time is at least this far in the future is not new: the store's clock was wrong.
 const FUTURE_MAX: Duration = Duration::from_mins(20);
 
-/// The state of the repository. A prune reads it in the order of these fields.
+/// The state of the repository. A prune reads it in the order of these fields, except that it reads
+/// the certificates first.
 ///
 /// A prune that stores a mark, and then reads the fields in this order, sees the lease or the
 /// record of every backup that has not seen the mark.
@@ -40,8 +41,8 @@ impl RepoState {
         lease: Option<&Lease>,
         index: &Index,
     ) -> Result<Self, OpsError> {
-        // Test this first: if the certificate of a key is unreadable, the objects that it signed
-        // seem foreign.
+        // Test this first: if the certificate of a key is unreadable, the objects that the key
+        // signed seem foreign.
         let certificates = project.verify_certificates(&Log::load(project)?)?;
         let mut marks = Marks::load(project)?;
         let leases = Leases::load(project, lease)?;

@@ -83,7 +83,7 @@ impl PackUse {
 
 impl Usage {
     /// Makes a table of all blobs of the index in packs that exist, and notes each blob as unused.
-    /// Returns it with the packs of the index, in order.
+    /// Returns the table, and the packs of the index, oldest entries first.
     pub(super) fn new(
         index: &Index,
         exists: impl Fn(&ObjectHash) -> bool,
@@ -185,9 +185,9 @@ impl Usage {
 
     /// Holds this node and all blobs below it for a reader: all packs that have any of them must
     /// stay, even if several packs have the same blob. Held blobs count as used. This function does
-    /// not hold the blobs below damaged nodes, since the reader cannot read these blobs, either. A
-    /// held node may thus have blobs below it that are not held. So a [`walk`](Self::walk) for a
-    /// backup also enters held nodes.
+    /// not hold the blobs below damaged nodes, since the reader cannot read these blobs, either. So
+    /// a held node may have blobs below it that are not held. A [`walk`](Self::walk) for a backup
+    /// therefore also enters held nodes.
     pub(super) fn hold(
         &mut self,
         blobs: &BlobReader,
@@ -385,7 +385,7 @@ struct MarkUsed<'a, 'n> {
     usage: &'a mut Usage,
     class: u8,
     new: &'a mut New<'n>,
-    /// Where to store the first damage. If this is none, the walk fails at any damage.
+    /// Where to store the first damage. If this is `None`, the walk fails at any damage.
     damage: Option<&'a mut Option<RepoError>>,
 }
 

@@ -65,9 +65,9 @@ impl BlobVisitor for Complete<'_> {
     }
 }
 
-/// Removes withdrawn records, and the voids that name them. Also removes voids that an interrupted
-/// prune or a forget left behind: they name a record that the log removes and that no longer
-/// exists. `backups` are some of `records`.
+/// Removes the records of `backups`, and the voids that name them (the objects that withdraw
+/// records). Also removes voids that an interrupted prune or a forget left behind: they name a
+/// record that the log removes and that no longer exists.
 pub(super) fn remove(
     project: &Project,
     records: &Records,

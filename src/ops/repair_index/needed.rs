@@ -1,5 +1,5 @@
-//! Finds out whether backups need packs that no segment names, that nobody can list, or that are
-//! missing.
+//! Finds out whether backups need packs that no segment names, that are missing, or whose content
+//! is not known.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const NODE_COPIES: usize = 2;
 /// What backups need.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Needs {
-    /// A backup needs data that too few packs with a name have, and that an unnamed pack has.
+    /// A backup needs data that an unnamed pack has, and that too few named packs have.
     pub(super) unnamed: bool,
     /// A backup needs data that no readable pack has.
     pub(super) nowhere: bool,
@@ -27,8 +27,8 @@ pub(super) struct Needs {
 }
 
 /// Walks the trees of all backups that are not withdrawn or removed. `unnamed` are the packs of the
-/// index that no segment names. With `all`, finds data that is nowhere, too. Otherwise stops once
-/// the answer is known.
+/// index that no segment names. With `all`, finds data that is nowhere, too. Otherwise, stops as
+/// soon as a backup is found to need an unnamed pack.
 pub(super) fn find_needs(
     index: &Arc<Index>,
     records: &Records,

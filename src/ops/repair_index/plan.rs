@@ -45,7 +45,7 @@ pub struct IndexStep {
 }
 
 impl IndexStep {
-    /// Returns whether the repair makes the index complete without this object, or with it.
+    /// Returns whether the repair solves the problem with this object.
     #[must_use]
     pub const fn repairs(&self) -> bool {
         matches!(
@@ -60,15 +60,15 @@ pub struct IndexRepair<'a> {
     pub(super) project: Project,
     pub(super) context: &'a Context<'a>,
     pub(super) by: Worker<'a>,
-    /// None if only a plan is made.
+    /// `None` in a dry run.
     pub(super) lease: Option<Lease>,
     pub(super) index: Arc<Index>,
     pub(super) steps: Vec<IndexStep>,
-    /// The packs that get a name.
+    /// The packs that new segments will name.
     pub(super) packs: Vec<ListedPack>,
     /// Whether a backup needs data that no readable pack has.
     pub(super) lacks_data: bool,
-    /// Bytes of the segments.
+    /// The size of all segments in the store, in bytes.
     pub(super) segment_bytes: u64,
 }
 
@@ -115,7 +115,8 @@ pub fn plan_index_repair<'a>(
         let unnamed = found.packs.iter().map(|pack| pack.hash).collect();
         let mut needs = find_needs(&index, &records, &unnamed, all, context)?;
         if needs.unnamed && !all {
-            // A segment is missing, and the log does not name it. It may have named missing packs.
+            // A segment is missing, although the log names no such segment. It may have named packs
+            // that are missing, too.
             needs = find_needs(&index, &records, &unnamed, true, context)?;
         }
         needs
@@ -151,11 +152,12 @@ fn damaged_segments(index: &Index) -> Result<Vec<RepoError>, OpsError> {
     if index.verify_segments()?.is_empty() {
         return Ok(Vec::new());
     }
-    // The cache may still have the content of damaged segments. This rebuilds it without them.
+    // The cache may still have the content of damaged segments. This call rebuilds the cache
+    // without them.
     exclude_damaged(index)?;
     let cached: HashSet<_> = index.segments()?.into_iter().collect();
-    // The memory or the connection may have been bad, so read them again. Leave out segments that
-    // the cache has: their packs would lose their names.
+    // The memory or the connection may have been bad, so read the segments again. Leave out
+    // segments that the cache has: their packs would lose their names.
     let mut damaged = index.verify_segments()?;
     damaged.retain(|error| {
         error
@@ -186,7 +188,7 @@ impl Found {
     ) -> Result<Self, OpsError> {
         let project = index.project();
         let removed = Log::removals(project)?;
-        // Segments that do not count must not be the only ones that name a pack.
+        // A pack that only superseded segments name counts as unnamed, too.
         let unnamed = index.unnamed()?.into_iter().chain(index.retired()?);
         let unnamed: HashSet<_> = unnamed.collect();
         let mut found = Self {
@@ -219,8 +221,8 @@ impl Found {
 }
 
 /// Returns the step for each damaged or missing segment, and for each pack that no segment names.
-/// `may_be_needed` says whether a segment that is lost may be the only one that names a pack with
-/// data that backups need. If a record cannot be read, its data is not known.
+/// `may_be_needed` says whether a lost segment may be the only one that names a pack which backups
+/// need. This is also possible if a record cannot be read.
 fn steps(
     project: &Project,
     damaged: Vec<RepoError>,

@@ -16,8 +16,8 @@ use crate::repo::{ListedPack, Log, NewEntry, RepoError, quarantine, read_damaged
 
 /// Maximum number of packs that are read at the same time.
 const READERS_MAX: usize = 4;
-/// The number of packs that are read before a segment is stored that names them. If the repair is
-/// killed, the next one need not read the named packs again.
+/// After this many packs are read, a segment that names them is stored. If the repair is killed,
+/// the next one need not read the named packs again.
 const BATCH: usize = 256;
 
 /// A pack, and its verified listing or the reason why it cannot be named.
@@ -47,12 +47,12 @@ impl IndexRepair<'_> {
         self.index.close();
     }
 
-    /// Runs the plan. Calls `done` after each step, with whether the index is complete in this
-    /// respect now. Returns the bytes of packs that were read.
+    /// Runs the plan. Calls `done` after each step, with whether the problem of the step is solved
+    /// now. Returns the bytes of packs that were read.
     ///
     /// Each damaged segment is first stored in `quarantine/`. Each pack is read as a whole before a
     /// segment names it, since others rely on what a segment of a full key states. Damaged segments
-    /// are superseded last, once other segments name all undamaged packs. Nothing is deleted. The
+    /// are superseded last, after other segments name all undamaged packs. Nothing is deleted. The
     /// repair can be interrupted at any time, and run again.
     pub fn run(&self, done: &mut dyn FnMut(&IndexStep, bool)) -> Result<u64, OpsError> {
         if self.lease.is_none() {
@@ -126,7 +126,7 @@ impl IndexRepair<'_> {
             context.cancel.check()?;
             let object = pack.object(self.project.id);
             let read = || read_whole(&self.project, object);
-            // The memory or the connection may have been bad.
+            // Read a damaged pack twice: the memory or the connection may have been bad.
             let listing = match read() {
                 Err(RepoError::Damaged { .. }) => read(),
                 first => first,
@@ -150,7 +150,7 @@ impl IndexRepair<'_> {
         thread_pool(threads)?.install(|| packs.par_iter().map(read).collect())
     }
 
-    /// Names the undamaged ones of these packs in new segments. The last of these supersedes the
+    /// Names the undamaged ones of these packs in new segments. The last new segment supersedes the
     /// segments in `superseded`.
     fn name(&self, read: &[ReadPack<'_>], superseded: Vec<ObjectHash>) -> Result<(), OpsError> {
         let listings = read.iter().filter_map(|(_, read)| read.as_ref().ok());

@@ -27,12 +27,12 @@ pub(super) struct Job {
     pub(super) size: u64,
 }
 
-/// What became of an object.
+/// The result of copying an object.
 #[derive(Debug)]
 pub(super) enum Copied {
-    /// It was stored. Its size in bytes.
+    /// The object was stored. This is its size in bytes.
     Stored(u64),
-    /// The target has something else in its place.
+    /// The target has something else under the name of the object.
     Differs,
     /// The source cannot deliver it.
     Damaged(RepoError),
@@ -56,7 +56,7 @@ pub(super) struct Copier<'a> {
     target: &'a Objects,
     context: &'a Context<'a>,
     pool: rayon::ThreadPool,
-    /// Bytes that may still be taken.
+    /// The part of the budget that is free, in bytes.
     free: Mutex<u64>,
     changed: Condvar,
     done: AtomicU64,
@@ -85,7 +85,7 @@ impl<'a> Copier<'a> {
     }
 
     /// Copies objects that are named by their hashes. Returns the result for each of them. Fails if
-    /// a store fails: then some of them were copied.
+    /// a store fails. By then, some of the objects may have been copied.
     pub(super) fn copy(&self, jobs: Vec<Job>) -> Result<Vec<(ObjectRef, Name, Copied)>, OpsError> {
         let bytes: u64 = jobs.iter().map(|job| job.size).sum();
         self.total.fetch_add(bytes, Ordering::Relaxed);
@@ -119,7 +119,7 @@ impl<'a> Copier<'a> {
         match self.target.backend().put_new(name, &[&bytes]) {
             Ok(()) => Ok(Copied::Stored(bytes.len() as u64)),
             Err(error) if error.kind == StorageErrorKind::Exists => {
-                // Another process may have copied it meanwhile.
+                // Another process may have copied the object meanwhile.
                 if has(self.target, name, &bytes) {
                     Ok(Copied::Stored(bytes.len() as u64))
                 } else {
@@ -132,7 +132,8 @@ impl<'a> Copier<'a> {
 
     fn fetch(&self, job: &Job, name: &Name) -> Result<Fetched, OpsError> {
         let read = || read_stored(self.source, job.object, name, job.size);
-        // A transfer can fail without damage in the store, so damage is read a second time.
+        // A transfer can fail without damage in the store. So read an object that seems damaged a
+        // second time.
         let read = read().or_else(|error| match error {
             RepoError::Damaged { .. } if !error.is_missing() => read(),
             error => Err(error),

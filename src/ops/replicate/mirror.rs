@@ -1,4 +1,4 @@
-//! Deletes from a copy what the log of the source removes.
+//! Deletes from a copy the objects that the log removes.
 
 use super::project::{Listed, is_removed};
 use super::task::Task;
@@ -7,8 +7,8 @@ use crate::format::LogKind;
 use crate::ops::error::OpsError;
 use crate::repo::{ObjectKind, ObjectRef, PublicLog};
 
-/// The order in which objects are deleted, as a prune does. A removed record counts as long as it
-/// exists, so it is deleted before its data. Parity is deleted last.
+/// The order in which objects are deleted, by kind. A removed record counts as long as it exists,
+/// so it is deleted before its data. Parity is deleted last.
 const ORDER: [LogKind; 6] = [
     LogKind::Record,
     LogKind::Void,

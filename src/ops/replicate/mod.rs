@@ -2,8 +2,9 @@
 //! names it.
 //!
 //! At each moment, the copy is a whole repository. Packs are copied first, then the segments that
-//! name them. Records, voids and log entries need each other, so a batch makes all of them exist at
-//! the same moment. Then each is stored under its own name, and the batch is deleted.
+//! name them. Records, voids and log entries need each other. So they are first stored together in
+//! one file, a batch, if they fit. Then each object is stored under its own name, and the batch is
+//! deleted.
 
 mod copier;
 mod mirror;
@@ -25,8 +26,8 @@ use self::task::Task;
 
 /// Copies all projects, or one of them, to `target`. Replaces nothing that is there already.
 /// Deletes objects there only if `options.mirror` is set. Reports damage of either store through
-/// `each`. `Err` means that the copy could not be finished. It can be repeated, and then uses all
-/// that was copied.
+/// `each`. `Err` means that the copy could not be finished. The next attempt uses all that was
+/// copied before.
 pub fn replicate(
     source: &Objects,
     target: &Objects,

@@ -1,4 +1,5 @@
-//! Copies one project: what it lists, in which order, and when to begin again.
+//! Copies one project: lists its objects, copies them in a safe order, and begins again if a store
+//! changes meanwhile.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::storage::ObjectInfo;
 /// changes meanwhile.
 const ROUNDS_MAX: u32 = 1000;
 
-/// The time after which a lease that was not stored again has expired.
+/// A lease expires if it was not renewed for this time.
 const LEASE_LIFE: Duration = Duration::from_mins(10);
 
 /// The kinds of objects whose content needs no others in the store.
@@ -43,7 +44,7 @@ pub(super) struct Listed {
     pub(super) objects: HashMap<ObjectRef, ObjectInfo>,
     /// Objects that exist although the log removes them.
     removed: HashSet<ObjectRef>,
-    /// Entries that no full key signed, and damaged ones.
+    /// Log entries that no full key signed, and damaged log entries.
     unusable: HashSet<ObjectRef>,
 }
 
@@ -58,7 +59,8 @@ impl Task<'_> {
     /// Copies a project.
     pub(super) fn project(&mut self, project: ProjectId) -> Result<(), OpsError> {
         self.report.projects += 1;
-        // Otherwise the project object is damaged, and was reported.
+        // If the authority (the public key that signs the log) is not known, the project object is
+        // damaged. This was reported.
         let Some(authority) = self.authorities.get(&project).copied() else {
             return Ok(());
         };
@@ -67,7 +69,7 @@ impl Task<'_> {
             let Some(listed) = self.look(project, &authority)? else {
                 continue;
             };
-            // The log may name new certificates.
+            // Copy the certificates again: the log may name new ones.
             self.small(project)?;
             let mut gone = self.copy_kinds(&listed, &DATA)?;
             gone.extend(self.copy_kinds(&listed, &NAMES)?);
@@ -172,9 +174,9 @@ impl Task<'_> {
         self.copy(jobs)
     }
 
-    /// Copies records, voids and entries. Returns whether the copy has everything now. It does not
-    /// if the source no longer has one of these objects, or if the target no longer has a pack or
-    /// segment that they need.
+    /// Copies records, voids and entries. Returns whether the copy has everything now. Returns
+    /// false if the source no longer has one of these objects, or if the target no longer has a
+    /// pack or segment that they need.
     fn history(&mut self, project: ProjectId, listed: &Listed) -> Result<bool, OpsError> {
         let mut jobs = Vec::new();
         for kind in HISTORY {
@@ -186,14 +188,14 @@ impl Task<'_> {
         if self.has_lost(project, listed)? || !self.copy_together(project, jobs)?.is_empty() {
             return Ok(false);
         }
-        // A prune of the target that began before the records existed may have deleted packs that
-        // they need, and may still do so as long as its lease exists.
+        // A prune of the target may have begun before the records existed. It may have deleted
+        // packs that they need, and may still do so as long as its lease exists.
         self.notice_leases(project)?;
         Ok(!self.has_lost(project, listed)?)
     }
 
     /// Lists the packs, parity, segments and audits of the target again. Returns whether one that
-    /// it had before is missing now: a prune may have deleted it.
+    /// the target had is missing now: a prune may have deleted it.
     fn has_lost(&mut self, project: ProjectId, listed: &Listed) -> Result<bool, OpsError> {
         let mut now = HashSet::new();
         for kind in DATA.into_iter().chain(NAMES) {
@@ -220,7 +222,8 @@ impl Task<'_> {
             let newest = there.map(|(.., info)| info.modified).max();
             Ok::<_, OpsError>(newest)
         };
-        // This run has just stored records or entries.
+        // This run has just stored records or entries, so the newest of their times shows the time
+        // now.
         let newest = HISTORY.into_iter().map(modified);
         let newest = newest.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
         let now = newest.max();
@@ -234,8 +237,9 @@ impl Task<'_> {
         Ok(())
     }
 
-    /// Reports what the source lacks. Then deletes from the target what the log removes, if asked
-    /// for, if nothing was reported, and if the source has all entries of the target.
+    /// Reports the objects that the source lacks. With the option `mirror`, then deletes from the
+    /// target the objects that the log removes. Deletes nothing after any report, or if the target
+    /// has log entries that the source lacks.
     fn end(
         &mut self,
         project: ProjectId,
@@ -255,7 +259,7 @@ impl Task<'_> {
             }
         }
         self.report.files_present += present;
-        // Entries that only the target has can remove objects, too.
+        // Log entries that only the target has can remove objects, too.
         let is_entry = |object: &ObjectRef| object.kind() == ObjectKind::Log;
         let has_other_entries = only_there.iter().any(is_entry);
         let other = if has_other_entries {

@@ -1,8 +1,8 @@
-//! What a copy is asked to do, and what it did.
+//! The options and the results of a copy.
 
 use std::time::SystemTime;
 
-/// What to copy, and how.
+/// The options of a copy.
 #[derive(Debug, Clone, Default)]
 pub struct ReplicateOptions {
     /// Copy only the project whose id begins with these digits.
@@ -31,7 +31,8 @@ pub struct ReplicateReport {
     pub errors: u64,
     /// How many of these findings prove that history has vanished from the source.
     pub of_history: u64,
-    /// How many of these findings prove that the copy lacks history, as reading it showed.
+    /// How many of these findings prove that history has vanished from the copy. 0 if the copy was
+    /// not read at the end.
     pub of_history_in_copy: u64,
     /// Projects that were copied.
     pub projects: u64,

@@ -1,4 +1,4 @@
-//! One run of a copy: both stores, the files of the target, and what was found.
+//! The state of one copy: both stores, the files of the target, and the findings.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(super) struct Task<'a> {
     vanished: HashSet<ObjectRef>,
     copier: Copier<'a>,
     each: &'a mut dyn FnMut(Side, &Finding),
-    /// Objects about which there is a finding.
+    /// Objects about which there is a finding, and whether it is about the source.
     reported: HashSet<(bool, ObjectRef)>,
 }
 
@@ -132,9 +132,9 @@ impl<'a> Task<'a> {
         self.twice(ObjectRef::Repository, Some(file)).map(drop)
     }
 
-    /// Reports the projects that the target has and the source no longer has. Projects are never
-    /// removed, so a source without any project has lost one. Reports this, too, if the target has
-    /// no project, either.
+    /// Reports the projects that the target has and the source no longer has. If neither store has
+    /// a project, reports that an unknown project has vanished: a repository has at least one
+    /// project, and projects are never removed.
     pub(super) fn vanished_projects(&mut self, vanished: &[ProjectId], copied: &[ProjectId]) {
         if vanished.is_empty() && copied.is_empty() {
             let finding = Finding::ProjectVanished { project: None };
@@ -234,7 +234,7 @@ impl<'a> Task<'a> {
                 jobs.push(Job { object, size });
             }
         }
-        // If one was deleted meanwhile, its object was deleted, too.
+        // If parity was deleted meanwhile, its object was deleted, too.
         self.copy(jobs).map(drop)
     }
 
@@ -252,9 +252,9 @@ impl<'a> Task<'a> {
         Ok(())
     }
 
-    /// Copies objects that are kept once, so that all of them exist from the same moment on, if
-    /// they fit into one batch. If the source no longer has some of them, returns these, and does
-    /// not store the others that would be in the same batch or in later ones.
+    /// Copies objects that are kept once. If all of them fit into one batch, they begin to exist at
+    /// the same moment. Returns those that the source no longer has. In this case, does not store
+    /// the other objects of the same batch and of later batches.
     pub(super) fn copy_together(
         &mut self,
         project: ProjectId,
@@ -320,7 +320,8 @@ impl<'a> Task<'a> {
         Ok(lost)
     }
 
-    /// Reports an object that the target has with another size.
+    /// Reports an object that has another size in the target than in the source. If the object in
+    /// the source is damaged, reports this instead.
     pub(super) fn compare(&mut self, object: ObjectRef, info: &ObjectInfo) -> Result<(), OpsError> {
         match read_stored(self.source, object, &info.name, info.size) {
             Ok(_) => self.differs(object),
@@ -382,7 +383,7 @@ impl<'a> Task<'a> {
         None
     }
 
-    /// Removes what earlier runs left behind.
+    /// Removes interrupted uploads of earlier runs from the target. Returns the report.
     pub(super) fn finish(self) -> Result<ReplicateReport, OpsError> {
         let removed = self.target.backend().remove_leftovers("", UPLOAD_LIFE);
         removed.map_err(RepoError::from)?;

@@ -5,8 +5,8 @@ use super::task::RestoreTask;
 use crate::ops::error::OpsError;
 use crate::repo::{ContentPart, LostChunks, RepoErrorKind};
 
-/// Fails if it finds damage without reading the data: tree nodes that cannot be read, and chunks
-/// whose packs are missing, too short, or known to be damaged there.
+/// Fails if it finds damage without reading the data: tree nodes that cannot be read, and chunks in
+/// packs that are missing or too short, or in parts of packs that are known to be damaged.
 pub(super) fn examine(task: &RestoreTask<'_>) -> Result<(), OpsError> {
     let holes = Holes::default();
     let lost = LostChunks::new(task.image.blobs().index())?;

@@ -1,13 +1,13 @@
 //! Brings an existing image of a cluster back to the content of a backup, and writes only the parts
 //! that differ.
 //!
-//! The order of the steps makes every interruption harmless: refuse what does not fit, find the
-//! parts that differ, make the safety snapshot, mark the image, write, and remove the mark. If the
-//! whole image is compared, the safety snapshot is made first, to find what changes meanwhile. A
-//! run that is killed after it has marked the image leaves the mark. The next run finds the parts
-//! that differ again. It keeps the safety snapshot of the first run, and makes another one if the
-//! image has changed since: the image may hold parts of both contents, or a user may have rolled it
-//! back and used it.
+//! The order of the steps makes every interruption harmless: refuse an image that does not fit,
+//! find the parts that differ, make the safety snapshot, mark the image, write, and remove the
+//! mark. If the whole image is compared, the safety snapshot is made first, to find changes during
+//! the comparison. A run that is killed after it has marked the image leaves the mark. The next run
+//! finds the parts that differ again. It keeps the safety snapshot of the first run. If the image
+//! has changed since, it makes another one. In this case, the image may hold parts of both
+//! contents, or a user may have rolled it back and used it.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -61,10 +61,11 @@ pub struct InPlaceReport {
     pub earlier_snapshots: Vec<String>,
 }
 
-/// Restores a backup to an existing image. If there is a backup of a snapshot that the image still
-/// has, and Ceph's lists of changes can be relied on, finds the changes of the image since this
-/// snapshot, and the differences between that backup and `backup`. Otherwise, reads and compares
-/// the whole image. Writes only what differs.
+/// Restores a backup to an existing image. Looks for a common snapshot: one that the image still
+/// has, and of which there is a backup. Finds the changes of the image since this snapshot, and the
+/// differences between its backup and `backup`. Without a common snapshot, or if Ceph's lists of
+/// changes cannot be relied on, reads and compares the whole image. Writes only the parts that
+/// differ.
 ///
 /// Before anything is changed, refuses an image that is in use, that mirrors an image of another
 /// cluster, or that has another size and may not be resized. If the restore fails after it has
@@ -93,7 +94,7 @@ pub fn restore_image_in_place(
     image.require_unused(patience, cancel)?;
     let size = require_size(image, &state, backup, options)?;
     let snapshots = image.snapshots(cancel)?;
-    // If the cluster does not list all changes, only the image itself shows what differs.
+    // If the cluster does not list all changes, only reading the whole image shows the differences.
     let distrusted = distrusted_by(project, records, &state.identity).is_some();
     let common = common_snapshot(project, records, backup, &state, &snapshots);
     let common = common.filter(|_| !distrusted);
@@ -126,7 +127,8 @@ pub fn restore_image_in_place(
         let ranges = match known {
             Some(Ok(ranges)) => ranges,
             Some(Err(error)) if !matches!(error, OpsError::Repo(_)) => return Err(error),
-            // If the other backup is damaged, only the image itself shows what differs.
+            // If the backup of the common snapshot is damaged, only reading the whole image shows
+            // the differences.
             none => {
                 let problem = none.and_then(Result::err);
                 notice(ImageEvent::ComparesAll(why_all(
@@ -150,8 +152,8 @@ pub fn restore_image_in_place(
         if report.safety_snapshot.is_none() && options.safety_snapshot {
             report.safety_snapshot = Some(make_safety_snapshot(image, context)?);
         }
-        // Test again that nobody uses the image: finding the differences can take long. A program
-        // may also have used the image and closed it in between.
+        // Test again that nobody uses the image: finding the differences can take long. Then add
+        // the changes since a snapshot: a program may have used the image and closed it meanwhile.
         image.require_unused(Duration::ZERO, cancel)?;
         let used_since = common.as_ref().map(|(_, snapshot)| &snapshot.name);
         let ranges = match early.as_ref().or(used_since) {
@@ -184,7 +186,8 @@ pub fn restore_image_in_place(
     Ok(report)
 }
 
-/// Returns why the whole image is compared. `problem` is the damage of the backup of a snapshot.
+/// Returns why the whole image is compared. `problem` is the damage of the common snapshot's
+/// backup. `distrusted` says whether Ceph's lists of changes cannot be relied on.
 fn why_all(problem: Option<&OpsError>, distrusted: bool) -> WholeCompare {
     match problem {
         Some(error) => WholeCompare::Damaged(error.to_string()),
@@ -293,8 +296,8 @@ fn make_safety_snapshot(image: &LiveImage<'_>, context: &Context<'_>) -> Result<
     }
 }
 
-/// Removes a safety snapshot, since nothing was written. If this fails, the user is notified: the
-/// result of the restore matters more. Returns whether the snapshot is removed.
+/// Removes a safety snapshot after a restore that wrote nothing. Reports a failure only as a
+/// notice, since the result of the restore matters more. Returns whether the snapshot is gone.
 fn remove_unneeded(image: &LiveImage<'_>, snapshot: String, context: &Context<'_>) -> bool {
     match image.remove_snapshot(&snapshot, &Cancel::default()) {
         Err(error) if error.kind != RbdErrorKind::NotFound => {

@@ -54,7 +54,7 @@ pub fn restore_despite(
     })
 }
 
-/// Writes all of the backup.
+/// Writes all of the backup, and finishes the target.
 pub(crate) fn write_all(task: &RestoreTask<'_>, target: &dyn Target) -> Result<(), OpsError> {
     if target.size() != task.image.size() {
         return Err(OpsError::Internal("the target has another size"));
@@ -75,8 +75,8 @@ pub(crate) fn write_all(task: &RestoreTask<'_>, target: &dyn Target) -> Result<(
     Ok(target.finish()?)
 }
 
-/// Writes the parts in which the two trees differ, in ascending order. Both are images with chunks
-/// of `chunk_size` bytes.
+/// Writes the parts of the backup that differ from `base`, in ascending order, and finishes the
+/// target. Both backups are images with chunks of `chunk_size` bytes.
 pub(crate) fn write_changes(
     task: &RestoreTask<'_>,
     base: &Backup,
@@ -90,8 +90,8 @@ pub(crate) fn write_changes(
 }
 
 /// Writes these parts of the backup, in ascending order, to a target that holds `present` bytes of
-/// other content. The parts begin and end at chunks. Places without a chunk become zero, if they
-/// are before `present`.
+/// other content. The parts begin and end at the boundaries of chunks. Places without a chunk
+/// become zero, if they are before `present`. Finishes the target.
 pub(super) fn write_ranges(
     task: &RestoreTask<'_>,
     ranges: &ExtentList,

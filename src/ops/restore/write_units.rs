@@ -95,7 +95,7 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
     }
 
     /// Sends every chunk in these parts of the image, and zeros between the chunks, up to
-    /// `zero_until`. The parts begin and end at chunks.
+    /// `zero_until`. The parts begin and end at the boundaries of chunks.
     pub(super) fn ranges(
         &mut self,
         image: &ImageReader,

@@ -1,5 +1,5 @@
-//! Policies for histories that are not one line, because of hosts that back up at the same time,
-//! wrong clocks, or forged backups.
+//! Tests policies on histories that are not one line: hosts back up at the same time, clocks are
+//! wrong, or backups are forged.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::ops::forget::rule::Period;
 /// A history, oldest first. The position of a backup identifies it.
 #[derive(Default)]
 struct Made {
-    /// The time in hours, and the number of the write key.
+    /// The time in hours, and the number of the write key; `None` for a full key.
     backups: Vec<(i64, Option<u8>)>,
     follows: Vec<Vec<usize>>,
     labels: BTreeMap<String, String>,
@@ -35,7 +35,8 @@ impl Made {
         self.backups.len() - 1
     }
 
-    /// Adds a line of daily backups by a full key, at this hour of each day.
+    /// Adds a line of daily backups by a full key, at this hour of each day. Returns their
+    /// positions.
     fn add_daily(&mut self, days: i64, hour: i64) -> BTreeSet<usize> {
         self.add_daily_by(FULL, days, hour)
     }
@@ -165,7 +166,11 @@ fn forged_backups_that_follow_the_newest_cause_no_removal_of_a_genuine_one() {
     }
     let (kept, uncounted) = made.daily(30, DAY_30);
     assert!(kept.is_superset(&genuine));
-    assert_eq!(uncounted.len(), 29, "all but that of the last day");
+    assert_eq!(
+        uncounted.len(),
+        29,
+        "all forged backups except that of the last day"
+    );
     made.add(DAY_30 + 2, FULL, [newest]);
     let (kept, _) = made.daily(31, DAY_30 + 3);
     assert!(kept.is_superset(&genuine));
@@ -261,8 +266,8 @@ fn no_rule_removes_a_genuine_backup_because_of_thirty_forged_ones() {
         |_, place| vec![place],
         |newest, place| vec![place, newest],
     ];
-    // The forged times: at the end of each day, in the last 60 hours, on the days after that, and
-    // in the future.
+    // The forged times: at the end of each of the 30 days, in the last 60 hours of these days, on
+    // the 30 days after them, and from day 70 on.
     let times: [fn(i64) -> i64; 4] = [
         |number| 24 * number + 23,
         |number| DAY_30 - 60 + 2 * number,
@@ -295,7 +300,7 @@ fn a_forged_backup_that_follows_the_newest_does_not_move_the_start_of_a_span() {
     for key in [FULL, Some(1)] {
         let mut made = Made::default();
         let genuine = made.add_daily_by(key, 10, 2);
-        // Its time is in the future when it is made. `forget` runs once before that time, and once
+        // The forged backup has a time in the future. `forget` runs once before that time, and once
         // after it.
         made.add(24 * 60, FORGER, [9]);
         for now in [24 * 10, 24 * 100] {
@@ -367,7 +372,11 @@ fn a_forged_backup_on_a_line_of_its_own_causes_no_genuine_one_to_be_kept() {
     made.add_daily(10, 2);
     made.add(24 * 2 + 5, FORGER, [2]);
     let (kept, _) = made.daily(3, 24 * 10);
-    assert_eq!(kept, BTreeSet::from([7, 8, 9, 10]), "only itself");
+    assert_eq!(
+        kept,
+        BTreeSet::from([7, 8, 9, 10]),
+        "the forged backup keeps only itself"
+    );
 }
 
 /// Returns every way to this backup from a backup that no other follows, each way newest first.

@@ -1,4 +1,5 @@
-//! A slow implementation of policies that follows their definitions literally.
+//! A slow implementation of policies that follows their definitions literally. A test compares it
+//! with the fast one.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,8 @@ use super::tests::{cet, decide_line};
 use super::*;
 use crate::ops::forget::rule::{LabelMatch, Period};
 
-/// Returns the name of a period, as a calendar would print it.
+/// Returns the name of the period that contains a time, as a calendar would print it. For
+/// [`Period::Each`], returns `number`.
 fn name(period: Period, time: &Zoned, number: usize) -> String {
     let format = match period {
         Period::Each => return number.to_string(),
@@ -22,7 +24,7 @@ fn name(period: Period, time: &Zoned, number: usize) -> String {
     time.strftime(format).to_string()
 }
 
-/// Returns the time that is a span before this one. Goes back month by month, day by day, hour by
+/// Returns the time that is a span before `time`. Goes back month by month, day by day, hour by
 /// hour.
 fn before(time: &Zoned, span: Span) -> Timestamp {
     let mut first = time.date().first_of_month();
@@ -44,7 +46,8 @@ fn before(time: &Zoned, span: Span) -> Timestamp {
     then
 }
 
-/// Returns the places of the backups that a rule keeps.
+/// Returns the places of the backups that a rule keeps. `line` has the backups with their places,
+/// newest first.
 fn kept(rule: &Rule, line: &[(usize, &Candidate<'_>, Zoned)]) -> BTreeSet<usize> {
     let newest = line.first().map(|(.., time)| time.clone());
     let young =

@@ -3,7 +3,8 @@ use jiff::civil;
 use super::*;
 use crate::ops::forget::rule::{LabelMatch, Period};
 
-/// Decides about backups, oldest first, each of which follows the one before.
+/// Decides about backups, each of which follows the one before. The backups and the results are in
+/// the same order, oldest first.
 pub(super) fn decide_line(
     policy: &Policy,
     backups: &[Candidate<'_>],
@@ -32,8 +33,8 @@ pub(super) fn decide_line(
     reasons
 }
 
-/// The time zone of Central Europe, without a table of zones: summer time from the last Sunday in
-/// March to that in October.
+/// The time zone of Central Europe, without a table of zones: summer time lasts from the last
+/// Sunday in March to the last Sunday in October.
 pub(super) fn cet() -> TimeZone {
     TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap()
 }
@@ -260,7 +261,7 @@ fn weeks_are_counted_as_in_iso_8601() {
          2023-01-01T10:00 => weekly
          2023-01-02T10:00 => weekly",
     );
-    // The 47th week of two years.
+    // Both times are in week 47, but of different years.
     utc(
         "weekly 2",
         "2025-11-19T10:00 => weekly
@@ -270,7 +271,7 @@ fn weeks_are_counted_as_in_iso_8601() {
 
 #[test]
 fn periods_begin_in_the_given_time_zone() {
-    // Local times: 28th 23:30, 29th 00:30, 29th 23:30 (a day of 23 hours), 30th 00:30.
+    // Local times in March: 28th 23:30, 29th 00:30, 29th 23:30 (a day of 23 hours), 30th 00:30.
     let table = "
         2026-03-28T22:30 => daily
         2026-03-28T23:30 => -
@@ -395,7 +396,7 @@ fn spans_count_back_from_the_newest_backup() {
 
 #[test]
 fn days_of_a_span_are_calendar_days() {
-    // There are 23 hours from noon to noon on this day.
+    // From noon of 28 March to noon of 29 March, only 23 hours pass.
     case(
         "within 1d",
         NOW,
@@ -463,7 +464,7 @@ fn backups_from_the_future_are_kept_and_not_counted() {
         "2026-12-01T00:00 => from the future
          2026-12-02T00:00 => from the future",
     );
-    // A backup from the future is not the newest one, and spans do not begin there.
+    // A backup from the future does not count as the newest one of its month.
     case(
         "monthly 2",
         "2026-11-21T12:00",
@@ -507,7 +508,7 @@ fn protected_backups_are_kept() {
 }
 
 #[test]
-fn at_least_the_newest_backup_is_kept() {
+fn the_newest_backup_is_kept_if_no_other_one_is() {
     utc(
         "label pin",
         "2026-11-01T00:00 => -
