@@ -105,7 +105,7 @@ fn next_steps(
     if has_damaged_packs {
         steps.push(step(
             "cuttlebone prune".to_owned(),
-            "replaces damaged packs once all of their data can be read here or in other packs",
+            "replaces damaged packs if all of their data can be read here or in other packs",
         ));
     }
     steps

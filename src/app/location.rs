@@ -64,8 +64,8 @@ impl Location {
         }
     }
 
-    /// Returns whether, by their canonical forms, both are the same directory, or one is below the
-    /// other.
+    /// Compares the canonical forms. Returns whether both locations are the same directory, or one
+    /// is below the other.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         let (one, two) = (self.canonical(), other.canonical());
         let is_below = |below: &str, above: &str| {

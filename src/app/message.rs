@@ -275,8 +275,8 @@ pub(crate) struct ForgetVolume {
     /// Backups that are kept although the rules do not count them: their times cannot be right, or
     /// their writer withdrew them.
     pub(crate) uncounted: Vec<String>,
-    /// A volume can have several lines of backups, if backups of different lines do not follow each
-    /// other. These are the ids of the newest backup of each line, newest first.
+    /// The backups of a volume can form several lines: no backup of one line follows a backup of
+    /// another. These are the ids of the newest backup of each line, newest first.
     pub(crate) newest: Vec<String>,
     pub(crate) dry_run: bool,
 }
@@ -295,8 +295,8 @@ pub(crate) struct RemovedBackup {
     pub(crate) backup_id: String,
     #[serde(serialize_with = "rfc3339")]
     pub(crate) time: Timestamp,
-    /// Whether the log says that an earlier run removed it. That run was interrupted, or the backup
-    /// was put back from a copy.
+    /// Whether the log says that an earlier run removed this backup. If so, that run was
+    /// interrupted, or the backup was put back from a copy.
     pub(crate) unfinished: bool,
 }
 

@@ -29,8 +29,8 @@ pub(crate) type Password = Zeroizing<Vec<u8>>;
 
 /// The maximum length of a password, in bytes. Longer input is probably the wrong file.
 const LENGTH_MAX: usize = 64 << 10;
-/// While the password command prints nothing, the program tests in these intervals whether the user
-/// interrupted it. After the end of the output, it tests ten times as often.
+/// The interval at which the program tests whether the user interrupted it, while the password
+/// command prints nothing. After the end of the output, a tenth of this interval applies.
 const STEP: Duration = Duration::from_millis(50);
 /// Editors of some systems write these bytes at the start of a text file, and do not show them.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -41,7 +41,8 @@ pub(crate) struct GivenPassword {
     pub(crate) origin: Origin,
 }
 
-/// The repository that a password opens. Each has its own options and variables.
+/// The repository that a password opens. Each repository has its own password options and
+/// variables.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PasswordFor {
     /// The repository that `--repo` names.

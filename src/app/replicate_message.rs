@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-/// The result of `replicate`. An object is one file; its second copy, if it has one, is another.
+/// The result of `replicate`. Each object is one file, and the second copy of an object is another
+/// file.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ReplicateSummary {
     pub(crate) source: String,

@@ -1,7 +1,7 @@
 //! Marks of restores that change a target in place. While a restore runs, and after it was
 //! interrupted, the mark says that the target holds a mixture of old and restored data.
 //!
-//! The mark of a file is next to this file. The mark of a device, or of a file whose directory
+//! The mark of a file is next to the file. The mark of a device, or of a file whose directory
 //! cannot be written, is in the directory for the state of this program.
 
 use std::fs::{self, File, OpenOptions};
@@ -19,7 +19,7 @@ use super::environment::Environment;
 use super::state_dir::{file_name, state_dir};
 use crate::base::create_private_dir;
 
-/// The maximum length of a mark, which holds only a few names.
+/// The maximum length of a mark, in bytes. A mark holds only a few names.
 const LEN_MAX: u64 = 64 << 10;
 
 /// The content of a mark.

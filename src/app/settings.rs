@@ -19,7 +19,7 @@ use super::request::{CopyTarget, check_name};
 /// The maximum number of threads if the user does not choose one. Each thread takes some 17 MiB,
 /// and the host has other work to do.
 const THREADS_DEFAULT_MAX: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
-/// The maximum number of threads. With more, the memory for bytes between compression and the store
+/// The maximum number of threads. With more threads, the memory for packs that are not stored yet
 /// would not be enough.
 pub(crate) const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
 const CONNECTIONS_DEFAULT: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");

@@ -294,7 +294,7 @@ struct Notice<'a> {
     message: &'a str,
 }
 
-/// Writes to a stream. `name` is its name in messages.
+/// Writes to a stream. `name` is the name of the stream in messages. A closed pipe is not an error.
 fn write(stream: &Stream, name: &str, bytes: &[u8]) -> Result<(), Failure> {
     let mut stream = lock(stream);
     match stream.write_all(bytes).and_then(|()| stream.flush()) {

@@ -387,7 +387,7 @@ struct Seen {
 }
 
 impl Seen {
-    #[expect(clippy::cast_precision_loss, reason = "a share is shown")]
+    #[expect(clippy::cast_precision_loss, reason = "an approximate share is enough")]
     fn status(&self, now: Instant) -> Status {
         let elapsed = now.saturating_duration_since(self.begun);
         let done = self.total.map_or(self.done, |total| self.done.min(total));

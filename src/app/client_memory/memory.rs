@@ -1,4 +1,5 @@
-//! The client memory. A command first compares a repository with it, and later updates it.
+//! The client memory: the state in which this host last saw a repository. A command first compares
+//! the repository with this memory, and later updates the memory.
 
 use std::fs::File;
 

@@ -1,5 +1,5 @@
-//! The states that this host saw of each repository that it used. With these, a command notices if
-//! a repository was replaced by an older state or by another repository.
+//! The state in which this host last saw each repository. With this state, a command notices that a
+//! repository was replaced by an older state or by another repository.
 //!
 //! If a newer backup names a missing one, the repository itself shows the loss. But if the newest
 //! backups are missing, nothing in the repository shows this. So this host keeps a small file for

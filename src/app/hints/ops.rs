@@ -173,7 +173,7 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "run the backup again; it uses the data stored so far, and earlier backups are intact"
         }
         OpsError::PruneRuns { .. } => {
-            "wait for the other prune to end, then run this again. A lease is ignored once nobody \
+            "wait for the other prune to end, then run this again. A lease is ignored if nobody \
              has renewed it for 10 minutes, even if someone puts an old one back. If you know that \
              the other prune has ended, delete the file of its lease"
         }

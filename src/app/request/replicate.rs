@@ -8,7 +8,7 @@ use super::list::Since;
 pub(crate) struct ReplicateRequest {
     /// The location of the copy.
     pub(crate) target: OsString,
-    /// Whether to begin a new copy even if this host saw one at that location.
+    /// Whether to begin a new copy even if this host saw an earlier copy at that location.
     pub(crate) init: bool,
     /// The first digits of the id of the only project to copy; `None` to copy all.
     pub(crate) project: Option<String>,

@@ -27,7 +27,7 @@ pub(super) fn labels(entry: &BackupEntry) -> String {
     labels.collect::<Vec<_>>().join(", ")
 }
 
-/// Returns why a backup does not count like other backups; `None` if it does.
+/// Returns why a backup does not count like other backups; `None` if it counts.
 pub(super) fn state(entry: &BackupEntry) -> Option<&'static str> {
     match (entry.withdrawn, entry.forgotten) {
         (false, false) => None,

@@ -100,7 +100,8 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
     }
 }
 
-/// Returns the text of a finding about one of two repositories, with its location.
+/// Returns the text of a finding about one of two repositories, with the location of this
+/// repository.
 pub(crate) fn finding_at(found: &Finding, location: &Location) -> FindingText {
     let text = finding(found);
     let message = match found {

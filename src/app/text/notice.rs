@@ -129,7 +129,7 @@ pub(crate) fn notice(notice: &Notice) -> String {
             .to_owned(),
         Notice::CopyInUse { location } => format!(
             "another process works in {location} (there are files in projects/*/leases). If it is \
-             a prune, run “cuttlebone replicate” again once the prune has ended"
+             a prune, run “cuttlebone replicate” again after the prune has ended"
         ),
         Notice::ConcurrentPrune => "a prune is running at the same time: storing again the data \
             that this backup needs and that the prune marked"

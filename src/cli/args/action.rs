@@ -44,7 +44,7 @@ pub(crate) enum RepositoryAction {
     },
     Restore(RestoreRequest),
     RestoreImage(Box<RestoreImageRequest>),
-    /// Write the files that are attached to a backup to a directory.
+    /// Write the attachments of a backup into a directory.
     RestoreAttachments {
         backup: String,
         directory: PathBuf,

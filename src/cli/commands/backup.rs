@@ -241,7 +241,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Backs up images as of one point in time and shows the results. Returns how many succeeded.
-    /// Fails if an earlier step failed for one of them.
+    /// Fails if one of the images could not be opened.
     fn back_up_together(&self, items: Vec<Item>, failed: &mut Failed) -> Result<usize, Failure> {
         let (console, project) = (self.console, self.project);
         if !failed.names.is_empty() {
@@ -309,7 +309,7 @@ impl Run<'_> {
                 });
                 let mut failed = lock(&failed);
                 let shown = shown.map_err(|mut failure| {
-                    // Several images are backed up at the same time, so the order of the messages
+                    // If several images are backed up at the same time, the order of the messages
                     // does not show which image this failure is of.
                     let image = printable(name.trim_start_matches("rbd:"));
                     if jobs > 1 && failed.several && !failure.message.contains(&image) {

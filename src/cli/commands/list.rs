@@ -29,7 +29,7 @@ pub(super) fn list(
         .into_iter()
         .map(|backup| entry(&records, backup))
         .collect();
-    // A script may ask for the backups of a new volume. It gets an empty list, not an error.
+    // A script, which uses JSON, may ask for the backups of a new volume. It gets an empty list.
     if let (Some(name), true, false) = (volume, is_unknown, console.output.is_json()) {
         let volume = name.to_owned();
         return Err(OpsError::NoVolume { volume }.into());

@@ -35,7 +35,8 @@ pub(super) fn prune(
 
 /// Damage that a prune found and that did not stop the prune.
 pub(super) struct PruneDamage {
-    /// The number of packs with damaged data that backups need. These packs stay as they are.
+    /// The number of packs with damaged data that backups need and that no other pack has. These
+    /// packs stay as they are.
     packs: u64,
     /// The number of backups that need data which no pack has.
     backups: u64,
