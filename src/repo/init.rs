@@ -20,7 +20,7 @@ pub struct InitOptions<'a> {
     pub key: NewKey<'a>,
     /// The name of the first project.
     pub project: &'a str,
-    /// Its chunk size.
+    /// The chunk size of this project.
     pub chunk_size: ChunkSize,
     /// The parity that is stored with each object; `None`: no parity.
     pub parity: Option<ParityRate>,
@@ -31,9 +31,9 @@ pub struct InitOptions<'a> {
 }
 
 impl Repository {
-    /// Creates a repository. The repository file is stored after all other objects, and only if
-    /// there is none; then its copy. So a crash before that leaves no repository, and if two
-    /// processes try at the same time, only one succeeds.
+    /// Creates a repository. Stores the repository file after all other objects, and only if no
+    /// such file exists. Then stores its copy. After a crash before the file is stored, there is no
+    /// repository. If two processes try at the same time, only one succeeds.
     pub fn init(backend: Arc<dyn Backend>, options: &InitOptions<'_>) -> Result<Self, RepoError> {
         let objects = Objects::new(backend).with_parity(options.parity);
         for name in [

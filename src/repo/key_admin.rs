@@ -20,10 +20,10 @@ pub enum Grant<'a> {
     Project {
         /// The project.
         project: &'a Project,
-        /// The role of its holder there.
+        /// The role of the key in this project.
         role: Role,
-        /// Shell patterns of the names of volumes that its holder may back up. If there are none,
-        /// the holder may back up all volumes.
+        /// Shell patterns of the names of volumes that the key may back up. If there are none, it
+        /// may back up all volumes.
         volumes: &'a [String],
     },
 }
@@ -178,7 +178,7 @@ impl Repository {
     }
 
     /// Returns the key that this password opens, among those that [`list_keys`](Self::list_keys)
-    /// lists and that are not foreign. `None` if it opens none of them.
+    /// lists and that are not foreign. `None` if the password opens none of these keys.
     pub fn key_of_password(
         &self,
         password: &[u8],
@@ -235,9 +235,9 @@ impl Repository {
             })
     }
 
-    /// Deletes a key. Fails unless the role of the key in use is full. Also fails if no other key
-    /// of the same scope opens everything in it, unless this is the scope of a project and the key
-    /// in use opens the repository.
+    /// Deletes a key. Fails unless the role of the key in use is full. Also fails if this would
+    /// delete the last full key of its scope. But a key of the repository may delete the last full
+    /// key of a project, since it opens the project itself.
     pub fn remove_key(&self, key: &KeySummary, observer: &dyn Observer) -> Result<(), RepoError> {
         self.require_full()?;
         let (what, rest_may_be_empty) = match key.scope {
@@ -304,8 +304,8 @@ impl Repository {
     }
 }
 
-/// Adds a key to a project: its certificate, which the log names from then on, and then its slot. A
-/// slot without a certificate would be foreign.
+/// Adds a key to a project. First stores its certificate, which the log names from then on. Then
+/// stores its slot, since a slot without a certificate would be foreign.
 fn add_to_project(
     project: &Project,
     role: Role,

@@ -68,9 +68,9 @@ pub fn repository_ids(objects: &Objects) -> Result<Vec<RepositoryId>, RepoError>
     Ok(ids)
 }
 
-/// Reads the file with this name and size in bytes, which is `object` or its second copy. Verifies
-/// all that can be verified without a key. Fails with [`RepoError::Damaged`] if the file is
-/// damaged, missing or not readable.
+/// Reads the file with this name and size in bytes. The file must be `object` or its second copy.
+/// Verifies all that can be verified without a key. Fails with [`RepoError::Damaged`] if the file
+/// is damaged, missing or not readable.
 pub fn verify_stored(
     objects: &Objects,
     object: ObjectRef,
@@ -92,8 +92,9 @@ pub fn verify_stored(
     }
 }
 
-/// Reads a file of `size` bytes with this name, which is `object` or its second copy. If the object
-/// has no file, reads it from a batch. Verifies it like [`verify_stored`], and returns its bytes.
+/// Reads the file with this name and size in bytes. The file must be `object` or its second copy.
+/// If the object has no file, reads the object from a batch. Verifies the bytes like
+/// [`verify_stored`], and returns them.
 pub fn read_stored(
     objects: &Objects,
     object: ObjectRef,
@@ -105,7 +106,7 @@ pub fn read_stored(
     }
     let bytes = match objects.backend().get(name, size) {
         Ok(bytes) => bytes,
-        // It may be in a batch.
+        // The object may be in a batch.
         Err(error) if error.kind == StorageErrorKind::NotFound && *name == object.name() => {
             objects.get(object, size)?
         }
@@ -158,8 +159,8 @@ fn unreadable(object: ObjectRef, error: StorageError) -> RepoError {
     }
 }
 
-/// Returns the public key of a project, as the project's object states it. Full keys sign with its
-/// private key.
+/// Returns the public key of a project, as the project's object states it. Full keys sign with the
+/// matching private key.
 pub fn authority(
     objects: &Objects,
     project: ProjectId,

@@ -19,7 +19,7 @@ use crate::format::{
 };
 use crate::storage::StorageErrorKind;
 
-/// Once a signer has this many entries, its next one replaces them.
+/// If a signer has this many entries, its next entry replaces them.
 const ENTRIES_MAX: usize = 8;
 
 /// The content of the ledger that counts for the key in use. Entries that are damaged or foreign,
@@ -39,7 +39,7 @@ pub struct Ledger {
     drills: Vec<DrillRun>,
     /// The entries of this key.
     own_entries: HashSet<ObjectHash>,
-    /// The entries of this key that another one of them repeats.
+    /// The entries of this key that another entry of this key replaces.
     repeated: HashSet<ObjectHash>,
     /// The entries of revoked keys.
     revoked: Vec<ObjectHash>,
@@ -74,8 +74,8 @@ impl LastReads {
         *last = (*last).max(Some(time));
     }
 
-    /// Returns when the pack was last verified at this level or a higher one, if it was not found
-    /// damaged since.
+    /// Returns when the pack was last verified at this level or a higher one. `None` if it never
+    /// was, or if it was found damaged since.
     fn verified(self, level: VerifiedLevel) -> Option<u64> {
         let time = match level {
             VerifiedLevel::Hashed => self.hashed.max(self.opened),
@@ -92,7 +92,8 @@ impl LastReads {
         }
     }
 
-    /// Returns the results without those that add nothing to a later result of the same pack.
+    /// Returns the results that an entry must state: the last time the pack was opened, and other
+    /// results only if they are not older.
     fn needed(self) -> impl Iterator<Item = (ReadResult, u64)> {
         let damaged = self.damaged.filter(|_| self.damaged >= self.opened);
         let hashed = self.hashed.filter(|_| self.hashed > self.opened);
@@ -117,7 +118,7 @@ impl Ledger {
         exists: impl Fn(&ObjectHash) -> bool,
     ) -> Result<Self, RepoError> {
         let mut ledger = Self::default();
-        // One at a time, so that at most one entry is in memory.
+        // Read one entry after another, so that at most one is in memory.
         for (object, listed) in project.list(ObjectKind::Ledger)? {
             let Some(name) = object.hash() else { continue };
             match project.read_signed::<LedgerBody>(object) {
@@ -129,8 +130,8 @@ impl Ledger {
                     ledger.add(project, name, stored, entry, now, &exists);
                 }
                 Err(error) if error.is_missing() => {}
-                // The ledger only decides what may be skipped, so ignore an entry that cannot be
-                // read.
+                // The ledger only decides which packs may be skipped, so ignore an entry that
+                // cannot be read.
                 Err(
                     RepoError::Damaged { .. }
                     | RepoError::Foreign { .. }
@@ -325,7 +326,8 @@ impl NewLedgerEntry {
         replaced: Vec<ObjectHash>,
         worker: Worker<'_>,
     ) -> Result<(), RepoError> {
-        // The first one names the entries that it replaces. Store it last: until then, they count.
+        // The first object names the replaced entries. Store it last, after the objects that repeat
+        // their content.
         for body in self.bodies(replaced, worker).iter().rev() {
             project.put(body)?;
         }
@@ -411,7 +413,7 @@ pub fn order_by_seed<T>(seed: &ObjectHash, packs: &mut [(ObjectRef, T)]) {
     });
 }
 
-/// Whether a store does not permit deletions.
+/// Whether this error shows that the store forbids deletions.
 fn is_forbidden(kind: StorageErrorKind) -> bool {
     matches!(kind, StorageErrorKind::Denied | StorageErrorKind::ReadOnly)
 }

@@ -15,7 +15,7 @@ const GAP: u64 = 64 << 10;
 /// Maximum number of bytes read with one request, unless a single run is longer.
 const READ_MAX: u64 = 8 << 20;
 
-/// Reads chunks of a backup's content. Each thread has its own.
+/// Reads chunks of a backup's content. Each thread uses its own fetcher.
 pub struct ChunkFetcher<'a> {
     blobs: &'a BlobReader,
     opener: Opener,
@@ -43,7 +43,7 @@ impl Place<'_> {
     }
 
     fn put(&mut self, plain: &[u8], chunk: &ChunkRef) -> Result<(), RepoError> {
-        // The tree of a faulty writer may state another length than the chunk has.
+        // The tree may state a wrong length for the chunk, if a faulty program wrote it.
         if plain.len() != chunk.plain_len as usize {
             return Err(RepoError::Tree);
         }
@@ -64,10 +64,10 @@ impl<'a> ChunkFetcher<'a> {
         }
     }
 
-    /// Copies these chunks, which are in ascending order, to their places in `into`, which begins
-    /// at byte `start` of the content. Returns the number of bytes read from packs, without those
-    /// that were read again because of damage. After an error, the content of `into` is
-    /// unspecified.
+    /// Copies chunks to their places in `into`, a buffer for the content from byte `start` on. The
+    /// chunks must be in ascending order. Returns the number of bytes that were read from packs,
+    /// without those that were read again because of damage. After an error, the content of `into`
+    /// is unspecified.
     pub fn fetch(
         &mut self,
         wanted: &[ChunkRef],
@@ -107,8 +107,8 @@ impl<'a> ChunkFetcher<'a> {
         Ok(fetched)
     }
 
-    /// Opens a run in the fetched bytes, which begin at `start` in the pack, and copies these
-    /// chunks of it.
+    /// Opens a run in the fetched bytes, and copies these chunks of the run. The fetched bytes
+    /// begin at `start` in the pack.
     fn open(
         &mut self,
         chunks: &[Placed],
@@ -172,9 +172,9 @@ fn read_together(places: &[Placed]) -> usize {
     1 + pairs.take_while(|pair| near(*pair)).count()
 }
 
-/// Returns the range of the content that these chunks fill, if they are all chunks of their run, in
-/// its order and without gaps between them. Then the run can be decompressed directly into this
-/// range. Otherwise returns `None`.
+/// Returns the range of the content that these chunks fill, if the run can be decompressed directly
+/// into this range. For this, they must be all chunks of their run, in its order and without gaps
+/// between them. Otherwise returns `None`.
 fn whole_run(chunks: &[Placed]) -> Option<Range<u64>> {
     let (place, first) = chunks.first()?;
     let mut blobs = place.run().blobs.iter();

@@ -1,4 +1,4 @@
-//! Random access to a content of one backup.
+//! Random access to the content of a backup.
 
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
@@ -20,9 +20,9 @@ const LEAVES_MAX: usize = 256;
 
 /// Reads any range of one backup's content. Clones share their caches.
 ///
-/// It borrows nothing, so a mount or a server can keep it as long as needed, and use it from many
-/// threads. Opened runs are held in a [`RunCache`]. By default, all readers of the process share
-/// one.
+/// A reader borrows nothing, so a mount or a server can keep it as long as needed, and use it from
+/// many threads. Opened runs are held in a [`RunCache`]. By default, all readers of the process
+/// share one cache.
 #[derive(Clone)]
 pub struct ImageReader {
     nodes: HeldNodes,
@@ -30,14 +30,14 @@ pub struct ImageReader {
     tree: ContentTree,
 }
 
-/// A range of a content that either has data or is zero.
+/// A range of a content that consists of data or of zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentExtent {
     /// Where it begins in the content, in bytes.
     pub offset: u64,
     /// Its length in bytes.
     pub len: u64,
-    /// Whether chunks are stored for it. If not, it is zero.
+    /// Whether chunks are stored for it. If not, all its bytes are zero.
     pub is_data: bool,
 }
 
@@ -76,7 +76,7 @@ impl ImageReader {
         self.tree.size
     }
 
-    /// The top node with its level. Call this only if the content is an image.
+    /// Returns the top node with its level. Call this only if the content is an image.
     #[must_use]
     pub fn top(&self) -> Top {
         self.tree.image_top()
@@ -107,8 +107,8 @@ impl ImageReader {
         self.tree.chunks(self.blobs(), 0..u64::MAX, enter, each)
     }
 
-    /// Calls `each` with every chunk that is not zero, and with every part that cannot be read
-    /// because a node of the tree cannot be read. They are in ascending order.
+    /// Calls `each` with every chunk that is not zero, and with every range whose chunks are not
+    /// known because a node of the tree cannot be read. The calls are in ascending order.
     pub fn each_part<E: From<RepoError>>(
         &self,
         mut each: impl FnMut(ContentPart) -> Result<(), E>,
@@ -118,7 +118,7 @@ impl ImageReader {
     }
 
     /// Calls `each` with every chunk of a range that is not zero, in ascending order. The first and
-    /// the last one may reach beyond the range. Reads only the nodes of the range.
+    /// the last chunk may reach beyond the range. Reads only the nodes of the range.
     pub fn each_chunk_in<E: From<RepoError>>(
         &self,
         range: Range<u64>,
@@ -136,8 +136,8 @@ impl ImageReader {
     }
 
     /// Reads the content from `offset` on into `buf`. Returns the number of bytes that were read.
-    /// It is less than the length of `buf` only at the end of the content, and 0 after the end.
-    /// Where no chunk is stored, the content is zero.
+    /// This number is less than the length of `buf` only at the end of the content, and 0 after the
+    /// end. Where no chunk is stored, the content is zero.
     ///
     /// Fails with [`RepoError::Unreadable`], which names the offset, if a chunk of the range or a
     /// tree node above it is damaged. The content of `buf` is then unspecified. Other ranges can
@@ -204,8 +204,8 @@ impl ImageReader {
 
     /// Copies these chunks into `buf`, which holds the content of `range`.
     ///
-    /// A run of which all chunks are wanted, and are completely in `range`, is read without the
-    /// cache. Other runs go through the cache, since the rest of them is likely to be read next.
+    /// Reads a run without the cache if all of its chunks are wanted and are completely in `range`.
+    /// Uses the cache for other runs, since the rest of such a run is likely to be read next.
     fn fill(
         &self,
         chunks: &[ChunkRef],
@@ -261,7 +261,7 @@ impl ImageReader {
                 elsewhere = read.map_err(|e| unreadable(chunk.offset, e))?;
                 &elsewhere
             };
-            // The tree of a faulty writer may state another length than the chunk has.
+            // The tree may state a wrong length for the chunk, if a faulty program wrote it.
             if plain.len() != chunk.plain_len as usize {
                 return Err(unreadable(chunk.offset, RepoError::Tree));
             }
@@ -353,7 +353,7 @@ fn overlap(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {
     a.start.max(b.start)..a.end.min(b.end)
 }
 
-/// Returns the position of a range in a buffer that begins at `start`.
+/// Returns the position of a range in a buffer that holds the content from `start` on.
 fn part(range: &Range<u64>, start: u64) -> Range<usize> {
     let at = |n: u64| usize::try_from(n - start).unwrap_or(usize::MAX);
     at(range.start)..at(range.end)

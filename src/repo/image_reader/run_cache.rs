@@ -10,14 +10,14 @@ pub(crate) type RunKey = (ProjectId, ObjectHash, u64);
 
 /// A run that was fetched, decrypted and decompressed.
 pub(crate) struct OpenedRun {
-    /// The blobs of the run, joined.
+    /// The plain bytes of all blobs of the run, one after another.
     pub(crate) plain: Box<[u8]>,
-    /// Whether the content has the right id, for each blob of the run.
+    /// For each blob of the run, whether its bytes have its id.
     pub(crate) intact: Box<[bool]>,
 }
 
-/// A cache of opened runs, up to a number of bytes of plain data. Drops the least recently used run
-/// first.
+/// A cache of opened runs with a limit for the bytes of plain data. Drops the least recently used
+/// run first.
 ///
 /// Even after the cache has dropped a run, the run stays in memory until its last reader is done.
 pub struct RunCache {
@@ -30,7 +30,7 @@ struct State {
     entries: HashMap<RunKey, Entry>,
     /// The keys of the opened runs by the value of `clock` at their last use.
     by_use: BTreeMap<u64, RunKey>,
-    /// Counts uses.
+    /// The number of uses of runs so far, which serves as the time of a use.
     clock: u64,
     /// Bytes of plain data of the opened runs.
     bytes: usize,
@@ -38,8 +38,8 @@ struct State {
 
 struct Entry {
     cell: Arc<Cell>,
-    /// The value of `clock` at its last use, and its bytes of plain data. `None` while it is being
-    /// opened.
+    /// The value of `clock` at the run's last use, and the run's number of plain bytes. `None`
+    /// while the run is being opened.
     opened: Option<(u64, usize)>,
 }
 
@@ -76,7 +76,7 @@ impl RunCache {
     }
 
     /// Returns a run from the cache, or opens it with `open`. If several threads want the same run
-    /// at the same time, only one opens it. If it fails, the next thread tries.
+    /// at the same time, only one opens it. If `open` fails, the next thread calls its own.
     pub(crate) fn get<E>(
         &self,
         key: RunKey,
@@ -118,7 +118,8 @@ impl State {
         Arc::clone(&entry.cell)
     }
 
-    /// Counts a run that was opened just now, and drops others until the cache is within its limit.
+    /// Counts a run that was opened just now. Then drops the least recently used runs until the
+    /// cache is within its limit.
     fn add(&mut self, key: RunKey, cell: &Arc<Cell>, bytes: usize, limit: usize) {
         let Some(entry) = self.entries.get_mut(&key) else {
             return;
@@ -173,7 +174,7 @@ mod tests {
         }
     }
 
-    /// Asks for a run; returns whether it had to be opened.
+    /// Gets a run from the cache. Returns whether it had to be opened.
     fn is_opened(cache: &RunCache, number: u64, len: usize) -> bool {
         let mut opened = false;
         let got = cache.get(key(number), || {

@@ -1,7 +1,7 @@
-//! Damaged parts of packs, and damaged segments, in a file of the cache.
+//! Notes of damaged parts of packs and of damaged segments, in a file of the cache.
 //!
-//! The file is a hint: what it names is read again before it counts as damaged, since someone may
-//! have copied an undamaged file over the damaged one.
+//! The file is only a hint. A part or segment that it names is read again before it counts as
+//! damaged, since someone may have copied an undamaged file over the damaged one.
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -15,14 +15,15 @@ use crate::base::{ObjectHash, lock, replace_file};
 /// The maximum length of the file, in bytes: some 200,000 runs. More damage is not remembered.
 const LEN_MAX: u64 = 16 << 20;
 
-/// The damage that was noted.
+/// The file with the notes, which all processes of this host with the same cache share.
 pub(super) struct DamageNotes {
-    /// The file; none if there is no cache.
+    /// The path of the file. `None` if there is no cache.
     path: Option<PathBuf>,
+    /// The notes that this process need not add to the file again.
     noted: Mutex<Noted>,
 }
 
-/// The damage that is remembered.
+/// A set of notes.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Noted {
     /// Damaged runs, by pack and ordinal.
@@ -34,7 +35,7 @@ pub(super) struct Noted {
 }
 
 impl DamageNotes {
-    /// The notes in this file, which may not exist.
+    /// Returns the notes in this file. The file need not exist.
     pub(super) fn new(path: Option<PathBuf>) -> Self {
         Self {
             path,
@@ -49,7 +50,7 @@ impl DamageNotes {
         let Some(path) = self.path.as_ref().filter(|_| new != Noted::default()) else {
             return;
         };
-        // The cache is only a hint, so errors do not matter. A line that is cut short is ignored.
+        // The file is only a hint, so errors do not matter. A line that is cut short is ignored.
         let file = OpenOptions::new()
             .append(true)
             .create(true)
@@ -65,7 +66,7 @@ impl DamageNotes {
         noted.segments.extend(new.segments);
     }
 
-    /// Reads the file. Lines that are malformed are ignored.
+    /// Reads the file. Ignores malformed lines. If the file cannot be read, there are no notes.
     pub(super) fn read(&self) -> Noted {
         let mut text = Vec::new();
         if let Some(path) = &self.path {
@@ -75,7 +76,8 @@ impl DamageNotes {
         Noted::parse(&String::from_utf8_lossy(&text))
     }
 
-    /// Removes these notes. Keeps those that this and other processes have added meanwhile.
+    /// Removes these notes from the file. Keeps all others, also those that other processes have
+    /// added meanwhile.
     pub(super) fn forget(&self, cured: &Noted) {
         if *cured == Noted::default() {
             return;

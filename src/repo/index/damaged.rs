@@ -23,9 +23,9 @@ const NODE_COPIES: usize = 2;
 pub struct KnownDamage {
     /// The ordinals of damaged runs, for each pack.
     pub runs: BTreeMap<ObjectHash, Vec<u64>>,
-    /// The packs among these that are still needed: this client relies on them, and too few other
-    /// packs hold one of the blobs in their damaged runs. A chunk must be in one other pack, and a
-    /// node in two.
+    /// The packs in `runs` that are still needed: this client relies on them, and a blob in their
+    /// damaged runs is in too few other packs. A chunk must be in at least one other pack, and a
+    /// node in at least two.
     pub needed: Vec<ObjectHash>,
 }
 
@@ -63,8 +63,8 @@ impl Index {
     }
 
     /// Reads again all bytes of the packs that were noted as damaged outside of their runs. Returns
-    /// those that still are, with the damage. Forgets the others, except those that this process
-    /// may not read.
+    /// those that are still damaged, with the error of each. Forgets the notes about the others,
+    /// except packs that this process may not read.
     pub fn damaged_outside_runs(&self) -> Result<BTreeMap<ObjectHash, RepoError>, RepoError> {
         let noted = self.damage.read();
         let (mut still, mut cured) = (BTreeMap::new(), Noted::default());
@@ -169,9 +169,9 @@ impl Index {
         Ok(still)
     }
 
-    /// Returns which of these runs of a pack are damaged; none if the index does not know the pack,
-    /// or the pack is missing. If a run cannot be fetched because the pack is damaged there, all
-    /// later runs count as damaged without an attempt, since each attempt may take a long time.
+    /// Returns which of these runs of a pack are damaged. Returns an empty list if the index does
+    /// not know the pack, or if the pack is missing. If the store cannot deliver a run, all later
+    /// runs count as damaged. They are not read, since each attempt may take a long time.
     fn damaged_among(
         &self,
         pack: &ObjectHash,
@@ -186,7 +186,7 @@ impl Index {
             let is_whole = !unreadable
                 && match test(&run) {
                     Ok(is_whole) => is_whole,
-                    // `lost_packs` finds missing packs.
+                    // `lost_packs` reports missing packs.
                     Err(error) if error.is_missing() => return Ok(Vec::new()),
                     Err(RepoError::Damaged { .. }) => {
                         unreadable = true;
@@ -226,8 +226,8 @@ impl Index {
         Ok(false)
     }
 
-    /// Returns whether one of these damaged runs of a pack has a used blob that is in no other
-    /// place on which this client may rely. Damaged runs must have been excluded.
+    /// Returns whether one of these damaged runs of a pack has a used blob without another place on
+    /// which this client may rely. Damaged runs must have been excluded before.
     pub(crate) fn holds_damaged_only(
         &self,
         pack: &ObjectHash,

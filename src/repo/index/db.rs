@@ -1,5 +1,5 @@
 //! The database of an index: opening, look-ups, closing. It is a cache, so after any error it is
-//! filled again.
+//! deleted and filled again.
 
 use std::fs;
 use std::io;
@@ -24,7 +24,7 @@ use crate::base::{BlobId, ObjectHash, SignerId, lock, read_lock};
 use crate::crypto::Encapsulation;
 use crate::format::{Contents, PACK_HEAD_LEN, PackKey, PackListing};
 
-/// redb's page cache, in bytes. Its default of 1 GiB is meant for servers.
+/// Size of redb's page cache, in bytes. Its default of 1 GiB is meant for servers.
 const CACHE_SIZE: usize = 24 << 20;
 
 /// The tables that look-ups read, as they were at the last commit.
@@ -100,7 +100,7 @@ impl Tables {
     }
 }
 
-/// Returns the signers that name the pack with this number.
+/// Returns the row that states which signers have segments that name the pack with this number.
 pub(super) fn named_row(
     table: &impl ReadableTable<u32, &'static [u8]>,
     number: u32,
@@ -251,8 +251,8 @@ impl Db {
         Ok(())
     }
 
-    /// The first pack with this number or a higher one, with its number. Packs are numbered in the
-    /// order in which they were added.
+    /// Returns the first pack with this number or a higher one, with its number. `None` if there is
+    /// no such pack. Packs are numbered in the order in which they were added.
     pub(super) fn pack_from(&self, number: u32) -> Result<Option<(u32, PackListing)>, DbError> {
         let transaction = self.database.begin_read()?;
         let table = transaction.open_table(PACKS)?;
@@ -265,7 +265,7 @@ impl Db {
         Ok(Some((number.value(), row.listing(session)?)))
     }
 
-    /// The names of packs by their numbers.
+    /// Returns the names of the packs with these numbers, in the same order.
     pub(super) fn pack_names(&self, numbers: &[u32]) -> Result<Vec<ObjectHash>, DbError> {
         let table = self.database.begin_read()?.open_table(PACKS)?;
         numbers
@@ -293,7 +293,8 @@ impl Db {
         }
     }
 
-    /// Returns the signers that name a pack, if the database has the pack.
+    /// Returns the row that states which signers have segments that name a pack. `None` if the
+    /// database does not have the pack.
     pub(super) fn named(&self, pack: &ObjectHash) -> Result<Option<NamedRow>, DbError> {
         let Some(number) = self.number(pack)? else {
             return Ok(None);
@@ -375,7 +376,7 @@ impl Db {
     }
 
     /// Closes the file and stores its stamp, so that the next [`open`](Self::open) need not verify
-    /// it.
+    /// the file.
     pub(super) fn close(self) {
         let Self {
             database,

@@ -1,4 +1,4 @@
-//! Changes to the database: segments and packs that are added or removed.
+//! Adds segments and packs to the database, and removes them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -36,12 +36,12 @@ type Disputed = Vec<ObjectHash>;
 /// A transaction that adds packs.
 struct Adding<'t> {
     transaction: &'t WriteTransaction,
-    /// The signing public key of the project. The listing in a segment that it signed counts more
-    /// than those in others.
+    /// The public key of the project's full keys. A listing in a segment that it signed overrides
+    /// the listings in other segments.
     authority: &'t SignerId,
-    /// The number of the next pack that is new.
+    /// The number for the next new pack.
     next: u32,
-    /// The blobs that are new, and their places.
+    /// The blobs of the added packs, and their places.
     places: Vec<(crate::base::BlobId, u64)>,
     signers: HashSet<SignerId>,
     disputed: Disputed,
@@ -195,8 +195,8 @@ impl Db {
         let gone: HashSet<_> = gone.iter().collect();
         let mut transaction = self.database.begin_write()?;
         transaction.set_quick_repair(true);
-        // The packs of the segments that no longer count. For each pack, the signers of the other
-        // segments that name it: of those that count, and of superseded ones.
+        // The packs of the segments that no longer count. For each pack, the signers of the
+        // segments that still name it: first of those that count, then of superseded ones.
         let mut affected: HashMap<u32, [Vec<SignerId>; 2]> = HashMap::new();
         {
             let mut table = transaction.open_table(SEGMENTS)?;
@@ -414,7 +414,7 @@ fn use_session(
     Ok(number)
 }
 
-/// Notes that one pack less uses this session. If it was the last one, removes the session.
+/// Notes that one pack fewer uses this session. If it was the last one, removes the session.
 fn drop_session(transaction: &WriteTransaction, number: u32) -> Result<(), DbError> {
     if number == NO_SESSION {
         return Ok(());

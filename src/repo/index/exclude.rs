@@ -11,8 +11,8 @@ use crate::repo::error::RepoError;
 use crate::repo::removals::Removals;
 
 impl Index {
-    /// Lists the packs in the store. From now on, blobs are found only in packs that exist and are
-    /// long enough, since a segment may name packs that were lost.
+    /// Lists the packs in the store. From now on, look-ups find blobs only in packs that exist and
+    /// are long enough, since a segment may name packs that were lost.
     pub fn require_present(&self) -> Result<(), RepoError> {
         let packs = self.stored_packs()?;
         write_lock(&self.usable).set_present(packs);
@@ -20,14 +20,15 @@ impl Index {
     }
 
     /// Lists the packs in the store. Returns the lost packs: those in the index that are missing or
-    /// too short, except [excluded](Self::exclude) ones and those that the log removes. If there
-    /// are lost packs, blobs are found from now on only in packs that exist, as after
+    /// too short. Leaves out packs that are [excluded](Self::exclude) or that the log removes. If
+    /// there are lost packs, look-ups find blobs from now on only in packs that exist, as after
     /// [`require_present`](Self::require_present).
     pub fn lost_packs(&self) -> Result<Vec<ObjectHash>, RepoError> {
         if self.lost_among(&self.stored_packs()?)?.is_empty() {
             return Ok(Vec::new());
         }
-        // A prune may have deleted them since the index was read. Then no segment names them now.
+        // A prune may have deleted these packs since the index was read. Then no segment names them
+        // now, and they are not lost.
         self.sync()?;
         let stored = self.stored_packs()?;
         let lost = self.lost_among(&stored)?;
@@ -49,8 +50,8 @@ impl Index {
         self.query(Db::sizes)
     }
 
-    /// The packs that count and are not among the stored ones, except those that are
-    /// [excluded](Self::exclude) or that the log removes.
+    /// Returns the packs that count and are missing among the stored ones, or too short there.
+    /// Leaves out packs that are [excluded](Self::exclude) or that the log removes.
     pub(super) fn lost_among(&self, stored: &StoredPacks) -> Result<Vec<ObjectHash>, RepoError> {
         let named = self.expected_sizes()?.into_iter();
         let lost = named.filter(|(pack, size)| !stored.has(pack, *size) && !self.is_excluded(pack));
@@ -65,13 +66,13 @@ impl Index {
             .collect())
     }
 
-    /// From now on, finds no blob in these packs, which are going to be deleted, or may be deleted
-    /// already.
+    /// From now on, look-ups find no blob in these packs, which are going to be deleted, or may be
+    /// deleted already. Only [`find_anywhere`](Self::find_anywhere) still does.
     pub fn exclude(&self, packs: impl IntoIterator<Item = ObjectHash>) {
         write_lock(&self.usable).exclude(packs);
     }
 
-    /// From now on, finds no blob in the packs that the log removes.
+    /// From now on, look-ups find no blob in the packs that the log removes.
     pub(crate) fn exclude_removed(&self, removals: Removals) {
         write_lock(&self.usable).set_removed(removals);
     }
@@ -81,8 +82,8 @@ impl Index {
         write_lock(&self.usable).include(packs);
     }
 
-    /// Like [`exclude`](Self::exclude), for packs that this process may already rely on. The next
-    /// call of [`take_excluded_used`](Self::take_excluded_used) reports this.
+    /// Like [`exclude`](Self::exclude), for packs that this process may already rely on. If there
+    /// are any, the next call of [`take_excluded_used`](Self::take_excluded_used) returns true.
     pub(crate) fn exclude_used(&self, packs: HashSet<ObjectHash>) {
         if !packs.is_empty() {
             self.exclude(packs);

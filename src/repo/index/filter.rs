@@ -47,12 +47,12 @@ fn block_of(layer: usize, id: &BlobId) -> BlockKey {
 }
 
 /// Returns the position of a byte in the block, and a mask of one bit, for each probe. The bytes of
-/// an id are as good as random, so they need not be hashed.
+/// an id are pseudorandom, so they need not be hashed.
 fn probes(id: &BlobId) -> impl Iterator<Item = (usize, u8)> {
     let bytes = *id.as_bytes();
     (0..PROBES).map(move |i| {
-        // Each probe uses two bytes of the id: the first four probes those from byte 24 on, the
-        // others those from byte 0 on.
+        // Each probe uses two bytes of the id. The first four probes use bytes 24 to 31, and the
+        // last two use bytes 0 to 3.
         let at = if i < 4 { 24 + 2 * i } else { 2 * (i - 4) };
         let bit = usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]])) % (BLOCK_LEN * 8);
         (bit / 8, 1 << (bit % 8))
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_were_put_pass_and_few_others_do() {
+    fn all_ids_that_were_put_pass_and_few_other_ids_pass() {
         let mut filter = Filter::default();
         let none = |_| Ok::<_, Infallible>(None);
         let ids = 3 * FIRST_CAPACITY; // reaches into the second layer

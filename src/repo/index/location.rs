@@ -66,7 +66,7 @@ impl PlacedRun {
         self.offset..self.offset + u64::from(self.run.stored_len)
     }
 
-    /// The ordinal in the pack.
+    /// The ordinal of the run in the pack.
     #[must_use]
     pub fn ordinal(&self) -> u64 {
         self.ordinal

@@ -23,9 +23,9 @@ pub struct CacheState {
 }
 
 impl Index {
-    /// Returns a usable place of a blob that counts for deduplication, or `None` if there is none.
-    /// Packs of other write keys count only if a full key has verified them, or if the project
-    /// trusts all write keys.
+    /// Returns a usable place of a blob, but only a place that counts for deduplication. `None` if
+    /// there is no such place. Packs of other write keys count only if a full key has verified
+    /// them, or if the project trusts all write keys.
     pub fn find_trusted(&self, id: &BlobId) -> Result<Option<BlobLocation>, RepoError> {
         self.find(id, BlobLocation::is_trusted)
     }
@@ -164,7 +164,7 @@ impl Index {
         }
     }
 
-    /// Returns the contents of the cache in numbers.
+    /// Returns how many packs and blobs the index knows, and the path of its file.
     pub fn state(&self) -> Result<CacheState, RepoError> {
         let (packs, blobs) = self.query(Db::counts)?;
         Ok(CacheState {

@@ -1,4 +1,4 @@
-//! Finds chunks that are in no pack of the store.
+//! Finds chunks that no pack in the store can deliver.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -14,13 +14,14 @@ use crate::repo::error::{Damage, RepoError, RepoErrorKind};
 pub struct LostChunks<'a> {
     index: &'a Index,
     listed: StoredPacks,
-    /// The sizes in bytes of packs that were queried one by one; 0 if the pack is missing. A prune
-    /// may have stored a pack after the listing.
+    /// The sizes in bytes of packs that were queried one by one; 0 if the pack is missing. The
+    /// listing lacks packs that a prune stored later.
     others: Mutex<HashMap<PackName, u64>>,
 }
 
 impl<'a> LostChunks<'a> {
-    /// Lists the packs. If they cannot be listed, each one is queried when it is needed.
+    /// Lists the packs in the store. If that fails, the size of each pack is queried when it is
+    /// needed.
     pub fn new(index: &'a Index) -> Result<Self, RepoError> {
         let listed = match index.stored_packs() {
             Err(error) if error.kind() == RepoErrorKind::Cancelled => return Err(error),

@@ -1,11 +1,15 @@
 //! The index of a project. It finds the packs that hold a blob.
 //!
 //! The index segments in the store are authoritative. The index is a cache of them in a redb
-//! database. New segments are added to the database. If the database is damaged, names segments or
-//! packs that no longer exist, is of another repository, or is on a full disk, it is rebuilt from
-//! the segments, in memory if needed, and the observer is notified once. If segments are damaged or
-//! missing, the listings in the packs themselves are read, and the next backup stores segments that
-//! name these packs again.
+//! database. New segments are added to the database. The database is rebuilt from the segments, in
+//! memory if needed, in these cases:
+//!
+//! - It is damaged, belongs to another repository, or cannot be written.
+//! - It names segments or packs that no longer exist.
+//!
+//! The observer gets a notice of the first rebuild. If segments are damaged or missing, the
+//! listings in the packs themselves are read. Then the next backup stores segments that name these
+//! packs again.
 //!
 //! A look-up searches the runs that were found last ([`recent_runs`]), then the filter
 //! ([`filter`]), then the database ([`db`]). It ignores packs that must not be used

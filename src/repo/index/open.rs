@@ -17,8 +17,8 @@ use crate::repo::project::Project;
 /// same time.
 const FILES_MAX: usize = 64;
 
-/// The content of an index in memory that is used no longer. Another index of the same project can
-/// begin with it, as with the file of a cache.
+/// The content of an index in memory that is no longer used. Another index of the same project can
+/// start with it, and then reads only newer segments.
 pub struct IndexContent(Db);
 
 impl Index {
@@ -60,7 +60,7 @@ impl Index {
         (!is_in_file).then(|| IndexContent(std::mem::replace(&mut current.db, empty)))
     }
 
-    /// Begins an index with this content, and brings it up to date like
+    /// Creates an index in memory with this content, and brings it up to date like
     /// [`open_as_of`](Self::open_as_of).
     pub(crate) fn continue_as_of(
         project: &Project,
@@ -113,7 +113,7 @@ impl Drop for Index {
 
 /// Opens the first index file that no other process has open, or a database in memory if no file
 /// can be used. A file that cannot be opened is deleted and created again. Also returns the notes
-/// on damage of this cache.
+/// of damage in this cache.
 fn open_file(
     project: &Project,
     cache: &Path,

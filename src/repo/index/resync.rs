@@ -1,4 +1,4 @@
-//! A second attempt to find a blob that the index does not know.
+//! Updates the index after a look-up found no undamaged copy of a blob.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -30,9 +30,9 @@ impl Index {
         self.resync_after_loss(&[])
     }
 
-    /// Updates the index like [`resync`](Self::resync), after a look-up led to these packs, which
-    /// do not exist. If one of them existed at the last resync, does not skip this one: a prune or
-    /// a repair has just moved the blobs of that pack.
+    /// Updates the index like [`resync`](Self::resync), after a look-up returned these packs, which
+    /// do not exist. If one of them existed at the last resync, this resync is not skipped: a prune
+    /// or a repair may have moved the blobs of that pack.
     pub(crate) fn resync_after_loss(&self, missing: &[ObjectHash]) -> Result<bool, RepoError> {
         let asked = Instant::now();
         let mut last = lock(&self.last_resync);
@@ -48,8 +48,8 @@ impl Index {
             gone.clone_from(&last.gone);
         }
         if !missing.is_empty() {
-            // Remember all missing packs, so that each of them does not cause a resync. Blobs that
-            // were moved are in other packs before their old pack is deleted. So list the packs
+            // Remember all missing packs, so that one resync is enough for all of them. When a blob
+            // is moved, it is in another pack before its old pack is deleted. So list the packs
             // before the segments.
             gone.extend(missing);
             gone.extend(self.lost_among(&self.stored_packs()?)?);
@@ -71,7 +71,7 @@ impl Index {
         Ok(found)
     }
 
-    /// Whether there was a [resync](Self::resync_after_loss) after all of these packs were missing.
+    /// Whether all of these packs were already missing at a [resync](Self::resync_after_loss).
     pub(super) fn was_resynced_without(&self, missing: &[ObjectHash]) -> bool {
         let last = lock(&self.last_resync);
         let last = last.as_ref();
@@ -94,13 +94,14 @@ impl Index {
 
     /// Adds the packs that no segment names, except those in `skip`. If `doubts` is set, also reads
     /// the listings of packs that only segments of other write keys name. Returns whether the index
-    /// knows more now.
+    /// has new packs, or other contents of a pack, now.
     fn scan_except(&self, skip: &HashSet<ObjectHash>, doubts: bool) -> Result<bool, RepoError> {
         let added = self.run_step(|db| self.add_unnamed(db, skip, doubts))?;
         if added.is_empty() {
             return Ok(false);
         }
-        // Packs that are going to be deleted were removed from the segments on purpose.
+        // Do not report packs that are going to be deleted: a prune removed them from the segments
+        // on purpose.
         let marked = Marks::load_readable(&self.project)?.packs();
         let lost = added.iter().filter(|pack| !marked.contains(pack)).count();
         if lost > 0 {

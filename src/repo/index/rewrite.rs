@@ -34,7 +34,7 @@ pub enum UnreadableSegments {
 #[derive(Debug, Clone, Default)]
 pub struct Rewritten {
     /// The segments in the store that other segments supersede now, or that the log removes. They
-    /// can be deleted once no backup relies on them.
+    /// can be deleted when no running backup relies on them.
     pub replaced: Vec<ObjectHash>,
     /// Bytes of the segments that were stored, before compression.
     pub bytes_stored: u64,
@@ -57,8 +57,8 @@ impl Index {
     ///
     /// At every moment, a segment that counts names each of these packs: an old segment is
     /// superseded by the new one that names the last of its packs. `still_valid` is called before
-    /// each segment is stored. It must fail if what the caller knows of the repository may be out
-    /// of date.
+    /// each segment is stored. It must fail if the data on which the caller decided may be out of
+    /// date.
     pub fn rewrite_segments<E: From<RepoError>>(
         &self,
         without: &HashSet<ObjectHash>,
@@ -78,8 +78,8 @@ impl Index {
             UnreadableSegments::Replace => segments.unreadable().collect(),
             UnreadableSegments::Keep => Vec::new(),
         };
-        // A segment that the log removes, but that was stored again, is deleted only once another
-        // segment supersedes it.
+        // If someone stored a segment again that the log removes, this segment is deleted only
+        // after another one supersedes it.
         let any_to_name = !unreadable.is_empty() || segments.any_put_back();
         replaced.extend(unreadable);
         if picked.is_empty() && also.is_empty() && !any_to_name {
@@ -116,8 +116,8 @@ impl Index {
             rewriter.superseded.push(segment);
             all.push(segment);
         }
-        // List the segments that the replaced ones superseded, too. Otherwise they would count
-        // again once the replaced segments are deleted.
+        // The new segments also supersede those that the replaced ones superseded. Otherwise these
+        // would count again after the replaced segments are deleted.
         rewriter.superseded.extend(&replaced);
         rewriter.store()?;
         let mut result = rewriter.result;
@@ -146,10 +146,12 @@ impl Index {
     }
 
     /// Returns a verified listing of a pack for a new segment, since others will rely on this
-    /// segment. Unless this client has read the whole pack or a full key names it, reads the
-    /// listing from the pack. If the signer of the pack does not name it either, reads the whole
-    /// pack. Returns `None` if the pack is damaged or foreign, if it has an unknown version, or if
-    /// the index does not know it.
+    /// segment. Takes the listing from the index if this client has read the whole pack, or if a
+    /// segment of a full key names it. Otherwise reads the listing from the pack. If no segment of
+    /// the pack's signer names the pack, reads the whole pack.
+    ///
+    /// Returns `None` if the pack is damaged or foreign, if it has an unknown version, or if the
+    /// index does not know it.
     fn verified_listing(&self, pack: &ObjectHash) -> Result<Option<PackListing>, RepoError> {
         let authority = self.project.keys.authority();
         let named = self.query(|db| db.named(pack))?;
@@ -192,7 +194,8 @@ impl Index {
     }
 }
 
-/// Returns the segments to replace and their packs, those with the oldest packs first.
+/// Returns the segments to replace and their packs. Segments whose packs were added to the database
+/// first come first.
 fn pick(
     db: &Db,
     segments: &EffectiveSegments,

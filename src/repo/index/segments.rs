@@ -92,8 +92,8 @@ impl EffectiveSegments {
         removed.any(|name| !self.superseded.contains(name))
     }
 
-    /// Whether the store lacks a segment that counts in the database and names packs, although no
-    /// segment supersedes it and the log does not remove it.
+    /// Whether a segment that counts in the database is missing from the store without a reason: no
+    /// segment supersedes it, and the log does not remove it. Ignores segments that name no packs.
     pub(super) fn is_cut(&self) -> bool {
         let explained = |row: &SegmentRow| {
             row.counted().is_empty()
@@ -154,7 +154,7 @@ impl SegmentsSeen {
             .copied()
             .collect();
         // A new segment that supersedes others may also have superseded segments that were stored
-        // and deleted in between, which neither list shows.
+        // and deleted in between. Neither list shows these.
         let is_new =
             |row: &SegmentRow| !self.listed.contains(&row.name) && now.listed.contains(&row.name);
         let replaces = |row: &SegmentRow| is_new(row) && !row.superseded.is_empty();
@@ -171,8 +171,8 @@ impl SegmentsSeen {
             if now.counts(&row.name) {
                 named.extend(packs);
             } else if !row.counted().is_empty() {
-                // Each segment of which the database has packs counted when the cache was opened,
-                // or when it was stored later.
+                // If the database has packs of a segment, this segment counted when the cache was
+                // opened, or when the segment was stored later.
                 lost.any |= !self.lost.contains(&row.name);
                 lost.segments.push(row.name);
                 nameless.extend(packs);

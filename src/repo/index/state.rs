@@ -30,7 +30,7 @@ pub struct Index {
     relies_on_unnamed: AtomicBool,
     /// Whether packs were excluded that this process may rely on.
     excluded_used: AtomicBool,
-    /// Whether the work with the index ended normally.
+    /// Whether [`close`](Index::close) was called, since the work with the index ended normally.
     pub(super) closes: AtomicBool,
     /// The damage that was noted, by this process or earlier ones.
     pub(super) damage: DamageNotes,
@@ -160,9 +160,9 @@ impl Index {
         self.run_step(|db| Ok(catch(|| query(db))?))
     }
 
-    /// Runs a step like [`query`](Self::query), but one that does more than query the database. The
-    /// step must itself [`catch`] panics, and only those of the database: other panics are not a
-    /// sign of a damaged cache.
+    /// Runs a step that does more than query the database. If the database fails, rebuilds it and
+    /// runs the step again. The step must itself [`catch`] panics, and only those of the database:
+    /// other panics are not a sign of a damaged cache.
     pub(super) fn run_step<T>(
         &self,
         step: impl Fn(&Db) -> Result<T, StepError>,
@@ -195,9 +195,9 @@ impl Index {
         }
     }
 
-    /// Replaces the database by one that is filled from the segments. The first time, this is done
-    /// in the same file, if possible, and after that in memory. No look-up uses a half-filled
-    /// database.
+    /// Replaces the database by one that is filled from the segments. The first time, the new
+    /// database is in the same file if possible, later in memory. No look-up uses a database before
+    /// it is filled completely.
     ///
     /// If the index ever had packs that no segment names, their listings are read again. Chunks
     /// that were found in these packs were not stored again. So a segment must name the packs
@@ -246,7 +246,7 @@ impl Index {
                 current.db = *db;
                 Ok(false)
             }
-            // Another process has opened it meanwhile. This one continues in memory.
+            // Another process has opened the file meanwhile. This process continues in memory.
             Ok(OpenedDb::Busy) => self.refill(&mut current).map(|()| false),
             Err(why) => {
                 self.notify_rebuild(&current, unusable(&why));

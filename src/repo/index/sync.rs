@@ -18,8 +18,8 @@ use crate::repo::object_ref::ObjectRef;
 use crate::repo::pack_listing::read_listing;
 use crate::storage::ObjectInfo;
 
-/// While the cache is filled, blobs are sorted and inserted together once there are at least this
-/// many. They take about 50 MB.
+/// Minimum number of blobs that are sorted and inserted together while the cache is filled, except
+/// the last ones. They take about 50 MB.
 const BATCH_BLOBS: usize = 512 << 10;
 
 /// A pack in the store.
@@ -70,8 +70,8 @@ impl Index {
     }
 
     /// Updates the cache like [`sync`](Self::sync), with segments that were listed a moment ago.
-    /// Lists them again only if another process on this host has added newer ones to the cache, or
-    /// if the cache has packs that no segment names.
+    /// Lists the segments again only in two cases: another process on this host has added newer
+    /// segments to the cache, or the cache has packs that no segment names.
     pub(super) fn sync_as_of(&self, seen: &SegmentsSeen) -> Result<(), RepoError> {
         if !self.unnamed()?.is_empty() {
             return self.sync();
@@ -91,7 +91,8 @@ impl Index {
         self.run_step(|db| self.read_missing_into(db, listed))
     }
 
-    /// Reads missing segments into this database. The result contains its pack numbers.
+    /// Reads the listed segments that this database lacks. Returns which segments count now, with
+    /// the pack numbers of this database.
     pub(super) fn read_missing_into(
         &self,
         db: &Db,
@@ -105,8 +106,8 @@ impl Index {
         Ok(self.effective(rows, listed))
     }
 
-    /// Returns which of these segments count. Uses the log if it was read. Callers that rely on
-    /// segments must have read it before.
+    /// Returns which of these segments count. Considers the log only if this process has read it.
+    /// Callers that rely on segments must have read it before.
     fn effective(&self, rows: Vec<SegmentRow>, listed: &HashSet<ObjectHash>) -> EffectiveSegments {
         let removals = self.project.removals.get().unwrap_or_default();
         EffectiveSegments::new(rows, listed.clone(), &removals)
@@ -287,7 +288,8 @@ impl Index {
                 }
                 // The pack was deleted after it was listed.
                 Err(e) if e.is_missing() => {}
-                // The pack's hash was not verified, so an unknown version may be a flipped bit.
+                // The pack's hash was not verified, so a flipped bit may look like an unknown
+                // version.
                 Err(
                     e @ (RepoError::Damaged { .. }
                     | RepoError::Foreign { .. }

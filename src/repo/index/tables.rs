@@ -46,7 +46,7 @@ pub(super) const SESSION_NUMBERS: TableDefinition<[u8; 32], u32> =
 /// All signers of packs and segments that were ever in this database.
 pub(super) const SIGNERS: TableDefinition<[u8; 32], ()> = TableDefinition::new("signers");
 
-/// Stored in place of the number of a session if the pack has none.
+/// Stands for the number of the session in the row of a pack without a session.
 pub(super) const NO_SESSION: u32 = u32::MAX;
 
 /// The row of a segment in the database.
@@ -77,7 +77,7 @@ pub(super) fn place(pack: u32, blob: u32) -> u64 {
 }
 
 /// Returns the numbers of pack and blob in a [`place`].
-#[expect(clippy::cast_possible_truncation, reason = "two halves")]
+#[expect(clippy::cast_possible_truncation, reason = "each half has 32 bits")]
 pub(super) fn place_numbers(place: u64) -> (u32, u32) {
     ((place >> 32) as u32, place as u32)
 }
@@ -162,7 +162,7 @@ impl<'a> PackRow<'a> {
         })
     }
 
-    /// Decodes the contents.
+    /// Returns the listing of the pack. `session` is the encapsulation of its session.
     pub(super) fn listing(
         &self,
         session: Option<Arc<Encapsulation>>,

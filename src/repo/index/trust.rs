@@ -1,9 +1,10 @@
 //! Decides which packs a client trusts to hold the blobs that are listed for them.
 //!
 //! A holder of a write key can store anything under the id of real data. So a blob counts for
-//! deduplication only in packs that this client or a full key has stored and listed, or that a full
-//! key has read and found undamaged. If the settings of the project say so, all write keys that are
-//! not revoked are trusted, too. Reading needs no trust, since every id is verified.
+//! deduplication only in two kinds of packs: those that this client or a full key has stored and
+//! listed, and those that a full key has read and found undamaged. If the settings of the project
+//! say so, all write keys that are not revoked are trusted, too. Reading needs no trust, since
+//! every id is verified.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,8 +18,8 @@ use crate::repo::signers::Signers;
 /// trust. Only an attacker stores a blob more often.
 const PLACES_MAX: usize = 64;
 
-/// How many untrusted places of a blob are tried. They are counted for each signer of segments, so
-/// that the holder of one write key cannot keep a reader from the places that others name.
+/// Counts the untrusted places of a blob that were tried. Counts them for each signer of segments,
+/// so that the holder of one write key cannot keep a reader from the places that others name.
 #[derive(Default)]
 pub(super) struct UntrustedPlaces {
     tried: HashMap<Namer, usize>,
@@ -37,7 +38,7 @@ impl UntrustedPlaces {
         self.namer_with_left(named).is_some()
     }
 
-    /// Counts a place in a pack that these signers name.
+    /// Counts one more place in a pack that these signers name as tried.
     pub(super) fn take(&mut self, named: &NamedRow) {
         if let Some(namer) = self.namer_with_left(named) {
             *self.tried.entry(namer).or_default() += 1;
@@ -78,7 +79,8 @@ impl Trust {
         }
     }
 
-    /// From now on, also trusts these packs, which audits name, instead of those of the last call.
+    /// From now on, also trusts these packs, which audits name. They replace those of the last
+    /// call.
     pub(super) fn set_audited(&mut self, packs: HashSet<ObjectHash>) {
         self.audited = packs;
     }

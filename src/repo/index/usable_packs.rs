@@ -32,12 +32,13 @@ impl UsablePacks {
             && !self.is_damaged(location)
     }
 
-    /// From now on, finds no blob in these runs, given by pack and ordinal.
+    /// From now on, look-ups find no blob in these runs, given by pack and ordinal. They replace
+    /// the damaged runs that were known before.
     pub(super) fn set_damaged(&mut self, runs: HashSet<(ObjectHash, u64)>) {
         self.damaged = runs;
     }
 
-    /// Also finds no blob in these runs, given by pack and ordinal.
+    /// From now on, look-ups also find no blob in these runs, given by pack and ordinal.
     pub(super) fn add_damaged(&mut self, runs: impl IntoIterator<Item = (ObjectHash, u64)>) {
         self.damaged.extend(runs);
     }
@@ -55,12 +56,12 @@ impl UsablePacks {
         self.present = Some(packs);
     }
 
-    /// From now on, finds no blob in these packs, too.
+    /// From now on, look-ups also find no blob in these packs.
     pub(super) fn exclude(&mut self, packs: impl IntoIterator<Item = ObjectHash>) {
         self.excluded.extend(packs);
     }
 
-    /// From now on, finds no blob in the packs that the log removes.
+    /// From now on, look-ups find no blob in the packs that the log removes.
     pub(super) fn set_removed(&mut self, removals: Removals) {
         self.removed = removals;
     }

@@ -46,9 +46,10 @@ impl Index {
     }
 }
 
-/// Announces in the lease that segments are going to name these packs. Returns those that exist and
-/// that neither a mark nor the log names, since others will rely on packs that the segments name.
-/// Returns none if a mark is damaged, and at most [`PACKS_MAX`].
+/// Announces in the lease that segments are going to name these packs. Returns at most
+/// [`PACKS_MAX`] of them. Leaves out packs that do not exist, that a mark names, or that the log
+/// removes, since others will rely on packs that the segments name. Returns none if a mark is
+/// damaged.
 fn existing(
     project: &Project,
     lease: &Lease,
@@ -63,7 +64,7 @@ fn existing(
         return Ok(Vec::new());
     }
     let marked = marks.packs();
-    // If the log removes a pack, nobody would notice that it vanished.
+    // Leave out packs that the log removes: if they vanished, no command would report them as lost.
     Log::load(project)?;
     let removed = Log::removals(project)?;
     packs.retain(|pack| !marked.contains(&pack.pack) && !removed.has_pack(&pack.pack));

@@ -78,13 +78,14 @@ pub struct KeySummary {
     pub project: Option<String>,
     /// Its role, as its certificate or its slot states it. A foreign slot may state any role.
     pub role: Role,
-    /// Shell patterns of the names of volumes that it may back up. If empty, it may back up all.
+    /// Shell patterns of the names of volumes that the key may back up. If there are none, it may
+    /// back up all volumes.
     pub volumes: Vec<String>,
     /// Its info: label, creation time and so on. Empty if the slot is foreign.
     pub info: SlotInfo,
     /// The cost of one guess of the password.
     pub kdf: KdfParams,
-    /// Whether this repository was opened with it.
+    /// Whether the repository was opened with this key.
     pub current: bool,
     /// Whether its slot was added without a full key, or its key was revoked.
     pub foreign: bool,
@@ -194,14 +195,14 @@ impl FoundSlot {
         }
     }
 
-    /// Returns its info, as [`open_info`] does. Also returns `None` if the slot is of another
-    /// version.
+    /// Returns the info of the slot, like [`open_info`]. Also returns `None` if this program does
+    /// not know the version or a feature of the slot.
     pub(crate) fn info(&self, key: &SealKey) -> Option<SlotInfo> {
         let slot = self.slot.as_ref().ok()?;
         open_info(self.scope, slot, key)
     }
 
-    /// Returns the work that one password takes: memory in KiB times passes.
+    /// Returns the work that one attempt with a password takes: memory in KiB times passes.
     pub(crate) fn work(&self) -> u64 {
         u64::from(self.lock.memory_kib) * u64::from(self.lock.passes)
     }

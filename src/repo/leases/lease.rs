@@ -25,8 +25,12 @@ use crate::storage::{ObjectInfo, StorageErrorKind};
 /// The time between two renewals of a lease.
 const RENEW_EVERY: Duration = Duration::from_secs(30);
 /// A lease has expired this long after the store's time that it states. This is the sum of three
-/// parts. First, a process treats its lease as lapsed if it has not read the store's time for half
-/// of [`TTL`]. Second, a lease expires a whole [`TTL`] after it was stored. The rest is a margin.
+/// times:
+///
+/// - half of [`TTL`]: a process that has not read the store's time for so long treats its lease as
+///   lapsed
+/// - [`TTL`]: a lease expires so long after it was stored
+/// - a margin of 5 minutes
 const STATED_LIFE: Duration = Duration::from_mins(20);
 /// The work of a lease may have begun this much earlier than the lease states: storing the lease
 /// may have taken half of [`TTL`], and since then, the store's clock may have been set ahead by a
@@ -57,10 +61,10 @@ struct State {
     body: LeaseBody,
     /// When the last renewal began, as [`now`] returned it.
     put: Duration,
-    /// The same for the last renewal whose time in the store this process has read. Before the
-    /// first one, when the work began.
+    /// When the last renewal began whose time in the store this process has read, as [`now`]
+    /// returned it. Before the first such renewal, when the work began.
     looked: Duration,
-    /// The time of the renewal in `looked`, by the store's clock. `None` before the first one.
+    /// The time of this renewal, by the store's clock. `None` before the first such renewal.
     stored: Option<SystemTime>,
     /// Whether the lease needs another name, because a process that considers it expired may be
     /// about to remove it.
@@ -70,8 +74,9 @@ struct State {
     lapsed: bool,
 }
 
-/// A lease that another process holds, or this process for other work. If it was stored too long
-/// ago, or if its signer may not do the work that it states, the rest of its content is left out.
+/// A lease that another process holds, or that this process holds for other work. If the lease was
+/// stored too long ago, or if its signer may not do the work that it states, its content is left
+/// out.
 #[derive(Debug, Clone)]
 pub struct OtherLease {
     /// Its name.
@@ -114,9 +119,10 @@ impl OtherLease {
 /// The leases of a project, as of one moment.
 #[derive(Debug, Clone)]
 pub struct Leases {
-    /// This moment, by the store's clock.
+    /// This moment, by the store's clock. If [`load`](Self::load) got no lease, by the clock of
+    /// this host.
     pub now: SystemTime,
-    /// All leases except the given one of this process.
+    /// All leases except the one that [`load`](Self::load) got.
     pub others: Vec<OtherLease>,
 }
 
@@ -126,8 +132,8 @@ impl Lease {
     /// Maximum number of records to remove that one lease names, and of records to keep.
     pub const RECORDS_MAX: usize = LeaseBody::IDS_MAX;
 
-    /// Stores a lease, which shows other processes that this one is at work. It is durable when
-    /// this returns.
+    /// Stores a lease, which shows other processes that this one is at work. The lease is durable
+    /// when this returns.
     pub fn take(project: &Project, work: Work, worker: Worker<'_>) -> Result<Self, RepoError> {
         Self::take_for(project, work, &[], worker)
     }
@@ -246,10 +252,11 @@ impl Lease {
     }
 
     /// Stores the lease again now, and tests whether it had lapsed by the store's clock. Uses this
-    /// clock because the clocks of a virtual machine do not show that the machine was paused. Must
-    /// be called before this process stores an object on which others rely: such an object must not
-    /// be stored if another process may have seen this lease as expired. To find that out, then
-    /// call [`may_have_expired`](Self::may_have_expired) or [`has_lapsed`](Self::has_lapsed).
+    /// clock because the clocks of a virtual machine do not show that the machine was paused.
+    ///
+    /// Call this before this process stores an object on which others rely. Then call
+    /// [`may_have_expired`](Self::may_have_expired) or [`has_lapsed`](Self::has_lapsed). If another
+    /// process may have seen this lease as expired, the object must not be stored.
     pub fn confirm(&self) -> Result<(), RepoError> {
         self.held.confirm(|_| {})?;
         Ok(())
@@ -273,15 +280,16 @@ impl Lease {
         state.lapsed || state.is_late()
     }
 
-    /// Returns whether another process may have seen the lease as expired, since the last call or
-    /// since it was taken, because this process or the store was paused for minutes.
+    /// Returns whether another process may have seen the lease as expired since the last call, or
+    /// since the lease was taken. This happens if this process was paused, or could not renew the
+    /// lease, for minutes.
     #[must_use]
     pub fn has_lapsed(&self) -> bool {
         let mut state = self.held.state();
         std::mem::take(&mut state.lapsed) || state.is_late()
     }
 
-    /// Removes a lease whose holder no longer runs.
+    /// Removes a lease that has expired.
     pub fn remove_expired(project: &Project, lease: &OtherLease) -> Result<(), RepoError> {
         project
             .objects
@@ -426,7 +434,7 @@ impl Held {
         let mut state = self.state();
         let own = ObjectRef::Lease(self.project.id, state.id);
         let Some(at) = listed.iter().position(|(object, _)| *object == own) else {
-            // Another process took it for expired, and removed it.
+            // Another process saw the lease as expired, and removed it.
             state.lapsed = true;
             state.doubtful = true;
             return Err(RepoError::LeaseLost);
@@ -491,7 +499,7 @@ impl Held {
     }
 }
 
-/// Describes a lease that was stored at the time `modified`, as if a write key had signed it.
+/// Describes a lease that was stored at the time `modified`. Always sets `is_full` to false.
 /// Returns `None` if the object is no lease.
 fn other(
     object: ObjectRef,

@@ -22,12 +22,12 @@ pub struct Mark {
     /// The time when the mark was stored, by the store's clock. This time may be in the future: see
     /// [`Marks::settle_times`].
     pub since: SystemTime,
-    /// The packs that no backup used. Empty if the mark cannot be read.
+    /// The packs that no backup used when the mark was stored. Empty if the mark cannot be read.
     pub packs: Vec<ObjectHash>,
     /// The index segments that other segments supersede. Empty if the mark cannot be read.
     pub segments: Vec<ObjectHash>,
-    /// Records that existed before the mark was stored. None of them uses these packs. If there
-    /// were too many records, some are left out.
+    /// Records that existed before the mark was stored. None of them uses the packs of the mark. If
+    /// there were too many records, some are left out.
     pub records: HashSet<ObjectHash>,
     /// Whether the mark cannot be read.
     pub damaged: bool,
@@ -142,7 +142,7 @@ impl Marks {
     }
 
     /// Stores marks for segments, and for packs that none of these records uses. Returns the names
-    /// of the marks once these are durable.
+    /// of the marks, which are durable then.
     pub fn put(
         project: &Project,
         packs: &[ObjectHash],
@@ -150,8 +150,8 @@ impl Marks {
         records: &[ObjectHash],
         worker: Worker<'_>,
     ) -> Result<Vec<ObjectHash>, RepoError> {
-        // If there are too many records, some are left out. This is safe: if a backup builds on a
-        // record that the mark does not name, it reads the whole tree of this record.
+        // If there are too many records, some are left out. This is safe: a backup whose base
+        // neither names the mark nor is named by it reads the whole tree before it commits.
         let records = &records[..records.len().min(MarkBody::IDS_MAX)];
         let body = |packs: &[ObjectHash], segments: &[ObjectHash]| MarkBody {
             requires: Vec::new(),

@@ -37,7 +37,7 @@ impl Work {
 pub struct Worker<'a> {
     /// The name of this host.
     pub host: Option<&'a str>,
-    /// Program and version.
+    /// The name and version of the program.
     pub tool: &'a str,
 }
 

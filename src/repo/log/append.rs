@@ -1,4 +1,4 @@
-//! Writes entries.
+//! Writes entries of the log.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -23,8 +23,8 @@ pub struct NewEntry {
     pub removed: Vec<LogItem>,
     /// The details. [`Log::append`] fills in host and program.
     pub details: LogDetails,
-    /// Whether `added` lists all objects of the log. If it does not fit into one entry, it is
-    /// written like other added objects, and not as a summary.
+    /// Whether `added` lists all objects of the log, so that the entry is a summary. If the list
+    /// does not fit into one entry, the entries are not marked as summaries.
     pub summary: bool,
     /// Whether to write an entry even if it is empty. Such an entry joins several lines of entries.
     pub always: bool,
@@ -49,10 +49,11 @@ const DESCRIBED_MAX: usize = LogDetails::BODY_MAX / 2;
 
 impl Log {
     /// Appends an entry, or several if the content does not fit into one. They are durable when
-    /// this returns. Leaves out removed objects that earlier entries have removed, and details of
-    /// removed records that earlier entries have. Of the names in removed records, keeps only those
-    /// of records that exist, or that the log removes or accepts as lost. If nothing remains,
-    /// writes no entry. Needs a full key.
+    /// this returns. Needs a full key.
+    ///
+    /// Leaves out removed objects that earlier entries have removed, and details of removed records
+    /// that earlier entries have. Also leaves out content that the writer of a removed record may
+    /// have invented. If nothing remains, writes an entry only if `always` or `summary` is set.
     pub fn append(
         &mut self,
         project: &Project,
@@ -104,10 +105,13 @@ impl Log {
         Ok(())
     }
 
-    /// Leaves out content that the writers of removed records may have invented, since entries are
-    /// kept forever: the details of records whose volume has a name of more than
-    /// [`VOLUME_MAX`](RemovedRecord::VOLUME_MAX) bytes, and the names of records that neither exist
-    /// nor are excused by the log.
+    /// Removes content that the writers of removed records may have invented, since entries are
+    /// kept forever:
+    ///
+    /// - the details of records whose volume has a name of more than
+    ///   [`VOLUME_MAX`](RemovedRecord::VOLUME_MAX) bytes
+    /// - the names of records that do not exist, and that the log neither removes nor accepts as
+    ///   lost
     fn bound(&self, project: &Project, records: &mut Vec<RemovedRecord>) -> Result<(), RepoError> {
         records.retain(|record| record.volume.name.len() <= RemovedRecord::VOLUME_MAX);
         if records.iter().all(|record| record.names().next().is_none()) {

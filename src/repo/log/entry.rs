@@ -1,4 +1,4 @@
-//! Single entries: verified and opened, or sealed and signed.
+//! Verifies and opens single entries of the log, and seals and signs new ones.
 
 use crate::base::{ObjectHash, ProjectId, SignerId};
 use crate::crypto::{SealNonce, hash, object_hash, verify_signature};
@@ -48,7 +48,7 @@ impl Entry {
     }
 
     /// Verifies the bytes of an entry like [`open`](Self::open), but without a key. Its details
-    /// remain sealed, and those that are returned are empty.
+    /// remain sealed, so the returned entry has empty details.
     pub(super) fn verify(
         authority: &SignerId,
         project: ProjectId,
@@ -127,7 +127,7 @@ fn verify<'a>(
     Ok(opened)
 }
 
-/// The associated data of the sealed part, from the bytes before its nonce.
+/// Returns the associated data of the sealed part. `plain` are the bytes before its nonce.
 fn associated(project: &Project, plain: &[u8]) -> Vec<u8> {
     [&project.id.as_bytes()[..], &hash(&[plain])].concat()
 }

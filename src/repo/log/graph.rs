@@ -124,7 +124,7 @@ impl Graph {
         added
     }
 
-    /// Returns the number of entries that no summary covers.
+    /// Returns the number of entries that are neither summaries nor before one.
     pub(super) fn since_summary(&self) -> usize {
         let summaries = self.entries.iter().filter(|entry| entry.plain.summary);
         let covered = self.with_ancestors(summaries.map(|entry| entry.hash));

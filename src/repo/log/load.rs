@@ -20,7 +20,9 @@ pub struct Log {
     pub(super) graph: Graph,
     /// All objects that entries remove.
     pub(super) removed: Removals,
+    /// The details of removed records, by id.
     records: HashMap<ObjectHash, RemovedRecord>,
+    /// The objects whose loss an entry accepts.
     lost: HashSet<ObjectHash>,
     foreign: Vec<RepoError>,
     damaged: Vec<RepoError>,
@@ -137,8 +139,8 @@ impl Log {
         self.removed(kind, hash).then(|| Removed::new(item))
     }
 
-    /// Returns whether the log excuses that this record, or this entry of the log, is missing: an
-    /// entry removes the record, or accepts the loss of the record or entry.
+    /// Returns whether this record, or this entry of the log, may be missing: the log removes the
+    /// record, or accepts the loss of the record or entry.
     #[must_use]
     pub fn excuses(&self, record: ObjectHash) -> bool {
         self.removed(LogKind::Record, record) || self.lost.contains(&record)
@@ -149,13 +151,13 @@ impl Log {
         self.lost.iter()
     }
 
-    /// Returns whether an entry explains that this certificate is missing, or accepts its loss.
+    /// Returns whether this certificate may be missing: an entry removes it, or accepts its loss.
     #[must_use]
     pub fn excuses_certificate(&self, certificate: ObjectHash) -> bool {
         self.removed(LogKind::Certificate, certificate) || self.lost.contains(&certificate)
     }
 
-    /// Returns the details of a removed record. `None` if no entry has any.
+    /// Returns the details of a removed record. `None` if no entry contains them.
     #[must_use]
     pub fn removed_record(&self, record: ObjectHash) -> Option<&RemovedRecord> {
         self.records.get(&record)
@@ -209,7 +211,7 @@ impl Log {
     }
 
     /// Returns the objects that the log had added and not removed when this entry was written, in
-    /// ascending order. Returns none if there is no such entry.
+    /// ascending order. Returns an empty list if there is no such entry.
     #[must_use]
     pub fn set_of(&self, entry: ObjectHash) -> Vec<LogItem> {
         self.graph.set(&[entry])

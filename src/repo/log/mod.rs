@@ -4,8 +4,8 @@
 //! A record, void, pack or segment is deleted only after an entry that removes it is durable
 //! ([`Removed`] proves it). The only exception is a damaged pack that a repair moves to
 //! `quarantine/`: it counts as missing. So if such an object is missing and no entry removes it, it
-//! has vanished. An entry is never deleted or withdrawn. It explains why an object is missing. It
-//! does not ask anyone to delete the object.
+//! has vanished. An entry is never deleted or withdrawn. An entry explains why an object is
+//! missing. It does not ask other processes to delete the object.
 
 mod append;
 mod entry;

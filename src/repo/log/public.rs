@@ -87,9 +87,9 @@ impl PublicLog {
         self.removed.has(item.kind, item.hash)
     }
 
-    /// Returns the objects that must exist: those that the log has added and not removed, and those
-    /// that it had added and not removed when `entry` was written, without those that any entry
-    /// removes.
+    /// Returns the objects that must exist: those that the log contains now, and those that it
+    /// contained when `entry` was written. An object is in the log if it was added and not removed.
+    /// Leaves out all objects that any entry removes.
     #[must_use]
     pub fn required(&self, entry: Option<ObjectHash>) -> Vec<LogItem> {
         let newest = self.graph.set(&self.graph.tips());
