@@ -35,7 +35,7 @@ impl Prompt for Typist {
     }
 
     fn lend_terminal(&self) -> Box<dyn TerminalLoan + '_> {
-        unreachable!("no other program asks")
+        unreachable!("no test lends the terminal")
     }
 }
 
@@ -183,7 +183,7 @@ fn new_keys_are_made_with_the_composed_form_of_text() {
     };
     let options = PasswordOptions::default();
     let given = passwords.existing(&options, &"/r").unwrap();
-    assert_eq!(&**given.bytes, decomposed.as_bytes(), "as given");
+    assert_eq!(&**given.bytes, decomposed.as_bytes(), "not composed");
     for new in [
         passwords.initial(&options, &"/r").unwrap(),
         passwords.additional(Some(&path)).unwrap(),

@@ -90,7 +90,7 @@ impl ForgetArgs {
 /// The rules of a policy.
 #[expect(
     clippy::struct_field_names,
-    reason = "clap derives the option names from them"
+    reason = "clap derives the option names from the field names"
 )]
 #[derive(Debug, Args)]
 #[command(next_help_heading = POLICY)]

@@ -9,7 +9,7 @@ use crate::repo::KdfParams;
 /// How expensive it is to try a password.
 #[expect(
     clippy::struct_field_names,
-    reason = "clap derives the option names from them"
+    reason = "clap derives the option names from the field names"
 )]
 #[derive(Debug, Args)]
 pub(super) struct KdfArgs {
