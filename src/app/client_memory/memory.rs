@@ -13,7 +13,7 @@ use crate::repo::{Backup, HistoryEnds, Project, RepoError};
 
 /// The maximum number of backups to remember of a project. Beyond it, [`ClientMemory::remember`]
 /// drops backups of write keys, but no backups of full keys. [`ClientMemory::remember_backup`]
-/// drops all earlier backups instead. That is safe, because the new backup names those before it.
+/// drops all earlier backups instead, because the new backup names those before it.
 const BACKUPS_MAX: usize = 10_000;
 
 /// The maximum number of characters of a volume's name to remember.
