@@ -34,7 +34,7 @@ pub struct AffectedBackup {
 }
 
 /// The losses that the damage of one pack causes in one backup. If several damaged packs hold the
-/// same data, the losses of this data are listed for each of these packs.
+/// same data, its loss is listed for each of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LossCause {
     /// The hash of the pack, which is damaged or missing.

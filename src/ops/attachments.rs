@@ -56,7 +56,7 @@ pub fn is_safe_name(name: &str) -> bool {
     !is_relative && name.len() <= 255 && !name.contains(|c: char| c == '/' || c.is_control())
 }
 
-/// Reads a whole attachment. Holds a lease meanwhile, so that no prune deletes its data.
+/// Reads a whole attachment. Holds a lease while it reads, so that no prune deletes the data.
 fn read(
     project: &Project,
     attachment: &Attachment,

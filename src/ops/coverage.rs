@@ -24,7 +24,7 @@ pub struct Coverage {
     /// The total size in bytes of the packs that were never verified since they were stored here,
     /// or that were found damaged after the verification.
     pub bytes_never: u64,
-    /// The number of these packs.
+    /// The number of packs that `bytes_never` counts.
     pub packs_never: u64,
     /// For each pack, the ledger has the time of its last verification. This is the oldest of these
     /// times; `None` if no pack was verified.

@@ -13,9 +13,9 @@ use crate::repo::{
     since_1970,
 };
 
-/// Chooses at most `sample` backups at random. With `max_bytes`, their contents have at most so
-/// many bytes together: a backup that is larger than the remaining bytes is left out, and a smaller
-/// one is tried. Leaves out backups that their writers withdrew, or that other records replaced.
+/// Chooses at most `sample` backups at random. `max_bytes` limits the total size of their contents.
+/// A backup that would exceed this limit is left out, and a smaller one may be chosen instead.
+/// Leaves out backups that their writers withdrew, or that other records replaced.
 pub fn choose_drill(
     project: &Project,
     records: &Records,

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn names_must_be_safe_and_different_and_all_files_together_small() {
+    fn names_must_be_safe_and_unique_and_the_total_size_is_limited() {
         let half = 8 << 20;
         assert!(AttachedFile::check(&[file("vm.xml", half), file("a b-ä", half)]).is_ok());
         for files in [

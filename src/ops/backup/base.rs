@@ -8,9 +8,9 @@ use crate::ops::image_backups::trusted;
 use crate::repo::{Backup, History, Project, Records, Top};
 use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 
-/// Returns the backup to compare with a source that is read completely: the one that the user
-/// named, or the newest of the volume with this kind of content. The comparison only saves work:
-/// with any base, the new backup is correct.
+/// For a source that is read completely, returns the backup with which it is compared. This is the
+/// backup that the user named, or the volume's newest one with this kind of content. The comparison
+/// only saves work: with any base, the new backup is correct.
 ///
 /// A backup by another write key is a base only if the user names it. Nobody has verified that its
 /// packs hold the blobs that its tree names.
@@ -27,9 +27,9 @@ pub(super) fn choose_base<'a>(
     select_kind(records, selector, kind).map(Some)
 }
 
-/// Returns the base of a list of extents: the backup that the user named, or one of the snapshot
-/// from which the user says that the changes start. Returns `None` if the user says that the list
-/// names all data. All content outside of the listed extents is taken from the base.
+/// Returns the base of a list of extents. This is the backup that the user named, or else one of
+/// the snapshot from which the user says that the changes start. Returns `None` if the user says
+/// that the list names all data. All content outside of the listed extents is taken from the base.
 pub(super) fn list_base<'a>(
     project: &Project,
     records: &'a Records,

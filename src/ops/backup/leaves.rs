@@ -14,14 +14,14 @@ use crate::ops::error::OpsError;
 use crate::ops::pipeline::{Failed, Pipeline, Producer, StageError, Stages};
 use crate::repo::{PackWorker, PackedNodes};
 
-/// The maximum number of leaves that wait in the queue, for each thread. It is large enough that no
-/// thread has to wait for the source.
+/// The maximum number of leaves that wait in the queue, for each thread. With several, a thread
+/// usually finds its next leaf there.
 pub(super) const QUEUE: usize = 2;
 
 /// The maximum number of leaves in the pipeline, for each thread. A new leaf takes many times as
-/// long as a leaf with a single chunk to merge. While one thread works on a new leaf, the others go
-/// on with up to this many leaves. A finished leaf takes little memory, since only its ids are
-/// kept.
+/// long as a leaf with a single chunk to merge. While one thread works on a new leaf, the other
+/// threads can finish many leaves after it. A finished leaf takes little memory, since only its ids
+/// are kept.
 const IN_FLIGHT: usize = 64;
 
 /// A leaf that the source touches.

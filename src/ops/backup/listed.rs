@@ -86,8 +86,8 @@ pub(super) fn store_listed(
     })
 }
 
-/// Returns the extents to read, in whole chunks: the listed extents and, if the size of the image
-/// has changed, the bytes after the smaller of the two sizes.
+/// Returns the extents to read, in whole chunks. These are the listed extents. If the size of the
+/// image has changed, also the bytes after the smaller of the two sizes.
 fn extents_to_read(
     image: &dyn ImageSource,
     chunk_size: u64,

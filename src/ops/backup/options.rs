@@ -172,8 +172,8 @@ pub struct MetDamage {
     pub holes: Vec<Range<u64>>,
 }
 
-/// Fails if the first bytes of a source show that it is an RBD diff, unless the user accepts that
-/// the diff is stored as it is. A restore would give the diff, and not the image.
+/// Fails if the first bytes of a source are those of an RBD diff, unless the user accepts that a
+/// diff is stored as it is. A restore would give the diff, and not the image.
 pub(super) fn not_a_diff(
     options: &BackupOptions,
     name: &str,

@@ -115,7 +115,7 @@ impl<'a> Present<'a> {
         }))
     }
 
-    /// Returns the ids of those of these backups that cannot be restored completely.
+    /// Returns the ids of the backups in this list that cannot be restored completely.
     pub(super) fn lost_among(&self, backups: &[&Backup]) -> Result<HashSet<ObjectHash>, OpsError> {
         let mut found = HashSet::new();
         if self.packs + self.damaged == 0 {

@@ -85,10 +85,10 @@ impl<'a> Protection<'a> {
         })
     }
 
-    /// `left_over` are the packs of an interrupted run. Returns those that may be used. The index,
-    /// too, may have packs that no segment names: it excludes those that may not be used. From now
-    /// on, the lease names all of these packs that may be used. A dry run has no lease, and uses
-    /// all packs.
+    /// `left_over` are the packs of an interrupted run. Returns the packs among them that may be
+    /// used. The index, too, may have packs that no segment names. It excludes the packs that may
+    /// not be used. From now on, the lease names the packs of both kinds that may be used. A dry
+    /// run has no lease, and uses all packs.
     pub(super) fn adopt(
         &self,
         index: &Index,
@@ -205,8 +205,8 @@ fn worker(options: &BackupOptions) -> Worker<'_> {
     }
 }
 
-/// Stores again the blobs of these trees that are not in enough packs that stay: a chunk must be in
-/// one such pack, and a node in two.
+/// Stores again the blobs of these trees that would be lost. A chunk must be in one pack that
+/// stays, and a node in two.
 fn store_again(
     index: &Arc<Index>,
     tops: &[BlobId],

@@ -13,7 +13,7 @@ use crate::ops::error::OpsError;
 use crate::repo::{CommitPermit, Project, Records, RepoError};
 use crate::volume::{ImageIdentity, ImageKind};
 
-/// Loads the records, and reports those that cannot be read.
+/// Loads the records, and sends a notice for each one that cannot be read.
 pub(super) fn load(project: &Project, context: &Context<'_>) -> Result<Records, OpsError> {
     let records = Records::load_to_build_on(project)?;
     for error in records.damaged() {

@@ -21,8 +21,8 @@ use crate::repo::{Log, Project, Records, RunLen};
 /// one if it has these labels already.
 ///
 /// If the operation is interrupted after the new record is stored, the new record counts, and the
-/// next `forget` removes the old one. Fails for a withdrawn backup, and for a backup by a write
-/// key, since a new record by a full key would mean that a full key has verified the data.
+/// next `forget` removes the old one. Fails for a withdrawn backup. Also fails for a backup by a
+/// write key: a new record by a full key would mean that a full key has verified the data.
 pub fn relabel(
     project: &Project,
     id: ObjectHash,

@@ -85,8 +85,8 @@ impl<'a> Taken<'a> {
 pub(super) fn notice_labels(existing: &Backup, options: &BackupOptions, context: &Context<'_>) {
     let kept = &existing.record.labels;
     let mut given = options.labels.iter();
-    // A backup of an image in a cluster has more labels than the user gave. So only compare those
-    // that the user gave.
+    // A backup of an image in a cluster has more labels than the user gave. So compare only the
+    // labels that the user gave.
     if given.any(|(key, value)| kept.get(key) != Some(value)) {
         let backup = existing.id;
         context.observer.notice(Notice::LabelsKept { backup });

@@ -42,7 +42,7 @@ pub(super) struct BackupTask<'a> {
 }
 
 impl Tally {
-    /// Reports how much of the source is stored: the bytes that were processed, less those that
+    /// Reports how much of the source is stored: the bytes that were processed, less the bytes that
     /// wait to be stored.
     pub(super) fn show(&self, pending: &Pending<'_>, context: &Context<'_>) {
         let total = self.total.load(Ordering::Relaxed);

@@ -20,8 +20,8 @@ use crate::repo::{
     still_damaged,
 };
 
-/// Maximum number of packs that are in memory at once. Each pack is read completely, so this number
-/// limits the memory.
+/// The maximum number of packs that are in memory at the same time. Each pack is read completely,
+/// so this number limits the memory.
 const READERS_MAX: usize = 3;
 
 /// The kind of packs whose content every key can open.

@@ -95,8 +95,8 @@ pub(super) struct Chosen {
     pub(super) packs: u64,
     /// The number of packs from which the run chose.
     pub(super) of: u64,
-    /// False if the run had to read all data and has not finished the walk over the trees: then
-    /// backups may use packs that it has not read.
+    /// False if the run had to read all data, but has not finished the walk over the trees. Then
+    /// backups may use packs that the run has not read.
     pub(super) is_all: bool,
 }
 

@@ -63,9 +63,10 @@ pub(super) struct CheckTask<'a> {
     pub(super) bad_packs: HashSet<ObjectHash>,
     /// The missing packs.
     pub(super) missing: HashSet<ObjectHash>,
-    /// Missing packs for which it is not known yet whether a backup needs them.
+    /// Missing packs that a backup may need. They are reported when it is known that one does.
     pub(super) unreported: Vec<ObjectRef>,
-    /// Damaged packs for which it is not known yet whether a backup needs them, with their damage.
+    /// Damaged packs that a backup may need, with their damage. They are reported when it is known
+    /// that one does.
     pub(super) unreported_damage: Vec<(ObjectHash, RepoError)>,
     /// Runs that did not open, by pack and ordinal.
     pub(super) bad_runs: HashSet<(ObjectHash, u64)>,

@@ -8,7 +8,7 @@ use crate::base::ObjectHash;
 use crate::format::SourceInfo;
 use crate::repo::Backup;
 
-/// A volume of which a backup cannot be restored completely.
+/// A volume with a backup that cannot be restored completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AffectedVolume {
     /// Its name.

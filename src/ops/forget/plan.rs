@@ -79,8 +79,8 @@ impl ForgetPlan<'_> {
         self.volumes.iter().flat_map(|volume| &volume.remove)
     }
 
-    /// Returns the backups that must stay if the plan is executed: of each volume that loses a
-    /// backup, all that are not removed.
+    /// Returns the ids of the backups that must stay if the plan is executed: all other backups of
+    /// each volume that loses a backup.
     pub(super) fn relies_on(&self) -> impl Iterator<Item = ObjectHash> {
         let changed = self
             .volumes

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::repo::Backup;
 
-/// Another backup of the volume, of which the target has a copy.
+/// Another backup of the volume. The target has a copy of it.
 pub(super) struct CopyBase<'a> {
     /// The backup in the source.
     pub(super) source: &'a Backup,

@@ -227,11 +227,11 @@ impl VolumeCopy<'_> {
         })
     }
 
-    /// Returns the backup with which to compare `backup`: the next older one of the same volume of
-    /// which the target has a copy, or else the next newer one. The kinds of content and the chunk
-    /// sizes must be equal. A backup by another write key may be false, so it is a base only for
-    /// backups by that key. If data of the target was lost, returns `None`, so that lost data is
-    /// stored again.
+    /// Returns the backup with which to compare `backup`. It is of the same volume, and the target
+    /// has a copy of it. It is the next older such backup, or else the next newer one. The kinds of
+    /// content and the chunk sizes must be equal. A backup by another write key may be false, so it
+    /// is a base only for backups by that key. If data of the target was lost, returns `None`, so
+    /// that lost data is stored again.
     fn base_of<'b>(&'b self, backup: &Backup) -> Option<CopyBase<'b>> {
         let (kind, chunk_size) = (backup.record.content.kind, backup.record.content.chunk_size);
         if self.options.reread {
@@ -346,7 +346,7 @@ impl VolumeCopy<'_> {
 
     /// Returns what the copy states about its source. The copy counts as a backup of the key of the
     /// target. If another write key made the original, its statements may be false. Then leaves out
-    /// those that later backups rely on.
+    /// the statements that later backups rely on.
     fn source_info(&self, backup: &Backup) -> Option<SourceInfo> {
         let stated = backup.record.source.clone()?;
         if trusted(self.source, backup) {
@@ -371,8 +371,8 @@ impl VolumeCopy<'_> {
     }
 
     /// Returns the ids of the copies of the backups that this one follows, at most
-    /// [`Records::FOLLOWS_MAX`]. If the target has no copy of one of these backups, continues with
-    /// the backups that this one follows.
+    /// [`Records::FOLLOWS_MAX`]. In place of a backup without a copy, returns the copies of the
+    /// backups that it follows.
     fn follows(&self, backup: &Backup) -> Vec<ObjectHash> {
         let history = self.records.history(&backup.record.volume.name);
         let entries = history.map_or(&[][..], |history| history.entries());

@@ -33,7 +33,7 @@ use crate::ops::pipeline::Failed;
 use crate::repo::{Backup, BlobReader, Index, Project, Records, RunLen, Top};
 use crate::volume::Gaps;
 
-/// The source kind in the record of a backup that was made from a diff.
+/// The value of `source.kind` in the record of a backup that was made from a diff.
 pub(super) const KIND: &str = "rbd-diff";
 
 /// Properties of a stream of diffs.
@@ -274,9 +274,8 @@ impl<'a> DiffChain<'a> {
         // A full diff needs no cut: all content that it does not name is zeros.
         let is_longer = |base: &Ancestor| base.size > size && spec.gaps == Gaps::Unchanged;
         let shrunk = base.ancestor().is_some_and(is_longer);
-        // Has an entry for each leaf in which an extent ends: the number of the leaf, and the
-        // offset in the stream after the last of these extents. The entry is removed when the leaf
-        // is done.
+        // Has an entry for each leaf in which an extent ends, until the leaf is done. An entry has
+        // the leaf's number, and the offset in the stream after the last extent that ends in it.
         let read_up_to: Mutex<VecDeque<(u64, u64)>> = Mutex::default();
         let top = store_leaves(
             task,

@@ -8,13 +8,13 @@ use crate::ops::backup::options::ListTest;
 use crate::ops::error::OpsError;
 use crate::ops::image_backups::{DISTRUSTED, VERIFIED};
 
-/// The source kind in the record of a backup of an image in a cluster.
+/// The value of `source.kind` in the record of a backup of an image in a cluster.
 const KIND: &str = "rbd";
-/// The consistency of a snapshot that may lack data that the users of the image had not written
-/// yet.
+/// The value of `consistency` for a snapshot that may lack data that the users of the image had not
+/// written yet.
 const CRASH: &str = "crash";
-/// The consistency of a snapshot that was made after the users of the image had written all their
-/// data.
+/// The value of `consistency` for a snapshot that was made after the users of the image had written
+/// all their data.
 const QUIESCED: &str = "quiesced";
 
 /// The image and the snapshots of an export, as the cluster described them.

@@ -2,9 +2,10 @@
 //! has the same number. The cluster lists the changes since that snapshot. Without such a backup,
 //! all data is read and compared with the newest backup of the volume.
 //!
-//! The order of the steps makes every interruption harmless: load the records, make the snapshot,
-//! export and store, verify the snapshots, commit, and only then remove older snapshots. A run that
-//! is killed leaves a snapshot that the next run removes.
+//! The order of the steps makes every interruption harmless. A run first loads the records and
+//! makes the snapshot. Then it exports and stores the data, verifies the snapshots, and commits.
+//! Only then it removes older snapshots. A run that is killed leaves a snapshot that the next run
+//! removes.
 
 mod change_list;
 mod kept;

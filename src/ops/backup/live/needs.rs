@@ -21,20 +21,20 @@ pub enum SnapshotNeed {
     /// There is no backup of the snapshot: the run that made it was killed, or its backup was
     /// forgotten.
     NoBackup,
-    /// The image is in the trash, so that there will be no next backup.
+    /// The image is in the trash, so there will be no next backup.
     InTrash,
     /// This program made the snapshot for another project.
     OtherProject,
 }
 
-/// A snapshot that this program made, or of which there is a backup.
+/// A snapshot that this program made, or that has a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotUse {
     /// The snapshot.
     pub snapshot: Snapshot,
     /// Whether this program made it for this project, as its name shows.
     pub is_own: bool,
-    /// Its newest backup, and the volume of that backup.
+    /// The id of its newest backup, and the volume of that backup; `None` if there is no backup.
     pub backup: Option<(ObjectHash, String)>,
     /// Why it is needed, or why it is not.
     pub need: SnapshotNeed,
@@ -58,8 +58,8 @@ pub(crate) struct Circumstances {
     pub(crate) at_work: bool,
 }
 
-/// Returns the snapshots that this program made and those of which there is a backup, oldest first,
-/// and the next backup of the image to this volume.
+/// Returns the next backup of the image to this volume. Also returns the snapshots that this
+/// program made or that have a backup, in the order of `snapshots`.
 ///
 /// A run holds a lease from before it makes its snapshot until its record is stored. So the caller
 /// must list `snapshots` first, then the leases, and then load `records`. Otherwise a snapshot that

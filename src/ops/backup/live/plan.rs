@@ -78,7 +78,8 @@ impl<'a> Plan<'a> {
             return Self::Existing(existing);
         }
         if project.role() == Role::Write {
-            // Only a full key can read the rest of a chunk of which a part has changed.
+            // If only a part of a chunk has changed, the rest must be read from the base. Only a
+            // full key can do that.
             return Self::Everything(FullRead::WriteKey, None);
         }
         let chunk_size = project.chunk_size.bytes();

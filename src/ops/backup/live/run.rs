@@ -40,7 +40,8 @@ pub struct LiveOptions {
     /// Read everything if otherwise this number of backups in a row, the new one included, would
     /// read only changes.
     pub full_every: Option<NonZeroU64>,
-    /// Back up the image although a restore to it was interrupted.
+    /// Back up the image even if a restore to it was interrupted, so that it has a mixture of
+    /// contents.
     pub allow_mixture: bool,
     /// The point in time that the snapshot has in common with those of other images; `None` if the
     /// image is backed up alone.

@@ -68,8 +68,8 @@ pub fn backup_together<E: From<OpsError>>(
     Ok(())
 }
 
-/// Makes all snapshots while the users of the images are frozen. After a failure, removes those
-/// that were made.
+/// Makes all snapshots while the users of the images are frozen. After a failure, removes the
+/// snapshots that were made.
 fn snapshots<'a>(
     prepared: &[PreparedBackup<'a>],
     freeze: &FreezeOptions,
