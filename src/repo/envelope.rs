@@ -186,8 +186,8 @@ impl Project {
 
 /// Returns the error of an object that cannot be decrypted.
 ///
-/// The object is not damaged: either its bytes have the hash that is its name, or it is a lease,
-/// which is stored in one step and again every 30 seconds. So it was made without the project's
+/// The object is not damaged: its bytes have the hash that is its name, or it is a lease. A lease
+/// is stored in one step, and again every 30 seconds. So the object was made without the project's
 /// keys.
 fn not_sealed(object: ObjectRef) -> RepoError {
     let reason = ForeignReason::NotSealed;

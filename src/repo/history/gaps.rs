@@ -37,8 +37,8 @@ impl Records {
 
     /// Returns the details of one of these backups that the log must keep if it removes the backup.
     ///
-    /// From a record of a write key, keeps only some names: those of records that count, of records
-    /// that only a revocation excludes, and of records whose absence the log excuses. Any other
+    /// From a record of a write key, keeps only the names of two kinds of records: those that exist
+    /// undamaged or were replaced, and those that the log removes or accepts as lost. Any other
     /// name may be that of a file with garbage, which the holder of the write key stored under its
     /// hash. If the log named this file, the history would have a gap as soon as someone deletes
     /// the file.

@@ -166,8 +166,9 @@ impl Successors {
         self.by_id.contains_key(id) || self.replaced_by.contains_key(id)
     }
 
-    /// Returns the numbers of the records that this one shows to be older, in ascending order: the
-    /// records that it follows, those that replaced these, and the one that it replaces.
+    /// Returns the numbers of the records that this one shows to be older, in ascending order.
+    /// These are the records that it follows, the records that replaced those, and the record that
+    /// it replaces.
     fn followed_by(&self, records: &[OrderedRecord<'_>], number: usize) -> Vec<usize> {
         let record = &records[number];
         let mut todo: Vec<ObjectHash> = record.follows.to_vec();

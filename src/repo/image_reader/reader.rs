@@ -107,8 +107,8 @@ impl ImageReader {
         self.tree.chunks(self.blobs(), 0..u64::MAX, enter, each)
     }
 
-    /// Calls `each` with every chunk that is not zero, and with every range whose chunks are not
-    /// known because a node of the tree cannot be read. The calls are in ascending order.
+    /// Calls `each` with every chunk that is not zero. Also calls it with every range whose chunks
+    /// are not known, because a node of the tree cannot be read. The calls are in ascending order.
     pub fn each_part<E: From<RepoError>>(
         &self,
         mut each: impl FnMut(ContentPart) -> Result<(), E>,

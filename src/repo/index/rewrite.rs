@@ -55,10 +55,10 @@ impl Index {
     /// Replaces the segments that name a pack in `without`, and small segments if there are many.
     /// New segments name all other packs of the replaced ones, and the packs in `also`.
     ///
-    /// At every moment, a segment that counts names each of these packs: an old segment is
-    /// superseded by the new one that names the last of its packs. `still_valid` is called before
-    /// each segment is stored. It must fail if the data on which the caller decided may be out of
-    /// date.
+    /// At every moment, a segment that counts names each of these packs. For this, each old segment
+    /// is superseded by the new one that names the last of its packs. `still_valid` is called
+    /// before each segment is stored. It must fail if the data on which the caller decided may be
+    /// out of date.
     pub fn rewrite_segments<E: From<RepoError>>(
         &self,
         without: &HashSet<ObjectHash>,

@@ -38,7 +38,7 @@ pub(super) const MORE: MultimapTableDefinition<[u8; 16], u64> =
 /// The blocks of the filter.
 pub(super) const FILTER: TableDefinition<(u32, u32), &[u8]> = TableDefinition::new("filter");
 /// The sessions, by their number in this database: the number of packs with this session, and its
-/// encapsulation.
+/// encapsulation. Each backup with a write key makes a session, with a key for its chunks.
 pub(super) const SESSIONS: TableDefinition<u32, &[u8]> = TableDefinition::new("sessions");
 /// The numbers of the sessions, by the hash of the encapsulation.
 pub(super) const SESSION_NUMBERS: TableDefinition<[u8; 32], u32> =

@@ -1,10 +1,10 @@
 //! Decides which packs a client trusts to hold the blobs that are listed for them.
 //!
 //! A holder of a write key can store anything under the id of real data. So a blob counts for
-//! deduplication only in two kinds of packs: those that this client or a full key has stored and
-//! listed, and those that a full key has read and found undamaged. If the settings of the project
-//! say so, all write keys that are not revoked are trusted, too. Reading needs no trust, since
-//! every id is verified.
+//! deduplication only in trusted packs. This client or a full key must have stored and listed the
+//! pack, or a full key must have read it and found it undamaged. If the settings of the project say
+//! so, all write keys that are not revoked are trusted, too. Reading needs no trust, since every id
+//! is verified.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

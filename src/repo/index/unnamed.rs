@@ -8,9 +8,9 @@ use crate::repo::pack_listing::read_whole;
 
 impl Index {
     /// Reads all bytes of the packs that no segment names, except excluded ones and those that were
-    /// read before. If the bytes of such a pack are those that its signer signed, the pack may
-    /// count for deduplication from now on, and a segment may name it. This is needed because
-    /// anyone who can write to the store can add a copy of a pack with other bytes.
+    /// read before. If the signer of a pack signed these bytes, the pack may count for
+    /// deduplication from now on, and a segment may name it. The bytes are verified because anyone
+    /// who can write to the store can add a copy of a pack with other bytes.
     pub fn verify_unnamed(&self) -> Result<(), RepoError> {
         for pack in self.unnamed()? {
             if self.is_excluded(&pack) || self.is_whole(&pack)? {

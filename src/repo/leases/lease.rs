@@ -32,9 +32,9 @@ const RENEW_EVERY: Duration = Duration::from_secs(30);
 /// - [`TTL`]: a lease expires so long after it was stored
 /// - a margin of 5 minutes
 const STATED_LIFE: Duration = Duration::from_mins(20);
-/// The work of a lease may have begun this much earlier than the lease states: storing the lease
-/// may have taken half of [`TTL`], and since then, the store's clock may have been set ahead by a
-/// whole [`TTL`].
+/// The work of a lease may have begun this much earlier than the lease states. Storing the lease
+/// may have taken half of [`TTL`]. Since then, the store's clock may have been set ahead by a whole
+/// [`TTL`].
 const CLOCK_SLACK: Duration = Duration::from_mins(15);
 
 /// The lease of this process. A thread renews it until this value is dropped, which deletes the
@@ -91,8 +91,8 @@ pub struct OtherLease {
     pub since: SystemTime,
     /// The earliest time at which the work may have begun, by the store's clock.
     pub begun: SystemTime,
-    /// Whether it has expired: it was stored too long ago, it states a time that is too old, nobody
-    /// renews it, or its holder is known to have ended.
+    /// Whether it has expired: its time in the store or the time that it states is too old, nobody
+    /// renews it, or its holder has ended.
     pub expired: bool,
     /// Whether a full key signed it.
     pub is_full: bool,
@@ -360,9 +360,9 @@ impl Leases {
         readers.flat_map(|lease| lease.tops.iter().copied())
     }
 
-    /// Returns a record in `keeps` that another process is about to remove, or a record in
-    /// `removes` that must stay because another process is about to remove other records. `None` if
-    /// there is no such record.
+    /// Returns a record on which this process and a `forget` of another process disagree. The
+    /// record is in `keeps`, and the other process removes it, or it is in `removes`, and the other
+    /// process keeps it. `None` if there is no such record.
     #[must_use]
     pub fn contradict(
         &self,

@@ -42,8 +42,8 @@ impl Marks {
     /// deliver one.
     ///
     /// A damaged mark is not an error: no process can read it, so none deletes the packs that it
-    /// names. But if this process cannot read a mark, for lack of permission or because of a disk
-    /// error, this is an error: the prune that stored the mark may be able to read it.
+    /// names. But a lack of permission and a disk error are errors, since the prune that stored the
+    /// mark may be able to read it.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         Self::load_if(project, |error| match error {
             RepoError::Damaged {
