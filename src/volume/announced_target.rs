@@ -1,4 +1,4 @@
-//! A target whose first write is announced.
+//! Calls a function before the first write to a target.
 
 use std::sync::OnceLock;
 

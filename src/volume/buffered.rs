@@ -7,9 +7,9 @@ use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 /// The size of the buffer in bytes. Small writes only fill the buffer, and need no system call.
 const CAPACITY: usize = 256 << 10;
 
-/// Buffers small writes. After the first error, it writes nothing more. If it is dropped, bytes
-/// that were not flushed are lost: unlike [`BufWriter`](io::BufWriter), it does not write a part of
-/// an abandoned stream.
+/// Buffers small writes. After the first error, writes nothing more. When dropped, discards bytes
+/// that were not flushed: unlike [`BufWriter`](io::BufWriter), it does not write a part of an
+/// abandoned stream.
 #[derive(Debug)]
 pub(super) struct Buffered<W> {
     writer: W,
@@ -41,7 +41,7 @@ impl<W: Write> Buffered<W> {
             return Err(io::Error::other("an earlier write failed"));
         }
         let result = write(&mut self.writer);
-        // An interrupted write has written nothing and is repeated.
+        // An interrupted write has written nothing, and the caller repeats it.
         self.failed = matches!(&result, Err(error) if error.kind() != io::ErrorKind::Interrupted);
         result
     }

@@ -25,23 +25,23 @@ pub(super) const STEP: Duration = Duration::from_millis(20);
 
 /// A running program and its standard output.
 ///
-/// The program runs in its own process group. A read returns 0 bytes only once the program has
-/// ended; then [`status`](Self::status) returns how it ended. If no bytes arrive for 0.2 s, or if
+/// The program runs in its own process group. A read returns 0 bytes only after the program has
+/// ended. Then [`status`](Self::status) returns how it ended. If no bytes arrive for 0.2 s, or if
 /// the output has ended and the program still runs, a read fails with [`ErrorKind::WouldBlock`] and
-/// may be repeated. If this is dropped before the program has ended, the whole group is killed, and
-/// the program is reaped.
+/// may be repeated. Dropping this value before the program has ended kills the whole group and
+/// reaps the program.
 ///
 /// If the command has a pipe for standard error, processes that the program leaves behind are
 /// killed, too, so that this pipe ends.
 pub(super) struct ChildOutput {
     child: Child,
-    /// Makes the group end with this process. `None` once the program is about to be reaped.
+    /// Makes the group end with this process. Set to `None` just before the program is reaped.
     ends_with_us: Option<ChildGroup>,
-    /// `None` once the output has ended.
+    /// `None` after the output has ended.
     output: Option<Stdin>,
     /// `None` until the program has ended and was reaped.
     status: Option<ExitStatus>,
-    /// Whether to kill the rest of the group once the program has ended.
+    /// Whether to kill the rest of the group after the program has ended.
     kills_rest: bool,
 }
 
@@ -120,8 +120,8 @@ impl ChildOutput {
         }
     }
 
-    /// Ends the program and all processes of its group: with SIGTERM, and with SIGKILL once the
-    /// program has ended or [`GRACE`] has passed.
+    /// Sends SIGTERM to the program and to all processes of its group. When the program has ended
+    /// or [`GRACE`] has passed, sends SIGKILL. Then reaps the program.
     fn end(&mut self) -> io::Result<()> {
         let signal = |signal| {
             // Fails if all processes of the group have ended.
@@ -176,7 +176,7 @@ impl Read for ChildOutput {
 
 impl Drop for ChildOutput {
     fn drop(&mut self) {
-        // Once the output has ended, the program may have been reaped, and its process id reused.
+        // After the output has ended, the program may have been reaped, and its process id reused.
         let reaped = self.ends_with_us.is_none();
         if self.output.is_some() || !reaped {
             // Ignore the error of a program that cannot be ended.

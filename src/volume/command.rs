@@ -16,7 +16,7 @@ const NAME: &str = "the output of the command";
 /// A program whose standard output is backed up.
 ///
 /// The program starts when the source begins, in its own process group and without standard input.
-/// The stream ends only once the program has exited with code 0. If the program ends in another
+/// The stream ends only after the program has exited with code 0. If the program ends in another
 /// way, the last read fails. If the source is dropped before the end, the whole group is killed.
 pub struct CommandSource {
     command: Command,
@@ -83,7 +83,7 @@ mod tests {
         CommandSource::new(command)
     }
 
-    /// Reads to the end, like an operation.
+    /// Reads to the end. Repeats reads that fail with `WouldBlock`.
     fn read(source: &mut CommandSource) -> io::Result<Vec<u8>> {
         let SourceData::Stream(stream) = source.begin().unwrap() else {
             panic!("no stream");
@@ -138,9 +138,12 @@ mod tests {
             assert!(state().is_ok());
             drop(source);
             let begun = Instant::now();
-            // It is a zombie until its new parent reaps it.
+            // The child process is a zombie until its new parent reaps it.
             while state().is_ok_and(|stat| !stat.contains(") Z ")) {
-                assert!(begun.elapsed() < Duration::from_secs(5), "it still runs");
+                assert!(
+                    begun.elapsed() < Duration::from_secs(5),
+                    "the child process still runs"
+                );
                 thread::sleep(STEP);
             }
         }

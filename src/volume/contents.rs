@@ -11,9 +11,10 @@ use crate::base::{is_zero, to_usize};
 const END_LEN: u64 = 1 << 20;
 /// A read that fails is tried again in pieces of this many bytes.
 const PIECE: usize = 4 << 10;
-/// Other places with copies of signatures: of Btrfs, and of ext4 with blocks of 1 KiB and of 4 KiB.
+/// Offsets of other places with copies of signatures: of Btrfs, and of ext4 with blocks of 1 KiB
+/// and of 4 KiB.
 const BETWEEN: [u64; 3] = [64 << 20, 8193 << 10, 32768 << 12];
-/// The number of bytes to examine from such a place on.
+/// The number of bytes to examine at each offset in [`BETWEEN`].
 const BETWEEN_LEN: u64 = 4 << 10;
 
 /// The contents that were found on a device, as a set of the kinds in [`KNOWN`].
@@ -272,7 +273,7 @@ fn is_fat(sample: &Sample) -> bool {
 
 fn is_swap(sample: &Sample) -> bool {
     // The signature is at the end of the first page, whose size depends on the machine. While a
-    // machine is suspended to disk, the signature is another one.
+    // machine is suspended to disk, the page has another signature.
     let names: [&[u8]; 5] = [
         b"SWAPSPACE2",
         b"SWAP-SPACE",
@@ -291,7 +292,7 @@ fn is_gpt(sample: &Sample) -> bool {
 }
 
 fn is_mbr(sample: &Sample) -> bool {
-    // Boot sectors of file systems have the same end, and a GPT has an MBR that protects it.
+    // Boot sectors of file systems end with the same bytes, and a GPT has an MBR that protects it.
     let others = [b"NTFS    ", b"EXFAT   ", b"-FVE-FS-"];
     let other = others.iter().any(|name| sample.has(3, &name[..]));
     let Some(sector) = sample.get(0, 512) else {

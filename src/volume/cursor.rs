@@ -3,7 +3,7 @@
 use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 use super::sys::fits;
 
-/// The position up to which the target is written. After the first error, no more writes are
+/// The position up to which a target has been written. After the first error, no more writes are
 /// accepted.
 #[derive(Debug)]
 pub(super) struct Cursor {
@@ -14,7 +14,7 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// Begins at the first of `size` bytes.
+    /// Returns a cursor at the beginning of a target of `size` bytes.
     pub(super) fn new(size: u64) -> Self {
         Self {
             size,

@@ -24,7 +24,7 @@ pub struct DeviceTarget {
 impl DeviceTarget {
     /// Opens the block device at `path` for an image of `size` bytes, even if the device is not
     /// blank. Fails with [`VolumeErrorKind::TooSmall`] if the device has less than `size` bytes,
-    /// with [`VolumeErrorKind::Busy`] if it is mounted or otherwise in use, with
+    /// and with [`VolumeErrorKind::Busy`] if it is mounted or otherwise in use. Fails with
     /// [`VolumeErrorKind::ReadOnly`] if the device is read-only, and with
     /// [`VolumeErrorKind::Unsuitable`] if `path` is not a block device.
     pub fn open(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {

@@ -43,18 +43,19 @@ pub struct DiffTotals {
 }
 
 struct State<W> {
-    /// `None` once the end is written.
+    /// `None` after the end of the diff is written.
     writer: Option<DiffWriter<W>>,
     cursor: Cursor,
-    /// The last extent of zeros, which is written once no more zeros follow it.
+    /// The last extent of zeros. It is written when no more zeros can follow it.
     zeros: Range<u64>,
     totals: DiffTotals,
 }
 
 impl<W: Write + Send> DiffTarget<W> {
-    /// Begins a diff on `writer`. A full diff is for an empty image. Messages use `name` for the
-    /// diff. Fails with [`VolumeErrorKind::Misnamed`] if a diff cannot hold the name of a snapshot.
-    /// `writer` should be buffered: headers are written in small pieces.
+    /// Begins a diff on `writer`. A diff without `header.from` is full: it is for an empty image.
+    /// Messages use `name` for the diff. Fails with [`VolumeErrorKind::Misnamed`] if a diff cannot
+    /// hold the name of a snapshot. `writer` should be buffered: headers are written in small
+    /// pieces.
     pub fn new(
         writer: W,
         name: impl Into<String>,
@@ -97,7 +98,7 @@ impl<W: Write + Send> DiffTarget<W> {
         })
     }
 
-    /// Returns the totals so far; they are final once the diff is finished.
+    /// Returns the totals so far. They are final after the diff is finished.
     pub fn totals(&self) -> DiffTotals {
         self.lock().totals
     }

@@ -72,7 +72,7 @@ impl fmt::Display for Unsuitable {
     }
 }
 
-/// The reason why an operation failed. Callers match on this, never on text.
+/// The reason why an operation failed. Callers match on the kind, never on the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumeErrorKind {
     /// The file or directory does not exist.
@@ -87,7 +87,7 @@ pub enum VolumeErrorKind {
     Unsuitable(Unsuitable),
     /// The device or file is mounted or otherwise in use.
     Busy,
-    /// The device is not blank, and was not to be overwritten.
+    /// The device is not blank, but the caller required a blank device.
     NotBlank(Contents),
     /// There is no such device, and no file may be created in its place.
     NoDevice {
@@ -96,7 +96,7 @@ pub enum VolumeErrorKind {
     },
     /// The device is smaller than the image.
     TooSmall {
-        /// Its size in bytes.
+        /// The size of the device in bytes.
         size: u64,
         /// The bytes needed.
         needed: u64,
@@ -108,9 +108,9 @@ pub enum VolumeErrorKind {
         /// Bytes that are free on the file system, if known.
         free: Option<u64>,
     },
-    /// The source ends before the size it had when it was opened.
+    /// The source is shorter than when it was opened.
     Shrunk {
-        /// Its size now, in bytes.
+        /// The size of the source now, in bytes.
         size: u64,
     },
     /// Another program had the target open for writing while it was written.
@@ -140,7 +140,7 @@ impl VolumeErrorKind {
             Some(Errno::ACCESS | Errno::PERM) => Self::Denied,
             Some(Errno::ROFS) => Self::ReadOnly,
             Some(Errno::ISDIR) => Self::Unsuitable(Unsuitable::Directory),
-            // This error (“text file busy”) means a swap file or a running program.
+            // TXTBSY (“text file busy”) means a swap file or a running program.
             Some(Errno::BUSY | Errno::TXTBSY) => Self::Busy,
             Some(Errno::FBIG) => Self::TooLarge,
             Some(Errno::NOSPC | Errno::DQUOT) => Self::Full { free: None },
@@ -205,9 +205,9 @@ pub struct VolumeError {
     pub operation: VolumeOperation,
     /// The file, device or stream.
     pub object: String,
-    /// The byte at which it failed, if it failed at a certain one.
+    /// The byte at which the operation failed. `None` if it is not known.
     pub offset: Option<u64>,
-    /// The error of the system.
+    /// The cause, usually an error of the system. `None` if there is none.
     #[source]
     pub source: Option<io::Error>,
 }
@@ -265,7 +265,7 @@ impl VolumeError {
         move |source| Self::io(operation, path.display(), source)
     }
 
-    /// Adds the byte at which it failed.
+    /// Adds the byte at which the operation failed.
     pub(super) fn at(self, offset: u64) -> Self {
         Self {
             offset: Some(offset),

@@ -39,14 +39,15 @@ pub struct FileTarget {
 impl FileTarget {
     /// Creates a sparse file of `size` bytes. It appears at `path` when it is finished. Until then,
     /// its name is `.NAME.cuttlebone-HEX`, in the same directory. If the target is dropped
-    /// unfinished, the file is removed. If `path` exists, now or when the file is finished, this
-    /// fails with [`VolumeErrorKind::Exists`].
+    /// unfinished, the file is removed. If `path` exists, this function fails with
+    /// [`VolumeErrorKind::Exists`]. If `path` exists when the file is finished, finishing it fails
+    /// with the same error.
     pub fn create_new(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
         Self::create(path.as_ref(), size, Collision::Refuse)
     }
 
-    /// Creates a file that replaces the one at `path`, if there is one, and takes its owner and
-    /// mode. The old file is untouched until the new one is finished.
+    /// Creates a file that replaces the one at `path`, if there is one, and gets the owner and mode
+    /// of the old file. The old file is untouched until the new file is finished.
     pub fn replace(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
         Self::create(path.as_ref(), size, Collision::Replace)
     }
@@ -94,7 +95,7 @@ impl FileTarget {
         }
     }
 
-    /// Returns the path of the image once it is finished.
+    /// Returns the path that the image has after it is finished.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.writer.path()
@@ -130,7 +131,7 @@ impl FileTarget {
         self.writer.settle(VolumeOperation::Resize, None, cut)
     }
 
-    /// Adds the space that the file system has left to an error that reports it full.
+    /// If an error reports that the file system is full, adds how much space is left on it.
     fn with_free_space(&self, mut error: VolumeError) -> VolumeError {
         if error.kind == (VolumeErrorKind::Full { free: None }) {
             let free = rustix::fs::fstatvfs(self.writer.file())

@@ -27,15 +27,16 @@ const DIRECT_MIN: usize = 1 << 20;
 /// immediately would be slower.
 const DONT_CACHE_MIN: usize = 256 << 10;
 
-/// Bytes that may be written to the cache before it is synced. So the disk is busy from the
-/// beginning and not only at the end, and a restore does not fill the page cache of the host.
+/// Each time that this many bytes were written to the cache, the file is synced. So the disk is
+/// busy from the beginning and not only at the end, and a restore does not fill the page cache of
+/// the host.
 const SYNC_WINDOW: u64 = 64 << 20;
 
 /// Zeros that are written if no cheaper method can make a range zero.
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
 /// Writes an image to a file or block device. Any number of threads may write at the same time.
-/// After an error it can no longer be [synced](Self::sync).
+/// After an error, the image can no longer be [synced](Self::sync).
 ///
 /// Long writes bypass the page cache: from [`DIRECT_MIN`] on with `O_DIRECT`, if their memory is
 /// aligned (a [`Buffer`](crate::base::Buffer) is), and from [`DONT_CACHE_MIN`] on with
@@ -90,8 +91,8 @@ impl ImageWriter {
         self.size
     }
 
-    /// Fails unless `len` bytes from `offset` on are within the image. Then the target has failed
-    /// for good. The methods that write do not check the range.
+    /// Fails unless `len` bytes from `offset` on are within the image. After this error, the target
+    /// has failed for good. The methods that write do not check the range.
     pub(super) fn check_range(
         &self,
         operation: VolumeOperation,
@@ -129,8 +130,8 @@ impl ImageWriter {
         Ok(())
     }
 
-    /// Fails if `witness` has seen that another program had the file open for writing. Then the
-    /// target has failed for good.
+    /// Fails if `witness` has seen that another program had the file open for writing. After this
+    /// error, the target has failed for good.
     pub(super) fn check_alone(&self, witness: &Witness) -> Result<(), VolumeError> {
         if !witness.has_seen_a_writer() {
             return Ok(());
@@ -226,7 +227,8 @@ impl ImageWriter {
                 match rustix::fs::fallocate(&self.file, mode, offset, len.get()) {
                     Ok(()) => return Ok(()),
                     Err(Errno::INTR) => {}
-                    // This is not supported, or not supported for ranges with parts of sectors.
+                    // The file system or device does not support this mode, or not for parts of
+                    // sectors.
                     Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => break,
                     Err(error) => return Err(error.into()),
                 }

@@ -1,5 +1,5 @@
-//! Streams that are read from the beginning: pipes, standard input, and files that contain not an
-//! image, but a stream that describes one, such as an RBD diff.
+//! Streams that are read from the beginning: pipes, standard input, and files that contain a stream
+//! which describes an image, such as an RBD diff.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -15,7 +15,7 @@ pub trait InputStream: Read + Send {
     /// Returns the name that messages use for the stream.
     fn name(&self) -> String;
 
-    /// Returns the kind of the stream, as records name it.
+    /// Returns the kind of the stream that backup records state.
     fn kind(&self) -> &'static str {
         "stdin"
     }
@@ -67,7 +67,7 @@ pub struct NamedInput<R> {
 }
 
 impl<R: Read + Send> NamedInput<R> {
-    /// Names `reader`.
+    /// Returns `reader` as a stream with this name.
     pub fn new(reader: R, name: impl Into<String>) -> Self {
         Self {
             reader,

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// A reader of a regular file with its own position. Others may read the same file.
+/// A reader of a regular file with its own position. Other readers may read the same file.
 #[derive(Debug, Clone)]
 pub struct InputRange {
     file: Arc<File>,
@@ -17,7 +17,7 @@ impl InputRange {
         Self { file, position }
     }
 
-    /// Returns another reader of the same file, at byte `offset` of it.
+    /// Returns another reader of the same file. Its position is byte `offset` of the file.
     #[must_use]
     pub fn at(&self, offset: u64) -> Self {
         Self::new(Arc::clone(&self.file), offset)

@@ -18,8 +18,8 @@ const KNOWN: [FsWord; 6] = [
 const OVERLAY: FsWord = 0x794c_7630;
 
 /// Returns whether the file is on a file system that is known to change the times of a file with
-/// every write. FUSE does not count, since a program decides about the times. An overlay counts if
-/// all of its directories can be found and are on such file systems.
+/// every write. FUSE does not count, since a program decides the times of its files. An overlay
+/// counts if all of its directories can be found and are on such file systems.
 pub(super) fn keeps_times(file: &File) -> bool {
     match fstatfs(file).map(|found| found.f_type) {
         Ok(OVERLAY) => fstat(file).is_ok_and(|stat| {

@@ -14,7 +14,8 @@ pub(super) struct Mount {
     pub(super) at: PathBuf,
     /// Its kind, such as `ext4`.
     pub(super) kind: String,
-    /// Whether nothing writes to the device through this file system.
+    /// Whether the file system is mounted read-only everywhere, so that nothing writes to the
+    /// device through it.
     pub(super) is_read_only: bool,
 }
 
@@ -43,7 +44,8 @@ fn parse(line: &str) -> Option<Mount> {
     })
 }
 
-/// Decodes a path of a table in `/proc`, in which blanks are octal numbers such as `\040`.
+/// Decodes a path of a table in `/proc`, in which blanks are written as octal numbers, such as
+/// `\040`.
 pub(super) fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -6,13 +6,13 @@ use std::io::{self, Write};
 use super::buffered::Buffered;
 use super::error::VolumeError;
 
-/// A byte stream with a name, which is complete once it is finished.
+/// A byte stream with a name, which is complete after [`finish`](Self::finish).
 pub trait OutputStream: Write + Send {
     /// Returns the name that messages use for the stream.
     fn name(&self) -> String;
 
     /// Writes the buffered bytes, and makes a file durable and visible. Must be called once, after
-    /// the last byte. Fails after a failed write. A new file then never appears.
+    /// the last byte. Fails if a write has failed. Then a new file never appears.
     fn finish(&mut self) -> Result<(), VolumeError>;
 }
 
@@ -25,7 +25,7 @@ pub struct NamedOutput<W> {
 }
 
 impl<W: Write + Send> NamedOutput<W> {
-    /// Names `writer`.
+    /// Returns `writer` as a stream with this name.
     pub fn new(writer: W, name: impl Into<String>) -> Self {
         Self {
             writer: Buffered::new(writer),

@@ -10,7 +10,7 @@ use super::output::OutputStream;
 use super::pending::{Collision, Pending};
 
 /// A file that appears at its path when it is finished. Until then, its name is
-/// `.NAME.cuttlebone-HEX`, in the same directory. It is removed if it is dropped unfinished.
+/// `.NAME.cuttlebone-HEX`, in the same directory. Dropping this value unfinished removes the file.
 #[derive(Debug)]
 pub struct OutputFile {
     file: Buffered<File>,
@@ -18,14 +18,15 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Creates a new file at `path`. If `path` exists, now or when the file is finished, this fails
-    /// with [`VolumeErrorKind::Exists`](super::VolumeErrorKind::Exists).
+    /// Creates a new file at `path`. If `path` exists, this function fails with
+    /// [`VolumeErrorKind::Exists`](super::VolumeErrorKind::Exists). If `path` exists when the file
+    /// is finished, finishing it fails with the same error.
     pub fn create_new(path: impl AsRef<Path>) -> Result<Self, VolumeError> {
         Self::create(path.as_ref(), Collision::Refuse)
     }
 
-    /// Creates a file that replaces the one at `path`, if there is one, and takes its owner and
-    /// mode. The old file is untouched until the new one is finished.
+    /// Creates a file that replaces the one at `path`, if there is one, and gets the owner and mode
+    /// of the old file. The old file is untouched until the new file is finished.
     pub fn replace(path: impl AsRef<Path>) -> Result<Self, VolumeError> {
         Self::create(path.as_ref(), Collision::Replace)
     }

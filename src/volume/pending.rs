@@ -22,15 +22,15 @@ use super::users::refuse_if_used;
 /// limit of 255 bytes.
 const NAME_KEPT: usize = 200;
 
-/// The behaviour if the name exists.
+/// Whether to replace a file that already has the final name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Collision {
     Refuse,
     Replace,
 }
 
-/// A file with a temporary name, in the directory of its final one. It is removed if it is dropped
-/// before [`commit`](Self::commit) was called.
+/// A file with a temporary name, in the directory of its final name. Dropping this value before
+/// [`commit`](Self::commit) was called removes the file.
 #[derive(Debug)]
 pub(super) struct Pending {
     directory: File,
@@ -38,16 +38,16 @@ pub(super) struct Pending {
     path: PathBuf,
     name: OsString,
     collision: Collision,
-    /// Whether the file stays if this is dropped, since its content is complete.
+    /// Whether the file stays if this value is dropped, since the content is complete.
     stays: bool,
     /// Whether the file has its final name.
     is_named: bool,
 }
 
 impl Pending {
-    /// Creates an empty file that will be at `path`. If it replaces a file, it takes owner and mode
-    /// of that file. Otherwise only its owner can read it, since it will hold the content of an
-    /// encrypted backup. Fails if `path` exists and must not be replaced, is in use, or is not a
+    /// Creates an empty file that will be at `path`. If it replaces a file, it gets the owner and
+    /// mode of that file. Otherwise only its owner can read it, since it will hold the content of
+    /// an encrypted backup. Fails if `path` exists and must not be replaced, is in use, or is not a
     /// regular file.
     pub(super) fn create(path: &Path, collision: Collision) -> Result<(Self, File), VolumeError> {
         let refuse = |kind| VolumeError::new(kind, VolumeOperation::Create, path.display());
@@ -73,7 +73,7 @@ impl Pending {
                     }
                     Err(what) => return Err(refuse(VolumeErrorKind::Unsuitable(what))),
                 }
-                // Programs that use the old file would go on with a file that has no name.
+                // Programs that use the old file would continue to use a file without a name.
                 refuse_if_used(&path, &metadata)?;
                 (path, Some(metadata))
             }
@@ -165,18 +165,19 @@ fn temporary_name(name: &OsStr) -> io::Result<OsString> {
     Ok(temporary)
 }
 
-/// Renames a file, unless the new name exists. Where the file system can, this is one step.
+/// Renames a file, unless the new name exists. The rename is atomic if the file system supports
+/// that.
 fn rename_no_replace(directory: impl AsFd, old: &OsStr, new: &OsStr) -> Result<(), Errno> {
     let directory = directory.as_fd();
     match rustix::fs::renameat_with(directory, old, directory, new, RenameFlags::NOREPLACE) {
-        // Some file systems, such as NFS, cannot do this. A hard link also fails if the name
-        // exists.
+        // Some file systems, such as NFS, do not support this flag. A hard link also fails if the
+        // new name exists.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
         result => return result,
     }
     match rustix::fs::linkat(directory, old, directory, new, AtFlags::empty()) {
         Ok(()) => {
-            // The file has its name. If this fails, it also keeps the old one.
+            // The file has its new name now. If the removal fails, it also keeps the old name.
             let _ = rustix::fs::unlinkat(directory, old, AtFlags::empty());
             Ok(())
         }

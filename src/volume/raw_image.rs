@@ -59,9 +59,9 @@ impl RawImage {
         self.identity.kind
     }
 
-    /// Returns a use of the image that may change it while it is read, such as a mount, as a
-    /// sentence without a full stop. Returns `None` if no such use is known: the system does not
-    /// report all of them.
+    /// Describes a use of the image that may change it while it is read, such as a mount. The
+    /// result is a sentence without a full stop. Returns `None` if no such use is known: the system
+    /// does not report all of them.
     #[must_use]
     pub fn writer(&self) -> Option<String> {
         writer_of(&self.file.metadata().ok()?)

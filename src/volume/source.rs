@@ -8,8 +8,8 @@ use super::input::InputStream;
 
 /// A volume, or a change of one, that can be backed up.
 ///
-/// An operation takes a `&mut dyn Source` that a front end has made. Opening the file, device or
-/// pipe is the front end's work, so that a wrong path is reported before a password is asked for.
+/// An operation takes a `&mut dyn Source` that a front end has made. The front end opens the file,
+/// device or pipe, so that it can report a wrong path before it asks for a password.
 pub trait Source: Send {
     /// Begins to read. An operation calls this once. If it is called again, a source whose bytes
     /// can be read only once, such as a pipe, returns the remaining bytes.
@@ -40,14 +40,15 @@ pub trait ImageSource: Send + Sync {
 
     /// Fills `buffer`, which belongs to the caller, with the bytes from `offset` on.
     ///
-    /// Either the whole buffer is filled, or this fails and the buffer's content is undefined.
-    /// Fails if the range is not within [`size`](Self::size), or if the image has shrunk since it
-    /// was opened. Long reads are fastest, such as one call for each leaf.
+    /// Either the whole buffer is filled, or this method fails and the buffer's content is
+    /// undefined. Fails if the range is not within [`size`](Self::size), or if the image has shrunk
+    /// since it was opened. Long reads are fastest, for example one call for each leaf (4 MiB).
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), VolumeError>;
 
     /// Returns the extents to read, in ascending order. They are not empty and do not overlap.
-    /// [`gaps`](Self::gaps) states the content between them. They are found one by one, so that a
-    /// large sparse image costs only the time for its data. The iterator ends after an error.
+    /// [`gaps`](Self::gaps) states the content between them. The iterator finds them one by one, so
+    /// that a large sparse image takes only the time for its data. The iterator ends after an
+    /// error.
     ///
     /// Extents that a user listed may reach beyond the end of the image: the caller checks that.
     fn extents(&self) -> ExtentIter<'_>;

@@ -17,8 +17,8 @@ const WAIT: Duration = Duration::from_millis(200);
 pub struct Stdin(File);
 
 impl Stdin {
-    /// Opens this process's standard input. Nothing else may read from it: bytes in other buffers
-    /// are not seen here.
+    /// Opens this process's standard input. Nothing else may read from it, since this value never
+    /// returns bytes that others have read.
     pub fn open() -> io::Result<Self> {
         Ok(Self::new(io::stdin().as_fd().try_clone_to_owned()?))
     }

@@ -9,7 +9,7 @@ use super::cursor::Cursor;
 use super::error::{VolumeError, VolumeOperation};
 use super::target::{Target, WriteOrder};
 
-/// Zeros to write.
+/// Zeros that are written into gaps.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Writes an image from its first byte to its last. Writes zeros into gaps, and up to the end of

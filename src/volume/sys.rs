@@ -53,7 +53,8 @@ pub(super) fn open_image(
             path.display(),
         )
     };
-    // Check the kind before opening, since opening would rewind a tape or wait on a pipe.
+    // Check the kind before opening, since opening other files has effects: for example, a tape may
+    // be rewound.
     let before = image_kind(&path.metadata().map_err(&failed)?).map_err(refuse)?;
     let mut flags = access | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     if exclusive && before == ImageKind::Device {

@@ -6,14 +6,14 @@ use super::source::ExtentIter;
 /// Takes the bytes of an image. All offsets and lengths are in bytes.
 ///
 /// An operation takes a `&dyn Target` that a front end has opened, for an image of
-/// [`size`](Self::size) bytes. Any number of threads may write at the same time, each byte at most
-/// once, by [`write_at`](Self::write_at) or [`zero_range`](Self::zero_range), in the order that
-/// [`order`](Self::order) asks for.
+/// [`size`](Self::size) bytes. Any number of threads may write at the same time, by
+/// [`write_at`](Self::write_at) or [`zero_range`](Self::zero_range). They write each byte at most
+/// once, in the order that [`order`](Self::order) returns.
 ///
-/// The target is complete once [`finish`](Self::finish) has returned without an error. After any
-/// error, or if the target is dropped before, it is incomplete: a new file never appears under its
-/// name, an existing file may hold a part of the image, and a stream lacks its end. After an error,
-/// `finish` fails, too.
+/// The target is complete when [`finish`](Self::finish) has returned without an error. After any
+/// error, or if the target is dropped without `finish`, it is incomplete: a new file never appears
+/// under its name, an existing file may hold a part of the image, and a stream lacks its end. After
+/// an error, `finish` fails, too.
 pub trait Target: Send + Sync {
     /// Returns the size of the image for which it was opened.
     fn size(&self) -> u64;
@@ -65,7 +65,7 @@ pub enum Existing {
     /// Fail with [`VolumeErrorKind::Exists`](super::VolumeErrorKind::Exists). A blank device can
     /// still be used.
     Refuse,
-    /// Put a new file in its place, once that is complete. A device is overwritten.
+    /// Put a new file in its place when the new file is complete. A device is overwritten.
     Replace,
     /// Keep it, and change only the differences.
     Update,

@@ -1,5 +1,5 @@
-//! Finds out who uses a device or a file: a mount, swap, a device on top of it, or a program that
-//! has locked it.
+//! Finds uses of a device or a file: a mount, swap, a device on top of it, or a lock of another
+//! program.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -17,9 +17,10 @@ use super::sys::open_image;
 const LAYERS_MAX: u32 = 8;
 
 /// Describes a use of a device or file that may change it while it is read, as a sentence without a
-/// full stop. Finds devices that are in use as swap space, and mounts for writing: of the device,
-/// of one of its partitions, of a device on top of it such as a logical volume, or of the loop
-/// device to which a file is attached.
+/// full stop. Returns `None` if no such use is found. Finds devices that are in use as swap space,
+/// and mounts for writing. Such a mount may be of the device, of one of its partitions, or of a
+/// device on top of it, such as a logical volume. For a file, it may be of the loop device to which
+/// the file is attached.
 pub(super) fn writer_of(of: &Metadata) -> Option<String> {
     if of.file_type().is_block_device() {
         return written_through(&in_sysfs(of), LAYERS_MAX).or_else(|| swap(of));
@@ -62,7 +63,7 @@ pub(super) fn open_for_update(path: &Path) -> Result<(File, Metadata), VolumeErr
     let (file, metadata, _) = open_image(path, OFlags::RDWR, true)?;
     match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::AGAIN | Errno::ACCESS) => Err(busy(path, "another program has locked it")),
-        // Some file systems do not support locks. This error is ignored.
+        // Ignore other errors: some file systems do not support locks.
         _ => Ok((file, metadata)),
     }
 }

@@ -15,8 +15,9 @@ const EVENTS: usize = 1 << 10;
 pub(super) struct Witness(Option<OwnedFd>);
 
 impl Witness {
-    /// Begins to watch a file, which this process must keep open until its last query. If files
-    /// cannot be watched, nothing is detected.
+    /// Begins to watch a file, which this process must keep open until the last call of
+    /// [`has_seen_a_writer`](Self::has_seen_a_writer). If files cannot be watched, nothing is
+    /// detected.
     pub(super) fn new(file: &File) -> Self {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let watch = || {
@@ -27,8 +28,8 @@ impl Witness {
         Self(watch().ok())
     }
 
-    /// Returns whether another program has closed the file, which it had open for writing, since
-    /// the watch began or since the last call.
+    /// Returns whether another program that had the file open for writing has closed it since the
+    /// watch began or since the last call.
     pub(super) fn has_seen_a_writer(&self) -> bool {
         self.0.as_ref().is_some_and(|watch| {
             let mut buffer = [MaybeUninit::uninit(); EVENTS];

@@ -42,9 +42,9 @@ const KILL_LIMIT: Duration = Duration::from_secs(2);
 /// was not needed.
 ///
 /// On one machine, only one freeze of a user takes place at a time, since the thaw of one could end
-/// another. The time limit begins once no other freeze takes place. A command that still freezes is
-/// killed before the thaw, with all that it started. Signals that ask this process to end are
-/// ignored: it ends soon anyway.
+/// another. The time limit begins when no other freeze takes place. If `before` still runs when the
+/// thaw must begin, it is killed first, with all processes that it started. This process ignores
+/// signals that ask it to end: it ends soon anyway.
 #[must_use]
 pub fn guard_freeze(before: Option<&OsStr>, after: Option<&OsStr>, limit: Duration) -> bool {
     let ignored = Arc::new(AtomicBool::new(false));
@@ -144,7 +144,7 @@ fn print(line: &str) {
     let _ = stdout.flush();
 }
 
-/// Returns a channel that gets a message once standard input has a byte or ends.
+/// Returns a channel that gets a message when standard input has a byte or ends.
 fn watch_input() -> Receiver<()> {
     let (sender, asked): (Sender<()>, _) = channel();
     let watch = move || {
@@ -185,7 +185,7 @@ fn kill(child: &mut Child) {
     let begun = Instant::now();
     while begun.elapsed() < KILL_LIMIT {
         let has_ended = !matches!(child.try_wait(), Ok(None));
-        // Processes that left the group are children of this process once their parents have ended.
+        // Processes that left the group become children of this process when their parents end.
         let others = children(child.id());
         if has_ended && others.is_empty() {
             return;

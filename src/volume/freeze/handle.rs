@@ -20,8 +20,8 @@ use crate::base::{Cancel, child_command};
 /// The time between two tests whether the work was cancelled.
 const STEP: Duration = Duration::from_millis(50);
 
-/// The time that the guard has to answer once it was asked to thaw. It may try three times, a
-/// minute each.
+/// The time that the guard has to answer after it was asked to thaw. The guard may try three times,
+/// for up to a minute each.
 const ANSWER_LIMIT: Duration = Duration::from_secs(200);
 
 /// How to freeze and thaw.
@@ -39,7 +39,7 @@ pub struct FreezeOptions {
     pub guard: (PathBuf, Vec<OsString>),
 }
 
-/// A freeze failed.
+/// The reason why a freeze failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum FreezeError {
@@ -63,8 +63,8 @@ pub enum FreezeError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thaw;
 
-/// A freeze that has begun. It ends with [`thaw`](Self::thaw), when this is dropped, when its time
-/// limit passes, and when this process ends in any way.
+/// A freeze that has begun. The freeze ends with [`thaw`](Self::thaw), when this value is dropped,
+/// when its time limit passes, and when this process ends in any way.
 #[derive(Debug)]
 pub struct Freeze {
     guard: Child,
@@ -137,14 +137,14 @@ impl Freeze {
         }
     }
 
-    /// Returns a flag that is set once the time limit has passed, so that the thaw has begun.
+    /// Returns a flag that is set when the time limit has passed. Then the thaw has begun.
     #[must_use]
     pub fn late(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.late)
     }
 
-    /// Thaws, and waits until this is done. Fails if the time limit passed before, or if the thaw
-    /// failed.
+    /// Thaws, and waits until the thaw has ended. Fails if the time limit passed before, or if the
+    /// thaw failed.
     pub fn thaw(mut self) -> Result<Thaw, FreezeError> {
         self.end()?;
         if self.late.load(Ordering::Relaxed) {
@@ -214,7 +214,8 @@ impl Drop for Freeze {
     }
 }
 
-/// Reads the lines of the guard to their end.
+/// Reads the lines of the guard. Sets `late` if one of them is [`LATE`], and passes the other lines
+/// to `send`, until `send` returns false.
 fn read_lines(stdout: ChildStdout, late: &AtomicBool, mut send: impl FnMut(String) -> bool) {
     for line in BufReader::new(stdout).lines() {
         let Ok(line) = line else { return };

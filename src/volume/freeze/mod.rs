@@ -1,5 +1,6 @@
-//! A time in which the users of volumes write nothing: a command freezes them, and another one
-//! thaws them. A separate process runs both, so that the thaw happens even if this one is killed.
+//! Freezes the users of volumes, so that they write nothing while snapshots are made. One command
+//! freezes the users, and another one thaws them. A separate process runs both commands, so that
+//! the thaw happens even if the process that makes the snapshots is killed.
 
 mod guard;
 mod handle;

@@ -41,8 +41,8 @@ pub struct RbdOptions {
     /// The program `ceph` with its first arguments; empty for `ceph`.
     pub ceph: Vec<OsString>,
     /// The time in which an export must give some data, and an import must take some. Otherwise,
-    /// they fail. `None` means 15 minutes. A large image without fast-diff may take minutes to find
-    /// its first change.
+    /// they fail. `None` means 15 minutes. Ceph may need minutes to find the first change of a
+    /// large image without fast-diff.
     pub stall: Option<Duration>,
 }
 
@@ -104,9 +104,9 @@ pub struct TrashedImage {
 pub struct RbdClient {
     options: RbdOptions,
     map: OnceLock<OsdMap>,
-    /// Locked while a snapshot is removed. Only one is removed at a time, since the cluster has to
-    /// free its data. Has the images for which the cluster did not answer the last of these
-    /// requests, and the time at which that failed.
+    /// Locked while a snapshot is removed, so that only one is removed at a time: the cluster has
+    /// to free the data of a snapshot. For each image for which the cluster did not answer such a
+    /// request, has the time at which the request failed.
     pub(super) removing: Mutex<BTreeMap<RbdSpec, Instant>>,
 }
 
@@ -133,7 +133,8 @@ impl RbdClient {
         self.fsid_within(LIMIT, cancel)
     }
 
-    /// Returns the cluster's id like [`fsid`](Self::fsid), but waits for the answer only this long.
+    /// Returns the cluster's id like [`fsid`](Self::fsid), but waits for the answer at most for
+    /// `limit`.
     pub fn fsid_within(&self, limit: Duration, cancel: &Cancel) -> Result<String, RbdError> {
         Ok(self.map(limit, cancel)?.fsid.clone())
     }
@@ -292,7 +293,7 @@ impl RbdClient {
         Self::ask_json_within(command, request, LIMIT, cancel)
     }
 
-    /// Like [`ask_json`](Self::ask_json), but waits for the answer only this long.
+    /// Like [`ask_json`](Self::ask_json), but waits for the answer at most for `limit`.
     fn ask_json_within<T: DeserializeOwned>(
         command: Command,
         request: &str,

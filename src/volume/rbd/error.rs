@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitStatus;
 
-/// The class of an error. `rbd` and `ceph` exit with the number of the error (errno).
+/// The class of an error. Numbers in parentheses are exit codes of `rbd` and `ceph`, which exit
+/// with the number of the error (errno).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RbdErrorKind {
     /// The program cannot be started.
@@ -13,13 +14,13 @@ pub enum RbdErrorKind {
     NotFound,
     /// The user is unknown, its key is wrong, or its capabilities do not suffice (1, 13).
     Denied,
-    /// It exists already (17).
+    /// The image or snapshot exists already (17).
     Exists,
-    /// It is in use (16), or not empty (39).
+    /// The image or snapshot is in use (16), or not empty (39).
     Busy,
     /// The cluster refuses the arguments (22).
     BadArgument,
-    /// The cluster did not answer in time.
+    /// The cluster did not answer in time, or cannot be reached (107, 108, 110).
     Unreachable,
     /// An export gave no data, or an import took none, for too long.
     Stalled,
@@ -86,13 +87,14 @@ impl RbdError {
         self
     }
 
-    /// Whether the pool, namespace, image or snapshot does not exist.
+    /// Returns whether the pool, namespace, image or snapshot does not exist.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         self.kind == RbdErrorKind::NotFound
     }
 
-    /// The error of a program that ended with this status and printed `printed` as errors.
+    /// Returns the error of a program that ended with this status and printed `printed` on standard
+    /// error.
     pub(super) fn exited(request: impl fmt::Display, status: ExitStatus, printed: &str) -> Self {
         let kind = match status.code() {
             Some(2) => RbdErrorKind::NotFound,

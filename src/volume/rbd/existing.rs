@@ -35,7 +35,7 @@ impl<'a> LiveImage<'a> {
         Ok(())
     }
 
-    /// Whether another program has opened the image for writing.
+    /// Returns whether another program has opened the image for writing.
     pub(super) fn is_in_use(&self, cancel: &Cancel) -> Result<bool, RbdError> {
         let request = format!("see whether {} is in use", self.name());
         let mut rbd = self.client.rbd_on(&["status"], &self.spec);
@@ -50,8 +50,8 @@ impl<'a> LiveImage<'a> {
     }
 
     /// Returns the extents that changed from one snapshot to another one. Fails with
-    /// [`RbdErrorKind::Replaced`] unless the given snapshots still have their names after the
-    /// cluster has answered.
+    /// [`RbdErrorKind::Replaced`] unless the image and both snapshots are still the given ones
+    /// after the cluster has answered.
     pub fn changes(
         &self,
         identity: &RbdIdentity,
@@ -85,8 +85,8 @@ impl<'a> LiveImage<'a> {
             .map_err(|error| RbdError::new(RbdErrorKind::BadAnswer, request, error))
     }
 
-    /// Starts to export all data of the image itself, not of a snapshot. The stream ends only once
-    /// `rbd` has succeeded and the image is known to be the given one.
+    /// Starts to export all data of the image itself, not of a snapshot. The stream ends only after
+    /// `rbd` has succeeded and the image was found to be the given one.
     pub fn export_head(
         &self,
         identity: &RbdIdentity,

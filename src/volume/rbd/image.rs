@@ -36,12 +36,13 @@ pub struct ImageState {
     pub identity: RbdIdentity,
     /// The parameters to create it again.
     pub image: RbdImage,
-    /// The size of its head, in bytes.
+    /// The size of the image itself, not of a snapshot, in bytes.
     pub size: u64,
     /// Problems of its object map, as `rbd info` names them: `object map invalid`, `fast diff
     /// invalid`.
     pub flags: Vec<String>,
-    /// It is the copy of an image of another cluster, and cannot be changed.
+    /// Whether the image is a mirror: a copy of an image of another cluster. A mirror cannot be
+    /// changed.
     pub is_mirror: bool,
 }
 
@@ -185,7 +186,7 @@ impl<'a> LiveImage<'a> {
         Ok(snapshots)
     }
 
-    /// The error for a snapshot that the image does not have.
+    /// Returns the error for a snapshot that the image does not have.
     #[must_use]
     pub fn no_snapshot(&self, name: &str) -> RbdError {
         let request = format!("find the snapshot {}@{name}", self.name());
@@ -196,16 +197,16 @@ impl<'a> LiveImage<'a> {
         )
     }
 
-    /// Makes a snapshot. Even if this fails, the snapshot may exist.
+    /// Makes a snapshot. Even if the call fails, the snapshot may exist.
     pub fn create_snapshot(&self, name: &str, cancel: &Cancel) -> Result<(), RbdError> {
         let request = format!("make the snapshot {}@{name}", self.name());
         self.change_snapshot("create", name, request, LIMIT, cancel)
     }
 
-    /// Removes a snapshot. Fails if it is protected. If several threads call this, they remove one
-    /// snapshot at a time. If the cluster does not answer, the next requests for this image fail at
-    /// once, for as long as one may take, and the cluster must answer those for other images
-    /// sooner. Otherwise, each of them would have to wait that long.
+    /// Removes a snapshot. Fails if it is protected. If several threads call this method, they
+    /// remove one snapshot at a time. After a removal that the cluster did not answer, removals for
+    /// the same image fail immediately for two minutes, and removals for other images wait at most
+    /// 15 seconds for an answer. Otherwise, each of them could wait for two minutes.
     pub fn remove_snapshot(&self, name: &str, cancel: &Cancel) -> Result<(), RbdError> {
         self.remove_unless(name, cancel, |unanswered| {
             unanswered.contains_key(&self.spec)
@@ -213,8 +214,8 @@ impl<'a> LiveImage<'a> {
     }
 
     /// Removes a snapshot like [`remove_snapshot`](Self::remove_snapshot), even if the work was
-    /// cancelled. If it was, or is while this waits for other removals, then no request is made
-    /// after one without an answer, whatever its image: somebody waits for the end.
+    /// cancelled. If it was cancelled, and a removal for any image got no answer in the last two
+    /// minutes, fails immediately: the user waits for the end of the program.
     pub fn remove_snapshot_anyway(&self, name: &str, cancelled: &Cancel) -> Result<(), RbdError> {
         self.remove_unless(name, &Cancel::default(), |unanswered| {
             let waits = cancelled.check().is_err() && !unanswered.is_empty();
@@ -330,8 +331,8 @@ impl<'a> LiveImage<'a> {
 
     /// Starts to export the changes from one snapshot, or from nothing, to another one.
     ///
-    /// The stream ends only once `rbd` has succeeded, and the image and both snapshots are known to
-    /// be the given ones: `rbd` finds them by name, and a name can be used again at any time.
+    /// The stream ends only after `rbd` has succeeded, and the image and both snapshots were found
+    /// to be the given ones: `rbd` finds them by name, and a name can be used again at any time.
     pub fn export(
         &self,
         identity: &RbdIdentity,

@@ -58,16 +58,16 @@ impl LiveImage<'_> {
     }
 }
 
-/// A running `rbd import-diff`, which reads what is written to this. If it is dropped before it is
-/// [finished](Self::finish), the program is killed, and the image is incomplete.
+/// A running `rbd import-diff`, which reads the bytes that are written to this value. Dropping the
+/// value before it is [finished](Self::finish) kills the program, and the image is incomplete.
 pub struct RbdImport {
     run: Run,
-    /// None once all is written.
+    /// `None` after all data is written.
     input: Option<ChildStdin>,
     /// The maximum time in which the program may take no data. It is also the maximum time until
     /// the program ends after it was given all data.
     stall: Duration,
-    /// Why a write failed. The writer has only the text of this error.
+    /// Why a write failed. The caller of the write got only the text of this error.
     failure: Option<RbdError>,
     cancel: Cancel,
 }
@@ -85,7 +85,7 @@ impl RbdImport {
         let mut run = Run::start_with_input(command, request)?;
         let input = run.take_input();
         if let Some(input) = &input {
-            // A program that does not read must not block this one.
+            // If the program does not read, it must not block this process.
             let flags = fcntl_getfl(input).map(|flags| flags | OFlags::NONBLOCK);
             let set = flags.and_then(|flags| fcntl_setfl(input, flags));
             set.map_err(|error| failed(run.request(), error.into()))?;
@@ -105,7 +105,8 @@ impl RbdImport {
         self.wait()
     }
 
-    /// Returns why the program ended before it had read everything.
+    /// Ends the input, waits for the program, and returns why the import failed. `None` if the
+    /// program succeeded.
     #[must_use]
     pub fn failure(mut self) -> Option<RbdError> {
         if self.failure.is_some() {
@@ -147,7 +148,7 @@ impl RbdImport {
 }
 
 impl RbdImport {
-    /// Fails if the program has taken too long since `begun`.
+    /// Fails if more time than `stall` has passed since `begun`.
     fn require_progress(&self, begun: Instant) -> Result<(), RbdError> {
         if begun.elapsed() <= self.stall {
             return Ok(());
@@ -169,7 +170,7 @@ impl Write for RbdImport {
             match input.write(bytes) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let mut asked = [PollFd::from_borrowed_fd(input.as_fd(), PollFlags::OUT)];
-                    // After an error, the next write returns it.
+                    // If the pipe has an error, the next write returns it.
                     let _ = poll(&mut asked, Some(&WAIT));
                     if let Err(failure) = self.require_progress(begun) {
                         let error = io::Error::other(failure.to_string());

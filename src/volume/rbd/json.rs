@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer};
 
-/// `rbd info`.
+/// The answer of `rbd info`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Info {
     #[serde(default)]
@@ -34,7 +34,7 @@ pub(super) struct Mirroring {
     pub(super) primary: Option<bool>,
 }
 
-/// `rbd status`.
+/// The answer of `rbd status`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Status {
     #[serde(default)]

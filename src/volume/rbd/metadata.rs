@@ -1,4 +1,4 @@
-//! The metadata of an image: pairs of keys and values, which stay with the image.
+//! The metadata of an image: pairs of keys and values that Ceph stores with the image.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -1,4 +1,4 @@
-//! Runs of `rbd` and `ceph`.
+//! Runs the programs `rbd` and `ceph`.
 
 use std::io::{self, ErrorKind, Read};
 use std::process::{ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
@@ -57,7 +57,7 @@ impl Run {
         self.output.take_stdin()
     }
 
-    /// See [`ChildOutput::widen`].
+    /// Makes the pipe of the output larger, like [`ChildOutput::widen`].
     pub(super) fn widen(&self) {
         self.output.widen();
     }
@@ -84,7 +84,7 @@ impl Run {
     }
 }
 
-/// Reads to the end. Returns the last bytes.
+/// Reads the pipe to its end. Returns the last [`ERRORS_KEPT`] bytes.
 fn last_of(mut pipe: ChildStderr) -> Vec<u8> {
     let (mut kept, mut buffer) = (Vec::new(), [0; 4 << 10]);
     while let Ok(read) = pipe.read(&mut buffer) {
@@ -98,8 +98,8 @@ fn last_of(mut pipe: ChildStderr) -> Vec<u8> {
     kept
 }
 
-/// Runs a program to its end and returns its output of at most `max` bytes. It is killed after
-/// `limit`, or if the work is cancelled.
+/// Runs a program to its end and returns its output of at most `max` bytes. The program is killed
+/// after `limit`, or if the work is cancelled.
 pub(super) fn answer(
     command: Command,
     request: String,
@@ -193,9 +193,12 @@ mod tests {
         assert!(begun.elapsed() < Duration::from_secs(30));
         let sleep = std::fs::read_to_string(pid).unwrap();
         let stat = || std::fs::read_to_string(format!("/proc/{}/stat", sleep.trim()));
-        // It is a zombie until its new parent reaps it.
+        // The child process is a zombie until its new parent reaps it.
         while stat().is_ok_and(|stat| !stat.contains(") Z ")) {
-            assert!(begun.elapsed() < Duration::from_mins(1), "it still runs");
+            assert!(
+                begun.elapsed() < Duration::from_mins(1),
+                "the child process still runs"
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }

@@ -16,7 +16,7 @@ pub struct ExportedSnapshot {
 pub struct Snapshot {
     /// Its number. A later snapshot of the image has a larger one.
     pub id: u64,
-    /// Its name, which can be used again.
+    /// Its name. After this snapshot is removed, another one can have the same name.
     pub name: String,
     /// The size of the image when the snapshot was made, in bytes.
     pub size: u64,
@@ -40,7 +40,7 @@ pub(super) fn check_snapshots(
     }
 }
 
-/// The error for an image or snapshot that is no longer the one that was asked for.
+/// Returns the error for an image or snapshot that is no longer the expected one.
 pub(super) fn replaced(what: &str, request: &str) -> RbdError {
     let why = format!("{what} was removed or made again meanwhile");
     RbdError::new(RbdErrorKind::Replaced, request, why)

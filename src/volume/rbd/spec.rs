@@ -8,16 +8,17 @@ use std::fmt;
 pub struct RbdSpec {
     /// The name of the pool.
     pub pool: String,
-    /// The namespace; none for the default one.
+    /// The namespace. `None` for the default one.
     pub namespace: Option<String>,
     /// The name of the image.
     pub image: String,
-    /// The name of the snapshot.
+    /// The name of the snapshot. `None` if only an image is named.
     pub snapshot: Option<String>,
 }
 
 impl RbdSpec {
-    /// Parses `POOL/[NAMESPACE/]IMAGE[@SNAPSHOT]`. Returns none if `text` does not have this form.
+    /// Parses `POOL/[NAMESPACE/]IMAGE[@SNAPSHOT]`. Returns `None` if `text` does not have this
+    /// form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (path, snapshot) = match text.split_once('@') {
