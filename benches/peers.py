@@ -4,8 +4,8 @@
   benches/peers.py [IMAGE CHANGED] [--programs cuttlebone,restic,borg,rustic] [--reps 5]
                    [--json FILE]
 
-Each program backs up IMAGE, backs it up again unchanged, backs it up once more and reads all of it,
-and then backs up CHANGED under the same path. It restores the backup of CHANGED into a new file,
+Each program backs up IMAGE, backs it up again unchanged, and backs it up once more and reads all of
+it. Then it backs up CHANGED under the same path. It restores the backup of CHANGED into a new file,
 which is compared with CHANGED byte for byte. Then it checks the repository and reads all of its
 data. In the step "diff", cuttlebone backs up the change as `rbd export-diff` writes it, into a
 second repository. The others must read the image to find the change, so their figures are those of

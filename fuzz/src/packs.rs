@@ -106,7 +106,7 @@ pub fn index_segment(data: &[u8]) {
 
 /// Returns whether the index may lack a blob of this pack. This happens if the segment names the
 /// pack twice with different contents. It also happens if so many ids begin with the same 16 bytes
-/// that the index does not try all of them, which is possible only with ids of an attacker.
+/// that the index does not try all of them. Only an attacker can make such ids.
 fn ambiguous(segment: &IndexSegment, listing: &PackListing, id: &BlobId) -> bool {
     let mut same = segment.packs.iter().filter(|p| p.pack == listing.pack);
     let blobs = segment.packs.iter().flat_map(|p| p.contents.blobs());

@@ -1,5 +1,5 @@
 //! Objects and values that are text: records, leases, marks, certificates and voids (sections 11,
-//! 13, 14, 16 and 17 of `docs/format.md`), metadata of images, names, ids, sizes.
+//! 13, 14, 16 and 17 of `docs/format.md`). Also metadata of images, names, ids and sizes.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
