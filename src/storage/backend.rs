@@ -9,9 +9,9 @@ use super::rate::Limits;
 /// An object in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {
-    /// Its name.
+    /// The name of the object.
     pub name: Name,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
     /// When it was stored, by the store's clock.
     pub modified: SystemTime,
@@ -21,11 +21,12 @@ pub struct ObjectInfo {
 ///
 /// The contract suite (`tests/storage/contract.rs`) tests that every backend keeps these promises:
 ///
-/// - [`put`](Self::put) stores the whole object or nothing, and the object is durable when it
-///   returns (on a server only if the server can wait for its disk). After a crash, an object is
-///   whole or absent. After a failure, the name has the same object as before, with one exception:
-///   if only the last step failed, or the answer was lost, the name may have the new object. Both
-///   objects are whole, so repeating the put is safe.
+/// - [`put`](Self::put) stores the whole object or nothing. When the put returns, the object is
+///   durable. On a server, this holds only if the server can wait for its disk. After a crash, an
+///   object is whole or absent.
+/// - After a failed put, the name has the same object as before. There is one exception: if only
+///   the last step failed, or the answer was lost, the name may have the new object. Either object
+///   is whole, so repeating the put is safe.
 /// - [`list`](Self::list) returns only whole objects, never an upload that is in progress or was
 ///   interrupted.
 /// - A read, a [`size`](Self::size) or a [`delete`](Self::delete) of an object that does not exist
@@ -36,9 +37,10 @@ pub trait Backend: Send + Sync {
     /// Returns the location of the store for messages: a path or an address without secrets.
     fn location(&self) -> &str;
 
-    /// Stores the parts, one after the other, as one object. Replaces an object of that name. A
-    /// server that cannot replace files keeps the old object instead. If its content differs, this
-    /// fails with [`Exists`](super::StorageErrorKind::Exists). Creates directories as needed.
+    /// Stores the parts, one after the other, as one object. Creates directories as needed.
+    /// Replaces an object of that name. A server that cannot replace files keeps the old object
+    /// instead. If the old object has another content, the put fails with
+    /// [`Exists`](super::StorageErrorKind::Exists).
     fn put(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError>;
 
     /// Stores a new object like [`put`](Self::put), but fails with
@@ -59,18 +61,19 @@ pub trait Backend: Send + Sync {
     /// Returns the object's size in bytes.
     fn size(&self, name: &Name) -> Result<u64, StorageError>;
 
-    /// Returns all objects below a directory at any depth, in no particular order; none if there is
-    /// no such directory. The empty string is the whole store. Files whose path is not a valid
-    /// [`Name`] are left out. An object that is stored or deleted during the call may be listed or
-    /// not. If anything other than a file has [the name of an object](Name::is_of_object), it may
-    /// be listed as an object, but it cannot be read.
+    /// Returns all objects below a directory at any depth, in no particular order. Returns an empty
+    /// list if there is no such directory. The empty string is the whole store. Files whose path is
+    /// not a valid [`Name`] are left out. An object that is stored or deleted during the call may
+    /// be listed or not. If anything other than a file has [the name of an
+    /// object](Name::is_of_object), it may be listed as an object, but it cannot be read.
     fn list(&self, directory: &str) -> Result<Vec<ObjectInfo>, StorageError>;
 
-    /// Returns the names of a directory's direct subdirectories, in no particular order; none if
-    /// there is no such directory.
+    /// Returns the names of a directory's direct subdirectories, in no particular order. Returns an
+    /// empty list if there is no such directory.
     fn directories(&self, directory: &str) -> Result<Vec<String>, StorageError>;
 
-    /// Deletes the object. The deletion is as durable as a [`put`](Self::put) when this returns.
+    /// Deletes the object. When the call returns, the deletion is as durable as a
+    /// [`put`](Self::put).
     fn delete(&self, name: &Name) -> Result<(), StorageError>;
 
     /// Removes the files that interrupted uploads left below a directory, at any depth. Returns the

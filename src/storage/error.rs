@@ -35,7 +35,7 @@ impl fmt::Display for StorageOperation {
 /// The reason why an operation failed. Callers decide by the kind, never by the text of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StorageErrorKind {
-    /// No such object or directory.
+    /// The object or directory does not exist.
     NotFound,
     /// The name is taken.
     Exists,
@@ -47,7 +47,7 @@ pub enum StorageErrorKind {
     Truncated,
     /// The object is larger than the caller accepts.
     TooLarge,
-    /// No space left, or over a quota.
+    /// The store has no space left, or a quota is used up.
     Full,
     /// The file system is mounted read-only.
     ReadOnly,
@@ -117,7 +117,8 @@ impl StorageErrorKind {
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
             io::ErrorKind::PermissionDenied => Self::Denied,
             io::ErrorKind::UnexpectedEof => Self::Truncated,
-            // In a put, the file system or the limit of the process does not allow larger files.
+            // In a put, this error has another cause: the file system or a limit of the process
+            // allows no larger files.
             io::ErrorKind::FileTooLarge if operation != StorageOperation::Put => Self::TooLarge,
             // The server of a network file system does not answer.
             io::ErrorKind::TimedOut
@@ -150,12 +151,12 @@ pub struct StorageError {
     pub operation: StorageOperation,
     /// The object or directory that the operation was for.
     pub object: String,
-    /// The store: [`Backend::location`](super::Backend::location), with details of its disk if that
-    /// is full.
+    /// The store: [`Backend::location`](super::Backend::location), with details of its disk if the
+    /// disk is full.
     pub location: String,
     /// Whether the store is on another host.
     pub is_remote: bool,
-    /// The error of the operating system, or the server's message. None for a store in memory.
+    /// The error of the operating system, or the server's message. `None` for a store in memory.
     #[source]
     pub source: Option<io::Error>,
 }

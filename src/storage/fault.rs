@@ -91,12 +91,12 @@ pub enum Fault {
     Tear,
     /// Like [`Tear`](Self::Tear), but the first half gets the object's name and is live and
     /// durable, as in a store that breaks its promises. If the name is taken,
-    /// [`put_new`](Backend::put_new) fails as usual.
+    /// [`put_new`](Backend::put_new) fails with [`StorageErrorKind::Exists`].
     TearVisible,
     /// A put or delete succeeds and is visible, but a crash undoes it, as in a store that does not
     /// wait for its disk. Any other call is not affected.
     Volatile,
-    /// The call waits this long and then works as usual.
+    /// The call waits this long and then does its work.
     Delay(Duration),
     /// This and every later call fails with [`StorageErrorKind::Unavailable`].
     Die(Moment),
@@ -121,7 +121,7 @@ pub struct Call {
     pub name: String,
     /// Bytes passed to a put, whether or not it succeeded, or returned by a successful get.
     pub bytes: u64,
-    /// The kind of the error, if it failed.
+    /// The kind of the error; `None` if the call succeeded.
     pub error: Option<StorageErrorKind>,
 }
 
@@ -263,8 +263,8 @@ impl FaultBackend {
         }
     }
 
-    /// Runs one call, and fails it if the plan says so. `work` gets the fault only if the fault
-    /// changes its work.
+    /// Runs one call, and makes it fail if the plan says so. `work` gets only a fault that changes
+    /// what it does.
     fn call<T>(
         &self,
         mut call: Call,
@@ -440,7 +440,7 @@ impl Backend for FaultBackend {
             Some(Fault::Volatile) => state.live.delete(name),
             _ => {
                 state.live.delete(name)?;
-                // This fails if the put of the object was volatile: then the object is only live.
+                // If the put of the object was volatile, the object is not durable, and this fails.
                 drop(state.durable.delete(name));
                 Ok(())
             }

@@ -9,24 +9,24 @@ use super::rate::Limits;
 use crate::base::Cancel;
 
 /// A put of an object of up to this number of bytes waits at most [`SMALL_WAIT`] for the transfer
-/// of other objects: if a lease is renewed too late, it looks expired.
+/// of other objects. It may be the put of a lease, and a lease that is stored too late expires.
 const SMALL: u64 = 64 << 10;
 const SMALL_WAIT: Duration = Duration::from_secs(1);
 
 /// A store with limited rates.
 ///
-/// If the store can [limit its own blocks](Backend::limit_blocks), bytes flow evenly; otherwise
-/// this decorator waits between whole objects.
+/// If the store can [limit its own blocks](Backend::limit_blocks), it does so. Otherwise this
+/// decorator waits between whole objects.
 #[derive(Debug)]
 pub struct LimitBackend<B> {
     inner: B,
-    /// No limits if the inner store keeps them itself.
+    /// Unlimited if the inner store keeps the limits itself.
     limits: Limits,
     cancel: Cancel,
 }
 
 impl<B: Backend> LimitBackend<B> {
-    /// Wraps a store. Once `cancel` is set, running operations finish without limits.
+    /// Wraps a store. After `cancel` is set, running operations finish without limits.
     pub fn new(mut inner: B, limits: Limits, cancel: Cancel) -> Self {
         let limits = if inner.limit_blocks(&limits) {
             Limits::default()

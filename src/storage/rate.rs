@@ -84,7 +84,7 @@ mod tests {
         let begin = Instant::now() + Duration::from_secs(1);
         let second = Duration::from_secs(1);
         assert_eq!(rate.pause_at(begin, 1100), Duration::ZERO);
-        // The burst is used up, so a second's worth of bytes is still to be transferred.
+        // The burst is used up, so the transfer of 1000 bytes, which takes a second, is pending.
         assert_eq!(rate.pause_at(begin, 500), second);
         assert_eq!(rate.pause_at(begin + second, 500), second / 2);
         let later = begin + 100 * second;

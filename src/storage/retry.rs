@@ -23,15 +23,15 @@ use super::rate::Limits;
 /// How often, and for how long, an operation is repeated.
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
-    /// The pause before each new attempt; there are as many repetitions as pauses.
+    /// The pause before each new attempt. There are at most as many repetitions as pauses.
     pub pauses: Vec<Duration>,
     /// If this much time has passed since the first failure, a failed attempt is not repeated.
     pub deadline: Duration,
 }
 
 impl RetryPolicy {
-    /// Returns the usual pauses with this deadline. They add up to seven seconds, since a server
-    /// needs some seconds to restart.
+    /// Returns a policy with this deadline. Its pauses add up to about seven seconds, since a
+    /// server needs some seconds to restart.
     #[must_use]
     pub fn with_deadline(deadline: Duration) -> Self {
         let pauses = vec![
@@ -53,7 +53,7 @@ pub struct RetryBackend<B> {
 }
 
 impl<B: Backend> RetryBackend<B> {
-    /// Wraps a store. Once `cancel` is set, no operation is repeated, and pauses end.
+    /// Wraps a store. After `cancel` is set, no operation is repeated, and pauses end.
     pub fn new(inner: B, policy: RetryPolicy, cancel: Cancel) -> Self {
         Self {
             inner,
@@ -62,9 +62,11 @@ impl<B: Backend> RetryBackend<B> {
         }
     }
 
-    /// Runs `attempt` until it succeeds, fails with an error that is not transient, or may not be
-    /// repeated any further: because of the policy, or since `cancel` is set. The argument of
-    /// `attempt` is true if an earlier attempt failed, which may have had an effect.
+    /// Runs `attempt` until it succeeds or fails with an error that is not transient. Also stops,
+    /// with the last error, if the policy allows no further attempt, or if `cancel` is set.
+    ///
+    /// The argument of `attempt` is true if an earlier attempt failed. The earlier attempt may have
+    /// had an effect.
     fn run<T>(
         &self,
         mut attempt: impl FnMut(bool) -> Result<T, StorageError>,
@@ -88,8 +90,9 @@ impl<B: Backend> RetryBackend<B> {
         }
     }
 
-    /// Succeeds if the existing object has the bytes that an earlier attempt stored. Returns a
-    /// transient error of this test; otherwise fails with `taken`.
+    /// Succeeds if the existing object has the bytes of `parts`: an earlier attempt stored it. If
+    /// reading the object fails with a transient error, returns this error, so that the operation
+    /// is repeated. In all other cases, fails with `taken`.
     fn confirm(
         &self,
         name: &Name,

@@ -1,7 +1,7 @@
 //! The tokio runtime that all remote stores of the process share.
 //!
-//! It has one thread, which moves bytes between requests and sockets or pipes. The calls themselves
-//! run on the threads of the callers, which block until the calls are done.
+//! It has one thread, which moves bytes between requests and sockets or pipes. Operations on a
+//! store run on the threads of their callers, which block until the operations are done.
 
 use std::io;
 use std::sync::{Mutex, OnceLock};

@@ -1,7 +1,7 @@
 //! Names of temporary files.
 //!
-//! They begin with `.`, and a [`Name`](super::Name) never does, so files that a crash leaves behind
-//! are never listed.
+//! These names begin with `.`, and a [`Name`](super::Name) never does. So files that a crash leaves
+//! behind are never listed.
 
 use std::io;
 

@@ -29,7 +29,7 @@ use crate::storage::backend::{Backend, ObjectInfo};
 use crate::storage::error::{StorageError, StorageErrorKind, StorageOperation};
 use crate::storage::name::Name;
 
-/// A store in a directory. Files get the mode 0400, those that are replaced later 0600, and
+/// A store in a directory. Files get the mode 0400, those that may be replaced (leases) 0600, and
 /// directories 0700. If root stores them in the directory of another user, that user owns them.
 ///
 /// No operation follows symbolic links below the directory.
@@ -45,16 +45,16 @@ pub struct LocalBackend {
 }
 
 impl LocalBackend {
-    /// Opens the store in this directory. Fails with [`StorageErrorKind::NotFound`] if there is
-    /// none.
+    /// Opens the store in this directory. Fails with [`StorageErrorKind::NotFound`] if there is no
+    /// such directory.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
         let path = path.as_ref();
         Self::try_open(path).map_err(|source| failed_to_open(path, source))
     }
 
-    /// Opens the store like [`open`](Self::open), but creates the directory, and those above it, as
-    /// needed; durable when it returns. An existing directory is used as it is, empty or not. A
-    /// failure may leave some of the directories created.
+    /// Opens the store like [`open`](Self::open), but first creates the directory, and those above
+    /// it, as needed, and makes them durable. An existing directory is used as it is, empty or not.
+    /// A failure may leave some of the directories created.
     pub fn create(path: impl AsRef<Path>) -> Result<Self, StorageError> {
         let path = path.as_ref();
         std::path::absolute(path)
@@ -102,7 +102,7 @@ impl LocalBackend {
         }
         if lock(&self.durable).contains(directory) {
             match directory::open_below(&self.root, directory) {
-                // The user has removed an empty directory.
+                // Someone has removed the directory while it was empty.
                 Err(Errno::NOENT) => {}
                 opened => return Ok(opened?),
             }
@@ -118,7 +118,7 @@ impl LocalBackend {
                 give(&deeper, self.owner)?;
             }
             // The process that created `part` may not have made it durable yet, or may have been
-            // killed before.
+            // killed before it did so.
             sync_directory(&opened)?;
             opened = deeper;
         }
@@ -134,7 +134,7 @@ impl LocalBackend {
         Ok(File::from(file))
     }
 
-    /// Returns the attributes of the entry with the name of an object, which need not be a file.
+    /// Returns the attributes of the entry with the name of an object. It need not be a file.
     fn stat_any(&self, name: &Name) -> io::Result<Stat> {
         let directory = directory::open_below(&self.root, name.directory())?;
         let stat = rustix::fs::statat(&directory, name.last(), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -157,7 +157,7 @@ impl LocalBackend {
         let len = usize::try_from(metadata.len()).map_err(|_| too_large(metadata.len()))?;
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(len)?;
-        // The file may have grown meanwhile.
+        // The file may have grown since its length was read.
         file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             return Err(too_large(bytes.len() as u64));
@@ -173,7 +173,7 @@ impl LocalBackend {
         let file = self.open_object(name)?;
         let end = offset.checked_add(buf.len() as u64);
         if buf.is_empty() {
-            // Test this, since reading 0 bytes would succeed for a directory, too.
+            // Test the type, since reading 0 bytes would succeed for a directory, too.
             let is_file = file.metadata()?.is_file();
             return is_file.then_some(()).ok_or(Errno::NOENT.into());
         }
@@ -207,8 +207,8 @@ impl LocalBackend {
         sync_directory(&directory)
     }
 
-    /// Returns the error of a put. If the disk is full, adds the size of the object to the text,
-    /// since the space that its temporary file took counts as free again.
+    /// Returns the error of a put. If the disk is full, adds the size of the object to the text:
+    /// the temporary file is removed already, so the free space alone does not show why it failed.
     fn failed_to_put(&self, name: &Name, parts: &[&[u8]], source: io::Error) -> StorageError {
         let mut error = self.failed(StorageOperation::Put, name.as_str(), source);
         if error.kind == StorageErrorKind::Full {

@@ -30,8 +30,8 @@ pub(super) fn open_below(at: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
     Ok(opened)
 }
 
-/// Creates a directory, and those above it, as needed. The new ones are durable when this returns.
-/// The path must be absolute. Succeeds if something else already has this path.
+/// Creates a directory, and those above it, as needed, and makes the new ones durable. The path
+/// must be absolute. Succeeds if a file or anything else already has this path.
 pub(super) fn create_all(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => {}

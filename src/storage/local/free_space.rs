@@ -29,8 +29,9 @@ pub(super) fn describe(root: &Path, directory: &str) -> String {
     }
 }
 
-/// Returns the deepest mount point at or above a path; none if there is none. Several file systems
-/// mounted on the same point have the same path, so it does not matter which of them is found.
+/// Returns the deepest mount point at or above a path. Returns `None` if `mountinfo` lists none.
+/// Several file systems on the same mount point have the same path, so it does not matter which of
+/// them is found.
 fn mount_point(path: &Path, mountinfo: &[u8]) -> Option<PathBuf> {
     mountinfo
         .split(|&byte| byte == b'\n')

@@ -30,15 +30,15 @@ pub(super) fn remove(root: &OwnedFd, directory: &str, age: Duration) -> io::Resu
 struct Sweep<'a> {
     root: &'a OwnedFd,
     age: Duration,
-    /// The time by the clock of the file system, which may differ from this host's. Read when the
-    /// first file is found.
+    /// The time by the clock of the file system, which may differ from this host's. `None` until
+    /// the first file is found.
     now: Option<SystemTime>,
     removed: u64,
 }
 
 impl Sweep<'_> {
-    /// Visits a directory and those below it. The depth is bounded by the parts that a [`Name`] can
-    /// have.
+    /// Visits a directory and those below it. The number of parts that a [`Name`] can have limits
+    /// the depth.
     fn visit(&mut self, at: &OwnedFd, path: &str, prefix: &str) -> io::Result<()> {
         let opened = match directory::open_below(at, path) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
@@ -84,7 +84,7 @@ impl Sweep<'_> {
             return Ok(());
         }
         match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
-            // The upload was still running, and has finished.
+            // The upload was still running, and has finished just now.
             Err(Errno::NOENT) => return Ok(()),
             removed => removed?,
         }

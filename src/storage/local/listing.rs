@@ -10,10 +10,10 @@ use super::directory;
 use crate::storage::backend::ObjectInfo;
 use crate::storage::name::Name;
 
-/// Adds the objects below the directory `path` in `at`; none if there is no such directory. If it
-/// disappears meanwhile, only the objects found until then are added. `prefix` is the path from the
-/// root of the store. The depth is bounded by the parts that a [`Name`] can have. Anything but a
-/// file in the place of an object is listed with a size of 0.
+/// Adds the objects below the directory `path` in `at`, or nothing if there is no such directory.
+/// If the directory disappears meanwhile, only the objects found until then are added. `prefix` is
+/// the path from the root of the store. The number of parts that a [`Name`] can have limits the
+/// depth. Anything but a file in the place of an object is listed with a size of 0.
 pub(super) fn add_objects(
     objects: &mut Vec<ObjectInfo>,
     at: &OwnedFd,
@@ -59,7 +59,7 @@ pub(super) fn add_objects(
                 _ => continue,
             },
             Err(Errno::NOENT) => continue,
-            // Its inode is damaged. Nothing is known of it, so it counts as new.
+            // The inode is damaged. The time of the file is unknown, so the file counts as new.
             Err(Errno::IO | Errno::BADMSG | Errno::UCLEAN) => (0, SystemTime::now()),
             Err(error) => return Err(error),
         };
@@ -72,7 +72,8 @@ pub(super) fn add_objects(
     Ok(())
 }
 
-/// Returns the names of a directory's direct subdirectories; none if there is no such directory.
+/// Returns the names of a directory's direct subdirectories. Returns an empty list if there is no
+/// such directory.
 pub(super) fn directories(at: &OwnedFd, path: &str) -> Result<Vec<String>, Errno> {
     let opened = match directory::open_below(at, path) {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),

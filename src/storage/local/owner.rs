@@ -12,9 +12,9 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// Returns the owner of the directory of a store, if this process is root and the directory is
-    /// another user's. Otherwise that user could neither read the files that root stores, nor write
-    /// to the directories that root creates.
+    /// Returns the owner of the directory of a store, if this process is root and the owner is
+    /// another user. Returns `None` in all other cases. Root gives new files and directories to
+    /// this owner, who could otherwise neither read the files nor write to the directories.
     pub(super) fn of(root: &OwnedFd) -> io::Result<Option<Self>> {
         let stat = rustix::fs::fstat(root)?;
         let is_root = rustix::process::geteuid().is_root();

@@ -1,4 +1,4 @@
-//! A file that gets its name once it is complete.
+//! A file that gets its final name only when it is complete.
 
 use std::fs::File;
 use std::io;
@@ -54,15 +54,15 @@ impl<'a> TemporaryFile<'a> {
         &self.file
     }
 
-    /// Gives the file its name. If the name is taken, replaces the other file in one step, or fails
-    /// with `EEXIST`, as `if_taken` says.
+    /// Gives the file its name. If the name is taken, `if_taken` decides whether this replaces the
+    /// other file in one step or fails with `EEXIST`.
     pub(super) fn publish(mut self, name: &str, if_taken: IfTaken) -> io::Result<()> {
         let (at, from) = (self.directory, self.name.as_str());
         match if_taken {
             IfTaken::Replace => rustix::fs::renameat(at, from, at, name)?,
             IfTaken::Fail => {
                 match rustix::fs::renameat_with(at, from, at, name, RenameFlags::NOREPLACE) {
-                    // Some file systems, NFS among them, cannot do this, but have hard links.
+                    // Some file systems, such as NFS, cannot rename this way, but have hard links.
                     Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
                         return self.publish_by_link(name);
                     }

@@ -27,16 +27,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 
-/// Maximum number of bytes written in one call (a window). Each window begins at a multiple of this
-/// number, so no page is written twice.
+/// The maximum number of bytes that one call writes (a window). Each window begins at a multiple of
+/// this number, so no page is written twice.
 const WINDOW: usize = 1 << 20;
 /// The number of slices that the system accepts in one call (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;
 /// `RWF_DONTCACHE` of `linux/fs.h`; rustix has no name for it yet.
 const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
-/// Writes files. The pages of files of a MiB or more do not stay in the page cache, if the system
-/// supports that.
+/// Writes files. If the system supports it, the pages of files of a MiB or more do not stay in the
+/// page cache.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     /// Whether the system has refused `RWF_DONTCACHE`.
@@ -112,7 +112,7 @@ fn cut<'a>(parts: &[&'a [u8]]) -> Vec<IoSlice<'a>> {
     slices
 }
 
-/// Returns the slices from `offset` to the end of its window, at most as many as one call accepts.
+/// Returns the slices from `offset` to the end of its window, but not more than one call accepts.
 fn next_call<'s, 'a>(slices: &'s [IoSlice<'a>], offset: u64) -> &'s [IoSlice<'a>] {
     let mut end = offset % WINDOW as u64;
     let fits = slices.iter().take(SLICES_MAX).take_while(|slice| {

@@ -49,7 +49,7 @@ impl fmt::Debug for SftpBackend {
 
 impl Drop for SftpBackend {
     fn drop(&mut self) {
-        // Tasks of the shared runtime may hold connections. Such a task ends once the ssh process
+        // Tasks of the shared runtime may hold connections. Such a task ends after the ssh process
         // of its connection has ended.
         self.pool.close();
     }
@@ -74,7 +74,7 @@ impl SftpBackend {
         Ok(backend)
     }
 
-    /// Connects like [`open`](Self::open), but creates the directory, and those above it, as
+    /// Connects like [`open`](Self::open), but first creates the directory, and those above it, as
     /// needed. A failure may leave some of the directories created.
     pub fn create(options: SftpOptions) -> Result<Self, StorageError> {
         let backend = Self::new(options)?;
@@ -104,7 +104,8 @@ impl SftpBackend {
         })
     }
 
-    /// Runs an operation to its end in this thread, on the least busy connection.
+    /// Runs an operation to its end in this thread. `work` gets the connection with the fewest
+    /// users.
     fn run<T>(
         &self,
         operation: StorageOperation,

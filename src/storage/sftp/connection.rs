@@ -22,15 +22,16 @@ use crate::base::{Cancel, lock};
 use crate::storage::error::StorageErrorKind;
 
 const POSIX_RENAME: &str = "posix-rename@openssh.com";
-/// Bytes that every server accepts in one request (section 3 of the draft).
+/// The number of bytes that every server accepts in one request (section 3 of the draft of the
+/// protocol).
 const BLOCK_DEFAULT: u64 = 32 << 10;
-/// Maximum number of bytes in one request, even if the server accepts more. OpenSSH accepts 255
+/// The maximum number of bytes in one request, even if the server accepts more. OpenSSH accepts 255
 /// KiB.
 const BLOCK_MAX: u64 = 255 << 10;
-/// Time to connect if ssh may ask the user for a passphrase. Servers rarely allow more
-/// (`LoginGraceTime`).
+/// The time limit for connecting if ssh may ask the user for a passphrase. Servers rarely allow
+/// more time for a login (`LoginGraceTime`).
 const ASK_TIMEOUT: Duration = Duration::from_mins(3);
-/// The time that requests may wait without a byte moving, once the operation is cancelled.
+/// The time that requests may wait without a byte moving, after the operation was cancelled.
 const TIMEOUT_WHEN_CANCELLED: Duration = Duration::from_secs(3);
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
@@ -189,9 +190,9 @@ impl Connection {
 
     /// Opens a file for reading, or on some servers a directory.
     ///
-    /// A server that opens a FIFO waits until a process opens it for writing, and answers nothing
-    /// meanwhile. So this requests the attributes first. To save a round trip, it does not wait for
-    /// them before it sends the request to open the file. If the file is a FIFO, this ends the
+    /// A server that opens a FIFO waits until a process opens the FIFO for writing, and answers
+    /// nothing meanwhile. So this function also requests the attributes. To save a round trip, it
+    /// sends both requests before an answer arrives. If the file is a FIFO, the function ends the
     /// connection, since a request cannot be withdrawn.
     pub(super) async fn open_read(self: &Arc<Self>, path: &str) -> Result<File, SftpError> {
         enum Answer {
@@ -217,7 +218,7 @@ impl Connection {
                     let text = "a FIFO is in its place";
                     return Err(SftpError::known(StorageErrorKind::NotAFile, text));
                 }
-                // The answer to the other request says more.
+                // The answer to the request to open the file says more.
                 Answer::Attributes(_) => {}
                 Answer::Opened(opened) => return opened,
             }
@@ -307,7 +308,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // All operations have their answers. Nothing waits for the remaining requests.
+        // All operations have ended, so nothing waits for answers to the remaining requests.
         self.ssh.kill();
     }
 }
@@ -341,8 +342,8 @@ impl Attributes {
         }
     }
 
-    /// Reports whether this is a regular file. If the server did not state the type, it counts as
-    /// one.
+    /// Reports whether this is a regular file. An entry for which the server stated no mode counts
+    /// as a regular file.
     pub(super) fn is_file(&self) -> bool {
         self.mode.is_none_or(|mode| mode & TYPE_MASK == REGULAR)
     }
@@ -391,7 +392,8 @@ impl File {
         written.await.map(drop)
     }
 
-    /// Reads at most `len` bytes. The server may return fewer, and [`StatusCode::Eof`] at the end.
+    /// Reads at most `len` bytes. The server may return fewer. Fails with [`StatusCode::Eof`] at
+    /// the end of the file.
     pub(super) async fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, SftpError> {
         let session = &self.connection.session;
         let read = self.connection.ask(session.read(&self.handle, offset, len));
@@ -430,7 +432,7 @@ impl File {
             .map(drop)
     }
 
-    /// Returns the next names in a directory, and [`StatusCode::Eof`] after the last one.
+    /// Returns the next names in a directory. Fails with [`StatusCode::Eof`] after the last one.
     pub(super) async fn names(&self) -> Result<Vec<(String, Attributes)>, SftpError> {
         let session = &self.connection.session;
         let names = self.connection.ask(session.readdir(&self.handle)).await?;
@@ -463,7 +465,7 @@ impl Drop for File {
     }
 }
 
-/// Ends ssh once requests have waited for `timeout` without a byte moving.
+/// Ends ssh when requests have waited for `timeout` without a byte moving.
 async fn watch(ssh: Weak<Ssh>, state: Weak<State>, timeout: Duration, cancel: Cancel) {
     let pause = (timeout / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
     loop {

@@ -8,7 +8,7 @@ use crate::base::ByteSize;
 use crate::storage::error::StorageErrorKind;
 
 /// Returns a better error for the status “Failure”, which servers use for a full disk, a read-only
-/// file system and more. Returns `error` itself if it has another status, or no better one is
+/// file system and more. Returns `error` itself if it has another status, or no better error is
 /// found. `path` is a directory, and `wanted` the number of bytes that should be written there.
 pub(super) async fn diagnose(
     connection: &Connection,

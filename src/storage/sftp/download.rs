@@ -1,4 +1,4 @@
-//! Reads an object or a range of one, through all connections at once if it is large.
+//! Reads an object or a range of one. A large read uses all connections at once.
 
 use std::slice::ChunksMut;
 use std::sync::{Arc, Mutex};
@@ -210,7 +210,7 @@ async fn fill_by(
     drain(&mut window, 0, file).await
 }
 
-/// Takes answers until at most `keep` are outstanding.
+/// Waits for answers until at most `keep` of them are outstanding.
 async fn drain(
     window: &mut Window<'_, Result<(), SftpError>>,
     keep: usize,
@@ -218,7 +218,7 @@ async fn drain(
 ) -> Result<(), SftpError> {
     while window.len() > keep {
         match window.next().await {
-            // A directory can be opened, but not read.
+            // Some servers open a directory like a file, but cannot read it.
             Some(Err(error)) if error.is(StatusCode::Failure) => {
                 let not_regular = require_regular(file).await.err();
                 return Err(not_regular.unwrap_or_else(|| error.while_reading()));

@@ -16,21 +16,22 @@ use crate::storage::error::StorageErrorKind;
 use crate::storage::name::Name;
 use crate::storage::temporary;
 
-/// Maximum number of directories read at the same time on one connection. Each takes a handle, and
-/// the number of handles is limited: see [`File`](super::connection::File).
+/// The maximum number of directories read at the same time on one connection. Each takes a handle,
+/// and OpenSSH's handles are usable only while fewer than 128 are open.
 const AT_ONCE: usize = 32;
 /// The number of requests for names that are sent first for one directory: one for names, and one
-/// for the answer that there are no more. Each further round sends [`AHEAD_MORE`] times as many, at
-/// most [`AHEAD_MAX`], since OpenSSH answers each request with at most a hundred names.
+/// for the answer that there are no more. OpenSSH answers each request with at most a hundred
+/// names. So each further round sends [`AHEAD_MORE`] times as many requests, at most [`AHEAD_MAX`].
 const AHEAD: usize = 2;
 const AHEAD_MORE: usize = 4;
 const AHEAD_MAX: usize = 64;
-/// Maximum number of bytes that one listing may take, of all its directories. An endless listing
-/// from a server must not fill the memory. This is enough for 4 million packs, or some 100 TiB.
+/// The maximum number of bytes that the names of one listing may take in memory, in all its
+/// directories. An endless listing from a server must not fill the memory. The maximum is enough
+/// for 4 million packs, or some 100 TiB.
 const BYTES_MAX: usize = 512 << 20;
 /// The number of bytes that each name takes in memory, in addition to its length.
 const NAME_COST: usize = 64;
-/// Maximum length of a name, in bytes. No file system has longer ones.
+/// The maximum length of a name, in bytes. No file system has longer names.
 const NAME_LEN_MAX: usize = 255;
 
 /// The bytes that the names of a listing may still take.
@@ -42,7 +43,7 @@ impl Allowance {
         Self(AtomicUsize::new(BYTES_MAX))
     }
 
-    /// Counts a name. Fails if it is too long, or the listing has too many.
+    /// Counts a name. Fails if the name is too long, or the listing has too many names.
     fn take(&self, name: &str) -> Result<(), SftpError> {
         let too_large = |why| Err(SftpError::known(StorageErrorKind::TooLarge, why));
         if name.len() > NAME_LEN_MAX {
@@ -61,8 +62,8 @@ impl Allowance {
     }
 }
 
-/// Returns the names in a directory with their attributes; none if there is no such directory.
-/// Takes their bytes from `allowance`.
+/// Returns the names in a directory with their attributes. Returns an empty list if there is no
+/// such directory. Counts the names in `allowance`.
 pub(super) async fn read_directory(
     connection: &Arc<Connection>,
     path: &str,
@@ -89,7 +90,7 @@ pub(super) async fn read_directory(
         }
         while let Some(answer) = window.next().await {
             match answer {
-                // Some servers end a listing this way.
+                // Some servers end a listing with an answer without names.
                 Ok(next) if next.is_empty() => more = false,
                 Ok(next) => {
                     next.iter().try_for_each(|(name, _)| allowance.take(name))?;
@@ -213,7 +214,7 @@ pub(super) async fn remove_leftovers(
         let mut removed = 0;
         while let Some((path, _)) = found.get(next.fetch_add(1, Ordering::Relaxed)) {
             match first.remove(&paths.at(path)).await {
-                // The upload was still running, and has finished.
+                // The upload was still running, and has finished just now.
                 Err(error) if error.is(StatusCode::NoSuchFile) => {}
                 done => {
                     done?;
@@ -226,7 +227,7 @@ pub(super) async fn remove_leftovers(
     all(removers).await.into_iter().sum()
 }
 
-/// Returns the time by the server's clock: the time of a new file.
+/// Returns the time by the server's clock, in seconds since 1970-01-01 UTC: the time of a new file.
 async fn clock(first: &PooledConnection, paths: &Paths) -> Result<u64, SftpError> {
     let name =
         temporary::new_name().map_err(|e| SftpError::known(StorageErrorKind::Io, e.to_string()))?;

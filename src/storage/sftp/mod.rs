@@ -2,13 +2,13 @@
 //!
 //! Uses version 3 of the protocol (draft-ietf-secsh-filexfer-02) and, if the server offers them,
 //! these extensions of OpenSSH: renames that replace a file, hard links, waiting for the disk, the
-//! free space, and the largest request. Objects are laid out as in a local directory.
+//! free space, and the maximum size of requests. Objects are laid out as in a local directory.
 //!
 //! No request waits for ever. If requests have waited for [`SftpOptions::timeout`] without a byte
-//! moving in either direction, the ssh of the connection is ended. So a slow link does not cause a
-//! timeout. Running operations then fail as [unavailable](super::StorageErrorKind::Unavailable),
-//! and the next one opens a new connection. Repeating them is the task of
-//! [`RetryBackend`](super::RetryBackend).
+//! moving in either direction, the store ends the ssh of the connection. Running operations then
+//! fail as [unavailable](super::StorageErrorKind::Unavailable), and the next operation opens a new
+//! connection. [`RetryBackend`](super::RetryBackend) repeats the failed operations. A slow link
+//! causes no timeout as long as bytes move.
 //!
 //! `docs/decisions/0011-sftp.md` gives the reasons for this design.
 

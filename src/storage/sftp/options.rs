@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use crate::base::Cancel;
 
-/// The number of bytes that one operation may have requested on one connection before their answers
-/// arrive. An ssh channel takes 2 MiB at a time. The rest waits in pipes, so that neither end is
-/// ever idle.
+/// The number of bytes that one operation may request on one connection before answers arrive. An
+/// ssh channel takes 2 MiB at a time. The rest waits in pipes, so that neither end is ever idle.
 pub(super) const WINDOW: usize = 4 << 20;
-/// The shortest time limit for connecting. To connect takes several processes and about ten round
+/// The shortest time limit for connecting. A connection takes several processes and about ten round
 /// trips.
 const CONNECT_TIMEOUT_MIN: Duration = Duration::from_secs(20);
 
@@ -34,13 +33,14 @@ pub struct SftpOptions {
     pub path: String,
     /// The store's name in messages.
     pub location: String,
-    /// The program that connects, and its first arguments: `ssh`. It must accept OpenSSH's options.
+    /// The program that connects, usually `ssh`, and its first arguments. It must accept OpenSSH's
+    /// options.
     pub ssh: Vec<OsString>,
     /// The maximum number of connections.
     pub connections: NonZeroUsize,
     /// The time that requests may wait without a byte moving.
     pub timeout: Duration,
-    /// Once this is set, a server that does not answer causes an error after a few seconds.
+    /// If this is set, a server that does not answer causes an error after a few seconds.
     pub cancel: Cancel,
 }
 

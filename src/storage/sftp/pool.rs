@@ -12,15 +12,15 @@ use super::error::SftpError;
 use super::options::SftpOptions;
 use super::ssh::{self, Processes};
 
-/// Time between a failed attempt to open a further connection and the next attempt. The server may
-/// limit the number of connections.
+/// The time between a failed attempt to open a further connection and the next attempt. The server
+/// may limit the number of connections.
 const REST: Duration = Duration::from_mins(1);
 
 /// All connections of a store.
 pub(super) struct Pool {
     options: SftpOptions,
     entries: Vec<Mutex<Entry>>,
-    /// Whether a connection was ever made. From then on ssh no longer asks the user.
+    /// Whether a connection was ever made. If so, ssh no longer asks the user.
     proven: AtomicBool,
     processes: Processes,
 }
@@ -51,7 +51,7 @@ impl Pool {
         self.processes.close();
     }
 
-    /// Returns the connection with the fewest users; opens one if there is none. If an operation
+    /// Returns the connection with the fewest users, or opens one if there is none. If an operation
     /// already uses that connection, begins to open more for later operations.
     pub(super) async fn first(self: &Arc<Self>) -> Result<PooledConnection, SftpError> {
         let live = self.live();
@@ -65,8 +65,8 @@ impl Pool {
         Ok(connection)
     }
 
-    /// Returns all open connections, `first` at the front, and begins to open more for the next
-    /// time.
+    /// Returns all open connections, `first` at the front. Begins to open the missing ones for
+    /// later operations.
     pub(super) fn with_others(self: &Arc<Self>, first: &PooledConnection) -> Vec<PooledConnection> {
         self.open_more();
         let others = self.live().into_iter();
@@ -110,7 +110,7 @@ impl Pool {
         if let Some(connection) = entry.connection.as_ref().filter(|c| !c.is_lost()) {
             return Ok(Arc::clone(connection));
         }
-        // Another caller has tried, and failed, while this one waited.
+        // While this call waited for the lock, another call has tried to connect, and failed.
         if let Some((_, error)) = entry.failed.as_ref().filter(|(since, _)| *since > asked) {
             return Err(error.clone());
         }

@@ -21,13 +21,13 @@ use crate::base::{child_command, lock};
 
 use super::options::SftpOptions;
 
-/// Bytes of ssh's messages that are kept: a quarter of them from the beginning, the rest from the
-/// end.
+/// The number of bytes of ssh's messages that are kept: a quarter from the beginning, the rest from
+/// the end.
 const STDERR_KEPT: usize = 4 << 10;
 /// The time to wait for the last messages after ssh has ended. A process that ssh leaves behind,
 /// such as the master of a shared connection, may keep the pipe open for ever.
 const STDERR_WAIT: Duration = Duration::from_secs(2);
-/// Bytes of the first answer that are kept, to show a greeting.
+/// The number of bytes of the first answer that are kept, to show a greeting.
 const FIRST_KEPT: usize = 200;
 /// The type of the first packet that a server sends.
 const VERSION: u8 = 2;
@@ -35,8 +35,8 @@ const VERSION: u8 = 2;
 const READ_BUFFER: usize = 64 << 10;
 
 /// Makes ssh ignore `SIGINT` and `SIGHUP`, which a terminal also sends to ssh: running operations
-/// must be able to finish. In its own process group, ssh could not ask for a passphrase. Ignored
-/// signals stay ignored across `exec`.
+/// must be able to finish. Ignored signals stay ignored across `exec`. A process group of its own
+/// would also protect ssh from the signals, but then ssh could not ask for a passphrase.
 const IGNORE_SIGNALS: &str = r#"trap "" INT HUP; exec "$@""#;
 
 /// A running ssh, its messages, and whether bytes move.
@@ -48,7 +48,7 @@ pub(super) struct Ssh {
     first: Mutex<Vec<u8>>,
     /// Closed when all messages of ssh have been read.
     stderr_open: watch::Receiver<()>,
-    /// Closed when no answer can arrive.
+    /// Closed when no further answer can arrive.
     answers_open: watch::Receiver<()>,
     started: Instant,
     /// The time at which a byte last moved, or at which a request was sent while none was pending,
@@ -100,7 +100,7 @@ impl Ssh {
     }
 
     /// Waits until ssh has ended and its messages have been read, and returns its exit status. If
-    /// ssh still runs after `timeout`, kills it and returns none.
+    /// ssh still runs after `timeout`, kills it and returns `None`.
     pub(super) async fn end(&self, timeout: Duration) -> Option<ExitStatus> {
         let until = Instant::now() + timeout;
         loop {
@@ -110,7 +110,7 @@ impl Ssh {
                 self.kill();
             }
             if status.is_some() || late {
-                // `changed` fails when the sender is dropped, at the end of the messages.
+                // At the end of the messages, the sender is dropped, and `changed` fails.
                 let _ = tokio::time::timeout(STDERR_WAIT, self.stderr_open.clone().changed()).await;
                 return status;
             }
@@ -118,14 +118,14 @@ impl Ssh {
         }
     }
 
-    /// Returns ssh's first message and its last three, joined. One of them gives the reason why it
+    /// Returns ssh's first message and its last three, joined. One of them gives the reason why ssh
     /// ended.
     pub(super) fn messages(&self) -> String {
         let stderr = lock(&self.stderr);
         let text = String::from_utf8_lossy(&stderr);
         let lines: Vec<_> = text
             .lines()
-            // Some warnings are framed.
+            // Some warnings have a frame of `@`.
             .map(|line| line.trim_matches(|c: char| c == '@' || c.is_whitespace()))
             .filter(|l| !l.is_empty())
             .collect();
@@ -143,13 +143,13 @@ impl Ssh {
         first.extend_from_slice(&new[..new.len().min(missing)]);
     }
 
-    /// Whether the first line that is not blank is complete, or too long to be recorded.
+    /// Returns whether the first line that is not blank is complete, or too long to be recorded.
     fn has_greeting_line(&self) -> bool {
         let first = lock(&self.first);
         first.len() >= FIRST_KEPT || first.trim_ascii_start().contains(&b'\n')
     }
 
-    /// Returns the first line that the server sent in place of SFTP. Returns none if all bytes so
+    /// Returns the first line that the server sent in place of SFTP. Returns `None` if all bytes so
     /// far can be SFTP.
     pub(super) fn greeting(&self) -> Option<String> {
         let first = lock(&self.first);
@@ -162,9 +162,9 @@ impl Ssh {
         Some(shown.chars().filter(|c| !c.is_control()).collect())
     }
 
-    /// Returns the answer to a request, or an error once no answer can arrive. russh-sftp would
-    /// wait for ever for a request that is sent while the connection ends: it drops the pending
-    /// requests before it stops accepting new ones.
+    /// Returns the answer to a request, or an error as soon as no answer can arrive. russh-sftp
+    /// would wait for ever for a request that is sent while the connection ends: it drops the
+    /// pending requests before it stops accepting new ones.
     pub(super) async fn answer<T>(
         &self,
         request: impl Future<Output = SftpResult<T>>,
@@ -206,8 +206,8 @@ impl Ssh {
     }
 }
 
-/// Whether these bytes can be the beginning of the first SFTP message: its length, which is less
-/// than 16 MiB, and its type.
+/// Returns whether these bytes can be the beginning of the first SFTP message: its length, which is
+/// less than 16 MiB, and its type.
 fn begins_as_sftp(first: &[u8]) -> bool {
     first.first().is_none_or(|byte| *byte == 0) && first.get(4).is_none_or(|byte| *byte == VERSION)
 }
@@ -334,7 +334,7 @@ pub(super) struct Pipes {
 }
 
 impl Pipes {
-    /// Reads the first line of a greeting. Then fails.
+    /// Reads the first line of a greeting, and then fails.
     fn poll_greeting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut more = [0; FIRST_KEPT];
         while !self.ssh.has_greeting_line() {
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_fails_once_ssh_has_ended() {
+    async fn a_request_fails_after_ssh_has_ended() {
         let (ssh, pipes) = Ssh::start(&options(&["true"]), false).unwrap();
         drop(pipes);
         let never = std::future::pending::<SftpResult<()>>();

@@ -1,12 +1,13 @@
-//! Stores an object under a temporary name, through all connections at once if it is large, and
-//! then renames it.
+//! Stores an object under a temporary name, and then renames it. A large object is sent through all
+//! connections at once.
 //!
 //! A put that may replace an object usually takes three round trips, and more only for bytes beyond
 //! the window. First the temporary file and its directory are opened. Then the bytes, the request
 //! to wait for the disk and the request to close are sent without waiting for answers. Last, the
-//! file is renamed and the directory made durable. A put that must not replace an object takes more
-//! round trips: it first tests whether the name is taken, and in place of a renaming, it makes a
-//! hard link and then removes the temporary name.
+//! file is renamed and the directory made durable.
+//!
+//! A put that must not replace an object takes more round trips. It first tests whether the name is
+//! taken. Instead of renaming the file, it makes a hard link and then removes the temporary name.
 
 use std::sync::{Arc, Mutex};
 
@@ -26,9 +27,8 @@ use crate::storage::error::StorageErrorKind;
 use crate::storage::rate::Limits;
 use crate::storage::temporary;
 
-/// The number of bytes that one upload sends on one connection before their answers arrive. It is
-/// half of [`WINDOW`], since two objects are usually sent at a time, and other requests wait for
-/// them.
+/// The number of bytes that one upload sends on one connection before answers arrive. It is half of
+/// [`WINDOW`], since two objects are usually sent at a time, and other requests wait for them.
 const UPLOAD_WINDOW: usize = WINDOW / 2;
 /// An object of this number of bytes or more is sent through all connections: one window cannot
 /// hold it.
@@ -100,8 +100,8 @@ impl Upload<'_> {
         Ok(())
     }
 
-    /// Opens the temporary file, and the directories that must be made durable once it has its
-    /// name.
+    /// Opens the temporary file, and the directories that must be made durable after the file has
+    /// got its name.
     async fn open(
         &self,
         first: &PooledConnection,
@@ -114,7 +114,7 @@ impl Upload<'_> {
             let directories = [self.directory];
             let opened = self.open_in(first, temporary, &[], &directories);
             match opened.await {
-                // The user has removed an empty directory.
+                // Someone has removed the directory while it was empty.
                 Err(error) if error.is(StatusCode::NoSuchFile) => {}
                 opened => return opened,
             }
@@ -157,8 +157,8 @@ impl Upload<'_> {
                 opening.begin(first.open_read(path)).await;
             }
         }
-        // Creating an existing directory fails, too. Opening the file shows whether the directory
-        // exists.
+        // Most errors are ignored, since creating an existing directory fails, too. Opening the
+        // file shows whether the directory exists.
         let mut refused = None;
         while let Some(created) = creating.next().await {
             if let Err(error) = created
@@ -221,8 +221,8 @@ impl Upload<'_> {
     }
 
     /// Takes blocks and writes them until none is left. If `first` is set, also makes the file
-    /// read-only. Each connection waits for the disk separately, since the server executes this
-    /// request only after the writes of the same connection.
+    /// read-only. Each connection sends its own request to wait for the disk, since a server orders
+    /// the requests of one connection only.
     async fn send_by(
         &self,
         connection: &Arc<Connection>,
@@ -291,8 +291,8 @@ impl Upload<'_> {
         Ok(())
     }
 
-    /// Renames the file on a server whose rename never replaces. If the name is taken, the object
-    /// that has it stays. This fails if that object has another content.
+    /// Renames the file on a server whose rename never replaces another file. If the name is taken,
+    /// the existing object stays. Fails if the existing object has another content.
     async fn publish_without_replacing(
         &self,
         first: &PooledConnection,
@@ -345,7 +345,7 @@ impl Upload<'_> {
         }
     }
 
-    /// Fails unless the object that has the name has the same content.
+    /// Fails unless the existing object of the name has the same content.
     async fn compare(&self, first: &PooledConnection) -> Result<(), SftpError> {
         let wanted = self.parts.concat();
         let path = self.paths.at(self.name);
@@ -398,7 +398,8 @@ impl<'a> Blocks<'a> {
         rest.parts.iter().all(|part| part.is_empty())
     }
 
-    /// Returns the next bytes, at most `len` of them, with their offset.
+    /// Returns the next bytes, at most `len` of them, with their offset. Returns `None` if no bytes
+    /// are left.
     fn take(&self, len: usize) -> Option<(u64, Vec<u8>)> {
         let mut rest = lock(&self.0);
         let mut block = Vec::new();
