@@ -97,8 +97,8 @@ pub fn head(
     })
 }
 
-/// Returns the valid objects that the log should name: settings, certificates, audits, records,
-/// segments, and the packs that exist and that a segment names.
+/// Returns the valid objects that the log should name: settings, certificates, audits, records and
+/// segments. Also the packs that exist and that a segment names.
 fn objects(
     project: &Project,
     index: &Index,

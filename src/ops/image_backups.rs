@@ -5,8 +5,8 @@ use crate::repo::{Backup, Project, Records};
 
 /// The word in a record if the backup read all data, and found that Ceph had listed each change.
 pub(super) const VERIFIED: &str = "verified";
-/// The word in a record if this or an earlier backup found that Ceph had not listed a change, and
-/// no backup has found since that Ceph's lists are complete.
+/// The word in a record if Ceph's lists of changes cannot be relied on: this or an earlier backup
+/// found a change that Ceph had not listed, and no later one found a complete list.
 pub(super) const DISTRUSTED: &str = "distrusted";
 
 /// Returns whether the packs of this backup can be trusted to hold the blobs that its tree names.
@@ -58,8 +58,8 @@ fn says(backup: &Backup, word: &str) -> bool {
 }
 
 /// Returns the newest backup of an image that says that Ceph's lists of its changes are incomplete;
-/// `None` if they can be relied on. Of the backups that say something about the lists, the one of
-/// the newest snapshot decides.
+/// `None` if they can be relied on. The backup of the newest snapshot decides. Backups that say
+/// nothing about the lists do not count.
 pub(super) fn distrusted_by<'a>(
     project: &Project,
     records: &'a Records,
@@ -90,10 +90,10 @@ pub(super) fn changes_in_row(records: &Records, backup: &Backup) -> u64 {
     counted
 }
 
-/// Returns the backup that showed that `backup` may lack changes. It read all data, and found that
-/// Ceph had not listed all changes. It is of the same snapshot, or else it is the next backup of
-/// the image that read all data. Returns `None` if there is no such backup, or if `backup` itself
-/// read all data.
+/// Returns the backup that showed that `backup` may lack changes. The returned backup read all
+/// data, and found that Ceph had not listed all changes. It is of the same snapshot, or else it is
+/// the next backup of the image that read all data. Returns `None` if there is no such backup, or
+/// if `backup` itself read all data.
 #[must_use]
 pub fn found_incomplete_by<'a>(
     project: &Project,

@@ -21,8 +21,8 @@ pub(super) struct ImageMark {
     pub(super) volume: String,
     /// When the restore began to write, in RFC 3339.
     pub(super) time: String,
-    /// The names of the snapshots that keep the earlier content of the image, oldest first: one
-    /// from before this restore, and others from before earlier restores that were interrupted.
+    /// The names of the snapshots that keep the content of the image from before this restore, and
+    /// from before earlier restores that were interrupted. Oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) safety_snapshots: Vec<String>,
 }

@@ -217,7 +217,7 @@ impl Task<'_> {
         self.report_files(files, bad)
     }
 
-    /// Reports the files that are not whole, and the second copies that are missing.
+    /// Reports the files that are not whole, and the missing files of objects that are kept twice.
     fn report_files(
         &mut self,
         files: &HashMap<ObjectRef, Files>,

@@ -15,8 +15,8 @@ pub fn backups_of_key<'a>(records: &'a Records, key: &Certified) -> Vec<&'a Back
     records.all().iter().filter(of_key).collect()
 }
 
-/// Returns those of `backups` that still count if `accepted` are accepted: the accepted backups,
-/// and the backups that they follow or name as heads, directly or through others.
+/// Returns those of `backups` that still count if `accepted` are accepted. These are the accepted
+/// backups, and the backups that they follow or name as heads, directly or through others.
 #[must_use]
 pub fn that_count<'a>(
     records: &Records,

@@ -1,4 +1,4 @@
-//! The space in the store that some backups use, alone or together with others.
+//! Measures the space in the store that some backups use, alone or together with other backups.
 
 use std::collections::HashSet;
 
@@ -44,8 +44,8 @@ pub struct SpaceReport {
     pub unread: Vec<RepoError>,
 }
 
-/// Returns how much space some of the backups use, and how much the others use. `is_ours` states
-/// whether a backup is one of the former. Reads the trees of all backups.
+/// Returns how much space some of the backups use, and how much the others use. `is_ours` says
+/// which backups are the first ones. Reads the trees of all backups.
 pub fn space(
     project: &Project,
     records: &Records,
@@ -147,8 +147,9 @@ impl Notes {
         Ok(space)
     }
 
-    /// Returns how many uncompressed bytes of a run only our backups use, how many our backups and
-    /// others use, and how many only others use. Counts a chunk only in the first pack that has it.
+    /// Returns three numbers of uncompressed bytes of a run: those that only our backups use, those
+    /// that our backups and others use, and those that only others use. Counts a chunk only in the
+    /// first pack that has it.
     fn plain(&mut self, kind: BlobKind, run: &Run) -> [u64; 3] {
         let mut plain = [0; 3];
         for blob in &run.blobs {

@@ -358,8 +358,8 @@ pub enum SnapshotRemoval {
 /// removals, since each of them makes the cluster free data.
 ///
 /// Fails without removing anything if no lease can be stored. The time of a stored lease is needed
-/// to recognize running backups. Also fails if records are missing or damaged, or if all snapshots
-/// are to be removed while a backup is running that may use one of them.
+/// to recognize running backups. Also fails if records are missing or damaged. If all snapshots are
+/// to be removed, fails if a running backup may use one of them.
 pub fn remove_snapshots(
     project: &Project,
     client: &RbdClient,

@@ -5,8 +5,8 @@
 //! - A rule with a period keeps the newest backup of each such period: an hour, day, week, month or
 //!   year of the calendar. Only periods with a backup count. Weeks are those of ISO 8601, from
 //!   Monday to Sunday.
-//! - A rule that has not used up its count also keeps the oldest backup, so that the kept backups
-//!   reach as far back as possible.
+//! - A rule that has not used up its count also keeps the oldest backup. So the kept backups reach
+//!   as far back as possible.
 //! - Spans are counted back from the newest backup, not from now.
 //! - A backup is kept and not counted if its time is in the future, or earlier than that of a
 //!   backup that it follows. In these cases, a clock was wrong, or a time is forged.
@@ -180,9 +180,9 @@ impl Policy {
     }
 }
 
-/// Returns for each record the reasons why rules do not count it: its time is after `now`, or
-/// before the time of a record that it follows, directly or through others. For this comparison,
-/// times after `now` are ignored.
+/// Returns for each record the reasons why rules do not count it. The reasons are a time after
+/// `now`, and a time before that of a record that it follows, directly or through others. The
+/// comparison with other records ignores times after `now`.
 fn uncounted(history: &[Link<'_>], now: Timestamp) -> Vec<Vec<Reason>> {
     let time = |place: usize| history[place].backup.map(|backup| backup.time);
     let mut latest: Vec<Option<Timestamp>> = vec![None; history.len()];

@@ -126,7 +126,7 @@ impl LabelMatch {
 }
 
 impl Span {
-    /// Returns the time that is a span before this one. Returns `None` if a [`Timestamp`] cannot
+    /// Returns the time that is this span before `time`. Returns `None` if a [`Timestamp`] cannot
     /// represent that time. A day that a month does not have counts as a day of the next month, as
     /// in restic and Go. For example, one month before 31 March is 3 March, or 2 March in leap
     /// years.

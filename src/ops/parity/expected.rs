@@ -1,5 +1,5 @@
-//! Finds objects that should exist, even if no log entry names them: those that another copy of the
-//! repository has, and missing ones that have parity.
+//! Finds objects that should exist, even if no log entry names them. Another copy of the repository
+//! has these objects, or parity of them exists.
 
 use std::collections::HashSet;
 

@@ -152,7 +152,7 @@ impl Planner<'_> {
     ///
     /// - objects that the log requires,
     /// - log entries that other entries name,
-    /// - objects that the other repository has and that the log does not remove,
+    /// - objects that the other copy of the repository has and that the log does not remove,
     /// - objects that [`expect_protected`](Self::expect_protected) finds.
     ///
     /// Other missing objects may have been deleted on purpose. If only objects that are kept twice
@@ -240,8 +240,8 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Returns whether an object can be what is left of a removed key: a key slot without any file,
-    /// or one that lacks a file and has no parity. The removal of a key deletes the parity first.
+    /// Returns whether an object can be what is left of a removed key: a key slot that has no file,
+    /// or only one file and no parity. The removal of a key deletes the parity first.
     fn may_be_removed(&self, object: ObjectRef) -> Result<bool, OpsError> {
         let ObjectRef::Key(project, hash) = object else {
             return Ok(false);
@@ -263,7 +263,7 @@ impl Planner<'_> {
         if self.denied.contains(&object) {
             return self.step(object, ParityAction::Denied);
         }
-        // A copy is whole, but it may be of another repository.
+        // If one file of the object is undamaged, it may still be of another repository.
         let is_undecided = self.whole.contains(&object);
         if is_undecided && read_copy(self.objects, object, self.sources.replica)?.is_some() {
             return self.step(object, ParityAction::Copy);
@@ -343,8 +343,8 @@ impl Planner<'_> {
         self.step(object, action)
     }
 
-    /// Returns whether no repair needs damaged parity of the object with this hash: the object is
-    /// undamaged, or it does not exist and nothing shows that it should.
+    /// Returns whether no repair needs damaged parity of the object with this hash. Either the
+    /// object is undamaged, or it does not exist and nothing shows that it should.
     fn is_unneeded(&self, project: Option<ProjectId>, of: ObjectHash) -> bool {
         let mut known = self.damaged.values().chain(&self.unexplained);
         let is_needed = known.any(|object| {

@@ -58,8 +58,8 @@ pub fn plan_repair<'a>(
     })
 }
 
-/// Fails if another repository is not a copy of this one: they have no project in common, or the
-/// ids in their repository files differ.
+/// Fails if `replica` is not a copy of this repository. This is so if they have no project in
+/// common, or if the ids in their repository files differ.
 fn same_repository(
     objects: &Objects,
     replica: &Objects,

@@ -16,7 +16,7 @@ pub enum ParityAction {
     },
     /// Replaces a damaged or missing file by the other copy of the object, which is whole.
     Copy,
-    /// Stores the object again. The other repository has an undamaged copy of it.
+    /// Stores the object again. The other copy of the repository has it undamaged.
     Fetch,
     /// Makes a damaged parity object again from the object that it protects.
     Rebuild,
@@ -27,10 +27,10 @@ pub enum ParityAction {
     BeyondRepair,
     /// Nothing: the object has no parity.
     NoParity,
-    /// Nothing: neither the repository nor the other one has an undamaged copy.
+    /// Nothing: neither the repository nor its other copy has the object undamaged.
     NoCopy,
-    /// Nothing: it is not known which content is genuine. The copies of the object differ from each
-    /// other, or from what parity or the other repository states.
+    /// Nothing: it is not known which content is genuine. The two files of the object differ from
+    /// each other, or from what parity or the other copy of the repository states.
     Undecided,
     /// Nothing: this process may not read a file of the object, so it is not known to be damaged.
     Denied,

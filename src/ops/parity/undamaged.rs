@@ -32,7 +32,8 @@ pub(super) fn restore(
 }
 
 /// Returns the bytes of a damaged parity object, made from the object that it protects. Returns
-/// `None` if that object is damaged, or if other bytes result.
+/// `None` if that object is damaged, or if the bytes do not have the hash that names the parity
+/// object.
 pub(super) fn rebuild(
     objects: &Objects,
     parity: ObjectRef,
@@ -51,7 +52,8 @@ pub(super) fn rebuild(
     Ok(repo::rebuild(protected.kind(), of, &bytes, &damaged, name))
 }
 
-/// Returns the bytes of an object from the other repository; `None` if it has no undamaged copy.
+/// Returns the bytes of an object from `replica`, the other copy of the repository. `None` if the
+/// object is missing or damaged there, or if there is no other copy.
 pub(super) fn fetch(
     replica: Option<&Objects>,
     object: ObjectRef,

@@ -24,9 +24,9 @@ pub(super) fn whole_copies(objects: &Objects, object: ObjectRef) -> Result<Vec<V
     Ok(found)
 }
 
-/// Returns the genuine content: the content of the whole copies that agree with parity or with the
-/// other repository. If neither states a content, all whole copies count. Returns `None` if no copy
-/// is left, or if two are left that differ.
+/// Returns the genuine content: that of a whole copy which agrees with parity or with `replica`,
+/// another copy of the repository. If neither states a content, all whole copies count. Returns
+/// `None` if no copy is left, or if two are left that differ.
 pub(super) fn genuine(
     objects: &Objects,
     object: ObjectRef,
@@ -53,8 +53,8 @@ pub(super) fn genuine(
     })
 }
 
-/// Returns the parity objects of the repository file or of a project object, whatever content they
-/// are made from.
+/// Returns the parity objects of the repository file or of a project object. They may be made from
+/// different contents.
 pub(super) fn parity_objects(
     objects: &Objects,
     object: ObjectRef,

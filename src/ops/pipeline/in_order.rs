@@ -25,7 +25,7 @@ impl<T> InOrder<T> {
         self.waiting[at] = Some(item);
     }
 
-    /// Returns the next item, if it was added.
+    /// Returns the next item; `None` if it was not added yet.
     pub(super) fn pop(&mut self) -> Option<T> {
         let item = self.waiting.front_mut()?.take()?;
         self.waiting.pop_front();

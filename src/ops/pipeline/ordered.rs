@@ -16,8 +16,8 @@
 //! * **Failure.** A stage that fails or panics reports that to the sink, as its last message. The
 //!   sink then returns and drops its channel ends. A stage that waits for another one wakes, finds
 //!   the channel closed, and returns as well. A source that waits for its input checks [`Failed`].
-//! * **Completeness.** The source reports how many items it sent. A pipeline that ends without this
-//!   report, or with fewer items, is an error: no stage can end a backup early without a reason.
+//! * **Completeness.** The source reports how many items it sent. If the pipeline ends without this
+//!   report, or with fewer items, it fails. So no stage can end a backup early without a reason.
 //! * **Cancellation.** The source tests for it before each item, a worker before each job, and the
 //!   sink at the end.
 //! * **Panics** are resumed in the thread that runs the pipeline, after all others have ended.

@@ -9,7 +9,7 @@ use crate::volume::VolumeError;
 
 /// The parallel stages of a pipeline: the work that its threads do on each item.
 pub(crate) trait Stages: Sync {
-    /// A permit to begin an item. It may contain memory that one item uses after another.
+    /// A permit to begin an item. It may contain a buffer, which one item after another uses.
     type Spare: Default + Send;
     /// An item as the source sends it.
     type Job: Send;

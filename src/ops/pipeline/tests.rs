@@ -1,5 +1,5 @@
-//! Order, bounds, failures, panics and cancellation of a pipeline, at every item and in every
-//! stage.
+//! Tests the order, bounds, failures, panics and cancellation of a pipeline, at every item and in
+//! every stage.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};

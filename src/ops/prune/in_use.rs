@@ -70,8 +70,8 @@ pub(super) fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
 /// Walks the trees of all records, of all backups that are about to be committed, and of all
 /// backups that are being read. Calls `new` for each blob in trees of the first two kinds that was
 /// not known to be used. If `new` returns an error about damage, the walk fails only if a backup of
-/// a full key needs the blob: the holder of a write key can name any blob. With [`OnLoss::Note`],
-/// the walk does not fail if `new` reports a chunk as missing.
+/// a full key needs the blob. Backups of write keys do not matter here, since they can name any
+/// blob. With [`OnLoss::Note`], the walk does not fail if `new` reports a chunk as missing.
 pub(super) fn walk_all(
     index: &Arc<Index>,
     usage: &mut Usage,
@@ -88,9 +88,9 @@ pub(super) fn walk_all(
     let mut walked = Walked::default();
     let mut done = 0;
     let is_obsolete = |backup: &Backup| records.is_voided(backup) || records.is_removed(backup);
-    // Walk the trees that full keys rely on first: these walks fail at damage, and a walk does not
-    // enter the nodes that earlier walks entered. Removed records are not among these: someone may
-    // have stored such a record again, and its data may be damaged.
+    // First walk the trees that full keys rely on. These walks fail at damage, and later walks do
+    // not enter nodes that they have entered. The trees of removed records are walked later:
+    // someone may have stored such a record again, and its data may be damaged.
     for of_full in [true, false] {
         let new = &mut |kind, id: &BlobId, known| match new(kind, id, known) {
             Err(RepoError::Missing { .. })

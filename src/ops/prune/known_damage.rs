@@ -1,5 +1,5 @@
-//! Finds packs that a prune replaces because they are damaged outside of their runs, or because
-//! they have a wrong size.
+//! Finds packs that are damaged outside of their runs, or that have a wrong size. A prune replaces
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{Index, ListedPack, Opener, PlacedRun, damaged_among};
 
-/// Adds packs to `damage`: those that are damaged outside of their runs, and those with a wrong
-/// size. Reads all runs of the former, since these runs may have become damaged, too. Of the
-/// latter, the runs that are cut off count as damaged from now on.
+/// Adds two kinds of packs to `damage`. In packs that are damaged outside of their runs, reads all
+/// runs, since these may have become damaged, too. In packs with a wrong size, all runs that are
+/// cut off count as damaged from now on.
 pub(super) fn add_damaged_packs(
     index: &Index,
     stored: &BTreeMap<ObjectHash, ListedPack>,

@@ -15,7 +15,7 @@ use crate::repo::{Backup, BlobReader, Index, Records, RepoError, RepoErrorKind};
 
 /// Returns the backups that need any of these chunks, with the parts that cannot be restored.
 /// Leaves out backups that their writers withdrew or that the log removes. Reads each node once,
-/// and those above lost chunks again for each backup.
+/// and reads nodes above lost chunks again for each backup.
 pub(super) fn backups_lacking(
     index: &Arc<Index>,
     records: &Records,
@@ -90,7 +90,7 @@ impl<'a> Search<'a> {
         self.nodes.noted(node) != Some(WHOLE)
     }
 
-    /// Notes the verdict on a node, and adds it to that on the node above.
+    /// Notes the verdict on a node. If the node lacks a part, the node above it does, too.
     fn conclude(&mut self, node: &BlobId, lacks: bool) {
         if let Some(note) = self.nodes.note(node) {
             *note = if lacks { LACKS } else { WHOLE };

@@ -24,9 +24,9 @@ pub(crate) fn refuse_second(project: &Project, leases: &Leases) -> Result<(), Op
     })
 }
 
-/// Fails if a plan may be out of date by the store's clock. This clock is asked because the clocks
-/// of a virtual machine do not show that the machine was paused. Must be called before anything is
-/// stored that others rely on, and before data is deleted.
+/// Fails if a plan may be out of date: if the lease may have expired by the store's clock. The
+/// clocks of a virtual machine do not show that the machine was paused. Must be called before
+/// anything is stored that other processes rely on, and before data is deleted.
 pub(crate) fn confirm(lease: Option<&Lease>, context: &Context<'_>) -> Result<(), OpsError> {
     if let Some(lease) = lease {
         lease.confirm()?;

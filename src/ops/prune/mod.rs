@@ -59,7 +59,7 @@ pub struct Prune<'a> {
     project: &'a Project,
     context: &'a Context<'a>,
     options: &'a PruneOptions,
-    /// None in a dry run.
+    /// `None` in a dry run.
     lease: Option<Arc<Lease>>,
     index: Arc<Index>,
     state: RepoState,
@@ -73,8 +73,8 @@ pub struct Prune<'a> {
 }
 
 /// Finds the used blobs and makes a plan. With `dry_run`, takes no lease, and the plan must not be
-/// run. Fails with [`OpsError::HistoryCut`] or [`OpsError::NoBackups`] if records are missing whose
-/// loss the user has not accepted: the data of these backups would seem unused.
+/// run. Fails with [`OpsError::HistoryCut`] or [`OpsError::NoBackups`] if records are missing and
+/// the user has not accepted their loss. Otherwise the data of these backups would seem unused.
 pub fn plan_prune<'a>(
     project: &'a Project,
     options: &'a PruneOptions,
@@ -199,9 +199,9 @@ impl Prune<'_> {
         findings::affected(&self.state.records, &self.walked, &self.lacking)
     }
 
-    /// Returns the damage that does not stop the prune: damaged files of records that the log
-    /// removes or accepts as lost, backups with damaged trees, and backups that lack chunks. The
-    /// backups with damaged trees were made by write keys, withdrawn, or removed.
+    /// Returns the damage that does not stop the prune. This is damaged files of records that the
+    /// log removes or accepts as lost, backups with damaged trees, and backups that lack chunks.
+    /// The backups with damaged trees were made by write keys, withdrawn, or removed.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let records = &self.state.records;

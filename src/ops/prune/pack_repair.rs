@@ -1,10 +1,11 @@
 //! Repairs damaged packs of chunks: packs their undamaged chunks again, and moves the damaged packs
 //! to `quarantine/`.
 //!
-//! From then on, such a pack is missing. Its name stays in the index until no backup needs the lost
-//! chunks: by this name, the next backup notices that it must store them again. All undamaged
-//! chunks are copied, whether a backup needs them or not. So before the damaged pack is moved, all
-//! data that a running process relies on is in another pack. No mark and no grace period is needed.
+//! From then on, a moved pack counts as missing. Its name stays in the index until no backup needs
+//! the lost chunks. By this name, the next backup notices that it must store them again. All
+//! undamaged chunks are copied, whether a backup needs them or not. So before the damaged pack is
+//! moved, all data that a running process relies on is in another pack. No mark and no grace period
+//! is needed.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -47,11 +48,11 @@ pub enum PackAction {
     /// it, and may still be able to do so later.
     Unreadable,
     /// Packs again what can be read of it. The pack stays where it is, since it cannot be stored in
-    /// `quarantine/`: it is larger than any pack may be, or it is not a file.
+    /// `quarantine/`. It is larger than any pack may be, or it is not a file.
     NoPack,
     /// Nothing: the pack no longer exists.
     Missing,
-    /// Nothing: the pack is whole now that it was read again.
+    /// Nothing: a second read showed that the pack is whole.
     Whole,
     /// Nothing: the repair found more damage in the pack than was known before.
     MoreDamage,
@@ -110,7 +111,7 @@ pub fn plan_pack_repair<'a>(
     let lease = if dry_run {
         None
     } else {
-        // A prune may be copying from these packs, or be about to delete them.
+        // Exclude prunes: one may be copying from these packs, or be about to delete them.
         let lease = Lease::take(project, Work::Prune, by)?;
         refuse_second(project, &Leases::load(project, Some(&lease))?)?;
         Some(Arc::new(lease))
@@ -229,8 +230,8 @@ impl PackRepair<'_> {
         Ok(RepairedPacks { steps, lacking })
     }
 
-    /// Copies the chunks of the packs to repack, and deletes those of these packs that are in
-    /// quarantine.
+    /// Copies the undamaged chunks of the packs to repack. Then deletes the packs that are stored
+    /// in `quarantine/` now.
     fn move_packs(&mut self, steps: &mut Vec<PackStep>) -> Result<(), OpsError> {
         let packs = steps.iter().filter(|step| step.is_copied());
         let packs: Vec<_> = packs.map(|step| step.pack).collect();
@@ -335,8 +336,8 @@ impl PackRepair<'_> {
         Ok(damaged)
     }
 
-    /// Returns those of the chunks in damaged and missing packs that are in no other place of the
-    /// store, as far as is known.
+    /// Returns the chunks of damaged and missing packs of which no undamaged copy is known in the
+    /// store.
     fn lost_chunks(&self) -> Result<HashSet<BlobId>, OpsError> {
         let stored = self.index.list_packs()?.into_iter();
         let stored: HashSet<_> = stored.map(|listed| listed.hash).collect();
@@ -432,8 +433,9 @@ impl PackRepair<'_> {
         }
     }
 
-    /// Copies the undamaged chunks of these packs to new packs, which are durable, and named in the
-    /// index and the log, when this returns. Returns the packs with a chunk that was not copied.
+    /// Copies the undamaged chunks of these packs to new packs. When this returns, the new packs
+    /// are durable, and the index and the log name them. Returns the packs with a chunk that was
+    /// not copied.
     fn copy(&self, packs: &[ObjectHash]) -> Result<HashSet<ObjectHash>, OpsError> {
         let mut wanted = Vec::with_capacity(packs.len());
         for pack in packs {

@@ -160,7 +160,7 @@ impl Steps {
         self.mark.iter().chain(&self.repack).chain(&self.merge)
     }
 
-    /// Lets these packs stay.
+    /// Removes these packs from those to repack and to merge, so that they stay.
     pub(super) fn spare(&mut self, spared: &HashSet<ObjectHash>) {
         for packs in [&mut self.repack, &mut self.merge] {
             packs.retain(|pack| !spared.contains(&pack.pack));
@@ -192,8 +192,8 @@ pub(super) fn plan(
     let mut partly: Vec<PackUse> = Vec::new();
     // Used packs that could be merged.
     let mut mergeable: Vec<PackUse> = Vec::new();
-    // A pack that the log removes may vanish again without anyone noticing it. However full such a
-    // pack is, the blobs in it that backups need are copied to a new pack.
+    // A pack that the log removes may vanish at any time without anyone noticing it. However full
+    // such a pack is, the blobs in it that backups need are copied to a new pack.
     let removed = Log::removals(index.project())?;
     index.exclude_removed(removed.clone());
     let mut unreliable: Vec<PackUse> = Vec::new();

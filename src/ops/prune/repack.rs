@@ -55,7 +55,7 @@ struct Attempt {
 
 /// The packs with a used blob of which no undamaged copy exists.
 pub(super) struct Spared<'a> {
-    /// The packs that may be spared: if a used blob of such a pack has no undamaged copy, the pack
+    /// The packs that may be spared. If a used blob of such a pack has no undamaged copy, the pack
     /// stays, and the prune goes on. These are packs whose signers are not trusted, and packs that
     /// the log removes, since someone may have stored them again. If small packs are merged, the
     /// small packs may be spared, too: damage in one of them must not stop every prune. If a used
@@ -100,7 +100,7 @@ const FORGOTTEN: OpsError = OpsError::Internal("the index has lost a pack that i
 pub(super) type Wanted = (Arc<PlacedRun>, Vec<BlobId>);
 
 /// Copies the used blobs of the packs to repack and to merge into new packs, which are durable and
-/// indexed when it returns. With `merge_small`, small volumes share new packs. The index must
+/// indexed when this returns. With `merge_small`, small volumes share new packs. The index must
 /// exclude all packs that are going to be deleted: blobs that it finds are not copied.
 ///
 /// Packs with a used blob of which no undamaged copy exists must stay, and are removed from the
@@ -142,8 +142,8 @@ fn merged_without(steps: &Steps, spared: &HashSet<ObjectHash>) -> Vec<PackUse> {
     small::choose(merge, &rest(&steps.repack), u64::MAX)
 }
 
-/// Does the work of [`repack`]. If so many packs must stay that it does not pay to merge all
-/// others, ends early, and stores as little as possible.
+/// Does the work of [`repack`]. If so many packs must stay that it no longer pays to merge all the
+/// other ones, ends early, and stores as little as possible.
 fn copy_all(
     index: &Arc<Index>,
     usage: &Usage,

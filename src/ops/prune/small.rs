@@ -1,9 +1,9 @@
 //! Chooses small packs to merge, so that many small backups do not become many objects.
 //!
 //! Merging must end, and must not copy the same data again and again. So a pack is merged only into
-//! packs that are filled at least [`GROWTH`] times as much. So even the smallest data is copied
-//! only a few times (the logarithm of the size of a pack). Few small packs are left: each is larger
-//! than half of all smaller ones together. A prune right after another one merges nothing.
+//! packs that are filled at least [`GROWTH`] times as much. As a result, even the smallest data is
+//! copied only a few times (the logarithm of the size of a pack). Few small packs are left: each is
+//! larger than half of all smaller ones together. A prune right after another one merges nothing.
 
 use std::collections::HashSet;
 

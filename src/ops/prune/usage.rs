@@ -183,11 +183,11 @@ impl Usage {
         self.held_elsewhere.clear();
     }
 
-    /// Holds this node and all blobs below it for a reader: all packs that have any of them must
-    /// stay, even if several packs have the same blob. Held blobs count as used. This function does
-    /// not hold the blobs below damaged nodes, since the reader cannot read these blobs, either. So
-    /// a held node may have blobs below it that are not held. A [`walk`](Self::walk) for a backup
-    /// therefore also enters held nodes.
+    /// Holds this node and all blobs below it for a reader. All packs that have any of these blobs
+    /// must stay, even if several packs have the same blob. Held blobs count as used. This function
+    /// does not hold the blobs below damaged nodes, since the reader cannot read these blobs,
+    /// either. So a held node may have blobs below it that are not held. A [`walk`](Self::walk) for
+    /// a backup therefore also enters held nodes.
     pub(super) fn hold(
         &mut self,
         blobs: &BlobReader,
@@ -262,14 +262,15 @@ impl Usage {
     }
 
     /// Returns the packs with a used blob that enough other packs keep. Of two packs with the same
-    /// chunk, it returns at least one.
+    /// chunk, the result has at least one.
     pub(super) fn duplicates(&self) -> &[ObjectHash] {
         &self.duplicates
     }
 
-    /// Lets a pack keep its used blobs, except those that enough packs of earlier calls keep: one
-    /// pack for a chunk, [`NODE_COPIES`] for a node. Returns how much of the pack is kept. If
-    /// `settles` is false, this pack does not count, so packs of later calls keep these blobs, too.
+    /// Lets a pack keep its used blobs, except those that enough packs of earlier calls keep. One
+    /// pack is enough for a chunk. A node needs [`NODE_COPIES`] packs. Returns how much of the pack
+    /// is kept. If `settles` is false, this pack does not count, so packs of later calls keep these
+    /// blobs, too.
     pub(super) fn keep(&mut self, listing: &PackListing, settles: bool) -> PackUse {
         let kind = listing.contents.kind;
         let mut classes = [0_u64; 128];

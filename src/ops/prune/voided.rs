@@ -66,8 +66,8 @@ impl BlobVisitor for Complete<'_> {
 }
 
 /// Removes the records of `backups`, and the voids that name them (the objects that withdraw
-/// records). Also removes voids that an interrupted prune or a forget left behind: they name a
-/// record that the log removes and that no longer exists.
+/// records). Also removes voids that an interrupted prune or a forget left behind. Such a void
+/// names a record that the log removes and that no longer exists.
 pub(super) fn remove(
     project: &Project,
     records: &Records,

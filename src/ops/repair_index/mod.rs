@@ -1,5 +1,5 @@
-//! Repairs the index from the packs alone: finds the segments that are damaged or missing, and
-//! stores segments that name the packs that no other segment names.
+//! Repairs the index from the packs alone. Finds damaged and missing segments, and stores new
+//! segments for the packs that no other segment names.
 
 mod needed;
 mod plan;

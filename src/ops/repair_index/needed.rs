@@ -27,8 +27,8 @@ pub(super) struct Needs {
 }
 
 /// Walks the trees of all backups that are not withdrawn or removed. `unnamed` are the packs of the
-/// index that no segment names. With `all`, finds data that is nowhere, too. Otherwise, stops as
-/// soon as a backup is found to need an unnamed pack.
+/// index that no segment names. With `all`, also finds out whether backups need data that no
+/// readable pack has. Otherwise, stops as soon as a backup is found to need an unnamed pack.
 pub(super) fn find_needs(
     index: &Arc<Index>,
     records: &Records,

@@ -73,8 +73,8 @@ pub struct IndexRepair<'a> {
 }
 
 /// Reads all segments, and the listings of the packs that no segment names. Plans how to make the
-/// index complete. With `dry_run`, takes no lease, and the plan must not be run. Fails if a prune
-/// runs: no two processes may replace segments at the same time. Needs a full key.
+/// index complete. With `dry_run`, takes no lease, and the plan must not be run. Without it, fails
+/// if a prune runs: no two processes may replace segments at the same time. Needs a full key.
 pub fn plan_index_repair<'a>(
     project: &Project,
     host: Option<&'a str>,
@@ -115,8 +115,8 @@ pub fn plan_index_repair<'a>(
         let unnamed = found.packs.iter().map(|pack| pack.hash).collect();
         let mut needs = find_needs(&index, &records, &unnamed, all, context)?;
         if needs.unnamed && !all {
-            // A segment is missing, although the log names no such segment. It may have named packs
-            // that are missing, too.
+            // A segment that named one of these packs is missing, and the log does not name this
+            // segment. The segment may have named missing packs, too.
             needs = find_needs(&index, &records, &unnamed, true, context)?;
         }
         needs

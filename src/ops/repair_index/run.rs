@@ -17,7 +17,7 @@ use crate::repo::{ListedPack, Log, NewEntry, RepoError, quarantine, read_damaged
 /// Maximum number of packs that are read at the same time.
 const READERS_MAX: usize = 4;
 /// After this many packs are read, a segment that names them is stored. If the repair is killed,
-/// the next one need not read the named packs again.
+/// the next repair need not read the named packs again.
 const BATCH: usize = 256;
 
 /// A pack, and its verified listing or the reason why it cannot be named.
@@ -51,8 +51,8 @@ impl IndexRepair<'_> {
     /// now. Returns the bytes of packs that were read.
     ///
     /// Each damaged segment is first stored in `quarantine/`. Each pack is read as a whole before a
-    /// segment names it, since others rely on what a segment of a full key states. Damaged segments
-    /// are superseded last, after other segments name all undamaged packs. Nothing is deleted. The
+    /// segment names it, since other processes rely on segments of full keys. Damaged segments are
+    /// superseded last, after other segments name all undamaged packs. Nothing is deleted. The
     /// repair can be interrupted at any time, and run again.
     pub fn run(&self, done: &mut dyn FnMut(&IndexStep, bool)) -> Result<u64, OpsError> {
         if self.lease.is_none() {

@@ -20,7 +20,7 @@ const ROUNDS_MAX: u32 = 1000;
 /// A lease expires if it was not renewed for this time.
 const LEASE_LIFE: Duration = Duration::from_mins(10);
 
-/// The kinds of objects whose content needs no others in the store.
+/// The kinds of objects whose content needs no other objects in the store.
 const DATA: [ObjectKind; 3] = [ObjectKind::Parity, ObjectKind::Pack, ObjectKind::Tree];
 /// The kinds of objects that name packs.
 const NAMES: [ObjectKind; 2] = [ObjectKind::Index, ObjectKind::Audit];
@@ -81,8 +81,8 @@ impl Task<'_> {
         Err(OpsError::AlwaysChanging { location })
     }
 
-    /// Lists the log, then all else, then the log again. Returns `None` if the log changed: then
-    /// objects may have been deleted before they were listed.
+    /// Lists the log, then all other objects, then the log again. Returns `None` if the log
+    /// changed: then objects may have been deleted before they were listed.
     fn look(
         &mut self,
         project: ProjectId,

@@ -60,7 +60,7 @@ pub(super) fn has(objects: &Objects, name: &Name, bytes: &[u8]) -> bool {
 }
 
 /// If the two copies of an object differ, and a store has the bytes of only one of them, returns
-/// these bytes for both copies. Otherwise, returns the pair unchanged.
+/// these bytes for each copy. Otherwise, returns the pair unchanged.
 pub(super) fn prefer_known(objects: &Objects, object: ObjectRef, pair: Pair) -> Pair {
     if pair[0] == pair[1] {
         return pair;

@@ -133,7 +133,7 @@ impl<'a> Task<'a> {
     }
 
     /// Reports the projects that the target has and the source no longer has. If neither store has
-    /// a project, reports that an unknown project has vanished: a repository has at least one
+    /// a project, reports that an unknown project has vanished. A repository has at least one
     /// project, and projects are never removed.
     pub(super) fn vanished_projects(&mut self, vanished: &[ProjectId], copied: &[ProjectId]) {
         if vanished.is_empty() && copied.is_empty() {
@@ -298,8 +298,8 @@ impl<'a> Task<'a> {
         Ok(Vec::new())
     }
 
-    /// Reads files that the target already has, unless this run has done so. Reports those that
-    /// differ from the source. Returns those that the target no longer has.
+    /// Reads files that the target already has, unless this run has already read or copied them.
+    /// Reports those that differ from the source. Returns those that the target no longer has.
     pub(super) fn verify_present(&mut self, mut jobs: Vec<Job>) -> Result<Vec<Job>, OpsError> {
         jobs.retain(|job| {
             !self.verified.contains(&job.object) && !self.copied.contains(&job.object)

@@ -13,9 +13,9 @@ use crate::repo::{Backup, ContentPart, different_ranges};
 
 /// Returns the parts of the image that may differ from the task's backup. `base` is a backup of a
 /// snapshot, and `diverged` are the parts in which the image differs from this snapshot. The result
-/// joins these parts, the parts in which the two backups differ, and all that is after the end of
-/// the image. `present` is the size of the image in bytes. Each part consists of whole chunks,
-/// except at the end of the backup.
+/// joins these parts, the parts in which the two backups differ, and the part of the backup after
+/// the end of the image. `present` is the size of the image in bytes. Each part consists of whole
+/// chunks, except at the end of the backup.
 pub(super) fn changed_since(
     task: &RestoreTask<'_>,
     base: &Backup,
@@ -89,7 +89,7 @@ pub(super) fn compare_image(
         let range = chunk.range();
         gap(&mut present, &mut different, at..range.start)?;
         at = range.end;
-        // A chunk of the backup is never zero.
+        // The backup has no chunk that consists only of zeros.
         let has_data = present.next().is_some_and(|next| next < range.end);
         let mut same = false;
         if has_data {

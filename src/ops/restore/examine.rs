@@ -5,8 +5,9 @@ use super::task::RestoreTask;
 use crate::ops::error::OpsError;
 use crate::repo::{ContentPart, LostChunks, RepoErrorKind};
 
-/// Fails if it finds damage without reading the data: tree nodes that cannot be read, and chunks in
-/// packs that are missing or too short, or in parts of packs that are known to be damaged.
+/// Searches for damage without reading the data, and fails if there is any. Finds tree nodes that
+/// cannot be read, chunks whose packs are missing or too short, and chunks in places that are known
+/// to be damaged.
 pub(super) fn examine(task: &RestoreTask<'_>) -> Result<(), OpsError> {
     let holes = Holes::default();
     let lost = LostChunks::new(task.image.blobs().index())?;

@@ -6,8 +6,8 @@
 //! mark. If the whole image is compared, the safety snapshot is made first, to find changes during
 //! the comparison. A run that is killed after it has marked the image leaves the mark. The next run
 //! finds the parts that differ again. It keeps the safety snapshot of the first run. If the image
-//! has changed since, it makes another one. In this case, the image may hold parts of both
-//! contents, or a user may have rolled it back and used it.
+//! has changed since, it makes another one. In this case, the image may hold parts of its old
+//! content and of the backup, or a user may have rolled it back and used it.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub struct InPlaceOptions {
 pub struct InPlaceReport {
     /// The bytes that were written and fetched.
     pub restored: RestoreReport,
-    /// The length of the full diff that was read from the image to compare it, in bytes; 0 if the
+    /// The length in bytes of the full diff that was read to compare the whole image; 0 if the
     /// image was not compared as a whole.
     pub compared: u64,
     /// The snapshot with the content that the image had before the restore, if there is one.
@@ -67,9 +67,9 @@ pub struct InPlaceReport {
 /// changes cannot be relied on, reads and compares the whole image. Writes only the parts that
 /// differ.
 ///
-/// Before anything is changed, refuses an image that is in use, that mirrors an image of another
-/// cluster, or that has another size and may not be resized. If the restore fails after it has
-/// marked the image as incomplete, the mark stays.
+/// Before it changes anything, refuses an image that is in use, or that mirrors an image of another
+/// cluster. Also refuses an image of another size, unless it may be resized. If the restore fails
+/// after it has marked the image as incomplete, the mark stays.
 pub fn restore_image_in_place(
     project: &Project,
     records: &Records,

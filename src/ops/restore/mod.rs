@@ -1,4 +1,5 @@
-//! Restore: record → tree → units of the target → ranged reads of packs → open → verify → write.
+//! Restores a backup: walks its tree, cuts the content into units, reads ranges of packs, decrypts
+//! and verifies the chunks, and writes the units.
 
 mod different;
 mod examine;

@@ -1,4 +1,4 @@
-//! Samples of the restored data, to notice another program that writes to the same target.
+//! Takes samples of the restored data, to notice another program that writes to the same target.
 
 use std::sync::Mutex;
 

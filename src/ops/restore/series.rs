@@ -170,8 +170,9 @@ fn without_repeated<'a>(
 }
 
 /// Returns the name of the snapshot for a backup. This is the name of the snapshot that was backed
-/// up, unless this program had made that snapshot: backups would remove snapshots with such names.
-/// In that case, and without a snapshot, the name is `backup-TIME`.
+/// up. If this program had made that snapshot, the name differs, because backups would remove a
+/// snapshot of that name. In that case, and if no snapshot was backed up, the name is
+/// `backup-TIME`.
 fn snapshot_name(backup: &Backup) -> Vec<u8> {
     let source = backup.record.source.as_ref();
     let recorded = source.and_then(|source| source.snapshot.as_ref()?.bytes());

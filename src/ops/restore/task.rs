@@ -22,7 +22,7 @@ pub struct RestoreReport {
     pub fetched: u64,
     /// The parts of the content that could not be read, in bytes, ascending.
     pub holes: Vec<Range<u64>>,
-    /// The reason why one of them could not be read.
+    /// The reason why one of these parts could not be read; `None` if all could be read.
     pub damage: Option<RepoError>,
 }
 

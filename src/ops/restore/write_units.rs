@@ -14,13 +14,13 @@ use crate::volume::ExtentIter;
 /// The maximum length of a unit, in bytes. A unit that consists only of zeros may be longer.
 const UNIT_LEN: u64 = LEAF_SIZE;
 
-/// Consecutive chunks of one range of the content. The meaning of gaps between chunks depends on
-/// the method of [`UnitProducer`]: either the content is zero there, or the target has it already.
+/// Consecutive chunks of one range of the content. The method of [`UnitProducer`] decides what a
+/// gap between chunks means: the content is zero there, or the target has it already.
 pub(super) struct WriteUnit {
     /// Its place in the content, in bytes.
     pub(super) range: Range<u64>,
     pub(super) chunks: Vec<ChunkRef>,
-    /// The content of `range`, once it is filled.
+    /// The content of `range`, after the unit was filled.
     pub(super) buf: Buffer,
     /// The parts of `range` that must be written from `buf`, in bytes of the content, ascending.
     pub(super) data: Vec<Range<u64>>,

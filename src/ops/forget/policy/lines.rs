@@ -266,8 +266,8 @@ fn no_rule_removes_a_genuine_backup_because_of_thirty_forged_ones() {
         |_, place| vec![place],
         |newest, place| vec![place, newest],
     ];
-    // The forged times: at the end of each of the 30 days, in the last 60 hours of these days, on
-    // the 30 days after them, and from day 70 on.
+    // Times of the forged backups: the ends of the 30 days, the last 60 hours of these days, the
+    // next 30 days, and 30 days from day 70 on.
     let times: [fn(i64) -> i64; 4] = [
         |number| 24 * number + 23,
         |number| DAY_30 - 60 + 2 * number,

@@ -33,7 +33,7 @@ pub(super) fn decide_line(
     reasons
 }
 
-/// The time zone of Central Europe, without a table of zones: summer time lasts from the last
+/// The time zone of Central Europe, made without a table of zones. Summer time lasts from the last
 /// Sunday in March to the last Sunday in October.
 pub(super) fn cet() -> TimeZone {
     TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap()
