@@ -6,8 +6,8 @@ use std::thread;
 use super::error::RepoError;
 use crate::base::map_in_threads;
 
-/// Maximum number of concurrent calls. It does not depend on the number of cores, since a call
-/// spends most of its time waiting for an answer.
+/// Maximum number of concurrent calls. The number does not depend on the number of cores, since a
+/// call spends most of its time waiting for an answer.
 const CALLS_MAX: usize = 8;
 
 /// Calls `each` for all items, up to [`CALLS_MAX`] at a time, and returns the results in the order

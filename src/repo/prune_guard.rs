@@ -63,8 +63,8 @@ impl CommitPermit {
 
     /// Notes a record before it is stored. Even if storing it fails, the store may have it.
     pub(super) fn note(&self, id: ObjectHash, record: &BackupRecord) {
-        // Only clients with a full key add this description to the log. So a full key signs the
-        // record.
+        // Only a client with a full key adds these details to the log, and that client signs its
+        // records with the same key. So `is_full` is true.
         let noted = removed_record(id, record, true, "withdrawn");
         self.records.borrow_mut().push(noted);
     }
@@ -79,7 +79,7 @@ impl CommitPermit {
 
 /// The result of [`PruneGuard::clear`].
 pub enum CommitCheck {
-    /// The record may be committed, if this is done immediately.
+    /// The caller may commit the record, but must do so immediately.
     Permitted(CommitPermit),
     /// Packs that the tree needs may have been deleted, or may be deleted soon. From now on, the
     /// index excludes packs that were marked, and packs that no segment names now. The caller must
@@ -161,10 +161,10 @@ impl<'a> PruneGuard<'a> {
     /// Must be called before this backup builds on `base` without reading the whole tree of `base`.
     /// Announces nothing.
     ///
-    /// The base may have been committed while a prune marked its packs. Then only its record
-    /// prevents their deletion. So each mark that existed at the beginning must name the record, or
-    /// the record must name the mark. Otherwise the next call of [`clear`](Self::clear) refuses the
-    /// permit, so that the caller reads the whole tree.
+    /// The base may have been committed while a prune marked its packs. Then only the record of the
+    /// base prevents the deletion of these packs. So each mark that existed at the beginning must
+    /// name the record, or the record must name the mark. Otherwise the next call of
+    /// [`clear`](Self::clear) refuses the permit, so that the caller reads the whole tree.
     pub fn build_on(&mut self, base: &Backup) {
         let is_known = |mark: &Mark| {
             let names_packs = !mark.packs.is_empty() || mark.damaged;
@@ -177,9 +177,14 @@ impl<'a> PruneGuard<'a> {
         }
     }
 
-    /// Announces that these trees will be committed. Then looks for reasons to refuse the permit:
-    /// new marks, segments that no longer count, a lease that has lapsed, a base that may use
-    /// marked packs, and packs that were excluded although this backup may rely on them.
+    /// Announces that the trees with these top nodes will be committed. Then returns
+    /// [`CommitCheck::Disturbed`] if one of these is true:
+    ///
+    /// - There are new marks.
+    /// - Segments that counted before no longer count.
+    /// - The lease has lapsed.
+    /// - The base may use marked packs.
+    /// - Packs were excluded although this backup may rely on them.
     pub fn clear(&mut self, index: &Index, tops: &[BlobId]) -> Result<CommitCheck, RepoError> {
         self.lease.intend(tops)?;
         self.look(index)

@@ -10,9 +10,9 @@ const DIRECTORY: &str = "quarantine";
 /// stored the same file with other damage.
 const VERSIONS_MAX: usize = 100;
 
-/// The number of bytes that are read at once.
+/// The number of bytes of each read.
 const PIECE: u64 = 1 << 20;
-/// The number of bytes that are read at once after a piece could not be read.
+/// The number of bytes of each further read after a piece could not be read.
 const BLOCK: u64 = 4096;
 
 /// Reads as much of an object as the store returns, at most `limit` bytes. Blocks that cannot be

@@ -109,8 +109,8 @@ impl Repository {
 }
 
 impl Locked {
-    /// Opens the repository with the key that the password unlocks. This takes the time of one key
-    /// derivation (Argon2id) for each slot that is tried, and cannot be interrupted.
+    /// Opens the repository with the key that the password unlocks. Unlocking takes the time of one
+    /// key derivation (Argon2id) for each slot that is tried, and cannot be interrupted.
     pub fn unlock(self, password: &[u8], observer: &dyn Observer) -> Result<Repository, RepoError> {
         match self.try_password(password, &Cancel::default(), observer)? {
             Some(key) => Ok(self.open(key)),
@@ -120,11 +120,11 @@ impl Locked {
         }
     }
 
-    /// Tries a password on all keys. Tries the last used key first, and then the others in the
-    /// order of the work that they take, so that an expensive slot does not delay the right one.
-    /// Returns `None` if the password opens no key. Skips slots that cannot be tried, and sends
-    /// notices. Fails if there are no slots. Also fails if the password opens only slots that need
-    /// a newer program, or slots that do not belong to this repository.
+    /// Tries a password on all keys. Tries the last used key first, and then the others. Those that
+    /// take less work come first, so that an expensive slot does not delay the right one. Returns
+    /// `None` if the password opens no key. Skips slots that cannot be tried, and sends notices.
+    /// Fails if there are no slots. Also fails if the password opens only slots that need a newer
+    /// program, or slots that do not belong to this repository.
     pub fn try_password(
         &self,
         password: &[u8],

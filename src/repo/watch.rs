@@ -1,7 +1,7 @@
 //! Remembers which leases and marks this host has seen, and when it first saw each of them, by the
-//! store's clock. The time that the store states for an object does not show how old the object is:
-//! that time can be in the future, and someone can put back an old object. Sections 13 (Lease) and
-//! 14 (Mark) of `docs/format.md` state the rules.
+//! store's clock. The store's time of an object does not show how old the object is. That time can
+//! be in the future, and someone can put back an old object. Sections 13 (Lease) and 14 (Mark) of
+//! `docs/format.md` state the rules.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -67,8 +67,8 @@ impl Watch {
     ///
     /// A lease is stale if this host saw the same bytes, under any name, at least [`TTL`] ago. A
     /// process at work states a longer running time whenever it renews its lease. So a lease is
-    /// also stale if it has stated the same running time under its name for [`TTL`], or if it
-    /// states a shorter running time than an earlier lease of this name.
+    /// also stale if it has stated the same running time under its name for [`TTL`]. The same is
+    /// true if it states a shorter running time than an earlier lease of this name.
     pub(super) fn stale(&self, leases: &[SeenLease], now: SystemTime) -> Vec<bool> {
         if leases.is_empty() {
             return Vec::new();

@@ -173,8 +173,8 @@ impl Project {
             .delete_twice(ObjectRef::Key(Some(self.id), slot))
     }
 
-    /// Fails if the project is retired, or if the key in use may not back up the volume with this
-    /// name: the record of such a backup would be foreign.
+    /// Fails if the project is retired. Also fails if the key in use may not back up the volume
+    /// with this name: the record of such a backup would be foreign.
     pub fn may_back_up(&self, volume: &str, observer: &dyn Observer) -> Result<(), RepoError> {
         if let Some(successor) = &self.settings.retired {
             return Err(RepoError::Retired {

@@ -48,8 +48,8 @@ impl<'a> DataExtents<'a> {
             self.position = size;
             return Ok(Some(rest));
         }
-        // A seek moves the position of the descriptor. That disturbs neither other threads that
-        // read nor another search for extents: each seek and each read states its own offset.
+        // A seek moves the position of the descriptor. Other threads do not use this position: each
+        // of their seeks and reads states its own offset.
         let start = match rustix::fs::seek(self.file, SeekFrom::Data(self.position)) {
             Ok(start) => start.max(self.position),
             // There is no data after the position, or the file ends before the position now.

@@ -18,8 +18,8 @@ use super::target::{ReadTarget, Target, WriteOrder};
 use super::users::open_for_update;
 use super::witness::Witness;
 
-/// In a new file, whole blocks of zeros of this many bytes become holes. This is the block size of
-/// common file systems.
+/// In a new file, whole blocks of zeros of this many bytes become holes. Common file systems have
+/// blocks of this size.
 const BLOCK: usize = 4 << 10;
 
 /// A file as a target: a new one, or one that is updated in place.

@@ -38,15 +38,17 @@ static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 /// Writes an image to a file or block device. Any number of threads may write at the same time.
 /// After an error, the image can no longer be [synced](Self::sync).
 ///
-/// Long writes bypass the page cache: from [`DIRECT_MIN`] on with `O_DIRECT`, if their memory is
-/// aligned (a [`Buffer`](crate::base::Buffer) is), and from [`DONT_CACHE_MIN`] on with
-/// `RWF_DONTCACHE`, where the kernel and the file system support it. Measured with two threads that
-/// write 1 GiB into a new file on ext4 and sync it, on a shared machine:
+/// Long writes bypass the page cache. Writes of at least [`DIRECT_MIN`] bytes use `O_DIRECT` if
+/// their memory is aligned, as a [`Buffer`](crate::base::Buffer) is. Other writes of at least
+/// [`DONT_CACHE_MIN`] bytes use `RWF_DONTCACHE` where the kernel and the file system support it.
+/// Measured with two threads that write 1 GiB into a new file on ext4 and sync it, on a shared
+/// machine:
 ///
-/// - `O_DIRECT`: 0.7 to 0.9 s with writes of 4 MiB, at an eighth of the processor time of the
-///   others; 7.5 s with writes of 64 KiB;
+/// - `O_DIRECT`: 0.7 to 0.9 s with writes of 4 MiB, in an eighth of the processor time of the other
+///   two methods; 7.5 s with writes of 64 KiB;
 /// - `RWF_DONTCACHE`: 0.6 to 0.9 s;
-/// - through the cache: 0.8 to 1.3 s with a sync every 64 MiB, 1.0 to 1.6 s with one at the end.
+/// - through the cache: 0.8 to 1.3 s with a sync every 64 MiB, 1.0 to 1.6 s with one sync at the
+///   end.
 #[derive(Debug)]
 pub(super) struct ImageWriter {
     file: File,

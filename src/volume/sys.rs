@@ -76,7 +76,7 @@ pub(super) fn open_image(
 pub(super) fn image_size(file: &File, kind: ImageKind) -> io::Result<u64> {
     match kind {
         ImageKind::File => Ok(file.metadata()?.len()),
-        // This moves the file position. No read or write uses this position.
+        // The seek moves the file position, which no read or write uses.
         ImageKind::Device => Ok(rustix::fs::seek(file, SeekFrom::End(0))?),
     }
 }

@@ -11,9 +11,9 @@ use super::source::ExtentIter;
 /// once, in the order that [`order`](Self::order) returns.
 ///
 /// The target is complete when [`finish`](Self::finish) has returned without an error. After any
-/// error, or if the target is dropped without `finish`, it is incomplete: a new file never appears
-/// under its name, an existing file may hold a part of the image, and a stream lacks its end. After
-/// an error, `finish` fails, too.
+/// error, or if the target is dropped without `finish`, the target is incomplete. Then a new file
+/// does not appear under its name, an existing file may hold a part of the image, and a stream
+/// lacks its end. After an error, `finish` fails, too.
 pub trait Target: Send + Sync {
     /// Returns the size of the image for which it was opened.
     fn size(&self) -> u64;

@@ -36,7 +36,7 @@ impl InFlightIds {
     /// first 8 bytes. The set needs 10 to 21 bytes for each new blob: 160 to 340 MiB for 1 TiB of
     /// new data in chunks of 64 KiB. Two blobs that share these 8 bytes and the shard count as one.
     /// The probability that `n` blobs include such a pair is below n² / 2⁶⁵ (for 1 TiB, one in
-    /// 130,000). Then the report counts a new blob too few.
+    /// 130,000). Each such pair makes the reported number of new blobs one too small.
     pub(super) fn to_count() -> Self {
         Self::of(|| Shard::Short(HashSet::new()))
     }

@@ -385,7 +385,7 @@ impl Packer<'_> {
         if known()? || !in_flight.insert(id) {
             return Ok(false);
         }
-        // This id may have been released meanwhile. Then it is in the index now.
+        // The writer may have released this id meanwhile. If so, the index has the blob now.
         if in_flight.releases() != releases && known()? {
             in_flight.remove([id]);
             return Ok(false);

@@ -7,8 +7,8 @@ const PIECE: usize = 64;
 
 /// Makes the parity shards of one group after the other, with the transforms of the crate
 /// `reed-solomon-simd`. The encoder of that crate copies all shards of a group before it begins.
-/// This takes longer than adding one chunk of shards after the other, which stays in the cache of
-/// the processor.
+/// Adding one chunk of shards after the other is faster: a chunk stays in the cache of the
+/// processor.
 pub(super) struct GroupParity {
     engine: DefaultEngine,
     per_group: usize,

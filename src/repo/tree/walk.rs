@@ -71,8 +71,8 @@ struct Step<P> {
 
 /// Walks over the tree below `top`, parents before children.
 ///
-/// A node that is not read yet is read together with the next nodes of its level: up to `ahead`
-/// leaves at once, or an eighth of this number of branches. At most 2 × `ahead` nodes wait in
+/// A node that is not read yet is read together with the next nodes of its level. A walk reads up
+/// to `ahead` leaves at once, or an eighth as many branches. At most 2 × `ahead` nodes wait in
 /// memory. If `ahead` is 1, nodes are read one by one.
 pub fn walk<V: Visitor>(
     nodes: &impl NodeReader,

@@ -24,7 +24,7 @@ pub enum RbdErrorKind {
     Unreachable,
     /// An export gave no data, or an import took none, for too long.
     Stalled,
-    /// The answer of the program is not what was expected.
+    /// The answer of the program is not valid, or cannot be used.
     BadAnswer,
     /// An image or snapshot is another one than before, although it has the same name.
     Replaced,

@@ -205,8 +205,8 @@ impl<'a> LiveImage<'a> {
 
     /// Removes a snapshot. Fails if it is protected. If several threads call this method, they
     /// remove one snapshot at a time. After a removal that the cluster did not answer, removals for
-    /// the same image fail immediately for two minutes, and removals for other images wait at most
-    /// 15 seconds for an answer. Otherwise, each of them could wait for two minutes.
+    /// the same image fail immediately for two minutes. In that time, removals for other images
+    /// wait at most 15 seconds for an answer. Otherwise, each removal could wait for two minutes.
     pub fn remove_snapshot(&self, name: &str, cancel: &Cancel) -> Result<(), RbdError> {
         self.remove_unless(name, cancel, |unanswered| {
             unanswered.contains_key(&self.spec)
@@ -332,7 +332,7 @@ impl<'a> LiveImage<'a> {
     /// Starts to export the changes from one snapshot, or from nothing, to another one.
     ///
     /// The stream ends only after `rbd` has succeeded, and the image and both snapshots were found
-    /// to be the given ones: `rbd` finds them by name, and a name can be used again at any time.
+    /// to be the given ones. `rbd` finds them by name, and a name can be used again at any time.
     pub fn export(
         &self,
         identity: &RbdIdentity,
