@@ -73,8 +73,9 @@ pub struct Prune<'a> {
 }
 
 /// Finds the used blobs and makes a plan. With `dry_run`, takes no lease, and the plan must not be
-/// run. Fails with [`OpsError::HistoryCut`] or [`OpsError::NoBackups`] if records are missing and
-/// the user has not accepted their loss. Otherwise the data of these backups would seem unused.
+/// run. Fails with [`OpsError::HistoryCut`] or [`OpsError::NoBackups`] if records or other parts of
+/// the history are missing and the user has not accepted their loss. Otherwise the data of lost
+/// backups would seem unused.
 pub fn plan_prune<'a>(
     project: &'a Project,
     options: &'a PruneOptions,
@@ -348,7 +349,7 @@ impl Prune<'_> {
         Ok(replaced)
     }
 
-    /// Deletes packs that earlier runs marked, if their grace period has passed.
+    /// Deletes packs and segments that earlier runs marked, if their grace period has passed.
     fn delete_due(&mut self, steps: &Steps, report: &mut PruneReport) -> Result<(), OpsError> {
         let due = self.due_marks(steps);
         let packs = steps.delete.iter().map(pack_item);
