@@ -29,8 +29,8 @@ impl Cancel {
         }
     }
 
-    /// Sleeps for `duration`. Fails at most a tenth of a second after a call of
-    /// [`cancel`](Self::cancel), and at once if that call was earlier.
+    /// Sleeps for `duration`. Fails at once if [`cancel`](Self::cancel) was called before. If it is
+    /// called during the sleep, fails at most a tenth of a second later.
     pub(crate) fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
         const SLICE: Duration = Duration::from_millis(100);
         let mut left = duration;

@@ -134,7 +134,8 @@ pub enum FullRead {
         /// The newest backup that found an incomplete list.
         backup: ObjectHash,
     },
-    /// The run has a write key. It cannot read stored data, so it cannot merge changes into it.
+    /// The user has a write key, which cannot read stored data. So the backup cannot merge changes
+    /// with the data of an earlier one.
     WriteKey,
     /// The volume's earlier backups are of another image.
     OtherImage,

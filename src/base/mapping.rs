@@ -6,8 +6,8 @@ use memmap2::{Advice, MmapMut};
 
 /// Memory of a fixed length, for buffers of some MiB. It is zero at first.
 ///
-/// If an allocator's memory is freed, the allocator can keep it for the thread that freed it, where
-/// other threads cannot use it. A dropped `Mapping` goes back to the system.
+/// An allocator can keep freed memory for the thread that freed it, where other threads cannot use
+/// the memory. A dropped `Mapping` goes back to the system.
 #[derive(Debug)]
 pub(crate) struct Mapping(Memory);
 

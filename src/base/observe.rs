@@ -67,18 +67,18 @@ pub enum Notice {
         /// The number of packs that were found and added to the index.
         packs: u64,
     },
-    /// No index segment lists these packs. So each pack's own list of contents was read.
+    /// No index segment lists these packs. So the list of contents in each pack was read.
     PacksUnindexed {
         /// The number of packs.
         packs: u64,
     },
-    /// A segment of the index cannot be used. Instead, each of its packs' own list of contents is
+    /// A segment of the index cannot be used. Instead, the list of contents in each of its packs is
     /// read.
     SegmentDamaged {
         /// The error, which names the segment.
         problem: String,
     },
-    /// No segment lists a pack, and the pack's own list of contents is damaged, foreign or of a
+    /// No segment lists a pack, and the list of contents in the pack is damaged, foreign or of a
     /// later version. So the blobs of the pack cannot be used.
     ListingDamaged {
         /// The error, which names the pack.
@@ -100,7 +100,7 @@ pub enum Notice {
         /// The error, which names the key slot.
         problem: String,
     },
-    /// A key slot cannot be tried and is ignored.
+    /// A key slot is ignored, because the password cannot be tried on it.
     KeySlotSkipped {
         /// The hash that names the slot.
         key: ObjectHash,
@@ -120,7 +120,8 @@ pub enum Notice {
         /// The error, which names the settings.
         problem: String,
     },
-    /// The certificate of a key cannot be read and is ignored, so the key may count as foreign.
+    /// The certificate of a key cannot be read and is ignored. So the objects that the key signed
+    /// may count as foreign.
     CertificateDamaged {
         /// The error, which names the certificate.
         problem: String,
@@ -208,8 +209,8 @@ pub enum Notice {
         /// Why the lease could not be stored.
         problem: String,
     },
-    /// The ledger could not be written: the list of verified packs. So later runs do not know which
-    /// packs this run verified.
+    /// The ledger, which lists verified packs, could not be written. So later runs do not know
+    /// which packs this run verified.
     LedgerNotStored {
         /// Why the ledger could not be written.
         problem: String,

@@ -19,8 +19,8 @@ const STICKY: u32 = 0o1000;
 /// Creates `directory`, which is `base` or a directory below it, with mode 0700. Fails unless
 /// `directory` is private.
 ///
-/// The user chose `base`, so `base` may be a link. If `base` lacks the sticky bit, which `/tmp`
-/// has, it must belong to this user, and other users must not be able to write to it. Each
+/// The user chose `base`, so `base` may be a link. A `base` without the sticky bit must belong to
+/// this user, and other users must not be able to write to it. (`/tmp` has the sticky bit.) Each
 /// directory below `base` on the path must belong to this user and must not be a link. If other
 /// users can write to such a directory, its mode is set to 0700.
 pub(crate) fn create_private_dir(base: &Path, directory: &Path) -> io::Result<()> {

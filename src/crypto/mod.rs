@@ -1,7 +1,10 @@
-//! Keys, ids, sealing and signatures. `docs/format.md` has all formulas, most of them in section 2
-//! (Cryptography). Those of runs and ids are in section 8 (Pack), that of roots in section 10
-//! (Trees), and those of reports in section 25 (Signatures of reports). This folder handles neither
-//! the encoding of objects nor the places where they are stored.
+//! Keys, ids, sealing and signatures. This folder handles neither the encoding of objects nor the
+//! places where they are stored. `docs/format.md` has all formulas:
+//!
+//! - runs and ids in section 8 (Pack);
+//! - roots in section 10 (Trees);
+//! - reports in section 25 (Signatures of reports);
+//! - all others in section 2 (Cryptography).
 
 mod aead;
 mod hash;

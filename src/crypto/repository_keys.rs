@@ -11,7 +11,7 @@ pub struct RepositoryKeys {
 }
 
 impl RepositoryKeys {
-    /// Derives the keys.
+    /// Derives the keys from the repository's secret.
     #[must_use]
     pub fn new(secret: &Secret) -> Self {
         let seal_key = |label| SealKey::new(&secret.derive(label));

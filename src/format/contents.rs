@@ -204,9 +204,9 @@ impl Contents {
         }
     }
 
-    /// Reads contents. Returns them, and whether they state that the pack has a session. In this
-    /// case, calls `session` after the last descriptor. `session` returns the encapsulation, which
-    /// it may read from the reader.
+    /// Reads contents. Returns them, and whether they state that the pack has a session. If so,
+    /// calls `session` after the last descriptor. `session` returns the encapsulation, which it may
+    /// read from the reader.
     fn read_with<'a>(
         reader: &mut Reader<'a>,
         session: impl FnOnce(&mut Reader<'a>) -> Result<Arc<[u8; ENCAPSULATION_LEN]>, FormatError>,

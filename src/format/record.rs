@@ -40,8 +40,8 @@ pub struct BackupRecord {
     /// decide which backup is newer.
     #[serde(default, deserialize_with = "nullable")]
     pub follows: Vec<ObjectHash>,
-    /// The record that this record replaces in the order of backups. Only a full signer may sign a
-    /// record with this member. Such a record repeats `follows` and `time` of the replaced record.
+    /// The record that this record replaces in the order of backups. This member counts only if a
+    /// full signer signed the record. The record repeats `follows` and `time` of the replaced one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<ObjectHash>,
     /// The first record of this backup, if this record is a copy from another project or has other
@@ -178,7 +178,7 @@ pub struct SourceInfo {
     /// changes them.
     #[serde(default)]
     pub settled: bool,
-    /// The RBD snapshot that was read.
+    /// The RBD snapshot that has this content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<ByteString>,
     /// Whether `snapshot` was protected.

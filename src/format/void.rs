@@ -1,5 +1,5 @@
-//! Voids: section 17 (Void) of `docs/format.md`. With a void, the signer of a record withdraws it:
-//! the record is then neither the newest of its volume nor the base of a backup.
+//! Voids: section 17 (Void) of `docs/format.md`. With a void, the signer of a record withdraws the
+//! record. The record is then neither the newest of its volume nor the base of a backup.
 
 use serde::{Deserialize, Serialize};
 

@@ -54,8 +54,8 @@ pub trait Backend: Send + Sync {
     fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError>;
 
     /// Fills `buf` from `offset` on. Fails with [`Truncated`](super::StorageErrorKind::Truncated)
-    /// if the object ends before `buf` is full; `buf` then holds unspecified bytes. With an empty
-    /// `buf` it only checks that the object exists.
+    /// if the object ends before `buf` is full; `buf` then holds unspecified bytes. A call with an
+    /// empty `buf` only checks that the object exists.
     fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError>;
 
     /// Returns the object's size in bytes.

@@ -132,8 +132,8 @@ impl StorageErrorKind {
     }
 }
 
-/// Reports whether an error means that a file's own blocks or metadata are bad: `EIO` for a bad
-/// sector, `EBADMSG` for a wrong checksum, `EUCLEAN` for a damaged file system.
+/// Reports whether an error means that a file's own blocks or metadata are bad. `EIO` reports a bad
+/// sector, `EBADMSG` a wrong checksum, and `EUCLEAN` a damaged file system.
 fn is_bad_medium(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

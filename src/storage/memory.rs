@@ -52,7 +52,7 @@ impl MemoryBackend {
     }
 
     /// Moves the store's clock forward by this many seconds, as if this time had passed only for
-    /// the store, for example while the client was in a paused virtual machine.
+    /// the store. This happens to a client in a virtual machine that is paused.
     pub fn advance_clock(&self, seconds: u64) {
         self.ahead.fetch_add(seconds, Ordering::Relaxed);
     }

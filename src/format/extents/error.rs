@@ -41,8 +41,8 @@ pub enum ExtentsError {
     },
 }
 
-/// Returns the first 120 characters of a message of a parser, with `?` in place of each control
-/// character: the message may repeat text that would control a terminal.
+/// Returns the first 120 characters of a parser's message, with `?` in place of each control
+/// character. The message may repeat text that would control a terminal.
 pub(super) fn printable(what: &str) -> String {
     let replaced = |c: char| if c.is_control() { '?' } else { c };
     what.chars().take(120).map(replaced).collect()

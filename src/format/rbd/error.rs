@@ -128,7 +128,7 @@ pub enum DiffErrorKind {
     WrongLength {
         /// The record's tag.
         tag: u8,
-        /// The length that it states, in bytes.
+        /// The length that the record states, in bytes.
         length: u64,
     },
     /// The length of a name or value in a v2 record does not fit the length of the record.
@@ -262,8 +262,8 @@ impl fmt::Display for DiffBase<'_> {
 pub struct DiffError {
     /// The fault.
     pub kind: DiffErrorKind,
-    /// The offset in the stream, in bytes: of the faulty part, of the end of a stream that is cut
-    /// short, or of the bytes that could not be read or written.
+    /// The offset in the stream, in bytes, of the faulty part. For a stream that is cut short, the
+    /// offset of its end. For an error of the input or output, the offset of the failed access.
     pub offset: u64,
     /// The error of the input or output. `None` unless the kind is `Read` or `Write`.
     #[source]

@@ -5,7 +5,7 @@
 //! `rbd import` does. Each error states the kind and the offset of the fault. No length in a stream
 //! makes the reader allocate memory without a limit.
 //!
-//! Ceph specifies the formats in `doc/dev/rbd-diff.rst` and `doc/dev/rbd-export.rst`. Its code
+//! Ceph specifies the formats in `doc/dev/rbd-diff.rst` and `doc/dev/rbd-export.rst`. Ceph's code
 //! differs in two points. In v2, there is a banner between the image's header and its diffs. The
 //! record `p` states a wrong length (<https://tracker.ceph.com/issues/53243>).
 

@@ -55,7 +55,7 @@ struct Inside {
     bounds: Bounds,
     /// The offset and the tag of the record after the header. `None` after the record was read.
     ahead: Option<(u64, u8)>,
-    /// Bytes of data of the current extent that were not read yet.
+    /// The number of bytes of the current extent's data that were not read yet.
     left: u64,
     to: Option<Vec<u8>>,
 }

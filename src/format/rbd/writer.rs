@@ -15,7 +15,7 @@ pub struct DiffWriter<W> {
     output: W,
     offset: u64,
     bounds: Bounds,
-    /// Bytes of data of the current extent that were not written yet.
+    /// The number of bytes of the current extent's data that were not written yet.
     left: u64,
     failed: bool,
 }

@@ -207,8 +207,8 @@ impl LocalBackend {
         sync_directory(&directory)
     }
 
-    /// Returns the error of a put. If the disk is full, adds the size of the object to the text:
-    /// the temporary file is removed already, so the free space alone does not show why it failed.
+    /// Returns the error of a put. If the disk is full, adds the size of the object to the text.
+    /// Since the temporary file was removed, the free space alone does not explain the failure.
     fn failed_to_put(&self, name: &Name, parts: &[&[u8]], source: io::Error) -> StorageError {
         let mut error = self.failed(StorageOperation::Put, name.as_str(), source);
         if error.kind == StorageErrorKind::Full {
@@ -218,8 +218,8 @@ impl LocalBackend {
         error
     }
 
-    /// Returns the error of a get. If something other than a file, for example a FIFO, is in the
-    /// place of an object, the object cannot be read, but it does not count as missing.
+    /// Returns the error of a get. If something other than a file is in the place of an object, for
+    /// example a FIFO, the object counts as unreadable, but not as missing.
     fn failed_to_get(&self, name: &Name, source: io::Error) -> StorageError {
         let is_other = self.stat_any(name);
         let is_other = is_other.is_ok_and(|stat| !FileType::from_raw_mode(stat.st_mode).is_file());

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::base::ByteSize;
 
-/// Returns text like `on /mnt/backup, 1.2 MiB free of 3.6 TiB` for a directory below `root`, or for
-/// `root` itself if there is no such directory. If no inode is free, the text states this instead.
+/// Returns text like `on /mnt/backup, 1.2 MiB free of 3.6 TiB` for a directory below `root`. If
+/// there is no such directory, describes `root`. If no inode is free, the text states this instead.
 pub(super) fn describe(root: &Path, directory: &str) -> String {
     let below = root.join(directory);
     let path = if below.is_dir() { &below } else { root };

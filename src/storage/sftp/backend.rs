@@ -26,7 +26,7 @@ use crate::storage::runtime;
 /// A store in a directory on a server. Files get the mode 0400, if the server lets a client change
 /// modes, and directories 0700.
 ///
-/// Unlike in a local directory, symbolic links in the path of an object are followed, since the
+/// Operations follow symbolic links in the path of an object, unlike in a local directory. The
 /// protocol has no other way to open a file.
 pub struct SftpBackend {
     pool: Arc<Pool>,

@@ -78,8 +78,8 @@ pub(super) async fn get_range(
     fill(pool, first, pace, Source { file, path }, buf, offset).await
 }
 
-/// Returns the size and the first bytes of a file, at most `limit`. Both are requested at the same
-/// time.
+/// Returns the size of a file and its first bytes: at most `limit` bytes, and at most one block.
+/// Both are requested at the same time.
 async fn begin(
     connection: &Connection,
     file: &File,

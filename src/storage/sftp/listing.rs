@@ -19,9 +19,10 @@ use crate::storage::temporary;
 /// The maximum number of directories read at the same time on one connection. Each takes a handle,
 /// and OpenSSH's handles are usable only while fewer than 128 are open.
 const AT_ONCE: usize = 32;
-/// The number of requests for names that are sent first for one directory: one for names, and one
-/// for the answer that there are no more. OpenSSH answers each request with at most a hundred
-/// names. So each further round sends [`AHEAD_MORE`] times as many requests, at most [`AHEAD_MAX`].
+/// The number of requests for names in the first round for a directory. The first request gets
+/// names, the second the answer that there are no more. OpenSSH answers each request with at most a
+/// hundred names. So each further round sends [`AHEAD_MORE`] times as many requests, at most
+/// [`AHEAD_MAX`].
 const AHEAD: usize = 2;
 const AHEAD_MORE: usize = 4;
 const AHEAD_MAX: usize = 64;

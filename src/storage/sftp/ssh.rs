@@ -162,8 +162,8 @@ impl Ssh {
         Some(shown.chars().filter(|c| !c.is_control()).collect())
     }
 
-    /// Returns the answer to a request, or an error as soon as no answer can arrive. russh-sftp
-    /// would wait for ever for a request that is sent while the connection ends: it drops the
+    /// Returns the answer to a request, or an error as soon as no answer can arrive. The crate
+    /// russh-sftp would wait for ever if a request is sent while the connection ends: it drops the
     /// pending requests before it stops accepting new ones.
     pub(super) async fn answer<T>(
         &self,
