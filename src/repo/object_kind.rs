@@ -29,8 +29,8 @@ pub enum ObjectKind {
     Mark,
     /// A statement that packs were read and found undamaged.
     Audit,
-    /// A statement that packs were read, and with which result, or that restores were tried. It
-    /// only decides which packs later checks may skip.
+    /// A statement that packs were read, with the result for each, or that restores were tried. The
+    /// program uses it only to decide which packs a later check may skip.
     Ledger,
     /// A file with records, voids and log entries that begin to exist at the same moment.
     Batch,
@@ -50,8 +50,8 @@ pub enum SealedWith {
     /// The project wrap key, which is derived from the repository's secret. It seals the project's
     /// secret. The public keys in the object are not sealed.
     Wrapping,
-    /// A key of its own for each run. The project's contents key seals the pack's contents, which
-    /// list the runs.
+    /// Each run has its own key. The project's contents key seals the pack's contents, which list
+    /// the runs.
     PackKey,
     /// The project's object key.
     ObjectKey,

@@ -9,7 +9,7 @@ use crate::format::{LogItem, LogKind};
 /// The objects that the log removed when it was read. Clones share the list.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Removals {
-    /// In ascending order. Each item takes 33 bytes.
+    /// The removed objects, in ascending order. Each item takes 33 bytes.
     items: Arc<Vec<LogItem>>,
 }
 

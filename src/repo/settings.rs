@@ -84,9 +84,10 @@ pub(super) fn read_copies(
     found.iter().map(read).collect()
 }
 
-/// Returns the settings with the highest revision. If there are several, returns those with the
-/// largest hash. Reports unreadable settings as notices, and ignores foreign ones. Fails if none
-/// are left, or if those with the highest revision need a newer version of this program.
+/// Returns the settings with the highest revision. If several settings have this revision, returns
+/// those with the largest hash. Reports unreadable settings as notices, and ignores foreign ones.
+/// Fails if none are left, or if those with the highest revision need a newer version of this
+/// program.
 pub(super) fn newest(
     project: &Project,
     found: &[FoundSettings],

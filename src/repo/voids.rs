@@ -1,8 +1,8 @@
 //! Voids, which withdraw records. Section 17 (Void) of `docs/format.md`.
 //!
-//! A write key cannot remove a record, since only full keys sign the log. So it stores a void, and
-//! the record stays. A record with a void is never the newest of its volume and never a base. A
-//! prune removes such a record if its tree is incomplete.
+//! A write key cannot remove a record, since only full keys sign the log. So a client with a write
+//! key stores a void instead, and the record stays. A record with a void is never the newest of its
+//! volume and never a base. A prune removes such a record if its tree is incomplete.
 
 use std::collections::HashMap;
 

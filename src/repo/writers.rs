@@ -103,8 +103,8 @@ impl Project {
         Ok(errors)
     }
 
-    /// Returns the keys of this project whose slots have no certificate, although somebody with a
-    /// key of the project made the slots. Only the info of such slots can be opened.
+    /// Returns the keys of this project whose slots have no certificate. Leaves out slots whose
+    /// info does not open, since nobody with a key of the project made them.
     pub fn uncertified_keys(&self) -> Result<Vec<KeySummary>, RepoError> {
         let scope = KeyScope::Project(self.id);
         let certificates = self.load_certificates(&Silent)?;
@@ -151,8 +151,8 @@ impl Project {
     }
 
     /// Revokes a signer: writes an entry of the log, and then deletes the slot of its key. From now
-    /// on, only accepted records of the signer count, and the records that these follow or name as
-    /// heads. Fails unless the role of the key in use is full.
+    /// on, only accepted records of the signer count, and the records that the accepted ones follow
+    /// or name as heads. Fails unless the role of the key in use is full.
     pub fn revoke(
         &self,
         revoked: Revoked,

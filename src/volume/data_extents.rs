@@ -68,7 +68,7 @@ impl<'a> DataExtents<'a> {
             return Ok(None);
         }
         let end = match rustix::fs::seek(self.file, SeekFrom::Hole(start)) {
-            // This contradicts the previous call, so treat the rest as data.
+            // The two calls contradict each other, so treat the rest as data.
             Ok(end) if end <= start => size,
             Ok(end) => end.min(size),
             // The end of a file counts as a hole. So this file may have lost its end.

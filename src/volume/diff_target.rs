@@ -32,7 +32,7 @@ pub struct DiffTarget<W> {
 /// The numbers of extents and bytes of a diff that were written so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiffTotals {
-    /// Extents, both of data and of zeros.
+    /// The number of extents, both of data and of zeros.
     pub extents: u64,
     /// Bytes of data.
     pub data: u64,

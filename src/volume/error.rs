@@ -119,7 +119,7 @@ pub enum VolumeErrorKind {
     OutOfRange,
     /// A write to a stream went backwards: a mistake of the caller.
     OutOfOrder {
-        /// The byte of the image from which on writing is possible.
+        /// The first byte of the image that can still be written.
         position: u64,
     },
     /// An earlier write failed, so the target is not complete.

@@ -16,7 +16,7 @@ const CLOCK_STEP_NS: i64 = 2_000_000_000;
 pub struct ImageIdentity {
     /// The path, without symbolic links.
     pub path: PathBuf,
-    /// A file or a device.
+    /// Whether it is a file or a device.
     pub kind: ImageKind,
     /// The number of the device that holds the file's file system, or of the device itself.
     pub device: u64,

@@ -1,4 +1,4 @@
-//! A file that is read from its beginning: not an image, but a stream that describes one.
+//! A file that contains a stream, such as an RBD diff, and is read from its beginning.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek};

@@ -157,7 +157,7 @@ fn device_user(directory: &Path) -> Option<String> {
     None
 }
 
-/// Describes the use of a device or file as swap space, if it is used so.
+/// Describes the use of a device or file as swap space. `None` if it is not used as swap space.
 fn swap(of: &Metadata) -> Option<String> {
     let table = fs::read_to_string("/proc/swaps").ok()?;
     let mut names = table

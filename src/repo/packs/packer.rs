@@ -67,16 +67,16 @@ struct FillingState {
 /// The result of packing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PackerReport {
-    /// Chunks that the project did not hold.
+    /// The number of chunks that the project did not have.
     pub chunks_new: u64,
-    /// Plain bytes of these chunks.
+    /// The length of these chunks before compression, in bytes.
     pub bytes_new: u64,
     /// Bytes of the packs and segments that were stored. In a dry run, bytes of the packs that
     /// would be stored.
     pub bytes_stored: u64,
 }
 
-/// Returns the plain bytes of new chunks that are not durable yet.
+/// A function that returns the plain bytes of new chunks that are not durable yet.
 pub type Pending<'a> = dyn Fn() -> u64 + 'a;
 
 /// The state that the packer and its writer share.
@@ -297,7 +297,7 @@ impl Packer<'_> {
         self.shared.bytes_new.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Seals runs for the open pack and delivers them.
+    /// Seals runs and adds them to the open pack.
     pub(super) fn hand_over(&self, mut runs: Vec<Run>, mut part: Part) -> Result<(), RepoError> {
         // If this thread panics, the part is never delivered, and its pack never goes to the
         // writer. Close the budget, so that other threads do not wait forever.

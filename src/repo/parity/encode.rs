@@ -20,7 +20,8 @@ const GROUP: usize = 512;
 /// shards has only twice as many parity shards as data shards.
 const PARITY_MIN: usize = 32;
 
-/// Returns the geometry of the parity for an object of `len` bytes.
+/// Returns the header of the parity object for an object of `len` bytes. The header states the
+/// number and the length of the shards.
 fn header(kind: u8, of: ObjectHash, len: u64, rate: ParityRate) -> ParityHeader {
     let shard_len = to_usize(len.div_ceil(SHARDS_OF_SMALL)).next_power_of_two();
     let shard_len = shard_len.clamp(64, SHARD_LEN);

@@ -22,8 +22,8 @@ pub struct Restored {
     pub shards: usize,
 }
 
-/// Restores the object with the hash `of` from what is left of it and its parity, which may be
-/// damaged, too. `copies` are the bytes that the store has for the object: no copy, one copy or
+/// Restores the object with the hash `of` from the rest of its bytes and from its parity, which may
+/// be damaged, too. `copies` are the bytes that the store has for the object: no copy, one copy or
 /// two. Bytes that could not be read may have any value. Returns `None` if too much is damaged, or
 /// if `parity` belongs to another object. Restored bytes always have the hash `of`.
 pub fn restore(

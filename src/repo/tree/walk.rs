@@ -356,7 +356,7 @@ mod tests {
     fn scattered_changes_of_a_large_tree_are_read_in_few_batches() {
         let tree = tree();
         let mut all = All {
-            // One leaf below each branch.
+            // Visit only one leaf below each branch.
             wanted: Some(|level, number| level > 0 || number.is_multiple_of(64)),
             ..All::default()
         };

@@ -1,4 +1,4 @@
-//! An image that exists and gets the content of a backup: whether it is in use, and where its
+//! Examines an existing image to which a backup is restored: whether it is in use, and where its
 //! content differs from a snapshot of it.
 
 use std::time::{Duration, Instant};

@@ -15,7 +15,8 @@ use super::json::ConfigItem;
 use super::run::Run;
 use crate::base::Cancel;
 
-/// The time that a write waits before it looks whether the work was cancelled, in nanoseconds.
+/// The time that a write waits for the program before it tests again whether the work was
+/// cancelled.
 const WAIT: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 200_000_000,

@@ -104,7 +104,7 @@ pub(super) struct ConfigItem {
     pub(super) value: String,
 }
 
-/// The bits of features by their names.
+/// The name and the bit of each feature.
 const FEATURES: [(&str, u64); 12] = [
     ("layering", 1),
     ("striping", 1 << 1),
