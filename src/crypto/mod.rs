@@ -4,7 +4,7 @@
 //! - runs and ids in section 8 (Pack);
 //! - roots in section 10 (Trees);
 //! - reports in section 25 (Signatures of reports);
-//! - all others in section 2 (Cryptography).
+//! - most others in section 2 (Cryptography).
 
 mod aead;
 mod hash;
