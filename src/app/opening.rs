@@ -102,7 +102,8 @@ pub(crate) fn open_target(
     Ok(Objects::new(create_backend(session, settings)?))
 }
 
-/// Returns the locked repository. `None` if its directory does not exist or holds no repository.
+/// Returns the locked repository. Returns `None` if the directory does not exist or holds no
+/// repository.
 pub(crate) fn find(
     session: &Session,
     settings: &RepositorySettings,
@@ -192,9 +193,9 @@ pub(crate) fn open_project(
 }
 
 /// Opens the project that the settings name. Caches objects of a remote repository on this host.
-/// Compares the project with the client memory, unless the attempt is a check: a check compares
-/// later. If something is lost, fails if the attempt needs the whole history. Otherwise reports the
-/// losses as notices.
+/// Compares the project with the client memory: the history that this host saw at this location. A
+/// check does this later. If something is lost, fails if the attempt needs the whole history.
+/// Otherwise sends a notice for each loss.
 pub(crate) fn project(
     session: &Session,
     settings: &RepositorySettings,
@@ -318,8 +319,8 @@ fn refuse_if_used_before(session: &Session, settings: &RepositorySettings) -> Re
     ))
 }
 
-/// Loads the backup records, and remembers the newest in the client memory. Reports damaged and
-/// missing records as notices.
+/// Loads the backup records, and notes the newest ones in the client memory. Sends a notice for
+/// each damaged or missing record.
 pub(crate) fn load_records(
     session: &Session,
     settings: &RepositorySettings,
@@ -346,7 +347,7 @@ pub(crate) fn open_records(
     Ok((project, records))
 }
 
-/// Reports objects that are damaged or cannot be read as notices.
+/// Sends a notice for each object that is damaged or cannot be read.
 pub(crate) fn notice_damaged(session: &Session, errors: &[RepoError]) {
     for error in errors {
         let problem = error.to_string();
@@ -354,7 +355,7 @@ pub(crate) fn notice_damaged(session: &Session, errors: &[RepoError]) {
     }
 }
 
-/// Reports as a notice if a volume has several newest backups.
+/// Sends a notice if a volume has several newest backups.
 pub(crate) fn notice_several_newest(session: &Session, records: &Records, volume: &str) {
     let newest: Vec<_> = records.tips(volume).iter().map(|tip| tip.id).collect();
     if newest.len() > 1 {

@@ -473,7 +473,7 @@ fn checked(bytes: Password, origin: Origin) -> Result<GivenPassword, PasswordErr
 }
 
 /// Returns the composed form (Unicode NFC) of a password; `None` if the password is not text, or
-/// has this form already. Keyboards and systems differ in how they encode the letter ü.
+/// has this form already. Keyboards and systems differ in how they encode letters like ü.
 pub(crate) fn composed_form(password: &[u8]) -> Option<Password> {
     let text = std::str::from_utf8(password).ok()?;
     if unicode_normalization::is_nfc(text) {

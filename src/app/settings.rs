@@ -178,8 +178,8 @@ const LIMIT_DOWNLOAD: Setting = Setting {
 
 impl Setting {
     /// Returns the value `given` and the name of the option. If `given` is `None`, returns the
-    /// value and the name of the variable. `None` if the variable is not set, either. Fails if the
-    /// value of the variable is invalid.
+    /// value and the name of the variable. If the variable is not set either, returns `None`. Fails
+    /// if the value of the variable is invalid.
     fn value<T: FromStr>(
         &self,
         given: Option<T>,

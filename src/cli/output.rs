@@ -337,7 +337,7 @@ pub(crate) fn failure(failure: &Failure, json: bool) -> ExitCode {
 }
 
 /// Shows why a command line could not be parsed, or the help that it asks for, and returns the exit
-/// code. Any `--json` among the arguments selects JSON.
+/// code. Any `--json` among the arguments selects JSON for errors; help is always text.
 pub(crate) fn usage_error(error: &clap::Error, args: &[OsString]) -> ExitCode {
     let json = args.iter().any(|arg| arg == "--json");
     if error.use_stderr() && json {
@@ -352,7 +352,7 @@ pub(crate) fn usage_error(error: &clap::Error, args: &[OsString]) -> ExitCode {
     let plain = error.render().to_string();
     let safe = app::printable_lines(&plain);
     // Arguments may come from outside, so characters that control a terminal are escaped. If there
-    // are no such characters, the library prints the text, possibly with colours.
+    // are no such characters, clap prints the text, possibly with colours.
     let printed = if plain == safe {
         error.print().and_then(|()| io::stdout().flush())
     } else {
@@ -515,8 +515,8 @@ pub(crate) mod tests {
         };
         let methods: [Method<'_>; 4] = [
             ("notice", &|output| output.notice(evil)),
-            ("line", &|output| output.print(evil)),
-            ("message", &|output| output.show(&key()).unwrap()),
+            ("print", &|output| output.print(evil)),
+            ("show", &|output| output.show(&key()).unwrap()),
             ("detail", &|output| {
                 output.detail(&[("Name", Some(evil.to_owned()))]).unwrap();
             }),

@@ -40,8 +40,8 @@ impl Context<'_> {
     }
 }
 
-/// Opens the list of unindexed packs that belongs to an index. Also returns the packs that an
-/// interrupted run left in this list.
+/// Opens the list of unindexed packs that belongs to an index: stored packs that no segment names
+/// yet. Also returns the packs that an interrupted run left in this list.
 pub(super) fn unindexed_packs(index: &Index) -> (UnindexedPacks, Vec<ObjectHash>) {
     match index.state().ok().and_then(|state| state.path) {
         Some(path) => UnindexedPacks::open(&path.with_extension("pending")),

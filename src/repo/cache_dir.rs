@@ -62,7 +62,7 @@ impl CacheDir {
         Ok(objects)
     }
 
-    /// Its path.
+    /// The path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -208,7 +208,7 @@ impl RepoError {
         }
     }
 
-    /// Its kind.
+    /// Returns the kind of this error.
     #[must_use]
     pub fn kind(&self) -> RepoErrorKind {
         match self {

@@ -64,7 +64,7 @@ impl Repository {
     }
 
     /// Returns the parity of objects that belong to no project: the highest rate of all projects
-    /// that can be opened. `None`: no parity.
+    /// that can be opened. `None` means no parity.
     fn parity_rate(&self, observer: &dyn Observer) -> Result<Option<ParityRate>, RepoError> {
         let mut highest = None;
         for id in project_ids(&self.objects)? {
@@ -128,8 +128,8 @@ impl Repository {
             };
             let certified = match &found.slot {
                 Ok(slot) => certificates.of_slot(found.id, slot.params.role),
-                // The slot's header is unknown, but a certificate may show that the slot is
-                // genuine.
+                // The slot has an unknown version or feature, so its role is not known. But a
+                // certificate may show that the slot is genuine.
                 Err(_) => certificates.naming(found.id),
             };
             let Some(certified) = certified else {

@@ -105,8 +105,8 @@ impl Action {
         }
     }
 
-    /// Returns whether the command reads data from standard input, or the password of a new key, or
-    /// the password of the target of a copy.
+    /// Returns whether the command reads one of these from standard input: data, the password of a
+    /// new key, or the password of the target of a copy.
     pub(crate) fn reads_stdin(&self, environment: &Environment) -> bool {
         match self {
             Self::Repository(_, action) => action.reads_stdin(environment),

@@ -86,7 +86,7 @@ impl Images {
     /// Returns the images that a pattern matches. Fails if there are none, since the user has then
     /// made a mistake. A pattern without `*` and `?` is the name of one image, which must exist.
     ///
-    /// If this user may not list the images of one of the pools, the other pools are still
+    /// If the Ceph user may not list the images of one of the pools, the other pools are still
     /// searched.
     pub(super) fn find(
         &self,

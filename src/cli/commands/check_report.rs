@@ -15,7 +15,7 @@ use crate::ops::{self, DataPart, OpsError, ReadData, Statement};
 use crate::repo::{Log, Project, Records, Worker};
 use crate::volume::{OutputFile, OutputStream, VolumeError};
 
-/// The files of a report. They appear when the check has ended.
+/// The files of a report and of its signature. They get their names when the check has ended.
 pub(super) struct ReportFiles {
     report: OutputFile,
     signature: OutputFile,

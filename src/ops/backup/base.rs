@@ -27,8 +27,8 @@ pub(super) fn choose_base<'a>(
     select_kind(records, selector, kind).map(Some)
 }
 
-/// Returns the base of a list of extents. This is the backup that the user named, or else one of
-/// the snapshot from which the user says that the changes start. Returns `None` if the user says
+/// Returns the base of a list of extents. This is the backup that the user named, or else a backup
+/// of the snapshot that the user gave as the start of the changes. Returns `None` if the user says
 /// that the list names all data. All content outside of the listed extents is taken from the base.
 pub(super) fn list_base<'a>(
     project: &Project,
@@ -70,8 +70,8 @@ fn select_kind<'a>(
 }
 
 /// Returns the backup that the user named as the base of changes. It must be an image of the same
-/// volume. If `from`, the snapshot from which the changes start, is known, it must be of this
-/// snapshot. With [`BackupOptions::force_base`], it may be any image.
+/// volume. `from` is the snapshot from which the changes start. If it is known, the backup must be
+/// of this snapshot. With [`BackupOptions::force_base`], the backup may be any image.
 fn select_base<'a>(
     records: &'a Records,
     options: &BackupOptions,
@@ -238,8 +238,9 @@ pub(super) fn same_source(
 }
 
 /// Looks at the last backup of the volume that states its source. Fails if it was made from an
-/// image of a cluster, unless the user accepts new content. A path or a stream probably has other
-/// content. The next backup of the image would then have the wrong base.
+/// image of a cluster, unless the user accepts new content. The new backup is of a path or a
+/// stream, which probably has other content. The next backup of the image would then have the
+/// wrong base.
 pub(super) fn not_of_cluster(
     records: &Records,
     options: &BackupOptions,

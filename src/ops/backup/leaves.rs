@@ -14,8 +14,8 @@ use crate::ops::error::OpsError;
 use crate::ops::pipeline::{Failed, Pipeline, Producer, StageError, Stages};
 use crate::repo::{PackWorker, PackedNodes};
 
-/// The maximum number of leaves that wait in the queue, for each thread. With several, a thread
-/// usually finds its next leaf there.
+/// The maximum number of leaves that wait in the queue, for each thread. With more than one, a
+/// thread usually finds its next leaf in the queue.
 pub(super) const QUEUE: usize = 2;
 
 /// The maximum number of leaves in the pipeline, for each thread. A new leaf takes many times as

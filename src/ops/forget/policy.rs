@@ -12,10 +12,10 @@
 //!   backup that it follows. In these cases, a clock was wrong, or a time is forged.
 //!
 //! The backups of a volume need not be one line, in which each follows the one before. Two hosts
-//! may back up at the same time, or copies of a repository may be merged. A rule follows every way
-//! that leads from a backup that no other follows to older backups, and counts on each way
-//! separately. A backup is kept if it is kept on any way. So a backup can cause the removal only of
-//! backups that it follows.
+//! may back up at the same time, or copies of a repository may be merged. A rule begins at each
+//! newest backup: one that no other backup follows. From there, it takes every way to older
+//! backups, and counts on each way separately. A backup is kept if it is kept on any way. So a
+//! backup can cause the removal only of backups that it follows.
 //!
 //! The backups of a volume may be signed by several keys. A full key can remove backups; a write
 //! key cannot. When a rule decides on a backup of a write key, it counts only backups of this key
@@ -211,7 +211,8 @@ fn oldest(history: &[Link<'_>], counted: &[Option<Counted<'_>>]) -> Vec<bool> {
     oldest
 }
 
-/// The count of a rule on a way from a backup that no other follows to an older backup.
+/// The count of a rule on one way to an older backup. The way begins at a backup that no other
+/// backup follows.
 #[derive(Debug, Clone, Default)]
 struct Way {
     /// The number of periods with a backup, or of backups if the rule has no periods.

@@ -316,7 +316,8 @@ fn an_internal_error_of_the_source_fails_the_pipeline() {
         |(_, permit)| Ok(permit),
     );
     assert!(matches!(result, Err(OpsError::Internal("misused"))));
-    // It also fails if the source says that another stage has stopped, but none reports a reason.
+    // The pipeline also fails if the source says that another stage has stopped, but no stage
+    // reports a reason.
     let result = pipeline.run(
         &stages,
         |_| Err(StageError::Stopped),

@@ -38,7 +38,8 @@ pub(super) fn name(
     let items = items
         .chain(packs)
         .chain(index.segments()?.into_iter().map(segment_item));
-    // A node may be in too few packs now, so a missing pack of nodes stays in the log.
+    // A node of a missing pack may now be in fewer than two packs. So the log still names a missing
+    // pack of nodes.
     let is_lost = |item: &LogItem| item.kind == LogKind::ChunkPack && lost.contains(&item.hash);
     let entry = NewEntry {
         added: unnamed(log, items),

@@ -25,9 +25,9 @@ pub enum IndexAction {
     Name,
     /// Nothing: this process may not read the segment, so it is not known to be damaged.
     Denied,
-    /// Nothing: backups lack data, or a record cannot be read and its backup may lack data. Only
-    /// this damaged or missing segment may state in which pack the data is. This pack is missing,
-    /// or it cannot be listed.
+    /// Nothing: backups lack data, or may lack data because a record cannot be read. Perhaps no
+    /// other segment than this damaged or missing one names the pack with the data. The pack is
+    /// missing, or its list of its content cannot be read.
     MayBeNeeded,
     /// Nothing: no segment names the pack, and its own list of its content cannot be read.
     NoListing,
@@ -157,7 +157,7 @@ fn damaged_segments(index: &Index) -> Result<Vec<RepoError>, OpsError> {
     exclude_damaged(index)?;
     let cached: HashSet<_> = index.segments()?.into_iter().collect();
     // The memory or the connection may have been bad, so read the segments again. Leave out
-    // segments that the cache has: their packs would lose their names.
+    // segments that the cache has: their packs count as named, so no new segment would name them.
     let mut damaged = index.verify_segments()?;
     damaged.retain(|error| {
         error
@@ -205,8 +205,8 @@ impl Found {
             } else if !index.has_pack(&pack.hash)? {
                 let object = pack.object(project.id);
                 match read_listing(project, object, Some(pack.info.size)) {
-                    // A running backup has just stored it, and names it soon. Foreign packs do not
-                    // count.
+                    // A running backup has just stored this pack, and will name it soon. Foreign
+                    // packs do not count.
                     Ok(_) | Err(RepoError::Foreign { .. }) => {}
                     Err(error) if error.is_missing() => {}
                     Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {

@@ -75,8 +75,8 @@ fn no_series(from: Option<&Backup>, to: &Backup, why: &'static str) -> OpsError 
 /// backups of the same snapshot, restores only the newest one. Returns the totals, and the names of
 /// the snapshots.
 ///
-/// Refuses an existing image that has data, snapshots or users, before anything is changed. If this
-/// fails later, the image is incomplete, and stays.
+/// Refuses an existing image that has data, snapshots or users, before anything is changed. If the
+/// restore fails later, the incomplete image stays.
 pub fn restore_series(
     project: &Project,
     backups: &[&Backup],
@@ -136,7 +136,7 @@ pub fn restore_series(
     Ok((report, names.collect()))
 }
 
-/// Leaves out backups of a snapshot that has a later backup among these. Reports them as notices.
+/// Leaves out backups of a snapshot that has a later backup among these. Sends a notice for each.
 fn without_repeated<'a>(
     backups: &[&'a Backup],
     image: &LiveImage<'_>,

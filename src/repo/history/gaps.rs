@@ -51,8 +51,8 @@ impl Records {
         described
     }
 
-    /// Returns those of these records that are missing and that no entry of the log removes or
-    /// accepts as lost.
+    /// Returns the records in `named` that are missing and that no entry of the log removes or
+    /// accepts as lost, in ascending order.
     fn missing<'a>(
         &self,
         named: impl Iterator<Item = &'a ObjectHash>,

@@ -35,7 +35,7 @@ pub(super) struct Noted {
 }
 
 impl DamageNotes {
-    /// Returns the notes in this file. The file need not exist.
+    /// Returns the notes in this file, without reading it. The file need not exist.
     pub(super) fn new(path: Option<PathBuf>) -> Self {
         Self {
             path,

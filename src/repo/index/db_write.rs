@@ -391,7 +391,8 @@ impl Adding<'_> {
     }
 }
 
-/// Returns the number of a session, and counts one more pack that uses it.
+/// Returns the number of a session (one backup with a write key, whose packs share a key). Counts
+/// one more pack that uses the session.
 fn use_session(
     transaction: &WriteTransaction,
     encapsulation: &Encapsulation,

@@ -1,5 +1,5 @@
-//! The runs that were found last. Blobs that were stored together are looked up together, so that
-//! most look-ups end here, without a query of the database.
+//! The runs that were found last. Blobs that were stored together are usually looked up together.
+//! So most look-ups find the blob here, without a query of the database.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

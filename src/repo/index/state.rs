@@ -44,7 +44,7 @@ pub(super) struct LastResync {
     pub(super) ended: Instant,
     /// Whether the resync changed the index.
     pub(super) found: bool,
-    /// The packs that were missing before it, or before an earlier one.
+    /// The packs that were missing before this resync, or before an earlier one.
     pub(super) gone: HashSet<ObjectHash>,
 }
 
@@ -98,14 +98,14 @@ impl Index {
         }
     }
 
-    /// Its project.
+    /// The project of the index.
     #[must_use]
     pub fn project(&self) -> &Project {
         &self.project
     }
 
-    /// Ends the use of the index normally. When its last user drops it, the cache is stamped as
-    /// undamaged, so that the next process that opens it need not verify it.
+    /// Ends the use of the index normally. When the last user drops the index, the cache is stamped
+    /// as undamaged. Then the next process can open the cache without verifying it.
     pub fn close(self: Arc<Self>) {
         self.closes.store(true, Ordering::Relaxed);
     }
