@@ -12,7 +12,7 @@ use super::{Cluster, Random, cluster};
 use crate::support::program::{Ran, World, finish};
 
 const ROUNDS: usize = 30;
-/// The test exports a diff to Ceph each time after this many rounds.
+/// Number of rounds from one export to Ceph to the next.
 const EXPORT_EVERY: usize = 6;
 
 /// Returns a repository and a cluster. Returns `None` if Ceph is not installed.
@@ -43,7 +43,7 @@ fn backs_up(cluster: &Cluster, world: &World, export: &[&str], volume: &str) -> 
     lines.collect()
 }
 
-/// Pipes a diff between backups into an image.
+/// Runs `diff export` with these arguments, and imports its output into an image.
 fn export_to(cluster: &Cluster, world: &World, args: &[&str], image: &str) {
     let args = [&["diff", "export"], args].concat();
     let mut exported = world.start(&args);
@@ -115,7 +115,7 @@ fn thirty_snapshots_are_backed_up_by_diffs_and_restored_and_exported() {
 }
 
 /// Exports two backups to a new image: the earlier one as a full diff, and the later one as a diff
-/// between them. After each export, the image must equal the exported backup.
+/// between them. Then the snapshots and the head of the image must equal these backups.
 fn exports_to_ceph(
     cluster: &Cluster,
     world: &World,
@@ -187,7 +187,7 @@ fn a_diff_that_is_incomplete_or_does_not_fit_the_backups_is_refused() {
 
     // The backup of snapshot b is missing.
     let skipped = ["export-diff", "--from-snap", "b", &c];
-    // The header alone is refused, so the export may fail with a broken pipe.
+    // The backup fails when it has read the header, so the export may fail with a broken pipe.
     let (ran, _) = back_up(&cluster, &world, &skipped, "img");
     assert_eq!(ran.code, Some(20), "{ran:?}");
     // Ceph writes a header before it finds that a snapshot does not exist. Test a snapshot that

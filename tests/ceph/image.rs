@@ -7,7 +7,7 @@ use super::{Cluster, Random, file};
 use crate::rbd::{apply, stream};
 use crate::support::noise;
 
-/// The maximum size of an image in bytes: two leaves and a part of a third.
+/// The maximum size in bytes after a random change: two leaves and a part of a third.
 const SIZE_MAX: u64 = 9_000_000;
 
 /// An image, and the content that it must have.
@@ -48,8 +48,8 @@ impl<'a> Image<'a> {
         apply(&mut self.content, &(header, extents));
     }
 
-    /// Writes data and zeros at random places, and may resize the image. A part that is cut off and
-    /// restored in the same change becomes zeros.
+    /// Writes data and zeros at random places, and may resize the image. It may also shrink the
+    /// image and enlarge it again: then the added part has zeros.
     pub(super) fn change_at_random(&mut self, random: &mut Random) {
         let mut size = self.content.len() as u64;
         match random.below(5) {
@@ -64,7 +64,7 @@ impl<'a> Image<'a> {
         self.change(size, extents(size, random));
     }
 
-    /// Takes the content that the image has now as the one that it must have.
+    /// Reads the image. From now on, it must have the content that was read.
     pub(super) fn read_again(&mut self) {
         self.content = self
             .cluster
@@ -88,8 +88,8 @@ impl Cluster {
     }
 }
 
-/// Returns ascending extents in an image of this size: single bytes and long ranges, repeated data,
-/// and zeros, either as extents of zeros or as data.
+/// Returns ascending extents in an image of this size: single bytes and long ranges. Some have
+/// equal data. Zeros are extents of zeros or extents of data.
 fn extents(size: u64, random: &mut Random) -> Vec<(Extent, Vec<u8>)> {
     let (mut extents, mut end) = (Vec::new(), 0);
     loop {

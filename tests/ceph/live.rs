@@ -14,8 +14,8 @@ use crate::support::program::{Ran, World, json_lines};
 
 const MIB: u64 = 1 << 20;
 
-/// A repository, and a cluster with a pool for one test. The environment of the repository's
-/// commands names the cluster.
+/// A repository, and a cluster with a pool for one test. The environment of all commands that
+/// `world` runs names the cluster.
 pub(super) struct Live {
     pub(super) world: World,
     pub(super) cluster: Arc<Cluster>,
@@ -24,7 +24,8 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Returns `None` if Ceph is not installed.
+    /// Makes a repository, and a pool in the shared cluster. Returns `None` if Ceph is not
+    /// installed.
     pub(super) fn with_pool(pool: &str) -> Option<Self> {
         Some(Self::on(cluster()?, pool))
     }
@@ -50,7 +51,8 @@ impl Live {
             .collect()
     }
 
-    /// Returns the snapshot that cuttlebone keeps of an image. There must be only one.
+    /// Returns the name of the only snapshot of an image that cuttlebone keeps. Panics if there are
+    /// more or none.
     #[track_caller]
     pub(super) fn tracking(&self, image: &str) -> String {
         let mut names = self.snapshots(image);
@@ -67,7 +69,8 @@ impl Live {
         self.backs_up_and_ends_with(0, image, options)
     }
 
-    /// Like [`backs_up`](Self::backs_up), for a backup that is right but ends with another code.
+    /// Like [`backs_up`](Self::backs_up), for a backup that is right but ends with the exit code
+    /// `code`.
     pub(super) fn backs_up_and_ends_with(
         &self,
         code: i32,
@@ -182,7 +185,7 @@ fn changes_of_a_live_image_are_backed_up_through_random_writes_and_resizes() {
 }
 
 #[test]
-fn the_record_of_a_live_backup_identifies_image_and_snapshot_and_keeps_its_parameters() {
+fn the_record_of_a_live_backup_has_the_ids_of_image_and_snapshot_and_the_image_parameters() {
     let Some(live) = Live::with_pool("live-record") else {
         return;
     };
@@ -258,7 +261,7 @@ fn a_lost_or_replaced_snapshot_or_image_is_noticed_and_everything_is_read() {
     assert_eq!(
         found.0["bytes_changed"],
         64 << 10,
-        "it is compared with the newest backup"
+        "the image is compared with its newest backup"
     );
     // The snapshot is removed and made again with its name, after a change.
     let snapshot = format!("{name}@{}", live.tracking(name));
@@ -361,7 +364,7 @@ fn write(cluster: &Cluster, image: &str, offset: u64, seed: u64) {
 }
 
 #[test]
-fn snapshots_of_others_are_kept_and_as_many_own_snapshots_as_the_user_asks_for() {
+fn backups_keep_the_snapshots_of_others_and_the_given_number_of_their_own() {
     let Some(live) = Live::with_pool("live-snaps") else {
         return;
     };
@@ -385,7 +388,7 @@ fn snapshots_of_others_are_kept_and_as_many_own_snapshots_as_the_user_asks_for()
     ok(&[]);
     let first = own();
     assert_eq!(first.len(), 1);
-    // A protected snapshot stays, with a note.
+    // A protected snapshot stays, and a note says so.
     let protected = format!("{name}@{}", first[0]);
     cluster.rbd(&["snap", "protect", &protected]);
     let (_, notes) = ok(&[]);
@@ -420,7 +423,7 @@ fn snapshots_of_others_are_kept_and_as_many_own_snapshots_as_the_user_asks_for()
     let error = world.fails(&["backup", source, "--volume", "given"], 20);
     assert!(error.contains("different content"), "{error}");
     cluster.rbd(&["snap", "rm", "--no-progress", "live-snaps/img@mine"]);
-    // Without tracking snapshots, everything is read the next time.
+    // `--no-retain` leaves no snapshot of cuttlebone, so the next backup reads everything.
     let mut dry = live.snapshots(name);
     ok(&["--dry-run"]);
     assert_eq!(live.snapshots(name), dry);
@@ -584,8 +587,8 @@ fn names_of_kubernetes_become_labels_unless_the_user_gives_others() {
     // All metadata is kept.
     let detail = live.world.json_one(&["show", name], "backup");
     assert_eq!(detail["metadata"].as_array().unwrap().len(), 3, "{detail}");
-    // A second backup of the same snapshot stores nothing: the first one stays. It has the given
-    // labels, and more.
+    // A second backup of the same snapshot stores nothing. The first one has the labels that the
+    // second command gives, and more.
     live.cluster
         .rbd(&["snap", "create", "--no-progress", &format!("{name}@mine")]);
     let args = ["backup", &format!("rbd:{name}@mine"), "--label", "a=b"];

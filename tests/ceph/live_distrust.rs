@@ -1,4 +1,5 @@
-//! Who learns that the cluster did not list all changes of an image, and what follows from it.
+//! Hosts and keys that learn that the cluster did not list all changes of an image. Their next
+//! backups read all data.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ const MIB: u64 = 1 << 20;
 const EMPTY_LIST: &str = "case \"$*\" in *' diff '*) echo '[]'; exit 0;; esac";
 
 impl Live {
-    /// Makes a backup that lacks a change, and then one that finds this out.
+    /// Makes a backup that lacks a change, and then a full one that finds this change.
     fn loses_trust(&self, img: &mut super::image::Image<'_>) {
         let name = img.name;
         self.backs_up(name, &[]);
@@ -24,7 +25,8 @@ impl Live {
         assert_eq!(found["bytes_missed"], 64 << 10, "{found}");
     }
 
-    /// Backs up an image. Returns the summary and the notes. The image may have several snapshots.
+    /// Backs up an image. Returns the summary and the notes. Unlike for
+    /// [`backs_up`](Self::backs_up), cuttlebone may keep several snapshots of the image.
     #[track_caller]
     fn makes_backup(&self, image: &str) -> (Value, String) {
         let source = format!("rbd:{image}");
@@ -75,7 +77,7 @@ fn a_backup_that_found_missed_changes_does_not_count_as_failed_among_several() {
         );
         let hint = error["hint"].as_str().unwrap();
         assert!(hint.starts_with("all new backups are done"), "{hint}");
-        // Another image fails.
+        // Now the backup of image b fails.
         let fail = "case \"$*\" in *export-diff*'--image=b '*) exit 5;; esac";
         let program = live.rbd_script(&format!("{EMPTY_LIST}; {fail}"));
         a.change(8 * MIB, vec![data(MIB, seed + 11)]);
@@ -135,7 +137,7 @@ fn a_full_reading_of_a_given_snapshot_replaces_a_backup_of_it_that_lacks_changes
     // A further full reading finds the same content.
     let again = world.backup(&[&source, "--full"]);
     assert_eq!(again["backup_id"], found["backup_id"]);
-    // Two full readings of a snapshot must have the same content.
+    // A full reading with other content than the previous one is refused.
     let other = live.rbd_script("case \"$*\" in *export-diff*) rbd \"$@\" | tr Z Y; exit 0;; esac");
     let error = world.fails(&[&full[..], &["--rbd-command", &other]].concat(), 20);
     assert!(error.contains("with different content"), "{error}");
@@ -156,7 +158,8 @@ fn a_full_reading_of_a_given_snapshot_replaces_a_backup_of_it_that_lacks_changes
     assert_eq!(live.snapshots(again).len(), 2);
     assert_eq!(live.cluster.digest("full-given/again@mine"), content);
     assert_eq!(live.cluster.digest(again), content);
-    // The next backup compares the changes since the given snapshot with a list of them.
+    // The next backup reads all data, and compares the changes since the given snapshot with the
+    // cluster's list.
     img.change(8 * MIB, vec![data(3 * MIB, 5)]);
     let (agreed, _) = live.backs_up(name, &[]);
     assert_eq!(agreed["bytes_missed"], 0, "{agreed}");
@@ -185,7 +188,8 @@ fn a_write_key_knows_that_lists_are_incomplete_and_cannot_say_that_they_are_comp
     assert_eq!(source["change_list"], "distrusted", "{source}");
     let (reads, reason) = next(&live);
     assert_eq!(reads, "everything", "{reason}");
-    // The full key tests the list. After that, a write key has nothing to say.
+    // A backup with the full key tests the list. After that, a backup with the write key does not
+    // call the lists incomplete.
     let (agreed, notes) = live.makes_backup(name);
     assert!(notes.contains("rely on the lists again"), "{notes}");
     assert_eq!(agreed["bytes_missed"], 0, "{agreed}");
@@ -245,7 +249,7 @@ fn a_clone_of_an_image_with_incomplete_lists_has_lists_of_its_own() {
     let (second, notes) = live.backs_up(clone, &[]);
     assert!(!notes.contains("reading all data"), "{notes}");
     assert_eq!(second["base"], first["backup_id"]);
-    // The lists of the parent are still not relied on.
+    // Backups still do not rely on the lists of the parent.
     let (_, notes) = live.backs_up(name, &[]);
     assert!(notes.contains("the cluster did not list"), "{notes}");
     live.world.is_clean();

@@ -15,8 +15,9 @@ const MIB: u64 = 1 << 20;
 
 impl Live {
     /// Makes a program that the backup calls in place of `rbd`. In the script, `$count` is the
-    /// number of the call, from 1. Calls at the same time have different numbers. `$*` are its
-    /// arguments, the first of which names the cluster. The script runs before `rbd`.
+    /// number of the call, from 1. Calls at the same time have different numbers. `$*` are the
+    /// arguments of the call, the first of which names the cluster. After the script, the program
+    /// runs `rbd`.
     pub(super) fn rbd_script(&self, script: &str) -> String {
         // Each script has its own files. If a run is killed, a script that it started may go on for
         // a moment, and must not count as a call of the next run.
@@ -67,8 +68,8 @@ impl Live {
     }
 }
 
-/// Waits until no `rbd` process is left that outlived its parent. Such a process may still make or
-/// remove a snapshot.
+/// Waits until no `rbd` process uses this pool. A process that outlives a killed backup may still
+/// make or remove a snapshot.
 pub(super) fn settle(pool: &str) {
     let begun = Instant::now();
     let running = || {
@@ -197,7 +198,7 @@ fn a_cluster_that_stops_in_the_middle_of_an_export_is_an_error_within_the_time_l
     img.change(8 * MIB, vec![data(MIB, 5), data(3 * MIB, 6)]);
     live.world.set("CUTTLEBONE_CEPH_TIMEOUT", "3");
     // The cluster answers again later, so that the snapshot can be removed. The process that
-    // continues the cluster is in a session of its own, so it is not killed with `rbd`.
+    // resumes the OSD is in a session of its own, so it is not killed with `rbd`.
     let stop = format!(
         "case \"$*\" in *export-diff*) kill -STOP {osd}; \
          setsid sh -c 'sleep 8; kill -CONT {osd}' >/dev/null 2>&1 </dev/null & sleep 0.2;; esac"
@@ -366,7 +367,7 @@ fn a_cluster_that_stops_in_the_middle_of_a_restore_is_an_error_within_the_time_l
     let mut live = Live::on(cluster, "live-stall");
     let name = "live-stall/img";
     let mut img = image(&live.cluster, name, &[]);
-    // More than a pipe holds.
+    // The image has more data than a pipe holds.
     img.change(8 * MIB, (0..32).map(|i| data(i * (128 << 10), i)).collect());
     live.backs_up(name, &[]);
     live.world.set("CUTTLEBONE_CEPH_TIMEOUT", "3");
@@ -401,7 +402,7 @@ fn after_one_request_without_an_answer_no_other_image_is_tried() {
         live.cluster.rbd(&["create", name, "--size", "1M"]);
     }
     live.world.ok(&["backup", "rbd:live-silent/*", "--json"]);
-    // The exit code of `rbd` if the cluster does not answer.
+    // 110 is the exit code of `rbd` if the cluster does not answer.
     let program = live.rbd_script("case \"$*\" in *info*) exit 110;; esac");
     let args = ["backup", "rbd:live-silent/0", "rbd:live-silent/1"];
     let args = [
@@ -419,7 +420,7 @@ fn after_one_request_without_an_answer_no_other_image_is_tried() {
     // The images of a pattern are found, but none can be opened.
     let args = ["backup", "rbd:live-silent/*", "--rbd-command", &program];
     let error = live.world.fails(&args, 1);
-    // The program listed the images and tried one of them. It tried no others.
+    // The backup listed the images, and tried only one of them.
     assert!(error.contains("rbd:live-silent/8 was not tried"), "{error}");
     let lines = live.world.json(&["status", "--rbd-command", &program]);
     let summary = lines.last().unwrap();
@@ -457,7 +458,7 @@ fn images_of_other_pools_are_backed_up_if_one_pool_is_forbidden() {
 }
 
 #[test]
-fn an_image_in_the_trash_and_an_encrypted_one_are_named_as_such() {
+fn an_image_in_the_trash_and_an_encrypted_image_are_reported() {
     let Some(live) = Live::with_pool("live-kinds") else {
         return;
     };
@@ -484,7 +485,7 @@ fn an_image_in_the_trash_and_an_encrypted_one_are_named_as_such() {
     live.cluster.rbd(&["trash", "mv", name]);
     let error = live.world.fails(&["backup", "rbd:live-kinds/luks"], 1);
     assert!(error.contains("in the trash, with the id "), "{error}");
-    // The command has the options with which the cluster was reached.
+    // The proposed command names the configuration file of the cluster.
     let command = format!(
         "“rbd --conf {} trash restore”",
         live.cluster.conf().display()

@@ -38,7 +38,8 @@ impl Live {
     }
 }
 
-/// Returns what the next backup of the only image reads, and why.
+/// Returns what `status` forecasts for the next backup of the only image: `"changes"` or
+/// `"everything"`. The text is the reason to read everything.
 pub(super) fn next(live: &Live) -> (Value, String) {
     let mut lines = live.world.json(&["status"]);
     lines.retain(|line| line["message_type"] == "volume");
@@ -116,7 +117,7 @@ fn a_change_that_was_not_listed_makes_backups_read_all_data_until_a_list_is_comp
     let program = live.rbd_script("case \"$*\" in *export-diff*) exit 5;; esac");
     live.world
         .fails(&["backup", &target, "--rbd-command", &program], 1);
-    // The next backup reads all data without being asked. Its list is complete.
+    // The next backup reads all data without `--full`. The cluster's list of changes is complete.
     img.change(8 * MIB, vec![data(3 * MIB, 5)]);
     let (agreed, notes) = live.backs_up(name, &[]);
     assert!(notes.contains("reading all data of full-missed/img: the cluster did not list"));
@@ -159,11 +160,11 @@ fn lists_are_not_relied_on_as_long_as_nothing_can_be_compared_with_them() {
     assert!(notes.contains("no longer exists"), "{notes}");
     assert_eq!(untested["bytes_missed"], Value::Null);
     assert_eq!(live.source_of(&untested)["change_list"], "distrusted");
-    // Even if no other record says so, the lists are not relied on.
+    // Only the newest record remains. It alone says that the lists are incomplete.
     live.world
         .ok(&["forget", "--volume", name, "--keep-last", "1"]);
     assert_eq!(next(&live).0, "everything");
-    // The cluster does not answer with a list.
+    // The cluster cannot list the changes.
     let program = live.rbd_script("case \"$*\" in *' diff '*) exit 5;; esac");
     let (unlisted, notes) = live.backs_up(name, &["--rbd-command", &program]);
     assert_eq!(unlisted["bytes_missed"], Value::Null);
@@ -208,7 +209,8 @@ fn each_nth_backup_reads_all_data_whatever_was_forgotten() {
             assert!(notes.contains("--full-every 3 asks for it"), "{notes}");
             assert_eq!(summary["bytes_missed"], 0, "{summary}");
         }
-        // The record of the last full reading need not exist.
+        // Each record has the number of backups since the last full reading. So the record of that
+        // reading can be forgotten.
         if round > 4 {
             live.world
                 .ok(&["forget", "--volume", name, "--keep-last", "1"]);

@@ -15,8 +15,8 @@ use crate::support::program::files;
 const MIB: u64 = 1 << 20;
 
 impl Live {
-    /// Restores a backup in place, which must succeed. The image must have the content that the
-    /// backup has when it is restored to a file. Returns the summary and the notes.
+    /// Restores a backup in place, which must succeed. The image must then equal a file to which
+    /// the backup is restored. Returns the summary and the notes.
     #[track_caller]
     fn brings_back(&self, backup: &str, image: &str, options: &[&str]) -> (Value, String) {
         let target = format!("rbd:{image}");
@@ -135,7 +135,7 @@ fn only_what_differs_is_read_and_written() {
     let changed = [0, 9, 99, 300].map(|i| data(i * (128 << 10), 7000 + i));
     img.change(size, changed.to_vec());
     img.change(size, vec![data(64 << 10, 5)]);
-    // Counts what is written to, and read from, the image.
+    // The script counts the bytes of the diff that is written to the image, and notes each read.
     let counted = live.world.at("counted");
     let script = format!(
         "case \"$*\" in
@@ -230,7 +230,10 @@ fn an_image_that_is_in_use_or_has_another_size_is_not_touched() {
         assert_eq!(cluster.digest(name), before);
         assert_eq!(live.snapshots(name), snapshots);
         let metadata = cluster.rbd(&["image-meta", "ls", name, "--format", "json"]);
-        assert!(metadata.trim_ascii().is_empty(), "no mark: {metadata:?}");
+        assert!(
+            metadata.trim_ascii().is_empty(),
+            "the image has a mark: {metadata:?}"
+        );
     };
     refused(
         &[name, &target],
@@ -364,7 +367,7 @@ impl Live {
         let mut safe = self.snapshots(name);
         safe.retain(|name| name.starts_with("before-restore-"));
         if marked {
-            // The mixture that the interrupted restore left may be in a snapshot, too.
+            // There may be a second snapshot, of the partly restored content.
             let earlier = summary["earlier_snapshots"][0].as_str();
             let first = earlier.or(summary["safety_snapshot"].as_str());
             assert_eq!(first, safe.first().map(String::as_str), "step {step}");
@@ -415,11 +418,11 @@ fn after_an_interrupted_restore_was_undone_the_next_one_saves_what_was_written_s
     let first = safety();
     assert_eq!(first.len(), 1);
     assert_ne!(cluster.digest(name), before, "a part was written");
-    // The user undoes this.
+    // The user rolls the image back to the safety snapshot.
     let snapshot = format!("{name}@{}", first[0]);
     cluster.rbd(&["snap", "rollback", "--no-progress", &snapshot]);
     assert_eq!(cluster.digest(name), before);
-    // The user goes on to use the image, and then restores it.
+    // The user writes to the image, and then restores it again.
     img.read_again();
     img.change(8 * MIB, vec![data(7 * MIB, 8)]);
     let used = cluster.digest(name);
@@ -437,7 +440,7 @@ fn after_an_interrupted_restore_was_undone_the_next_one_saves_what_was_written_s
 }
 
 #[test]
-fn a_restore_in_place_waits_for_a_client_that_was_killed_and_is_still_counted() {
+fn a_restore_in_place_waits_for_a_killed_client_that_still_counts_as_a_user() {
     let Some(live) = Live::with_pool("place-wait") else {
         return;
     };

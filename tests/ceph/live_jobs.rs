@@ -16,7 +16,7 @@ use crate::support::{SmallDisk, noise};
 const MIB: u64 = 1 << 20;
 
 /// Returns a script that waits in each export until three exports have begun. So the run fails
-/// unless they run at the same time.
+/// unless three exports run at the same time.
 fn three_at_once(live: &Live) -> String {
     let begun = live.world.at("begun");
     format!(
@@ -42,8 +42,8 @@ fn change(images: &mut [Image<'_>], seed: u64) {
     }
 }
 
-/// Asserts that the newest backup of each image is of the only snapshot that cuttlebone keeps of
-/// it, and has the content of this snapshot.
+/// Asserts that cuttlebone keeps exactly one snapshot of each image, and that the newest backup of
+/// the image names this snapshot and has its content.
 #[track_caller]
 fn assert_backed_up(live: &Live, names: &[&str]) {
     for name in names {

@@ -47,7 +47,7 @@ fn a_restored_image_has_the_content_and_the_parameters_of_the_one_that_was_backe
         assert_eq!(summary["target"], format!("rbd:{target}"));
         assert!(
             summary["bytes_written"].as_u64() < Some(4 * MIB),
-            "it is sparse: {summary}"
+            "the image must be sparse: {summary}"
         );
         live.same(target, &snapshot);
         assert!(live.snapshots(target).is_empty());
@@ -101,7 +101,7 @@ fn a_backup_of_a_file_is_restored_to_a_new_or_to_an_empty_image() {
     assert_eq!(
         live.info("live-file/empty")["order"],
         19,
-        "it keeps its parameters"
+        "an image that exists keeps its parameters"
     );
 }
 
@@ -148,7 +148,7 @@ fn an_image_that_has_data_or_snapshots_is_not_touched() {
     assert_eq!(cluster.digest("live-full/img"), before);
     let images = cluster.rbd(&["ls", "live-full"]);
     assert_eq!(String::from_utf8(images).unwrap(), "img\nsnap\n");
-    // If `rbd` fails in the middle, the restore fails.
+    // If `rbd` fails in the middle of the import, the restore fails.
     let script = world.at("rbd-fails");
     let text = "#!/bin/bash\n\
         case \"$*\" in *import-diff*) head -c 100 >/dev/null; echo 'rbd: full' \
@@ -206,7 +206,8 @@ fn a_cache_that_would_hide_failed_writes_is_refused_or_not_used() {
     let set = |key: &str, value: &str| {
         cluster.rbd(&["config", "image", "set", target, key, value]);
     };
-    // The settings of the image are stronger than options. This user may not write its data.
+    // The settings of the image override the options of `rbd`. This user may not write to the data
+    // pool.
     set("rbd_cache", "true");
     let restore = ["restore", name, &to];
     let error = live.world.fails(&[&restore[..], &user].concat(), 1);

@@ -36,8 +36,8 @@ fn a_series_gives_a_new_image_the_snapshots_of_all_backups() {
     assert_eq!(made[3], "mine");
     for ((snapshot, of), digest) in made.iter().zip(&before).zip(&expected) {
         assert_eq!(cluster.digest(&format!("{target}@{snapshot}")), *digest);
-        // A snapshot of a backup gets a new name here: a later backup of the new image would remove
-        // snapshots with the names that backups give.
+        // A snapshot that a backup made gets a new name. With its old name, a later backup of the
+        // new image would remove it.
         if let Some(rest) = of.strip_prefix("cuttlebone-") {
             let time = rest.rsplit_once('-').unwrap().0;
             assert_eq!(*snapshot, format!("backup-{time}"));
@@ -46,9 +46,8 @@ fn a_series_gives_a_new_image_the_snapshots_of_all_backups() {
     live.same(target, &format!("{target}@mine"));
     let metadata = cluster.rbd(&["image-meta", "get", target, "owner"]);
     assert_eq!(metadata.trim_ascii(), b"me");
-    // Only the differences are written. The first backup writes 18 chunks: 15 of them are zeros
-    // between two chunks, which are written together with these two. Each of the three other
-    // backups writes one chunk.
+    // Only the differences are written. The first backup writes 18 chunks: three with data, and 15
+    // with zeros between the first two of them. Each of the three others writes one chunk.
     assert_eq!(summary["bytes_written"], 21 * (64 << 10), "{summary}");
     // The restored image can be backed up, and keeps its snapshots.
     live.backs_up(target, &[]);
@@ -64,7 +63,7 @@ fn a_series_gives_a_new_image_the_snapshots_of_all_backups() {
     ];
     world.ok(&[&part[..], &["--from", &format!("{name}~2")]].concat());
     assert_eq!(live.snapshots("series/part"), made[1..3]);
-    // Refused, with nothing done.
+    // These restores are refused, and change nothing.
     cluster.rbd(&["create", "series/full", "--size", "1M"]);
     cluster.rbd(&["snap", "create", "--no-progress", "series/full@mine"]);
     cluster.rbd(&["create", "series/other", "--size", "1M"]);
@@ -110,7 +109,7 @@ fn a_series_gives_a_new_image_the_snapshots_of_all_backups() {
     assert_eq!(live.snapshots(name), before);
     let images = String::from_utf8(cluster.rbd(&["ls", "series"])).unwrap();
     assert!(!images.contains("new"), "{images}");
-    // An image that has data already.
+    // A series is not restored to an image that has data already.
     Image::create(cluster, "series/data", &[]).change(MIB, vec![data(0, 1)]);
     let error = world.fails(&["restore", name, "rbd:series/data", "--series"], 1);
     assert!(error.contains("it exists and has data"), "{error}");
@@ -199,7 +198,7 @@ fn each_parameter_of_a_new_image_can_be_chosen() {
         assert!(error.contains("exists already"), "{error}");
         assert_eq!(live.info("choose/empty"), empty);
     }
-    // Options that do not apply.
+    // These options have wrong values, or do not fit the target.
     let file = world.at("file");
     for args in [
         vec!["rbd:choose/x", "--object-size", "3M"],
@@ -245,7 +244,7 @@ fn an_image_is_restored_to_a_second_cluster_that_knows_nothing_of_the_first() {
     live.world
         .ok(&[&restore[..], &["--data-pool", "elsewhere"]].concat());
     assert_eq!(second.digest("elsewhere/img"), digest);
-    // The same name as in the first cluster, through the environment.
+    // The environment names the second cluster. The new image gets the name of the first image.
     live.world.set("CUTTLEBONE_CEPH_CONF", conf);
     live.world
         .ok(&["restore", name, "rbd:two/img", "--data-pool", "two"]);
@@ -259,14 +258,14 @@ fn an_image_is_restored_to_a_second_cluster_that_knows_nothing_of_the_first() {
         let metadata = second.rbd(&["image-meta", "get", image, "owner"]);
         assert_eq!(metadata.trim_ascii(), b"me");
     }
-    // This image has the same pool, name and perhaps numbers as that of the first cluster, but it
-    // is another image. So all of its data is compared.
+    // The image of the first cluster has the same pool and name, and perhaps the same ids. But the
+    // clusters differ, so all data is compared.
     let restore = ["restore", name, "rbd:two/img", "--in-place", "--json"];
     let ran = live.world.run(&restore);
     let summary = super::live::summary(&ran, &restore);
     assert!(ran.stderr.contains("reading all data"), "{}", ran.stderr);
     assert_eq!(summary["bytes_written"], 0, "{summary}");
-    // Its backups cannot join the volume of the image in the first cluster.
+    // Backups of an image in the second cluster cannot join the volume of the first image.
     let error = live
         .world
         .fails(&["backup", "rbd:elsewhere/img", "--volume", name], 20);

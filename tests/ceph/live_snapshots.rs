@@ -1,4 +1,4 @@
-//! Which snapshots of images backups remove, and which they keep for other runs.
+//! The snapshots of an image that a backup removes, and those that it keeps for other runs.
 
 use std::fs;
 
@@ -65,8 +65,8 @@ fn a_snapshot_that_another_run_makes_during_the_commit_keeps_the_one_on_which_th
     let (first, _) = live.backs_up(name, &[]);
     let base = live.tracking(name);
     img.change(8 * MIB, vec![data(MIB, 3)]);
-    // Each run waits for a file: the first one after the list of snapshots at the end of its
-    // export, the second one before its export.
+    // Each run waits for a file. The first one waits when it has listed the snapshots after its
+    // export. The second one waits before its export.
     let wait = |at: &str| {
         let (ready, go) = (live.world.at(&format!("{at}-ready")), live.world.at(at));
         format!("touch {ready}; while [ ! -e {go} ]; do sleep 0.1; done")
@@ -105,7 +105,7 @@ fn a_snapshot_that_another_run_makes_during_the_commit_keeps_the_one_on_which_th
     let shown = live.world.json_one(&["show", &of_two], "backup");
     assert_eq!(shown["base"], first["backup_id"], "{shown}");
     assert_eq!(live.restored(&of_two), live.cluster.digest(&of_two));
-    // The second run found no other one at work, and removed all older snapshots.
+    // At the end of the second run, no other run existed. So it removed all older snapshots.
     live.tracking(name);
     live.world.is_clean();
 }

@@ -1,4 +1,4 @@
-//! The starts of `rbd` and `ceph` in a backup of an image: each takes a tenth of a second or more.
+//! How often a backup of an image starts `rbd` and `ceph`. Each start takes 0.1 seconds or more.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -73,7 +73,8 @@ fn a_backup_of_an_image_starts_rbd_and_ceph_only_as_often_as_needed() {
     img.change(8 * MIB, vec![data(MIB, 7)]);
     let next = calls_of(&live, &source);
     assert_steps(&next, &[which, make, what, export, same, remove]);
-    // Some of these begin in the same second. No name of a snapshot is tried in vain.
+    // Some of these backups begin in the same second. Still, none tries to make a snapshot with a
+    // name that exists.
     for _ in 0..3 {
         let again = calls_of(&live, &source);
         assert_steps(&again, &[which, make, what, export, same, remove]);
@@ -98,7 +99,8 @@ fn a_wrong_password_or_image_ends_a_backup_with_its_own_error_and_without_a_snap
     let name = "live-wrong/img";
     live.cluster.rbd(&["create", name, "--size", "1M"]);
     let is_named = |error: &str| assert!(error.contains("live-wrong/none"), "{error}");
-    // The repository is opened while the cluster is asked. If both fail, the image is reported.
+    // The program opens the repository and the image at the same time. If both fail, it reports the
+    // error of the image.
     is_named(&live.world.fails(&["backup", "rbd:live-wrong/none"], 1));
     live.world.set("CUTTLEBONE_PASSWORD", "wrong");
     let error = live.world.fails(&["backup", "rbd:live-wrong/img"], 12);

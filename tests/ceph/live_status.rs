@@ -112,7 +112,7 @@ fn the_status_says_what_the_next_backup_of_an_image_reads_and_why() {
         "--image-id",
         &id_in_trash(),
     ]);
-    // An image of which there is no backup is not opened, even if it is in the trash.
+    // An image without backups is not opened, even if it is in the trash.
     image(cluster, "stat-next/other", &[]);
     cluster.rbd(&["trash", "mv", "stat-next/other"]);
     let program = live.rbd_script(&format!(
@@ -127,7 +127,7 @@ fn the_status_says_what_the_next_backup_of_an_image_reads_and_why() {
 #[test]
 #[expect(
     clippy::too_many_lines,
-    reason = "one image of each kind, and one history"
+    reason = "the images of all kinds are in the same cluster and tested together"
 )]
 fn only_snapshots_of_this_project_that_nothing_needs_are_removed() {
     let Some(live) = Live::with_pool("stat-snap") else {
@@ -162,7 +162,7 @@ fn only_snapshots_of_this_project_that_nothing_needs_are_removed() {
     make("stat-snap/a@mine");
     make("stat-snap/b@given");
     live.world.ok(&["backup", "rbd:stat-snap/b@given"]);
-    // Runs that were killed left snapshots, also on an image without any backup.
+    // Runs of this project that were killed left snapshots of an image without any backup.
     let suffix = &older[older.len() - 9..];
     let left = format!("cuttlebone-20200101T000000Z{suffix}");
     let protected = format!("cuttlebone-20200102T000000Z{suffix}");
@@ -255,7 +255,7 @@ fn only_snapshots_of_this_project_that_nothing_needs_are_removed() {
     let mut all = vec![older, newest, of_other, "mine".to_owned()];
     all.sort();
     assert_eq!(stay, all);
-    // Once the snapshots of this project are removed, the trash can be emptied.
+    // The image in the trash has no snapshot left, so it can be removed.
     let trash = cluster.rbd(&["trash", "ls", "--format", "json", "stat-snap"]);
     let trash: Value = serde_json::from_slice(&trash).unwrap();
     let id = trash[0]["id"].as_str().unwrap();
@@ -275,7 +275,7 @@ fn only_snapshots_of_this_project_that_nothing_needs_are_removed() {
 }
 
 #[test]
-fn an_image_can_be_removed_once_all_snapshots_of_the_project_on_it_are() {
+fn remove_all_removes_every_snapshot_of_this_project_on_this_image_and_no_others() {
     let Some(live) = Live::with_pool("stat-all") else {
         return;
     };

@@ -25,7 +25,9 @@ impl Group {
         Some(Self { live, pool })
     }
 
-    /// Backs up both images. `script` runs before each call of `rbd`, with the log as `$log`.
+    /// Backs up both images. `script` runs before each call of `rbd`. The commands `before` and
+    /// `after` run before and after the snapshots. In all three, `$log` is the path of the log.
+    /// `limit` is the freeze limit.
     fn run(&self, script: &str, before: &str, after: &str, limit: &str) -> Ran {
         let log = self.live.world.at("log");
         fs::write(&log, "").unwrap();
@@ -49,8 +51,8 @@ impl Group {
             "--rbd-command",
             &rbd,
         ];
-        // This returns only once the guard (the process that freezes and thaws) has ended, too,
-        // since the guard has the same standard error.
+        // The guard (the process that freezes and thaws) has the same standard error as the
+        // backup. So `run` returns after both have ended.
         self.live.world.run(&[&args[..], &freeze].concat())
     }
 
@@ -166,7 +168,7 @@ fn a_freeze_that_fails_or_hangs_is_thawed_and_nothing_is_backed_up() {
     assert!(ran.stderr.contains("time limit"), "{}", ran.stderr);
     std::thread::sleep(Duration::from_secs(7).saturating_sub(begun.elapsed()));
     assert_eq!(group.log(), ["freeze", "thaw"]);
-    // One of the snapshots fails.
+    // One of the snapshots cannot be made.
     let fail = "case \"$*\" in *'snap create'*image=b*) echo 'rbd: no' >&2; exit 5;; esac";
     let ran = group.run(fail, FREEZE, THAW, "1m");
     assert_eq!(ran.code, Some(1), "{ran:?}");
@@ -197,7 +199,7 @@ fn a_freeze_that_fails_or_hangs_is_thawed_and_nothing_is_backed_up() {
     let ran = group.run(kill, FREEZE, THAW, "1m");
     group.is_clean(&ran);
     assert_eq!(group.log(), ["freeze", "thaw"]);
-    // The next run succeeds as usual.
+    // The next run succeeds.
     assert_eq!(group.run("", FREEZE, THAW, "1m").code, Some(0));
     assert_eq!((group.snapshots(), group.live.backups()), (2, 2));
     group.live.world.is_clean();
@@ -236,7 +238,7 @@ fn a_freeze_is_thawed_even_if_the_run_is_killed_at_any_step() {
         );
     }
     assert!(step > 12, "only {step} calls");
-    // A signal thaws, too, and removes the snapshots.
+    // After SIGINT, the run thaws and removes its snapshots.
     let before = group.snapshots();
     let kill = "case \"$*\" in *'snap create'*image=b*) kill -INT $PPID; sleep 60;; esac";
     let ran = group.run(kill, FREEZE, THAW, "1m");

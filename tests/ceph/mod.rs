@@ -85,7 +85,7 @@ impl Cluster {
         panic!("the cluster did not start: {status}\n{up}{why}");
     }
 
-    /// Returns a cluster that no other test uses; none if Ceph is not installed.
+    /// Starts a cluster that no other test uses. Returns `None` if Ceph is not installed.
     pub(crate) fn of_one_test() -> Option<Arc<Self>> {
         Some(Arc::new(Self::start()?))
     }
@@ -96,7 +96,7 @@ impl Cluster {
         std::fs::read_to_string(file).unwrap().trim().to_owned()
     }
 
-    /// The configuration file for clients.
+    /// Returns the path of the configuration file for clients.
     pub(crate) fn conf(&self) -> PathBuf {
         self.directory.path().join("ceph.conf")
     }

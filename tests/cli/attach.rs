@@ -36,7 +36,7 @@ fn attached_files_are_listed_and_restored_and_nothing_is_overwritten() {
     assert_eq!(fs::read(world.path("out/100 ä.conf")).unwrap(), large);
     let mode = |name: &str| fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("out"), mode("out/vm.xml")), (0o700, 0o600));
-    // One file exists: nothing is written, and it stays.
+    // One of the target files exists. It stays, and nothing is written.
     fs::remove_file(world.path("out/vm.xml")).unwrap();
     fs::write(world.path("out/100 ä.conf"), "mine").unwrap();
     let error = world.fails(&args, 1);
@@ -48,7 +48,7 @@ fn attached_files_are_listed_and_restored_and_nothing_is_overwritten() {
     std::os::unix::fs::symlink("elsewhere", world.path("out/vm.xml")).unwrap();
     world.fails(&args, 1);
     assert!(!world.path("out/elsewhere").exists());
-    // A backup without attachments.
+    // The next backup has no attachments.
     fs::write(&disk, noise(3, 100_000)).unwrap();
     world.backup(&[&disk]);
     assert_eq!(

@@ -10,7 +10,7 @@ use crate::support::program::{self, World, damage, files};
 
 const MIB: usize = 1 << 20;
 
-/// A repository with three backups, whose data is in different packs.
+/// Makes a repository with three backups, whose data is in different packs.
 fn three_backups() -> World {
     let world = World::new();
     for seed in 1..=3 {
@@ -42,7 +42,7 @@ fn coverage(world: &World, level: &str, args: &[&str]) -> Value {
     found.next().unwrap()
 }
 
-/// Copies a directory, with new times.
+/// Copies all files of a directory. The copies get new modification times.
 fn copy(from: &Path, to: &Path) {
     for file in files(from) {
         let target = to.join(file.strip_prefix(from).unwrap());
@@ -170,7 +170,7 @@ fn many_runs_do_not_make_the_ledger_grow_without_bound() {
     }
     let runs = world.json(&["audit", "list"]);
     let runs = runs.iter().filter(|line| line["message_type"] == "run");
-    assert_eq!(runs.count(), 20, "none was lost");
+    assert_eq!(runs.count(), 20, "the ledger lost a run");
     world.ok(&["check", "--read-data"]);
     let keyless = world.json_one(&["check", "--keyless"], "check");
     assert_eq!(keyless["errors"], 0);

@@ -102,7 +102,7 @@ fn list_reports_a_damaged_record_and_lists_the_others() {
 }
 
 #[test]
-fn stats_name_what_cannot_be_read_and_exit_with_21() {
+fn stats_name_unreadable_objects_and_exit_with_21() {
     let (world, ..) = two_backups();
     let listed = world.json(&["list"]);
     let second = listed[1]["backup_id"].as_str().unwrap().to_owned();

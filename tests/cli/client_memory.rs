@@ -1,5 +1,5 @@
-//! Hosts remember repositories: they notice what has vanished or was replaced, and do not report
-//! ordinary changes.
+//! Hosts remember repositories. They notice if backups vanish or a repository is replaced, and do
+//! not report ordinary changes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -43,7 +43,7 @@ fn at_home(world: &mut World, home: &str) {
     world.set("HOME", home);
 }
 
-/// The files of the client memory.
+/// Returns the files in which the host remembers repositories.
 fn memory(world: &World) -> Vec<PathBuf> {
     files(&world.path("home/.local/state/cuttlebone/locations"))
 }
@@ -82,13 +82,13 @@ fn the_loss_of_the_newest_backup_is_noticed() {
     assert_eq!(
         files(&world.repository()),
         stored,
-        "a command changed something"
+        "a command changed the repository"
     );
     for args in [&["list"][..], &["restore", &ids[1], "out"], &["show", "v"]] {
         let notice = notices(&world, args);
         assert!(notice.contains(&named), "{args:?}: {notice}");
     }
-    // Commands that continue do not drop the recorded loss.
+    // The host still remembers the lost backup after commands that only print a notice.
     assert_error(&world.fails(&["check"], 23), &[&named, next]);
 
     let accepted = notices(&world, &["check", "--accept-history"]);
@@ -221,8 +221,8 @@ fn the_loss_of_a_backup_by_a_write_key_is_noticed() {
     let by_writer = world.backup(&[&args[..], &with].concat());
     let by_writer = by_writer["backup_id"].as_str().unwrap();
     world.ok(&["list"]);
-    // The new record names the backup before it. The loss of the earlier backup is still noticed,
-    // since no process relies on names in records of write keys.
+    // The new record names the backup before it. But no process relies on a name in a record of a
+    // write key, so the host must remember both backups.
     for lost in [by_writer, &ids[2]] {
         let (file, aside) = (record(&world, lost), world.path("aside"));
         fs::rename(&file, &aside).unwrap();
@@ -404,7 +404,7 @@ fn disks_that_are_mounted_in_turn_are_accepted_once_and_each_is_remembered() {
 }
 
 #[test]
-fn a_memory_that_cannot_be_used_is_reported_and_stops_nothing() {
+fn a_damaged_or_missing_memory_stops_no_command() {
     let (mut world, ids) = three_backups();
     let [file] = &memory(&world)[..] else {
         panic!("not one file: {:?}", memory(&world));

@@ -194,7 +194,7 @@ fn a_diff_is_stored_as_it_is_only_if_that_is_allowed() {
                 assert!(ran.stderr.contains(expected), "{args:?}: {}", ran.stderr);
             }
             assert!(world.json(&["list"]).is_empty());
-            // A dry run says the same.
+            // A dry run is refused, too.
             let dry = [args, &["--dry-run"]].concat();
             assert_eq!(world.run_with_stdin(&dry, stdin()).code, Some(2));
         }
@@ -203,7 +203,7 @@ fn a_diff_is_stored_as_it_is_only_if_that_is_allowed() {
     let stdin = fs::File::open(&v1).unwrap();
     world.run_with_stdin(&allowed, stdin).ok(&allowed);
     world.restores("v", &v1);
-    // Bytes that only look alike are no diff.
+    // A file that only begins like a diff is not one.
     let other = world.write("other", b"rbd diff v9\n");
     world.backup(&[&other, "--volume", "w"]);
 }
@@ -293,7 +293,7 @@ fn a_password_and_data_cannot_both_come_from_standard_input_whatever_its_name() 
     world.set("CUTTLEBONE_PASSWORD_FILE", "");
     world.set("CUTTLEBONE_PASSWORD_FD", "0");
     refused(&args, &world);
-    // The passwords of both repositories of a copy.
+    // `copy` cannot read both passwords from standard input.
     let copy = ["copy", "--all", "--to", "/elsewhere"];
     for name in names {
         refused(&[&copy[..], &["--to-password-file", name]].concat(), &world);

@@ -33,7 +33,7 @@ fn name(path: &std::path::Path) -> &str {
     path.file_name().unwrap().to_str().unwrap()
 }
 
-/// Returns the affected backups with their lost parts, in the order of the line.
+/// Returns the ids of the affected backups and their lost extents, in the order of the JSON line.
 fn affects(line: &Value) -> Vec<(String, Value)> {
     let all = line["affects"].as_array().unwrap().iter();
     let each = all.map(|backup| {
@@ -117,7 +117,7 @@ fn each_damaged_pack_names_the_backups_that_it_affects_and_the_parts_of_them() {
     let named = |line: &str| line.contains("the newest whole one is of") && line.contains(&newest);
     assert!(text.lines().any(named), "{text}");
 
-    // The commands heal the repository.
+    // The proposed commands repair the repository.
     for command in next {
         if !command.contains("restore") && command != from {
             let words: Vec<_> = command.split(' ').skip(1).collect();
@@ -129,11 +129,11 @@ fn each_damaged_pack_names_the_backups_that_it_affects_and_the_parts_of_them() {
 }
 
 #[test]
-fn damage_that_affects_no_backup_is_named_as_such() {
+fn check_says_if_damage_affects_no_backup() {
     let world = World::new();
     let a = world.write("a", &noise(1, MIB));
     let id = world.backup(&[&a])["backup_id"].clone();
-    // Each node is in two packs.
+    // Each node is in two packs, so damage to one of them affects no backup.
     let tree = files(&world.project().join("trees")).remove(0);
     damage(&tree);
     let (lines, text) = check(&world);
@@ -144,7 +144,7 @@ fn damage_that_affects_no_backup_is_named_as_such() {
     assert!(text.contains("no backup is affected"), "{text}");
     world.ok(&["prune", "--grace", "0", "--max-unused", "0"]);
 
-    // A copy can be repaired without parity.
+    // The damaged copy of the repository file can be repaired without parity.
     let copy = world.repository().join("cuttlebone.copy");
     damage(&copy);
     let (lines, _) = check(&world);

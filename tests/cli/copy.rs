@@ -1,5 +1,4 @@
-//! `copy`: backups in another repository with another password, on a disk or a server, and the
-//! ways in which it fails.
+//! `copy` to another repository with another password, on a disk or a server, and its failures.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +15,8 @@ use crate::support::{SmallDisk, Sshd, noise};
 const MIB: usize = 1 << 20;
 const NEW_PASSWORD: &str = "battery staple";
 
-/// A world with three backups of two volumes, a target, and its password in the environment.
+/// Returns a world with three backups of two volumes, and the location of an empty target
+/// repository. The environment has the target's password.
 fn with_target() -> (World, String) {
     let mut world = World::new();
     world.set("CUTTLEBONE_TO_PASSWORD", NEW_PASSWORD);
@@ -238,7 +238,7 @@ fn wrong_requests_are_refused() {
     ] {
         world.fails(args, 24);
     }
-    // A replica has the same keys.
+    // A replica has the same keys, so `copy` refuses it as a target.
     let replica = world.at("replica");
     world.ok(&["replicate", &replica]);
     let file = world.write("own password", b"correct horse");
@@ -331,7 +331,7 @@ fn a_damaged_backup_gives_exit_code_21_alone_and_3_among_others() {
     let there = in_target(&world, &target);
     there.is_clean();
     assert_eq!(there.json(&["list"]).len(), 3);
-    // All that are asked for are damaged.
+    // All requested backups are damaged.
     let both = ["copy", "bad", "bad2", "--to", &target];
     let failed = world.fails(&both, 21);
     assert_error(&failed, &["all 2 backups failed", "bad2"]);
@@ -414,7 +414,7 @@ fn a_copy_that_is_killed_or_interrupted_continues_where_it_was() {
 }
 
 #[test]
-fn a_full_target_ends_the_copy_and_it_goes_on_once_there_is_space() {
+fn a_copy_to_a_full_target_fails_and_continues_when_there_is_space() {
     let Some(disk) = SmallDisk::mount(40 << 10) else {
         return;
     };

@@ -1,6 +1,6 @@
-//! Block devices and files of FUSE file systems as sources and targets: devices without a medium,
-//! of odd sizes or with large sectors, devices that grow, and files whose times do not show whether
-//! they were changed.
+//! Block devices as sources and targets: without a medium, of odd sizes, with large sectors, and
+//! devices that grow. Also files of FUSE file systems, whose times do not show whether they were
+//! changed.
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
@@ -97,7 +97,7 @@ fn an_odd_image_fits_a_device_with_sectors_of_4096_bytes() {
 }
 
 #[test]
-fn a_device_that_grows_and_shrinks_is_backed_up_in_its_size() {
+fn a_device_that_grows_or_shrinks_is_backed_up_with_its_new_size() {
     let world = World::new();
     let Some(device) = LoopDevice::new(&noise(1, 6 * MIB)) else {
         return;
@@ -117,7 +117,8 @@ fn a_device_that_grows_and_shrinks_is_backed_up_in_its_size() {
     assert_eq!(sizes, [6 << 20, 9_000_448, 3_000_320]);
 }
 
-/// A program that shows an image as a file in a FUSE file system, and ends when this is dropped.
+/// A program that shows an image as a file in a FUSE file system. The program ends when this value
+/// is dropped.
 struct Export {
     program: Child,
     file: std::path::PathBuf,

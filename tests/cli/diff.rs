@@ -114,7 +114,7 @@ fn inspect_prints_the_parts_that_it_could_read_and_then_the_damage() {
 
     for (name, code) in [
         ("bad/wrong-banner.diff", 1),
-        // It is cut short before its first byte.
+        // An empty file counts as a diff that is cut short before its first byte.
         ("bad/empty-file.diff", 21),
         ("manifest.json", 1),
     ] {

@@ -1,4 +1,4 @@
-//! Restore drills.
+//! `drill`, which restores random backups as a test.
 
 use std::fs;
 
@@ -34,7 +34,7 @@ fn volumes(drills: &[Value]) -> Vec<&str> {
     volumes
 }
 
-/// Runs drills without progress lines.
+/// Runs drills that must succeed. Returns a JSON line for each.
 fn drill(world: &World, args: &[&str]) -> Vec<Value> {
     let mut lines = world.json(&[&["drill"], args].concat());
     lines.retain(|line| line["message_type"] == "drill");
@@ -106,11 +106,7 @@ fn the_command_of_a_drill_gets_the_restored_file_which_is_deleted_afterwards() {
     assert!(errors.contains("1 of 2 backups"), "{errors}");
     assert_eq!(noted(&world).len(), 4);
     let environment = run("env | grep -q CUTTLEBONE_PASSWORD && exit 7; test -s");
-    assert_eq!(
-        environment.0,
-        Some(0),
-        "the command does not see the password"
-    );
+    assert_eq!(environment.0, Some(0), "the command sees the password");
     world.fails(
         &["drill", "--command", "true", "--scratch", "/nonexistent"],
         1,

@@ -6,8 +6,9 @@ use std::process::Command;
 use crate::support::program::World;
 use crate::support::skip;
 
-/// Returns the path of an example that cargo built together with this test program. `cargo test`
-/// builds all examples, `cargo test --test tests` builds none.
+/// Returns the path of an example that cargo built together with this test program. Skips the test
+/// and returns `None` if there is none: `cargo test` builds all examples, but
+/// `cargo test --test tests` builds none.
 fn example(name: &str) -> Option<PathBuf> {
     let tests = std::env::current_exe().unwrap();
     let path = tests.ancestors().nth(2)?.join("examples").join(name);
@@ -20,7 +21,8 @@ fn example(name: &str) -> Option<PathBuf> {
     None
 }
 
-/// Runs an example that must succeed. Returns its standard output.
+/// Runs an example, which must succeed and print no errors. Returns its standard output, or `None`
+/// if it was not built.
 fn run(world: &World, name: &str, args: &[&str]) -> Option<Vec<u8>> {
     let output = Command::new(example(name)?)
         .args(args)

@@ -55,7 +55,7 @@ fn an_exported_diff_turns_the_earlier_image_into_the_later_one() {
     assert!(applied(first.clone(), &ran.stdout) == second);
     assert!(ran.stdout.len() < 200 << 10, "{} bytes", ran.stdout.len());
 
-    // The reverse diff, to a file.
+    // Export the reverse diff to a file.
     let file = world.at("back.diff");
     let args = [
         "diff",
@@ -168,7 +168,7 @@ fn an_impossible_export_is_refused_and_leaves_no_file() {
     let output = refused(&["web1", "--to-snapshot", &long], 1);
     assert!(output.contains("4096"), "{output}");
 
-    // After damage, the stream lacks its end record, and there is no file.
+    // If packs are damaged, the exported stream lacks its end record, and no file is left.
     for pack in world.packs() {
         program::damage(&pack);
     }

@@ -282,7 +282,7 @@ fn options_that_contradict_a_list_are_wrong_usage() {
     world.fails(&[&diff[..], &["--to-snapshot", "a"]].concat(), 2);
 }
 
-/// A list of one extent, of 4096 bytes.
+/// Writes a list with one extent of 4096 bytes at this offset. Returns the path of the list.
 fn list_of(world: &World, offset: u64) -> String {
     let text = format!(r#"[{{"offset":{offset},"length":4096,"exists":"true"}}]"#);
     world.write("list", text.as_bytes())
@@ -330,7 +330,7 @@ fn a_list_after_a_missed_run_is_refused() {
         "{output}"
     );
     assert_eq!(world.json(&["list"]).len(), 1);
-    // The user names a base of another snapshot.
+    // The user names the backup of another snapshot as the base.
     let output = world.fails(&[&from("tue")[..], &["--base", "v"]].concat(), 20);
     assert!(
         output.contains("start from snapshot “tue”, but"),

@@ -40,7 +40,7 @@ fn exit_error(world: &World, args: &[&str], code: i32) -> Value {
 fn a_missing_repository_exits_with_10() {
     let mut world = World::empty();
     let disk = world.write("disk.img", b"x");
-    // Unset the password, too, since this command must not need one.
+    // Unset the password, too, since these commands must not need one.
     world.set("CUTTLEBONE_PASSWORD", "");
     for args in [
         &["list"][..],
@@ -242,7 +242,7 @@ fn a_source_that_changes_while_it_is_read_fails_the_backup() {
             "{}",
             ran.stderr
         );
-        // Use other data, since the first backup has stored some of it.
+        // Use new data: the failed backup has stored some of the old data.
         fs::write(&disk, noise(3, 256 * MIB)).unwrap();
     }
     assert_eq!(world.ok(&["list"]), "no backups\n");
@@ -324,7 +324,7 @@ fn an_unsuitable_target_is_refused_and_not_changed() {
 }
 
 #[test]
-fn a_backup_to_a_full_disk_fails_and_succeeds_once_there_is_space() {
+fn a_backup_to_a_full_disk_fails_and_succeeds_when_there_is_space() {
     let Some(disk) = SmallDisk::mount(90 << 10) else {
         return;
     };
@@ -370,7 +370,7 @@ fn a_backup_to_a_full_disk_fails_and_succeeds_once_there_is_space() {
 }
 
 #[test]
-fn a_disk_without_free_inodes_is_named_as_such() {
+fn the_error_says_that_the_disk_has_no_free_inode() {
     let Some(disk) = SmallDisk::mount(90 << 10) else {
         return;
     };
@@ -426,7 +426,7 @@ fn a_read_only_repository_can_be_read() {
 }
 
 #[test]
-fn a_backup_works_without_a_cache_if_that_cannot_be_written() {
+fn a_backup_works_if_the_cache_cannot_be_written() {
     let mut world = World::new();
     let disk = world.write("disk.img", &noise(11, MIB));
     world.set("CUTTLEBONE_CACHE_DIR", format!("{disk}/cache"));
@@ -530,7 +530,7 @@ fn a_password_is_never_printed_or_stored() {
     world.set("CUTTLEBONE_PASSWORD", SECRET);
     world.ok(&[&["init", "-q"][..], &CHEAP_KEY].concat());
     let disk = world.write("disk.img", &noise(13, 64 * MIB));
-    // Test the environment of a child, and the data that other processes can see.
+    // Test the environment of a child, and the command line that other processes can see.
     let secret = world.write("secret", SECRET.as_bytes());
     let command = format!(
         "env >{0}/env; cat /proc/$PPID/cmdline >{0}/ps; cat {secret}",

@@ -12,8 +12,8 @@ use serde_json::Value;
 use crate::support::noise;
 use crate::support::program::{self, PASSWORD, World};
 
-/// Returns a world whose volume has a backup at each of these times, with labels, and their ids,
-/// oldest first.
+/// Returns a world whose volume has a backup at each of these times, with these labels. Also returns
+/// the ids of the backups, oldest first.
 fn backups(volume: &str, times: &[(&str, &[(&str, &str)])]) -> (World, Vec<String>) {
     let mut world = World::new();
     world.set("TZ", "CET-1CEST,M3.5.0,M10.5.0/3");
@@ -59,7 +59,7 @@ fn seven_backups() -> (World, Vec<String>) {
         &[
             ("2025-10-31T22:30:00Z", &[("why", "upgrade")]),
             ("2025-11-14T10:00:00Z", &[]),
-            // 00:30 on the 20th in local time.
+            // This is 00:30 on the 20th in local time.
             ("2025-11-19T23:30:00Z", &[]),
             ("2025-11-20T10:00:00Z", &[]),
             ("2025-11-20T22:00:00Z", &[]),

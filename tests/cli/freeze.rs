@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cuttlebone");
 
-/// Starts a guard in a directory.
+/// Starts a guard in a directory. The limit of the freeze is in milliseconds.
 fn guard(directory: &TempDir, limit: &str, before: &str, after: &str) -> Child {
     let mut command = Command::new(PROGRAM);
     command.current_dir(directory);
@@ -22,8 +22,8 @@ fn guard(directory: &TempDir, limit: &str, before: &str, after: &str) -> Child {
     command.spawn().unwrap()
 }
 
-/// Returns options whose commands run in a directory. The first command writes the id of its parent
-/// to the file `guard`.
+/// Returns options whose commands run in a directory. The command before the freeze also writes the
+/// process id of its parent, the guard, to the file `guard`.
 fn options(directory: &TempDir, before: &str, after: &str) -> FreezeOptions {
     let directory = directory.path().display();
     let inside = |command: &str| Some(format!("cd '{directory}'; {command}").into());

@@ -135,7 +135,7 @@ fn golden_repositories_can_be_backed_up_into_and_pruned() {
     for (name, _) in KEPT {
         let world = copied(name);
         let mut sums = sums(name);
-        // The newest content of the image, with one new block.
+        // Back up the newest content of the image with one block changed.
         let path = world.at("disk");
         world.ok(&["restore", "disk", &path, "-q"]);
         let mut disk = fs::read(&path).unwrap();

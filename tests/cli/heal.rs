@@ -92,7 +92,7 @@ fn cache(world: &World) -> PathBuf {
 }
 
 #[test]
-fn damage_that_a_check_found_is_stored_again_by_the_next_backup_and_removed_by_a_prune() {
+fn data_that_a_check_found_damaged_is_stored_again_by_the_next_backup_and_removed_by_a_prune() {
     let damaged = Damaged::new();
     let world = &damaged.world;
     world.ok(&["check"]);
@@ -121,7 +121,7 @@ fn damage_that_a_check_found_is_stored_again_by_the_next_backup_and_removed_by_a
 }
 
 #[test]
-fn damage_that_a_restore_found_is_stored_again_by_the_next_backup() {
+fn data_that_a_restore_found_damaged_is_stored_again_by_the_next_backup() {
     let damaged = Damaged::new();
     let target = damaged.world.at("out");
     damaged.world.fails(&["restore", "v", &target], 21);
@@ -182,7 +182,7 @@ fn data_that_the_source_no_longer_has_stays_damaged_and_is_not_deleted() {
     let whole = chunks.filter(|(a, b)| a == b).count();
     assert!((1..6 * 16).contains(&whole), "{whole}");
     world.restores("v", &damaged.disk);
-    // Once the damaged backup is forgotten, a prune deletes the damaged pack.
+    // After the damaged backup is forgotten, a prune deletes the damaged pack.
     world.ok(&["forget", &damaged.id]);
     world.ok(&["prune", "--grace", "0"]);
     world.is_clean();

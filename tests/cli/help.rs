@@ -29,7 +29,7 @@ fn refused(args: &[&str], code: i32) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// The commands that the help of a command lists.
+/// Returns the commands that this help text lists, without `help`.
 fn commands_in(help: &str) -> Vec<String> {
     let listed = help.split("\nCommands:\n").nth(1).unwrap_or_default();
     listed
@@ -141,7 +141,7 @@ fn help_that_cannot_be_written_is_a_failure() {
 }
 
 #[test]
-fn more_threads_or_connections_than_are_used_are_refused() {
+fn a_wrong_number_of_threads_or_connections_is_refused() {
     for (option, most) in [("--threads", "16"), ("--connections", "8")] {
         for number in ["0", "99", "x", "-1"] {
             let given = format!("{option}={number}");

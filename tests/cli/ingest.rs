@@ -204,7 +204,7 @@ fn a_diff_that_arrives_late_and_slowly_is_read_to_its_end() {
     let writer = {
         let fifo = fifo.clone();
         thread::spawn(move || {
-            // A single read of the command waits for a shorter time.
+            // Send nothing for longer than a single read of the command waits.
             thread::sleep(Duration::from_millis(500));
             let mut fifo = fs::OpenOptions::new().write(true).open(fifo).unwrap();
             for piece in stream.chunks(2 * MIB) {

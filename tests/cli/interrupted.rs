@@ -45,7 +45,7 @@ fn killed_and_then_continued(world: &World, target: &str, content: &[u8]) {
     wait(&mut child);
     assert!(
         fs::read(target).unwrap() != content,
-        "it was complete already"
+        "the restore was complete before it was killed"
     );
 
     let told = [target, "an interrupted restore of backup", "“v”"];
@@ -92,7 +92,7 @@ fn an_interrupted_restore_to_a_device_is_reported_until_it_is_completed() {
 }
 
 #[test]
-fn a_file_that_a_restore_replaces_is_no_longer_interrupted() {
+fn a_restore_that_replaces_the_file_removes_the_mark_of_an_interrupted_restore() {
     let (world, content) = backed_up();
     let target = world.write("target", &noise(4, content.len()));
     let mut child = begin(&world, &target, &content);

@@ -49,7 +49,8 @@ fn check(world: &World, statement: Option<&str>) -> Found {
     }
 }
 
-/// A world with two backups of a volume, whose objects are all in the log. Returns the statement.
+/// Returns a world with two backups of a volume, and a statement of `head`. The log names all
+/// objects of the backups.
 fn with_statement() -> (World, String) {
     let world = World::new();
     for seed in [1, 2] {
@@ -184,7 +185,11 @@ fn a_repository_that_was_rolled_back_does_not_fit_a_later_statement() {
     }
     world.set("CUTTLEBONE_REPOSITORY", &old);
     assert_eq!(check(&world, Some(&early)).code, 0);
-    assert_eq!(check(&world, None).code, 0, "only the statement shows it");
+    assert_eq!(
+        check(&world, None).code,
+        0,
+        "only a later statement shows the rollback"
+    );
     let found = check(&world, Some(&late));
     assert_eq!(found.code, 23);
     assert_eq!(found.items, ["the statement"]);
@@ -264,7 +269,8 @@ fn damage_does_not_hide_that_history_has_vanished_and_a_damaged_entry_has_not_va
         fs::remove_file(&entry).unwrap();
         fs::write(&entry, bytes).unwrap();
     }
-    // Nothing can be said about the statement without the key that signs the log.
+    // The check cannot verify the statement without the public key of the log, which is in the
+    // project object.
     for name in ["project", "project.copy"] {
         let path = world.project().join(name);
         fs::remove_file(&path).unwrap();

@@ -52,7 +52,7 @@ fn labels_are_added_changed_and_removed_and_the_order_stays() {
     }
     world.is_clean();
 
-    // This label keeps the backup.
+    // The label `protected` keeps the backup.
     world.ok(&["forget", "--keep-last", "1", "--prune", "--grace", "0"]);
     assert_eq!(world.json(&["list"]).len(), 2);
     world.restores("v~1", &files[1]);

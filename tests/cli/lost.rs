@@ -1,5 +1,5 @@
-//! Repositories that have lost records or packs: a restore never takes an older backup without
-//! notice, a backup does not rely on missing packs, and a check names lost data.
+//! Repositories that have lost records or packs. A restore never takes an older backup instead of a
+//! lost one. A backup does not rely on missing packs. A check names lost data.
 
 use std::fs;
 use std::path::PathBuf;
@@ -74,7 +74,7 @@ fn a_restore_takes_no_older_backup_in_the_place_of_one_whose_record_is_damaged()
     // A backup can be restored by its id.
     world.restores(&older, &old);
     world.restores(&older[..8], &old);
-    // The damaged record may be the only one of any volume.
+    // The volume of the damaged record is unknown, so it could be `w`, too.
     assert_error(
         &world.fails(&["restore", "w", &target], 21),
         &["not certain"],
@@ -106,9 +106,9 @@ fn a_volume_whose_newest_backup_saw_the_lost_record_restores_by_name() {
         &["not certain", &lost, "is missing", &older_again[..8]],
     );
     world.restores(&older_again, &old);
-    // A later backup follows the remaining backups. Its writer knows that the lost record existed.
+    // Another host, which does not remember the lost record, makes a later backup. The record of `w`
+    // names the lost record, so this host knows that it existed.
     let latest = world.write("last", &noise(4, MIB));
-    // Another host makes this backup. It does not remember the lost record.
     fs::remove_dir_all(world.path("home")).unwrap();
     back_up(&world, &latest, "v");
     world.restores("v", &latest);
@@ -390,8 +390,8 @@ fn a_file_or_directory_in_the_place_of_a_record_stops_commands_until_its_loss_is
         let error = world.fails(&["restore", "v", &world.at("out")], 21);
         assert_error(&error, &["not certain", &name, &id[..8]]);
         world.restores(&id[..8], &disk);
-        // A directory may be an object that this user cannot read. `all` does not accept the loss
-        // of such objects, so the user must give the name.
+        // The program cannot read a directory, as it cannot read a record of another user. `all`
+        // does not accept the loss of such a record, so the user must give its name.
         let all = ["prune", "--accept-loss", "all"];
         if is_directory {
             world.fails(&all, 21);
@@ -399,7 +399,7 @@ fn a_file_or_directory_in_the_place_of_a_record_stops_commands_until_its_loss_is
         } else {
             world.ok(&all);
         }
-        assert_eq!(made_up.exists(), is_directory, "prune deletes files");
+        assert_eq!(made_up.exists(), is_directory, "prune deletes only files");
         let checked = world.run(&["check"]);
         assert_eq!(checked.code, Some(0), "{checked:?}");
         assert_eq!(checked.stderr.contains(&name), is_directory, "{checked:?}");
@@ -459,7 +459,7 @@ fn a_check_without_a_key_does_not_report_a_record_whose_loss_was_accepted() {
     assert_error(&error, &["no backup"]);
 }
 
-/// Writes the content of the first or second backup of a disk to another file.
+/// Writes the content of a disk with this seed to the file `expected`. Returns its path.
 fn disk_of(world: &World, seed: u64) -> String {
     world.write("expected", &noise(seed, MIB))
 }

@@ -1,5 +1,5 @@
 //! Damages an object of every kind in every way, and then lists, restores, checks, backs up,
-//! forgets and prunes. Only what the damaged object alone holds may be lost. No command may hang,
+//! forgets and prunes. Only data that no other object holds may be lost. No command may hang,
 //! delete anything because of the damage, or return wrong data.
 
 use std::fs::{self, File, Permissions};
@@ -28,9 +28,11 @@ pub(super) enum Way {
     Fifo,
     Socket,
     Directory,
+    /// A symbolic link that leads nowhere.
     Dangling,
     Truncated,
     Empty,
+    /// One bit has changed.
     Flipped,
     /// The file holds the bytes of another object of the same kind.
     Swapped,
@@ -177,7 +179,7 @@ pub(super) fn damage(path: &Path, way: Way) -> bool {
         fs::set_permissions(path, Permissions::from_mode(0o000)).unwrap();
         return true;
     }
-    // The environment of the program makes the file unreadable.
+    // For this way, the caller sets an environment in which the program cannot read the file.
     if way == Way::BadSectors {
         return true;
     }
@@ -280,7 +282,7 @@ fn restore_all(when: &str, world: &World, backups: &[(String, String)]) -> Vec<S
     failed
 }
 
-/// Damages an object and runs the commands.
+/// Damages an object in a copy of the repository, and runs all commands there.
 fn runs_all(whole: &Whole, object: &Path, way: Way) {
     let when = format!("{way:?} {}", object.display());
     let mut world = whole.copy();
@@ -338,7 +340,7 @@ fn runs_all(whole: &Whole, object: &Path, way: Way) {
     heal(&path, &bytes);
     world.set("BAD_SECTORS", "none");
     let failed = restore_all(&when, &world, &whole.backups);
-    assert_eq!(failed, [""; 0], "{when}: after it was healed");
+    assert_eq!(failed, [""; 0], "{when}: after the object was healed");
 }
 
 #[test]
@@ -386,8 +388,8 @@ fn a_check_goes_on_after_a_directory_that_cannot_be_listed() {
     let directories = kinds.iter().map(Path::new).chain([in_packs]);
     for directory in directories {
         let path = project.join(directory);
-        // The check must also find damage elsewhere: to a record, or to the project object if the
-        // check cannot list one of the three directories that it needs to read the history.
+        // The check must also find damage to another object. If a directory of the history cannot
+        // be listed, this is the second copy of the project object, and otherwise a record.
         let of_history = ["backups", "voids", "log"];
         let other = if of_history.map(Path::new).contains(&directory) {
             project.join("project.copy")

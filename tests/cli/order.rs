@@ -9,13 +9,13 @@ use serde_json::Value;
 use crate::support::program::{Ran, World, finish};
 use crate::support::{noise, skip};
 
-/// Runs a command while the clock shows this time, as `faketime` takes it. Returns its standard
-/// output.
+/// Runs a command, which must succeed, with the clock at a time in the form of `faketime`. `None` is
+/// the real clock. Returns the standard output.
 fn at(world: &World, time: Option<&str>, args: &[&str]) -> String {
     run_at(world, time, args).ok(args)
 }
 
-/// Runs a command like [`at`], whatever its exit code.
+/// Runs a command like [`at`], with any exit code.
 pub(super) fn run_at(world: &World, time: Option<&str>, args: &[&str]) -> Ran {
     let mut command = world.command(args);
     if let Some(time) = time {

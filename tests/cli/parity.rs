@@ -73,7 +73,7 @@ fn a_full_pack_with_100_flipped_bits_and_a_hole_is_repaired_without_a_password()
         let damaged = before.iter().find(|(p, _)| p == path).unwrap();
         assert!(
             fs::read(path).unwrap() != damaged.1,
-            "only a plan was asked for"
+            "repaired without --yes"
         );
     }
     let summary = world.json_one(&["repair", "parity", "--yes"], "repair");
@@ -109,7 +109,7 @@ fn damage_beyond_the_parity_is_reported_and_nothing_is_changed() {
     let damaged = all(&world);
     let lines = json_lines(&finds_damage(&world, &["repair", "parity", "--json"]));
     assert_eq!(lines.last().unwrap()["unrepaired"], 1, "{lines:?}");
-    assert!(all(&world) == damaged, "only a plan was asked for");
+    assert!(all(&world) == damaged, "repaired without --yes");
     let with_password = world.environment.clone();
     world
         .environment
@@ -123,7 +123,7 @@ fn damage_beyond_the_parity_is_reported_and_nothing_is_changed() {
         let expected = if path == *small { good } else { expected };
         assert!(bytes == *expected, "{}", path.display());
     }
-    // What is left can still be restored, and the check names what is lost.
+    // The check names only the pack that is still damaged, and the affected backup.
     world.environment = with_password;
     let text = finds_damage(&world, &["check", "--read-data"]);
     assert!(text.contains(&name(large)), "{text}");
@@ -131,7 +131,7 @@ fn damage_beyond_the_parity_is_reported_and_nothing_is_changed() {
     let lines = json_lines(&finds_damage(&world, &["check", "--read-data", "--json"]));
     let check = lines.iter().find(|line| line["message_type"] == "check");
     assert_eq!(check.unwrap()["backups_affected"][0], id);
-    // A later attempt changes nothing, either.
+    // A second repair changes nothing.
     let after = all(&world);
     world.fails(&["repair", "parity", "--yes"], 21);
     assert!(all(&world) == after);
@@ -161,7 +161,7 @@ fn parity_is_added_later_and_only_with_a_full_key() {
 }
 
 #[test]
-fn what_is_in_the_place_of_a_file_is_replaced_unless_it_is_a_directory() {
+fn anything_in_the_place_of_a_file_is_replaced_unless_it_is_a_directory() {
     let world = with_parity();
     let image = world.write("disk.img", &noise(1, 60_000));
     world.backup(&[&image]);
@@ -185,7 +185,7 @@ fn what_is_in_the_place_of_a_file_is_replaced_unless_it_is_a_directory() {
         assert_eq!(steps.len(), 1, "{way:?}: {steps:?}");
         assert!(all(&world) == before, "{way:?}");
     }
-    // A directory is not replaced, since it may have content. All else is repaired.
+    // A directory is not replaced, since it may have content. Other damaged objects are repaired.
     assert!(matrix::damage(&pack, Way::Directory));
     damage(&record);
     let steps = repaired(&world, 21);
@@ -202,7 +202,7 @@ fn what_is_in_the_place_of_a_file_is_replaced_unless_it_is_a_directory() {
     world.is_clean();
 }
 
-/// Repairs with parity. Returns the steps.
+/// Runs `repair parity`, which must exit with this code. Returns its steps.
 #[track_caller]
 fn repaired(world: &World, code: i32) -> Vec<Value> {
     let ran = world.run(&["repair", "parity", "--yes", "--json"]);
@@ -242,7 +242,7 @@ fn a_missing_pack_is_restored_before_the_log_has_an_entry_and_after_a_repair_of_
     let entry = files(&world.project().join("log")).remove(0);
     damage(&entry);
     fs::remove_file(&pack).unwrap();
-    // The damaged entry names the pack.
+    // The damaged entry names the pack. So the first repair may restore only the entry.
     let ran = world.run(&["repair", "parity", "--yes"]);
     if ran.code != Some(0) {
         assert_eq!(ran.code, Some(21), "{ran:?}");
@@ -272,7 +272,7 @@ fn a_missing_key_slot_is_restored_and_what_is_left_of_a_removed_one_is_named() {
     world.ok(&["repair", "parity"]);
     world.ok(&["list"]);
 
-    // A removal deletes the parity first, then one copy after the other.
+    // `key remove` deletes the parity first, then one copy after the other.
     let hash = slots[0].file_name().unwrap().to_str().unwrap();
     let mut parity = files(&world.repository().join("parity"));
     parity.retain(|path| path.to_str().unwrap().contains(hash));

@@ -234,7 +234,7 @@ fn a_new_key_needs_a_password_that_opens_no_other_key() {
 fn a_signal_ends_the_program_while_it_derives_a_key() {
     let mut world = World::new();
     world.set("CUTTLEBONE_PASSWORD", "wrong");
-    // A slot whose key takes a minute to derive.
+    // Add a slot whose key takes a minute to derive.
     let directory = world.repository().join("keys");
     let own = fs::read_dir(&directory)
         .unwrap()
@@ -249,7 +249,10 @@ fn a_signal_ends_the_program_while_it_derives_a_key() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut child = world.command(&["list"]).spawn().unwrap();
         thread::sleep(Duration::from_secs(1));
-        assert!(child.try_wait().unwrap().is_none(), "it is still deriving");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the program has ended too early"
+        );
         let sent = Instant::now();
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_eq!(wait(&mut child), Some(130));
@@ -264,7 +267,8 @@ fn a_signal_ends_the_program_while_it_derives_a_key() {
 #[test]
 fn the_key_that_opened_last_is_remembered_in_the_cache_directory() {
     let world = World::new();
-    // This slot would be tried first, but its 1 KiB of memory is not allowed.
+    // Add a slot that the program tries first. The program reports this slot, since it does not
+    // allow 1 KiB of memory.
     let directory = world.repository().join("keys");
     let own = fs::read_dir(&directory)
         .unwrap()
@@ -279,7 +283,7 @@ fn the_key_that_opened_last_is_remembered_in_the_cache_directory() {
     let is_tried = || world.run(&["key", "test"]).stderr.contains(&name[..8]);
     assert!(is_tried());
     assert!(!is_tried());
-    // A file with a wrong key name, or with no name at all, does no harm.
+    // A remembered name that is not a key does no harm: all slots are tried again.
     let remembered = fs::read_dir(world.path("cache").join("keys")).unwrap();
     for file in remembered {
         fs::write(file.unwrap().path(), "nonsense").unwrap();
