@@ -10,7 +10,7 @@ use crate::format::ByteString;
 pub(crate) struct DiffEntry {
     /// `None` if the diff starts from an empty image.
     pub(crate) from: Option<ByteString>,
-    /// `None` if the diff leads to the head of the image.
+    /// `None` if the diff leads to the head of the image, which is its current state.
     pub(crate) to: Option<ByteString>,
     pub(crate) size: u64,
     /// Whether the snapshot `to` is protected. `None` if the stream does not state it.

@@ -10,9 +10,9 @@ use crate::volume::guard_freeze;
 /// The first argument of this process. Users do not see it.
 pub(super) const GUARD: &str = "__guard-freeze";
 
-/// Does the work of this process if `words` are its arguments: the program, [`GUARD`], the limit in
-/// milliseconds, the freeze command and the thaw command. A command may be empty. Returns the exit
-/// code. Returns `None` if `words` are other arguments.
+/// Does the work of this process if `words` are its arguments: the program, [`GUARD`], the time
+/// limit of the freeze in milliseconds, the freeze command and the thaw command. An empty command
+/// is not run. Returns the exit code. Returns `None` if `words` are other arguments.
 pub(super) fn guard(words: &[OsString]) -> Option<ExitCode> {
     let [_, mark, limit, before, after] = words else {
         return None;

@@ -48,9 +48,9 @@ impl Head {
     }
 }
 
-/// Adds an entry for everything that the project has and the log does not name yet. If there is
-/// nothing new, one entry already covers everything, and no summary is due, adds none. Needs a full
-/// key.
+/// Adds an entry for everything that the project has and the log does not name yet. Adds no entry
+/// if three conditions hold: there is nothing new, a single entry already covers everything, and no
+/// summary is due. Needs a full key.
 pub fn head(
     project: &Project,
     host: Option<&str>,
@@ -98,7 +98,7 @@ pub fn head(
 }
 
 /// Returns the valid objects that the log should name: settings, certificates, audits, records and
-/// segments. Also the packs that exist and that a segment names.
+/// segments. Also returns the packs that exist and that a segment names.
 fn objects(
     project: &Project,
     index: &Index,

@@ -96,7 +96,7 @@ impl<K: Key> Ids<K> {
         self.notes.iter_mut().for_each(change);
     }
 
-    /// Marks an id as held. Returns whether the set has it and it was not held before.
+    /// Marks an id as held. Returns true if the set contains the id and the id was not held before.
     pub(super) fn hold(&mut self, id: &BlobId) -> bool {
         let Some(at) = self.position(id) else {
             return false;

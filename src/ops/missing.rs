@@ -78,7 +78,7 @@ pub struct MissingHistory {
     /// Records that cannot be read. Only a process that deletes packs stops because of them.
     pub(super) damaged_records: Vec<ObjectHash>,
     /// Those records and entries that the store does not deliver to this process. Another user may
-    /// be able to read them, so the user must name them to accept their loss.
+    /// be able to read them. So their loss is accepted only if the command line names them.
     pub(super) unreadable: HashSet<ObjectHash>,
 }
 
@@ -112,7 +112,7 @@ impl MissingHistory {
             .chain(self.damaged_records.iter().copied())
     }
 
-    /// Returns those records and certificates that are in `lost`, as entries of the log name them.
+    /// Returns those records and certificates that are in `lost`, as items for an entry of the log.
     /// After an entry removes them, a check without a key does not report them as missing.
     pub(super) fn items(&self, lost: &[ObjectHash]) -> Vec<LogItem> {
         let records = self.records.iter().map(|record| record.id);

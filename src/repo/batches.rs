@@ -1,5 +1,6 @@
-//! Batches: files that contain records, voids and log entries. An object in a batch counts as if it
-//! were stored under its own name. Section 23 (Batch) of `docs/format.md`.
+//! Batches: files that contain records, log entries, and voids (which withdraw records). An object
+//! in a batch counts as if it were stored under its own name. Section 23 (Batch) of
+//! `docs/format.md`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::RwLock;

@@ -60,7 +60,7 @@ impl Certificates {
         all.find(|c| c.certificate.slot == slot && c.role == role)
     }
 
-    /// Returns the key with this slot, whatever role the slot states.
+    /// Returns the key with this slot. Its certificate may have any role.
     pub(super) fn naming(&self, slot: ObjectHash) -> Option<&Certified> {
         self.0.iter().find(|c| c.certificate.slot == slot)
     }

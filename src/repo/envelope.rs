@@ -186,9 +186,9 @@ impl Project {
 
 /// Returns the error of an object that cannot be decrypted.
 ///
-/// The object is not damaged: its bytes have the hash that is its name, or it is a lease. A lease
-/// is stored in one step, and again every 30 seconds. So the object was made without the project's
-/// keys.
+/// Such an object was made without the project's keys. It is not damaged, since its bytes have the
+/// hash that is its name. Only the name of a lease is no hash. But a lease is never half written,
+/// and its holder replaces it every 30 seconds.
 fn not_sealed(object: ObjectRef) -> RepoError {
     let reason = ForeignReason::NotSealed;
     RepoError::Foreign { object, reason }

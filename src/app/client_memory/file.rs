@@ -1,6 +1,7 @@
-//! The files of the client memory: one for each location, below `locations/` in the directory for
-//! the state of this program. Files are replaced as a whole, so a reader never reads half of a
-//! file.
+//! The files of the client memory, in which this host remembers the repositories that it saw.
+//!
+//! There is one file for each location, below `locations/` in the directory for the state of this
+//! program. Files are replaced as a whole, so a reader never reads half of a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -41,8 +42,8 @@ pub(super) struct SeenLocation {
     /// The repository that was seen last.
     #[serde(flatten)]
     pub(super) last: SeenRepository,
-    /// Other repositories that were seen there, the one seen last first. For example, several disks
-    /// are mounted there in turn.
+    /// Other repositories that were seen there, the one seen last first. There are some if, for
+    /// example, several disks are mounted there in turn.
     #[serde(default)]
     others: Vec<SeenRepository>,
 }
@@ -61,7 +62,7 @@ pub(super) struct SeenRepository {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SeenProject {
     pub(super) id: ProjectId,
-    /// The key that signs for the project.
+    /// The project's own public key. All full keys sign with its private half.
     pub(super) authority: SignerId,
     /// The highest revision of the settings that was seen.
     pub(super) settings_revision: u64,

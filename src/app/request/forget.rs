@@ -41,7 +41,7 @@ pub(crate) struct PruneRequest {
     /// The losses of history that the user accepts.
     pub(crate) accept_loss: AcceptedLoss,
     pub(crate) max_unused: MaxUnused,
-    /// The maximum number of bytes of used data to copy into new packs.
+    /// The maximum number of bytes of used data to copy into new packs; `None` for no limit.
     pub(crate) max_repack: Option<u64>,
     /// Whether to merge small packs if there are many.
     pub(crate) merge_small: bool,

@@ -16,8 +16,8 @@ pub(super) struct DrillArgs {
     /// Restore at most SIZE bytes of content, for example 50G
     #[arg(long, value_name = "SIZE")]
     max_bytes: Option<ByteSize>,
-    /// Restore to a temporary file, and run CMD in a shell with this file as last argument, such
-    /// as “fsck -n”
+    /// Restore to a temporary file, and run CMD, such as “fsck -n”, in a shell with this file as
+    /// last argument
     #[arg(long, value_name = "CMD", value_hint = ValueHint::CommandString)]
     command: Option<String>,
     /// With --command: the directory of the temporary file [default: $TMPDIR or /tmp]

@@ -91,8 +91,8 @@ impl RepairArgs {
 pub(super) enum ParityCommand {
     /// Set the parity of new objects, and add it to all existing objects
     ///
-    /// Reads all objects that have less parity. If it is interrupted, run it again: it continues.
-    /// With 0, new objects have no parity, and the existing parity stays.
+    /// Reads all objects that have less parity than this rate. If it is interrupted, run it again:
+    /// it continues. With 0, new objects have no parity, and the existing parity stays.
     #[command(after_help = "Example:\n  cuttlebone parity set 5%")]
     Set {
         /// A percentage of the data, up to 50%; 0 for none

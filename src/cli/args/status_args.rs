@@ -11,7 +11,8 @@ pub(super) struct StatusArgs {
     /// Show only these volumes; patterns such as “web-*” match several
     #[arg(value_name = "VOLUME")]
     volumes: Vec<String>,
-    /// Fail with exit code 25 if the newest backup of a volume is older, for example 26h or 2d
+    /// Fail with exit code 25 if the newest backup of a volume is older than SPAN, for example 26h
+    /// or 2d
     ///
     /// Volumes that are no longer backed up do not count if their newest backup has the label
     /// status=retired: “cuttlebone label VOLUME status=retired”.
@@ -37,8 +38,8 @@ impl StatusArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct SnapshotsArgs {
-    /// Show only these images: POOL/[NAMESPACE/]IMAGE. In POOL and IMAGE, “*” and “?” match
-    /// several
+    /// Show only these images: POOL/[NAMESPACE/]IMAGE. In POOL and IMAGE, “*” and “?” are
+    /// wildcards
     #[arg(value_name = "IMAGE")]
     image: Option<String>,
     /// Remove snapshots that cuttlebone made for this project and that nothing needs
@@ -49,7 +50,7 @@ pub(super) struct SnapshotsArgs {
     /// Remove all snapshots that cuttlebone made for this project on IMAGE, so that “rbd rm” can
     /// remove the image
     ///
-    /// Protected ones stay. The next backup of the image reads all of its data.
+    /// Protected snapshots stay. The next backup of the image reads all of its data.
     #[arg(long, requires = "image", conflicts_with = "remove_unneeded")]
     remove_all: bool,
     #[command(flatten)]

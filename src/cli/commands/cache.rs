@@ -32,7 +32,8 @@ pub(super) fn cache(
         cache.clear().map_err(|error| failed("clear", &error))?;
     }
     if matches!(request, CacheRequest::Rebuild) {
-        // Fail if the directory cannot be created: the index would be built in memory and be lost.
+        // Fail if the directory cannot be created. Otherwise, the index would be built in memory
+        // and be lost.
         cache.create().map_err(|error| failed("rebuild", &error))?;
     }
     let places = if matches!(request, CacheRequest::Clear) {

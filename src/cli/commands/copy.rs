@@ -191,8 +191,8 @@ fn with_init(failure: Failure, session: &Session, there: &RepositorySettings) ->
     ))
 }
 
-/// Returns the failure if `lost` records are missing or cannot be read, although the user asked for
-/// all backups.
+/// Returns the failure of a copy of all backups whose source lacks `lost` records, or cannot read
+/// them.
 fn incomplete(lost: u64) -> Failure {
     let message = format!(
         "all backups that can be read are copied, but {} cannot be read",

@@ -31,7 +31,7 @@ pub(super) fn replicate(
     }
     let session = &console.session;
     let source = open_objects(session, settings)?;
-    // Fail before the directory of the target is created if the source is no repository.
+    // Fail if the source is no repository, before the directory of the target is created.
     repo::repository_id(&source)?;
     let target = open_target(session, &there, request.init)?;
     let now = Timestamp::now().to_zoned(TimeZone::system());

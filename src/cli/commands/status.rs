@@ -132,7 +132,7 @@ impl Surveyed {
 }
 
 /// Asks the cluster. If the cluster cannot be asked, returns [`Surveyed::Failed`] rather than an
-/// error, since the ages of backups do not depend on it.
+/// error, since the ages of backups do not depend on the cluster.
 fn ask_cluster(
     console: &Console,
     settings: &RepositorySettings,

@@ -79,8 +79,8 @@ impl<'a> LeafMerger<'a> {
     }
 
     /// Returns the ids of the base's chunks in this leaf; `None` for a chunk of zeros. Without a
-    /// base, all chunks are zeros. If the base is damaged, all chunks count as zeros, but only with
-    /// --reread, and if the source sets the whole content.
+    /// base, all chunks are zeros. A damaged base is an error. But with --reread, if the source
+    /// sets the whole content, all chunks of a damaged base count as zeros.
     fn base_chunks(&self, leaf: u64) -> Result<Vec<Option<BlobId>>, OpsError> {
         let task = self.task;
         let width = task.project.chunk_size.per_leaf();

@@ -87,7 +87,7 @@ pub(super) fn store_listed(
 }
 
 /// Returns the extents to read, in whole chunks. These are the listed extents. If the size of the
-/// image has changed, also the bytes after the smaller of the two sizes.
+/// image has changed, they include the bytes after the smaller of the two sizes.
 fn extents_to_read(
     image: &dyn ImageSource,
     chunk_size: u64,

@@ -38,7 +38,7 @@ pub struct BackupOptions {
     pub verify_writes: VerifyWrites,
     /// Read the whole source even if it was not written to since the base. Rely only on packs that
     /// are present, so that lost data is stored again. If packs that the index names are missing or
-    /// damaged, every backup does both without this option.
+    /// damaged, every backup does both, even without this option.
     pub reread: bool,
     /// For a source that lists its changed extents: the number of other chunks to compare with the
     /// base before anything is stored. Each takes 16 bytes of memory.

@@ -18,10 +18,12 @@ use crate::volume::ImageSource;
 const LOOKS: u64 = 8;
 
 /// `plan` names the extents that are read. Compares `samples` of the other chunks with the base, or
-/// all of them if there are not more. Of the samples, about half are random chunks in which the
-/// base has data, since this data may have been discarded later. The others are chosen at random
-/// from all other chunks, even those of zeros. Fails if a chunk differs. Without a base, the
+/// all of them if there are no more than `samples`. Fails if a chunk differs. Without a base, the
 /// compared chunks must be zeros.
+///
+/// About half of the samples are random chunks in which the base has data, since this data may have
+/// been discarded later. The others are chosen at random from all other chunks, even those of
+/// zeros.
 pub(super) fn verify(
     task: &BackupTask<'_>,
     image: &dyn ImageSource,

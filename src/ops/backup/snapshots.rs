@@ -59,9 +59,9 @@ impl<'a> Taken<'a> {
             .map(drop)
     }
 
-    /// Returns the newest of these backups with the content of this root. If no backup has that
-    /// content, returns `None` if there are no backups of the snapshot or if they may be wrong, and
-    /// fails otherwise.
+    /// Returns the newest of these backups whose content has this root. If there is none, fails.
+    /// Returns `None` instead if the volume has no backups of the snapshot, or if its backups of
+    /// the snapshot may be wrong.
     pub(super) fn same_content(&self, root: Root) -> Result<Option<&'a Backup>, OpsError> {
         self.one(|backup| backup.record.content.root == root)
     }

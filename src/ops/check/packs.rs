@@ -388,8 +388,8 @@ fn read_twice(
     Ok((second, outcome))
 }
 
-/// Verifies that a pack has its hash, that its signer signed all of it, and that the index lists
-/// its content.
+/// Verifies that a pack has its hash, and that its signer signed all of it. If the index lists the
+/// pack, also verifies that the index states the same content.
 fn hash_pack(index: &Index, object: ObjectRef, pack: ObjectHash) -> Result<PackVerdict, RepoError> {
     let listing = match read_whole(index.project(), object) {
         Ok(listing) => listing,

@@ -1,4 +1,5 @@
-//! Reads parts of packs that were noted as damaged again, and finds those that are still damaged.
+//! Reads again the parts of packs that were noted as damaged, and finds those that are still
+//! damaged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The associated data that the runs and contents of a pack are sealed with: section 8 (Pack) of
-//! `docs/format.md`.
+//! The associated data with which the runs of a pack, and its contents (the list of its runs and
+//! blobs), are sealed: section 8 (Pack) of `docs/format.md`.
 
 use crate::format::{BlobKind, Magic};
 use crate::repo::project::Project;

@@ -1,4 +1,4 @@
-//! Selects a backup. Never selects an older backup because the record of a newer one is lost.
+//! Selects a backup. Fails if a lost record may be of the backup that the user means.
 
 use std::collections::HashSet;
 

@@ -7,7 +7,7 @@
 //! - It is damaged, belongs to another repository, or cannot be written.
 //! - It names segments or packs that no longer exist.
 //!
-//! The observer gets a notice of the first rebuild. If segments are damaged or missing, the
+//! Only the first rebuild sends a notice to the observer. If segments are damaged or missing, the
 //! listings in the packs themselves are read. Then the next backup stores segments that name these
 //! packs again.
 //!

@@ -18,8 +18,8 @@ use crate::repo::object_ref::ObjectRef;
 use crate::repo::pack_listing::read_listing;
 use crate::storage::ObjectInfo;
 
-/// Minimum number of blobs that are sorted and inserted together while the cache is filled, except
-/// the last ones. They take about 50 MB.
+/// The cache is filled in batches of at least this number of blobs, except the last batch. The
+/// blobs of a batch are sorted and inserted together, and take about 50 MB of memory.
 const BATCH_BLOBS: usize = 512 << 10;
 
 /// A pack in the store.
@@ -48,7 +48,7 @@ impl Index {
         let listed = self.list_segments()?;
         let segments = self.read_missing(&listed)?;
         if segments.is_cut() || self.has_lost_unnamed()? {
-            // The packs of these segments may have been deleted, too.
+            // The packs of the vanished segments may have been deleted, too.
             let mut current = self.current_mut();
             self.notify_rebuild(&current, RebuildReason::Stale);
             return self.refill(&mut current);
@@ -127,7 +127,8 @@ impl Index {
     }
 
     /// Lists the segments again and updates `seen`. Returns `None` if all segments that counted
-    /// before still count, and otherwise the packs of the cache that no segment names any longer.
+    /// before certainly still count. Otherwise, returns the packs of the cache that no segment
+    /// names any longer; there may be none.
     pub(crate) fn lost_since(
         &self,
         seen: &mut SegmentsSeen,

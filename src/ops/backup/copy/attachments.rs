@@ -8,8 +8,8 @@ use crate::ops::backup::task::BackupTask;
 use crate::ops::error::OpsError;
 use crate::repo::{Backup, BlobReader};
 
-/// Copies the attachments of a backup. Does not read attachments that `base` has, too: uses their
-/// copies in the target.
+/// Copies the attachments of a backup. If `base` has the same attachment, does not read it, but
+/// uses its copy in the target.
 pub(super) fn copy_attachments(
     task: &BackupTask<'_>,
     from: &BlobReader,

@@ -26,7 +26,8 @@ use crate::volume::InputStream;
 /// already has a backup of the diff's snapshot with the same content, does not commit another one.
 /// Fails if the volume has backups of this snapshot, but only with other content.
 ///
-/// Nothing is stored if the base does not fit. Nothing is committed if the stream is not complete.
+/// Nothing is stored if no valid base is found for the first diff. Nothing is committed if the
+/// stream is not complete.
 pub(crate) fn backup_diffs(
     project: &Project,
     stream: &mut dyn InputStream,
@@ -167,8 +168,8 @@ fn ingest(
         let (index, reader) = (present.index(), &mut reader);
         let link = chain.store_diff(index, protection, reader, header, base, &options)?;
         match links.last() {
-            // Nothing was written since the last snapshot, so the backup of that snapshot is also a
-            // backup of the head.
+            // The head is the current state of the image. Nothing was written since the last
+            // snapshot, so the backup of that snapshot is also a backup of the head.
             Some(before) if is_head && before.same_content(&link) => {}
             Some(_) if is_head && link.existing.is_none() => {
                 context.observer.notice(Notice::HeadOfImage);

@@ -1,9 +1,9 @@
 //! Backup of RBD diffs: extents are cut into leaves, merged with the base, and stored as a chain of
 //! backups.
 //!
-//! A diff applies only to the content that it was made from. It identifies this content by the name
-//! of a snapshot, so the base is found by that name. Nothing is committed before the whole stream,
-//! with all its diffs, has been read.
+//! A diff applies only to the content of the snapshot from which it starts. It states only the name
+//! of this snapshot, so the base is found by that name. Nothing is committed before the whole
+//! stream, with all its diffs, has been read.
 
 mod chain;
 mod commit;

@@ -22,7 +22,7 @@ pub(super) struct KeptSnapshots<'a> {
 
 impl KeptSnapshots<'_> {
     /// Returns whether another process backs up to the project. Such a process takes its lease
-    /// before it loads the records, and holds it until its record is stored. To be called after
+    /// before it loads the records, and holds it until its record is stored. Must be called after
     /// this backup was committed. If the result is then false, all later runs know this backup, and
     /// build on no older one.
     pub(super) fn others_run(&self) -> Result<bool, OpsError> {
@@ -61,8 +61,8 @@ impl KeptSnapshots<'_> {
             unknown.map(|snapshot| snapshot.id).collect::<Vec<_>>()
         };
         let fresh;
-        // `waiting` are the snapshots without a backup. If no other process backs up, the runs that
-        // made them were killed, so they need not stay.
+        // `waiting` are the snapshots without a backup. If no other process backs up, nothing needs
+        // them.
         let (mut records, mut waiting) = (self.records, Vec::new());
         if others_run {
             fresh = Records::load(self.project)?;

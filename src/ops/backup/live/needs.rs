@@ -14,7 +14,7 @@ pub enum SnapshotNeed {
     /// The next backup of the image reads only the changes since this snapshot, or reads all data
     /// and compares it with these changes.
     NextBackup,
-    /// There is a backup of the snapshot, but the next backup will not use it.
+    /// There is a backup of the snapshot, but the next backup will not use the snapshot.
     OlderBackup,
     /// There is no backup of the snapshot yet. A backup that runs now may have made it.
     MaybeAtWork,
@@ -58,8 +58,8 @@ pub(crate) struct Circumstances {
     pub(crate) at_work: bool,
 }
 
-/// Returns the next backup of the image to this volume. Also returns the snapshots that this
-/// program made or that have a backup, in the order of `snapshots`.
+/// Predicts the next backup of the image to this volume, and returns it. Also returns the snapshots
+/// that this program made or that have a backup, in the order of `snapshots`.
 ///
 /// A run holds a lease from before it makes its snapshot until its record is stored. So the caller
 /// must list `snapshots` first, then the leases, and then load `records`. Otherwise a snapshot that

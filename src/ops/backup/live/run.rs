@@ -126,8 +126,8 @@ impl<'a> PreparedBackup<'a> {
 
     /// Makes the snapshot to back up, unless `cancel` stops this.
     pub(super) fn make_snapshot(&self, cancel: &Cancel) -> Result<TrackingSnapshot<'a>, OpsError> {
-        // The name of a snapshot contains the time in seconds. So an earlier backup that began in
-        // this second has the same name.
+        // The name of a snapshot contains the time in seconds. So the snapshot of an earlier backup
+        // that began in this second may have the same name.
         let earlier = all_of_image(&self.records, &self.state.identity);
         let taken = earlier.filter_map(|(_, backup)| backup.snapshot().map(ToString::to_string));
         TrackingSnapshot::create(

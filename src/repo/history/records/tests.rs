@@ -5,7 +5,7 @@ use crate::base::{Root, VolumeId};
 use crate::format::{ByteString, Content, ContentKind, Counts, SourceInfo, VolumeInfo};
 use crate::repo::no_backup::LostRecord;
 
-/// The backup whose id repeats the byte `number`, of this volume and snapshot.
+/// Returns a backup of this volume and snapshot. Its id repeats the byte `number`.
 fn backup(number: u8, volume: &str, snapshot: Option<&[u8]>) -> Backup {
     let time: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
     let record = BackupRecord {
@@ -230,7 +230,8 @@ fn names_that_look_alike_are_different_volumes() {
 }
 
 /// If the newest backup of a volume does not name a lost record, the lost record may be a newer one
-/// of this volume. Only a record of a full key can show that it is of another volume.
+/// of this volume. Only a record that a full key signed can show that the lost record is of another
+/// volume.
 #[test]
 fn only_a_record_of_a_full_key_shows_that_a_lost_record_is_of_another_volume() {
     let lost = ObjectHash::from_bytes([9; 32]);
