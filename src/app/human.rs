@@ -99,8 +99,8 @@ fn is_deceptive(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Shortens a text that is wider than this many columns, and puts an ellipsis in its middle: both
-/// ends of a name help to recognize it.
+/// Shortens a text that is wider than this many columns, and puts an ellipsis in its middle, since
+/// both ends of a name help to recognize the name.
 pub(crate) fn shortened(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();

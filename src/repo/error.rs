@@ -151,7 +151,7 @@ pub enum Damage {
 }
 
 /// The reason why an object is foreign. An object is foreign if it was made without the project's
-/// keys, or if its signer had no right to make it, or has lost this right. It is also foreign if
+/// keys. It is also foreign if its signer had no right to make it, or has lost this right, or if
 /// its content is not valid and its signer is not a full key. Foreign objects are ignored.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]

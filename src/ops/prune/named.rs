@@ -1,9 +1,9 @@
-//! Adds the records that a prune keeps, and the certificates, to the log. From then on, processes
-//! notice if one of them vanishes, even if no record of a full key names it. Also adds new packs
-//! and the index segments. So the log names the replacement of an object before it removes the
-//! object. A check without a key covers the same data after a prune as before. Removes from the log
-//! the packs of chunks that do not exist and that no backup needs. After that, a check without a
-//! key no longer requires them.
+//! Adds the records that a prune keeps, and the certificates of keys, to the log. From then on,
+//! processes notice if one of them vanishes, even if no record of a full key names it. Also adds
+//! new packs and the index segments. So the log names the replacement of an object before it
+//! removes the object. A check without a key covers the same data after a prune as before. Removes
+//! from the log the packs of chunks that do not exist and that no backup needs. After that, a check
+//! without a key no longer requires them.
 
 use std::collections::HashSet;
 
