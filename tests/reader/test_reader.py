@@ -46,7 +46,7 @@ class Repository(InRepository):
         self.assertEqual(done.stdout.strip(), hashlib.sha256(b"".join(stream_chunks())).hexdigest())
 
     def test_newest_backup_of_the_volume(self):
-        """Instants are compared, not their text: 11:30+02:00 is before 10:00Z."""
+        """Times are compared as instants, not as text: 11:30+02:00 is before 10:00Z."""
         for time, plain in (
             ("2026-11-21T11:30:00+02:00", b"old"),
             ("2026-11-21T10:00:00.5Z", b"new"),
@@ -95,7 +95,8 @@ class Repository(InRepository):
         self.assertEqual(done.stderr.count("not-canonical"), 2)
 
     def put_with_attachment(self):
-        """Makes a backup whose attachment alone uses the last pack of chunks."""
+        """Makes a backup of zeros with an attachment. The newest pack of chunks holds only the
+        attachment's chunk. Returns the content of the attachment."""
         tree = Tree(self.project.keys)
         metadata = b'[["key",{"hex":"ff"}]]'
         stream = tree.stream([metadata], fanout=4)
@@ -121,9 +122,9 @@ class Repository(InRepository):
         self.flip(self.paths("/packs/")[-1], 32)
         done = self.run_reader("--check")
         self.assertEqual(done.returncode, 1)
-        self.assertEqual(len(done.stdout.splitlines()), 5, "all except the damaged backup")
+        self.assertEqual(len(done.stdout.splitlines()), 5, "all backups except the damaged one")
 
-    def test_check_fails_on_damage_with_a_whole_copy(self):
+    def test_check_fails_on_a_damaged_object_even_if_its_copy_is_whole(self):
         self.flip("cuttlebone", 50)
         self.assertEqual(self.run_reader("--check").returncode, 1)
 
@@ -149,7 +150,7 @@ class Repository(InRepository):
         self.assert_image(self.restore("image"))
 
     def test_leases_and_marks_are_ignored(self):
-        """There are valid leases and marks that name all packs and segments, and invalid ones."""
+        """One lease and one mark are valid. This mark names all packs and segments."""
         packs = [Path(path).name for path in self.paths("/packs/") + self.paths("/trees/")]
         segments = [Path(path).name for path in self.paths("/index/")]
         mark = {"packs": packs, "segments": segments, "time": "2026-11-21T10:00:00Z"}
@@ -166,8 +167,8 @@ class Repository(InRepository):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def put_missing_pack(self):
-        """Makes a missing pack with a chunk of the image. The reader tries it before the existing
-        pack."""
+        """Returns a pack with a chunk of the image, after deleting its file. Its name sorts before
+        the name of the existing pack."""
         existing = Path(self.packs("image")[0]).name
         while True:
             pack = self.project.put_pack(CHUNK, [[image_chunks()[0]]])
@@ -183,7 +184,7 @@ class Repository(InRepository):
         self.assert_image(self.restore("image"))
 
     def test_superseded_segment_supersedes(self):
-        """A superseded segment is ignored, and still supersedes others."""
+        """A segment that is superseded itself still supersedes others."""
         first = self.project.put_segment([self.put_missing_pack()])
         second = self.project.put_segment([], superseded=[first])
         self.project.put_segment([], superseded=[second])
@@ -384,7 +385,7 @@ class Vectors(unittest.TestCase):
     def test_vectors(self):
         self.assertTrue(run_vectors(self.directory))
 
-    def test_generator_makes_the_same_again(self):
+    def test_generator_makes_the_stored_vectors(self):
         with tempfile.TemporaryDirectory() as directory:
             subprocess.run([sys.executable, self.directory / "generate.py", directory], check=True)
             for path in self.directory.glob("*.json"):

@@ -1,4 +1,4 @@
-"""Reads with write and verify keys, and objects that their holders may not make."""
+"""Tests the reader with write and verify keys, and with objects that these keys may not sign."""
 
 import copy
 import hashlib
@@ -11,8 +11,6 @@ from write_repo import Session, Tree, header, to_json
 
 
 class Roles(InRepository):
-    """Write and verify keys, and objects that they may not make."""
-
     def setUp(self):
         super().setUp()
         self.write = self.project.put_key("write", b"w", volumes=["web-*", "stream"])
@@ -161,7 +159,7 @@ class Roles(InRepository):
         self.assert_reads(b"new")
 
     def test_superseding_of_a_write_signer_is_ignored(self):
-        """A segment names a missing pack. Only a full signer can supersede it."""
+        """Only a full signer can supersede a segment."""
         old = self.project.put_segment([self.project.put_pack(CHUNK, [[stream_chunks()[0]]])])
         pack = self.project.pack_path(CHUNK, self.project.put_pack(CHUNK, [[b"other"]]).name)
         del self.files[pack]

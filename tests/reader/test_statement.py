@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks statements of “cuttlebone head” against tiny repositories that are rolled back in parts.
+"""Checks statements of “cuttlebone head” against tiny repositories, some of which lack objects.
 
 Run: python tests/reader/test_statement.py"""
 
@@ -88,7 +88,7 @@ class Statement(InRepository):
         self.project.put_log(2, [self.entry], removed=[item])
         self.assert_holds(self.statement())
 
-    def test_an_entry_of_another_signer_excuses_nothing(self):
+    def test_a_removal_that_another_signer_logs_does_not_count(self):
         path = self.paths("/backups/")[0]
         item = (1, bytes.fromhex(path.rsplit("/", 1)[1]))
         del self.files[path]
@@ -100,7 +100,7 @@ class Statement(InRepository):
         del self.files[f"{self.project.path}log/{self.entry.hex()}"]
         self.assert_fault(f"log entry {self.entry.hex()} is missing", self.statement(2, second))
 
-    def test_a_mistake_in_copying_is_noticed(self):
+    def test_a_mistyped_statement_is_refused(self):
         statement = self.statement()
         self.assert_fault("checksum", statement.replace(":1:", ":2:").replace("HEAD:2", "HEAD:1"))
         self.assert_fault("no statement", statement[:-1])

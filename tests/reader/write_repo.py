@@ -69,8 +69,8 @@ def slot(
     lanes=1, head=header(b"CTLBslot"), cost=None, bundle_length=None, length=None,
     change=lambda plain: plain,
 ) -> bytes:  # fmt: skip
-    """`cost`: the parameters for Argon2id, if they must differ from the stated parameters because
-    Argon2id does not accept those. `role`: the name or the byte. `change`: alters the bundle."""
+    """`cost`: the parameters that Argon2id gets, if it does not accept the stated ones. `role`: the
+    name of the role, or its byte. `change(plain)`: alters the bundle before it is sealed."""
     owner = project_id or bytes(16)
     scope = int(project_id is not None) if scope is None else scope
     role = ROLES.index(role) if isinstance(role, str) else role
@@ -103,8 +103,8 @@ def project(
     signer=None,
     public=None,
 ) -> bytes:  # fmt: skip
-    """`signing`, `public`: public keys that replace those of `keys`. `signer`: the seed that
-    replaces the seed of `keys`."""
+    """`signing`, `public`: the signing and the data public key, if not those of `keys`. `signer`:
+    the seed that signs, if not the seed of `keys`."""
     body = head + seal(
         derive("project wrap", repository_secret), random(32), keys.id + head, secret
     )
@@ -135,7 +135,7 @@ def sealed(
 ):  # fmt: skip
     """`signer`: the seed that signs, instead of the seed of `keys`. `claim`: the stated public key,
     instead of the key of the seed. `change(payload, nonce)`: alters the payload after it was
-    signed. `resealed`: the signed payload is sealed again, with another nonce. `fields`: see
+    signed. `resealed`: if true, the signed payload is sealed with a second nonce. `fields`: see
     `encode_body`."""
     head, signer = head or header(magic), signer or keys.signing
     payload = encode_body(body, **fields) + (claim or ed25519.public_key(signer))
@@ -175,7 +175,7 @@ def audit_body(body, packs) -> bytes:
 
 
 def ledger_body(body, groups) -> bytes:
-    """`groups`: time, result and packs of each."""
+    """`groups`: tuples of time, result and packs."""
     body = to_json(body)
     out = u(32, len(body)) + body + u(32, len(groups))
     for time, result, packs in groups:
@@ -252,10 +252,10 @@ class Pack:
     ):  # fmt: skip
         """`runs`: as in `describe`. `before(data)` alters header and runs. `relist(descriptors)`
         and `change(contents)` alter the contents before they are signed. `after(contents,
-        nonce)` alters them after they were signed. `resealed`: the signed contents are sealed
-        again. `ending`: replaces the session's encapsulation. `stated`: the hash of the bytes
-        before the contents. `wrong`: fields of the contents. `size`: the stated length of the
-        sealed contents."""
+        nonce)` alters them after they were signed. `resealed`: if true, the signed contents are
+        sealed with a second nonce. `ending`: replaces the session's encapsulation. `stated`: the
+        stated hash of the bytes before the contents. `wrong`: replaces fields of the contents.
+        `size`: the stated length of the sealed contents."""
         self.random, self.session, signer = random(16), session, signer or keys.signing
         self.signer = claim or ed25519.public_key(signer)
         key = session.key if session else keys.tree if kind == NODE else keys.data
@@ -331,7 +331,7 @@ def stream_node(level: int, entries, *, type=None, count=None) -> bytes:
 
 
 class Tree:
-    """The blobs of one backup by id, and its content member."""
+    """The blobs of one backup, by id. Makes the `content` of the backup's record."""
 
     def __init__(self, keys: ProjectKeys):
         self.keys, self.chunks, self.nodes = keys, {}, {}
@@ -410,7 +410,8 @@ class Writer:
 
 
 class ProjectWriter:
-    """Writes into a project. Signs with the full key unless another seed is given."""
+    """Creates a project and writes its objects. Signs with the full key unless another seed is
+    given."""
 
     def __init__(self, writer: Writer, name: str, chunk_size: int):
         self.random, self.files = writer.random, writer.files
@@ -480,9 +481,9 @@ class ProjectWriter:
         self, tree: Tree, content: dict, volume: str, time: str, *, volume_id: str | None = None,
         seed: bytes | None = None, **members,
     ) -> bytes:  # fmt: skip
-        """Puts chunks into one pack, up to three in a run, and nodes into two packs, each in a run
-        of its own. Then puts a segment and the record. `seed`: the seed of a write key. With it,
-        the pack of chunks has a session."""
+        """Puts all chunks into one pack, with up to three in a run. Puts all nodes into each of two
+        packs, with one node in a run. Then puts a segment and the record. `seed`: the seed of a
+        write key. With it, the pack of chunks has a session."""
         chunks, nodes = list(tree.chunks.values()), [[node] for node in tree.nodes.values()]
         chunks = [chunks[at : at + 3] for at in range(0, len(chunks), 3)]
         session = Session(self.random, self.keys) if seed else None

@@ -32,7 +32,7 @@ fn plain() -> Vec<u8> {
     diff(None, None, LEAF, &vec![(0, 2 * CHUNK, Some(1))])
 }
 
-/// The same image in a stream that describes it.
+/// The diff of [`plain`] in format v2, with [`ENTRIES`] as the image's metadata.
 fn described() -> Vec<u8> {
     rbd::stream_v2_with(&ENTRIES, &rbd::read(&plain()).unwrap())
 }
@@ -67,7 +67,7 @@ struct Attached {
     before: Vec<Name>,
 }
 
-/// Returns the packs in the store, of chunks and of tree nodes.
+/// Returns the names of all packs in the store.
 fn pack_names(store: &MemoryBackend) -> Vec<Name> {
     let objects = store.list("projects").unwrap().into_iter();
     objects.map(|o| o.name).filter(is_pack).collect()
@@ -229,7 +229,7 @@ fn check_finds_damage_in_an_attachment_and_names_the_backup() {
             let backup = test_repo.backup(attached.backup.id);
             let refused = read(&test_repo, &backup).expect_err("it is damaged");
             assert!(is_damage(&refused), "{case}: {refused:?}");
-            // The content of the volume does not depend on it.
+            // Restoring the image does not need the attachment.
             assert!(restores(&test_repo, &backup), "{case}");
         }
     }
@@ -255,7 +255,7 @@ fn a_prune_removes_a_withdrawn_record_if_its_attachment_is_lost() {
     }
 }
 
-/// A stream that runs a hook before a read that begins in its second half.
+/// A stream that runs `hook` before the first read in its second half.
 struct Hooked<F> {
     bytes: Cursor<Vec<u8>>,
     hook: Option<F>,
@@ -325,7 +325,7 @@ fn an_attachment_beyond_the_limit_is_neither_stored_nor_read() {
     );
     assert!(test_repo.backups().is_empty());
 
-    // A record may state any size.
+    // A forged record can state any size.
     let made = back_up(&test_repo, "disk", &described());
     let mut record = made.record;
     let size = 1 << 50;

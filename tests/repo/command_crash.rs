@@ -1,6 +1,6 @@
-//! A crash or failure of the store at every write of a command that writes keys, log entries or
-//! audits. The command must fail with a clear error or complete its work, and the next run must
-//! succeed.
+//! The store crashes or fails at each write of a command that writes keys, log entries or audits.
+//! If the store refuses a write, the command's error must name the cause. The next run of the
+//! command must succeed.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ pub(super) struct Command<'a> {
     pub(super) run: &'a dyn Fn(&TestRepo, &Host) -> Result<(), OpsError>,
     /// The condition that must hold even if the command was interrupted.
     pub(super) always: &'a dyn Fn(&TestRepo, &str),
-    /// Whether the command may succeed without `done`: a check that cannot store its lease audits
-    /// nothing.
+    /// Whether the command may succeed although `done` does not hold. For example, a check that
+    /// cannot store its lease writes no audit.
     pub(super) may_do_less: bool,
-    /// The condition that must hold once the command has succeeded.
+    /// The condition that must hold after the command has succeeded.
     pub(super) done: &'a dyn Fn(&TestRepo, &str),
 }
 
@@ -41,7 +41,7 @@ fn open(store: &FaultBackend) -> TestRepo {
     TestRepo::open(store.clone(), &Silent).unwrap()
 }
 
-/// Runs the command with each fault at each of its writes. Returns the number of runs.
+/// Runs the command with each fault at each of its writes. Returns the number of faults.
 pub(super) fn sweep(base: &MemoryBackend, command: &Command<'_>) -> u64 {
     let mut runs = 0;
     for fault in FAULTS {
@@ -81,7 +81,8 @@ pub(super) fn image(seed: u64) -> Image {
     Image::new(LEAF).with(0, &noise(seed, 4 * CHUNK))
 }
 
-/// A store with a backup of a full key and one of a write key, an hour old.
+/// Returns a store with two backups, each an hour old. A full key made the first, and a write key
+/// the second.
 pub(super) fn two_backups() -> (MemoryBackend, [ObjectHash; 2]) {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
@@ -93,7 +94,7 @@ pub(super) fn two_backups() -> (MemoryBackend, [ObjectHash; 2]) {
     (store, [first, second])
 }
 
-/// Asserts that all backups are the expected ones, and can be restored.
+/// Asserts that every backup can be restored and gives one of the two images.
 pub(super) fn assert_restores(full: &TestRepo, when: &str) {
     let host = Host::without_cache();
     for backup in full.backups() {
@@ -154,7 +155,7 @@ fn revoking_a_key_survives_a_fault_at_any_write() {
         ops::revoke_key(&full.project, key, accepted, None)
     };
     let always = |full: &TestRepo, when: &str| {
-        assert_eq!(full.backups().len(), 2, "{when}: it is accepted");
+        assert_eq!(full.backups().len(), 2, "{when}: no backup is lost");
         assert_restores(full, when);
     };
     let is_revoked = |full: &TestRepo, when: &str| {
@@ -251,8 +252,8 @@ fn copy_of(full: &TestRepo) -> MemoryBackend {
     copy
 }
 
-/// Returns a store in which the writer has withdrawn its backup. `is_whole` decides whether its
-/// tree is complete.
+/// Returns a store in which the writer has withdrawn its backup, and the id of that backup. Unless
+/// `is_whole`, all packs that the writer stored are deleted.
 fn withdrawn(is_whole: bool) -> (MemoryBackend, ObjectHash) {
     let (store, [_, second]) = two_backups();
     Voids::put(&writer(&store, 1).project, second, "test").unwrap();
@@ -299,7 +300,7 @@ fn a_prune_that_removes_a_voided_record_survives_a_fault_at_any_write() {
                 Err(error) => assert!(is_damage(&error) && backup.id == second, "{when}"),
             }
         }
-        // The backup never counts.
+        // If the record still exists, it is withdrawn. Otherwise, the log names its removal.
         let records = Records::load(&full.project).unwrap();
         let voided = records.get(second).is_none_or(|b| records.is_voided(b));
         assert!(voided, "{when}");

@@ -1,5 +1,5 @@
-//! Copies of genuine packs with changed bytes. Their contents have valid signatures, and their
-//! names are the hashes of their bytes.
+//! Damaged copies of genuine packs. The name of a copy is the hash of its bytes, and its contents
+//! keep the valid signature of the genuine pack.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use cuttlebone::storage::{Backend, MemoryBackend};
 use super::provenance::writer;
 use super::{CHUNK, Host, Image, LEAF, TestRepo, noise};
 
-/// The packs of the project, chunks and nodes.
+/// Returns the packs of the project: those of chunks and those of nodes.
 fn packs(store: &MemoryBackend) -> Vec<ObjectRef> {
     let listed = store.list("projects").unwrap();
     let objects = listed.iter().filter_map(|o| ObjectRef::parse(&o.name));
@@ -22,9 +22,8 @@ fn packs(store: &MemoryBackend) -> Vec<ObjectRef> {
     packs.map(|(object, _)| object).collect()
 }
 
-/// Stores a copy of each pack in which one byte of the first run differs. This needs no key. The
-/// copies are named by their hashes, and their contents have valid signatures. Returns the listings
-/// of the copies as this reader sees them.
+/// Stores a copy of each pack, with one byte of the first run changed. This needs no key. Returns
+/// the listings of the copies.
 fn copy_with_damage(store: &MemoryBackend, test_repo: &TestRepo) -> Vec<PackListing> {
     let copied = packs(store).into_iter().map(|pack| {
         let mut bytes = store.get(&pack.name(), 1 << 30).unwrap();
@@ -55,7 +54,7 @@ fn prune(test_repo: &TestRepo, grace: Duration) {
     planned.unwrap().run().unwrap();
 }
 
-/// Stores bytes in `index/` whose hash is not their name, which needs no key.
+/// Stores an object in `index/` whose name is not the hash of its bytes. This needs no key.
 fn damage_index(store: &MemoryBackend, test_repo: &TestRepo) {
     let name = ObjectHash::from_bytes([7; 32]);
     let segment = ObjectRef::Index(test_repo.project.id, name);
@@ -94,7 +93,7 @@ fn a_prune_deletes_no_pack_of_which_a_write_key_lists_a_damaged_copy() {
 }
 
 #[test]
-fn nobody_relies_on_a_damaged_copy_of_a_pack_that_no_segment_names() {
+fn a_backup_uses_no_damaged_copy_of_a_pack_if_no_segment_names_the_copy() {
     for with_write_key in [false, true] {
         let store = MemoryBackend::new();
         let full = TestRepo::init(store.clone(), CHUNK).unwrap();

@@ -38,7 +38,7 @@ pub(super) fn copy_with(
     Ok(copied)
 }
 
-/// Copies these backups of the source, and calls `each` after each of them.
+/// Copies the selected backups of the source. Calls `each` after each backup.
 pub(super) fn copy_each(
     host: &Host,
     (source, selected): (&TestRepo, &[ObjectHash]),
@@ -61,7 +61,7 @@ pub(super) fn copy_each(
     )
 }
 
-/// Copies all backups of the source, which must succeed, and calls `each` after each of them.
+/// Copies all backups of the source. Calls `each` after each backup. Panics if a copy fails.
 #[track_caller]
 pub(super) fn copy_all_and(source: &TestRepo, target: &TestRepo, mut each: impl FnMut(CopyReport)) {
     let (host, selected) = (Host::without_cache(), all(source));
@@ -79,8 +79,8 @@ pub(super) fn copy(
     copy_with(&host, source, selected, target, &copy_options())
 }
 
-/// Copies all backups of the source, which must succeed. Returns the reports in the order in which
-/// the backups were copied.
+/// Copies all backups of the source. Returns the reports in the order of the copies. Panics if a
+/// copy fails.
 #[track_caller]
 pub(super) fn copy_all(source: &TestRepo, target: &TestRepo) -> Vec<CopyReport> {
     let copied = copy(source, &all(source), target).unwrap();
@@ -102,7 +102,7 @@ pub(super) fn new_repo(chunk_size: usize) -> (MemoryBackend, TestRepo) {
     (store, test_repo)
 }
 
-/// Three states of a disk that grows and shrinks, with a size that is no multiple of a chunk.
+/// Returns three states of a disk that grows and shrinks. No state ends at the end of a chunk.
 pub(super) fn states() -> [Image; 3] {
     let first = Image::new(2 * LEAF + 12_345)
         .with(100, &noise(1, 3 * CHUNK))
@@ -124,7 +124,7 @@ fn attached(seed: u64) -> Vec<AttachedFile> {
     }]
 }
 
-/// Makes a backup of each state, with labels and an attachment.
+/// Makes a backup of each state, with a label and an attachment. Returns the ids of the backups.
 pub(super) fn back_up_states(test_repo: &TestRepo) -> Vec<ObjectHash> {
     let host = Host::without_cache();
     let made = states().into_iter().zip(1..).map(|(image, number)| {
@@ -199,7 +199,7 @@ fn copies_have_the_content_properties_and_order_of_the_originals() {
         }
         assert_eq!(new.attachments.len(), 1);
     }
-    // Each backup follows the one before, and was compared with it.
+    // Each copy follows the previous copy, and was compared with it.
     assert_eq!(copies[0].record.follows, []);
     assert_eq!(copies[0].record.base, None);
     for pair in copies.windows(2) {
@@ -284,7 +284,7 @@ fn chunks_of_other_sizes_are_cut_again() {
         let when = format!("{of_source} to {of_target}");
         has_states(&target, &[a, b, c], &when);
         Host::without_cache().check_clean(&target, &when);
-        // The same image in the target has the same tree.
+        // A backup of the same image in the target has the same tree as the copy.
         let again = Host::without_cache().back_up(&target, "again", c).unwrap();
         let newest = of_volume(&target, "disk").pop().unwrap();
         assert_eq!(target.backup(again.id).root, newest.root, "{when}");
@@ -357,7 +357,7 @@ fn a_backup_that_is_copied_later_than_a_newer_one_does_not_become_the_newest() {
     let copies = of_volume(&target, "disk");
     assert_eq!(copies[1].record.follows, [copies[0].id]);
     assert_eq!(copies[2].record.follows, []);
-    // The next backup follows both lines.
+    // The next backup follows both copies that no other one follows.
     let host = Host::without_cache();
     let next = host.back_up(&target, "disk", a).unwrap();
     let follows: BTreeSet<_> = target.backup(next.id).record.follows.into_iter().collect();
@@ -475,7 +475,7 @@ fn the_same_project_and_another_volume_of_the_same_name_are_refused_before_anyth
     let refused = copy(&source, &all(&source), &target);
     assert!(matches!(refused, Err(OpsError::OtherVolume { volume }) if volume == "disk"));
     assert_eq!(listed(&store), before);
-    // A user who names the volume says that it is the same.
+    // With the option `volume`, the user states that the copies belong to the target's volume.
     let options = CopyOptions {
         volume: Some("disk".to_owned()),
         ..copy_options()
@@ -490,11 +490,11 @@ fn the_same_project_and_another_volume_of_the_same_name_are_refused_before_anyth
             .iter()
             .all(|backup| backup.volume == joined[3].volume)
     );
-    // From now on, the volume is known to hold copies.
+    // The option is not needed again, because the volume already holds copies.
     let more = host.back_up(&source, "disk", &states()[0]).unwrap().id;
     let copied = copy(&source, &[more], &target).unwrap();
     assert!(!copied[0].1.as_ref().unwrap().existing);
-    // Under another name, it is another volume.
+    // Under another name, the copies make another volume.
     let options = CopyOptions {
         volume: Some("old disk".to_owned()),
         ..copy_options()

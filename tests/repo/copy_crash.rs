@@ -1,5 +1,5 @@
-//! A crash or failure of the store of the source or of the target at any call of a copy. The target
-//! stays whole, and the next copy completes the work without copying a backup twice.
+//! The store of the source or of the target crashes or fails during a copy. The target stays whole.
+//! The next copy completes the work, and copies no backup twice.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,7 +17,8 @@ fn image(seed: u64) -> Image {
         .with(2 * CHUNK as u64, &noise(seed, CHUNK))
 }
 
-/// The stores of the source, with two backups, and of the target, with a copy of the first one.
+/// Returns the stores of the source and of the target. The source has three backups. The target has
+/// a copy of the first one.
 fn stores() -> (MemoryBackend, MemoryBackend) {
     let (source_store, source) = new_repo(CHUNK);
     let host = Host::without_cache();
@@ -33,7 +34,7 @@ fn stores() -> (MemoryBackend, MemoryBackend) {
     (source_store, target_store)
 }
 
-/// Copies these backups.
+/// Copies the backups `ids`. Fails if one of them cannot be copied.
 fn copy(
     host: &Host,
     source: &TestRepo,
@@ -46,7 +47,8 @@ fn copy(
         .try_for_each(|(_, copied)| copied.map(drop))
 }
 
-/// Asserts that all copies are whole, and that no backup was copied twice. Returns their number.
+/// Asserts that all copies are whole, and that no backup was copied twice. Returns the number of
+/// copies.
 #[track_caller]
 fn copies(target: &TestRepo, source: &TestRepo, when: &str) -> usize {
     let host = Host::without_cache();
@@ -72,8 +74,8 @@ fn open(store: &FaultBackend) -> Result<TestRepo, OpsError> {
     Ok(TestRepo::open(store.clone(), &Silent)?)
 }
 
-/// Copies with this fault at each call of one of the stores. `plan` makes the plan of the n-th run.
-/// Returns the number of runs.
+/// Copies with `fault` in one of the stores, until a copy ends before its fault occurs. `plan(n)`
+/// places the fault of the n-th copy. Returns the number of copies in which the fault occurred.
 fn sweep(in_target: bool, fault: Fault, plan: impl Fn(u64) -> Plan) -> u64 {
     let (source_base, target_base) = stores();
     for n in 1.. {

@@ -21,7 +21,7 @@ use super::provenance::writer;
 use super::prune::{forget, is_pack, prune};
 use super::{CHUNK, Host, Image, LEAF, TestRepo, noise};
 
-/// Zeroes most bytes of each object that `wanted` accepts.
+/// Zeroes each object that `wanted` accepts, except its first and last 100 bytes.
 pub(super) fn damage(store: &MemoryBackend, wanted: impl Fn(&Name) -> bool) {
     for name in listed(store).into_iter().filter(wanted) {
         let mut bytes = store.get(&name, u64::MAX).unwrap();
@@ -99,7 +99,7 @@ fn a_backup_is_copied_even_if_the_tree_of_an_earlier_one_is_damaged() {
     let ids = back_up_states(&source);
     let (_, target) = new_repo(CHUNK);
     copy(&source, &ids[..2], &target).unwrap();
-    // Only the trees of the third backup stay whole.
+    // Delete all trees. Then a backup with --reread stores the tree of the third backup again.
     delete(&store, |name| name.as_str().contains("/trees/"));
     let source = TestRepo::open(store.clone(), &Silent).unwrap();
     host.back_up_again(&source, "disk", &states()[2]).unwrap();
@@ -224,7 +224,7 @@ pub(super) fn try_commit(
 }
 
 /// Commits a record of another image as the holder of a write key. The record claims to be a copy
-/// of `original`, or that record with other labels, and has the same time and size.
+/// of `original`, and has its time and size.
 fn claim(thief: &TestRepo, original: &Backup) -> ObjectHash {
     let host = Host::without_cache();
     let size = original.record.content.size;
@@ -255,7 +255,7 @@ fn the_holder_of_a_write_key_cannot_keep_a_backup_from_being_copied() {
         let original = source.backup(id);
         claim(&writer(store, 1), &original);
         let host = Host::without_cache();
-        // Copy the false one first.
+        // Copy the false backup first.
         let mut ids = all(&source);
         ids.retain(|other| *other != id);
         let options = CopyOptions {
@@ -305,7 +305,7 @@ fn a_chunk_with_bytes_after_the_end_of_the_image_is_copied_without_them() {
     let whole = Image::new(LEAF).with(0, &noise(1, CHUNK));
     let id = host.back_up(&source, "disk", &whole).unwrap().id;
     let (_, target) = new_repo(CHUNK);
-    // A faulty writer states a size in the middle of a chunk that has bytes after this size.
+    // A faulty writer commits a record whose size ends within a chunk. The chunk has data after it.
     let made = source.backup(id);
     let size = CHUNK as u64 / 2;
     let top = made.top;
@@ -357,7 +357,7 @@ fn requests_to_the_source_grow_with_what_differs_and_not_with_the_image() {
         image.write(5, b"changed");
         let made = host.back_up(&source, "disk", &image).unwrap().id;
         let cached = Host::with_cache();
-        // Fill the cache of the index, so that only the copy itself counts.
+        // Fill the cache of the index, so that only requests of the copy are counted.
         cached.back_up(&source, "other", &Image::new(1)).unwrap();
         let _ = store.take_log();
         copy_with(&cached, &source, &[made], &target, &copy_options()).unwrap();

@@ -1,4 +1,4 @@
-//! What a copy of several backups does only once.
+//! Work that a copy of several backups does only once.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,8 @@ fn without_a_cache_each_segment_of_the_target_is_read_once() {
         let names = listed.map(|info| info.name.as_str().to_owned());
         names.filter(|name| name.contains("/index/")).count()
     };
-    // The second run also looks for lost data of the copies that the target has already.
+    // The target already has copies when the second run starts. That run also looks for lost data
+    // of these copies.
     for selected in [&ids[..2], &ids] {
         let before = segments();
         assert!(before >= 5, "{before}");

@@ -1,5 +1,5 @@
-//! Copies of backups that write keys signed, of bases that are false, and into a target that has
-//! lost data.
+//! Copies of backups that write keys signed, and of backups whose base states a false size. Also,
+//! copies into a target that has lost data.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn image() -> Image {
     Image::new(LEAF).with(0, &noise(1, 2 * CHUNK))
 }
 
-/// Commits a record that has the tree of this backup, but states another size.
+/// Commits a record with the tree of the backup `made`, but with another size.
 fn resize(maker: &TestRepo, made: &Backup, size: u64) -> ObjectHash {
     let content = &made.record.content;
     let described = root_description(content.kind, size, content.chunk_size, made.top.as_ref());
@@ -77,7 +77,7 @@ fn a_prune_of_the_target_that_removes_a_base_during_a_copy_harms_no_later_copy()
     host.back_up(&source, "disk", &image()).unwrap();
     let (store, target) = new_repo(CHUNK);
     copy_all(&source, &target);
-    // The second backup cannot be compared with the first one.
+    // The second backup cannot be compared with the first one, because it is a stream.
     let dump = noise(5, 3 * CHUNK);
     host.back_up_stream(&source, "disk", &dump).unwrap();
     host.back_up(&source, "disk", &image()).unwrap();
@@ -99,7 +99,7 @@ fn a_prune_of_the_target_that_removes_a_base_during_a_copy_harms_no_later_copy()
 }
 
 #[test]
-fn backups_of_write_keys_are_copied_last_without_identity_and_only_if_the_user_accepts_them() {
+fn a_backup_of_a_write_key_is_copied_last_without_inode_and_snapshot_if_the_user_accepts_it() {
     let (store, source) = new_repo(CHUNK);
     let host = Host::without_cache();
     let thief = writer(&store, 1);
@@ -127,7 +127,7 @@ fn backups_of_write_keys_are_copied_last_without_identity_and_only_if_the_user_a
             ..copy_options()
         };
         let copied = copy_with(&host, &source, &both, &target, &options).unwrap();
-        // The refusal comes before the work.
+        // The refused backup is reported before any backup is copied.
         assert_eq!(copied[0].0, stated);
         assert!(
             matches!(copied[0].1, Err(OpsError::CopyOfWriteKey { backup, .. }) if backup == stated),
@@ -146,7 +146,7 @@ fn backups_of_write_keys_are_copied_last_without_identity_and_only_if_the_user_a
         ..SourceInfo::of_kind("rbd")
     };
     assert_eq!(of_thief.record.source, Some(expected));
-    // The user has accepted these backups already.
+    // The target already has the copies, so the user need not accept them again.
     let again = copy(&source, &both, &target).unwrap();
     assert!(
         again

@@ -1,4 +1,4 @@
-//! A crash or failure of the store at every single call: committed backups are not affected, and
+//! The store crashes or fails at each of its calls in turn. Committed backups are not affected, and
 //! the next backup uses the stored data.
 
 use std::io::{self, Cursor, Read};
@@ -115,8 +115,8 @@ fn a_backup_survives_a_failure_of_any_write() {
     }
 }
 
-/// If the store loses a write in a crash, `check` reports the backups that this damages. Chunks are
-/// stored only once, so at least one lost write must damage a backup.
+/// If a crash loses a write, `check` reports the backups that the loss damages. Chunks are stored
+/// only once, so at least one lost write must damage a backup.
 #[test]
 fn if_a_crash_loses_a_write_of_a_backup_check_reports_it_and_only_chunks_are_lost() {
     let damaged = lose_each_write(&Days::new());

@@ -300,7 +300,7 @@ fn assert_damage_is_contained(whole: &Whole, object: ObjectRef, name: &Name, kin
             "{when}: no backup restores without its pack"
         );
     }
-    // If the newest record or entry of the log has vanished, nothing shows this, since no other one
+    // If the newest record or log entry is missing, nothing shows its loss, because no other object
     // names it yet.
     let is_named = match object {
         ObjectRef::Backup(..) => !records.vanished().is_empty(),
@@ -351,7 +351,8 @@ fn assert_damage_is_contained(whole: &Whole, object: ObjectRef, name: &Name, kin
         );
     }
     if kind == Kind::Delete {
-        // All data was stored again, except that of the first day, which no source has now.
+        // All data was stored again, except the data of the first day, which was not backed up
+        // again.
         assert!(failed_after.len() <= 1, "{when}");
     }
 }
@@ -399,7 +400,7 @@ fn an_object_with_both_copies_damaged_is_reported() {
         };
         assert_eq!(error.unwrap().kind(), expected, "{kind:?}");
 
-        // Without any node packs all trees are lost, and every command reports that.
+        // Without any node packs, all trees are lost. Restore and check report that.
         let store = whole.store.copy();
         for (object, name) in &objects {
             if object.blob_kind() == Some(BlobKind::Node) {

@@ -1,4 +1,5 @@
-//! Diffs of a volume in which another write key stored backups. Their packs may hold wrong data.
+//! Diffs of a volume that has backups by another write key. The packs of those backups may hold
+//! wrong data.
 
 use cuttlebone::ops::OpsError;
 use cuttlebone::storage::MemoryBackend;
@@ -35,7 +36,7 @@ fn a_diff_builds_on_no_backup_by_another_write_key_unless_the_user_names_it() {
     let mut named = options("disk");
     named.base = Some(made[0].id.unwrap().to_string());
     ingest(&host, &honest, &second, &named).unwrap();
-    // All keys trust the full one.
+    // Every key trusts a backup by the full key.
     ingest(&host, &full, &first, &options("other")).unwrap();
     ingest(&host, &honest, &second, &options("other")).unwrap();
 }
@@ -90,7 +91,7 @@ fn a_snapshot_that_another_write_key_backed_up_is_stored_again() {
 }
 
 #[test]
-fn a_backup_of_the_head_by_another_write_key_is_stored_again() {
+fn a_backup_of_the_current_image_by_another_write_key_is_stored_again() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let (honest, thief) = (writer(&store, 1), writer(&store, 2));

@@ -1,4 +1,5 @@
-//! Export of diffs from a repository: a diff applied to one image gives the other.
+//! Exports of the difference between two backups as a diff. The diff, applied to the first image,
+//! gives the second.
 
 use cuttlebone::format::{ByteString, DiffHeader, ExtentKind};
 use cuttlebone::ops::{self, ExportReport, OpsError, SnapshotNames};
@@ -13,8 +14,9 @@ use proptest::prelude::*;
 use super::{BLOCK, CHUNK, Host, Image, KIB, LEAF, TestRepo, noise};
 use crate::rbd::{Diff, read};
 
-/// A write to an image: two numbers that choose the place (near the end of a leaf, anywhere in it,
-/// or near the end of the image), the length, and the seed of the noise, or `None` for zeros.
+/// A write to an image. The first two numbers choose the place: near the end of a leaf, anywhere in
+/// a leaf, or near the end of the image. The others are the length in bytes, and the seed of the
+/// noise, or `None` for zeros.
 type Step = (u8, u32, usize, Option<u8>);
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -181,7 +183,7 @@ proptest! {
     }
 }
 
-/// An image of 16 TiB with this many chunks of data, far apart.
+/// Returns an image of 16 TiB with `chunks` chunks of data at equal distances.
 fn vast(chunks: u64) -> Image {
     let size = 16 << 40;
     let step = size / chunks / CHUNK as u64 * CHUNK as u64;
@@ -200,7 +202,7 @@ fn an_export_reads_only_nodes_and_chunks_that_differ() {
     b.write((7 << 40) + 3 * CHUNK as u64, &noise(999, 10));
     let made = |image| test_repo.backup(host.back_up(&test_repo, "disk", image).unwrap().id);
     let (made_a, made_b) = (made(&a), made(&b));
-    // The smaller image ends before all other chunks of the larger one.
+    // The image `c` consists only of the first chunk of `a`.
     let c = Image::new(CHUNK as u64).with(0, &a.read(0, CHUNK));
     let made_c = made(&c);
 
@@ -214,7 +216,7 @@ fn an_export_reads_only_nodes_and_chunks_that_differ() {
             .filter(|c| c.operation == StorageOperation::Get && is_of_pack(&c.name));
         (gets.count(), diff.1)
     };
-    // The export reads the five levels of each tree, and the chunk.
+    // The export reads the five levels of each tree, and the changed chunk.
     let (count, extents) = reads(Some(&made_a), &made_b);
     assert!(count <= 11, "{count} reads");
     let kinds: Vec<_> = extents.iter().map(|(e, _)| (e.kind, e.length)).collect();
@@ -225,7 +227,7 @@ fn an_export_reads_only_nodes_and_chunks_that_differ() {
             (ExtentKind::Zero, CHUNK as u64 - BLOCK)
         ]
     );
-    // The export does not read nodes after the end.
+    // The export reads no nodes of `a` that lie after the end of `c`.
     let (count, extents) = reads(Some(&made_a), &made_c);
     assert!(
         count <= 11 && extents.is_empty(),

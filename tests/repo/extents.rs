@@ -1,4 +1,5 @@
-//! Images with a list of changed extents: correct and wrong lists, against a plain model.
+//! Backups of images with a correct or wrong list of changed extents. The results are compared with
+//! a plain model.
 
 use std::sync::Arc;
 
@@ -20,8 +21,9 @@ fn test_repo() -> (TestRepo, Host) {
     (test_repo, Host::without_cache())
 }
 
-/// Returns options that state the start of a list: the newest backup of its volume, or nothing if
-/// there is none.
+/// Returns `options` with the base that the list of extents refers to. This is the base that
+/// `options` already names, or otherwise the newest backup of the volume. A list for a new volume
+/// has no base.
 fn from_newest(test_repo: &TestRepo, options: &BackupOptions) -> BackupOptions {
     let volume = &options.volume;
     let is_first = !test_repo
@@ -73,7 +75,7 @@ fn assert_same(host: &Host, test_repo: &TestRepo, report: &BackupReport, image: 
     assert_eq!(&host.restore_image(test_repo, &made).unwrap(), image);
 }
 
-/// Returns the offset at which a list was refused.
+/// Returns the offset in bytes of the unlisted change for which a list was refused.
 fn refused_at(result: Result<BackupReport, OpsError>) -> u64 {
     match result {
         Err(OpsError::ListIncomplete { offset, .. }) => offset,
@@ -85,7 +87,7 @@ fn refused_at(result: Result<BackupReport, OpsError>) -> u64 {
 struct Change {
     at: u64,
     len: usize,
-    /// Noise of this seed, or zeros.
+    /// The seed of the noise, or `None` for zeros.
     seed: Option<u64>,
 }
 
@@ -113,7 +115,8 @@ fn apply(image: &mut Image, changes: &[Change]) -> Vec<(u64, u64)> {
     inside.map(|c| (c.at, end(c) - c.at)).collect()
 }
 
-/// Sizes near those of chunks, leaves and nodes.
+/// Generates image sizes in bytes: near the size of a chunk or of a few leaves, or any size below
+/// three leaves.
 fn size() -> impl Strategy<Value = u64> {
     let around = prop::sample::select(vec![STEP, LEAF, 2 * LEAF, 3 * LEAF]);
     prop_oneof![
@@ -209,7 +212,7 @@ fn samples_cover_data_and_holes_and_are_no_more_than_asked_for() {
     );
     assert_eq!(refused_at(result), 9 * LEAF);
 
-    // All holes are overwritten, and only the data is listed.
+    // All holes are overwritten, but the list names only the chunk that already had data.
     let mut written = base.clone();
     for leaf in 0..16 {
         written.write(leaf * LEAF, &noise(2, usize::try_from(LEAF).unwrap()));
@@ -322,7 +325,7 @@ fn a_file_backed_up_by_a_list_is_read_in_full_by_the_next_backup() {
     let path = host.path("listed");
     let image = Image::new(LEAF).with(0, &noise(1, 100_000));
     image.write_to(&path);
-    // The file is so old that its times prove that it has not changed.
+    // Make all times of the file so old that they prove that the file has not changed since then.
     let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(old).unwrap();
@@ -334,7 +337,7 @@ fn a_file_backed_up_by_a_list_is_read_in_full_by_the_next_backup() {
     let full = run(&host, &test_repo, Sampled(Box::new(open()), 0), &on_host).unwrap();
     let backup = test_repo.backup(full.id.unwrap());
     assert_eq!(host.restore_image(&test_repo, &backup).unwrap(), image);
-    // After a backup that read all of it, an unchanged file is not read.
+    // After a backup that read the whole file, the unchanged file is not read again.
     let again = run(&host, &test_repo, Sampled(Box::new(open()), 0), &on_host).unwrap();
     assert_eq!(again.counts.read, 0);
 }

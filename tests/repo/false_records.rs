@@ -131,7 +131,7 @@ fn a_record_of_a_write_key_neither_replaces_another_record_nor_explains_a_missin
     let listed: Vec<_> = records.listed().map(|backup| backup.id).collect();
     assert!(listed.contains(&theft.genuine) && listed.contains(&forged));
     let log = Log::load(&theft.full.project).unwrap();
-    assert_eq!(records.vanished(), [], "nobody else names it");
+    assert_eq!(records.vanished(), [], "only the write key names it");
     assert_eq!(records.unconfirmed(&log), [missing]);
     let (report, findings) = theft.host.check(&theft.full, false);
     assert_eq!(report.errors, 0, "{findings:?}");
@@ -157,9 +157,10 @@ fn a_record_of_a_write_key_neither_replaces_another_record_nor_explains_a_missin
     theft.host.check_clean(&theft.full, clean);
 }
 
-/// A write key may name any hash, and the store may hold any file under its hash.
+/// The holder of a write key can sign a record that names any hash, and can store a file with this
+/// hash.
 #[test]
-fn a_file_that_is_no_record_and_that_a_forgotten_record_names_is_no_gap() {
+fn a_file_that_is_no_record_is_not_missing_even_if_a_forgotten_record_named_it() {
     let theft = Theft::new();
     let store = theft.full.project.objects.backend();
     let garbage = b"garbage";

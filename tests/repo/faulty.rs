@@ -160,7 +160,7 @@ fn restore_and_check_reject_a_chunk_of_the_wrong_length() {
     let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
     let backups = commit(&test_repo, |forger| {
         let chunks = [CHUNK, CHUNK / 2, CHUNK + 1, 1].map(|len| forger.chunk(&noise(1, len)));
-        // The last chunk of an image has full length, too.
+        // The last chunk has the full length even if the image ends within the chunk.
         let image = |chunk| (forger.children(0, CHUNKS, &[chunk]), 100, CHUNK);
         chunks.map(image).to_vec()
     });

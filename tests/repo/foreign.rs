@@ -44,7 +44,8 @@ impl Genuine {
         }
     }
 
-    /// Returns the bytes of an object in this directory of the project, if it has one.
+    /// Returns the bytes of one object in this directory of the project. Returns `None` if the
+    /// directory is empty.
     fn object_in(&self, directory: &str) -> Option<Vec<u8>> {
         let below = format!("projects/{}/{directory}", self.project);
         let listed = self.store.list(&below).unwrap();
@@ -53,7 +54,7 @@ impl Genuine {
     }
 }
 
-/// Stores bytes in a directory of the project, under the name that they should have there.
+/// Stores bytes in the directory for objects of `kind`, under the name that such an object has.
 fn plant(store: &MemoryBackend, project: ProjectId, kind: ObjectKind, bytes: &[u8]) {
     let hash = object_hash(&[bytes]).to_string();
     let directory = kind.directory(project);
@@ -65,7 +66,7 @@ fn plant(store: &MemoryBackend, project: ProjectId, kind: ObjectKind, bytes: &[u
     store.put(&Name::new(name).unwrap(), &[bytes]).unwrap();
 }
 
-/// The directories of a project. Each takes objects of one kind.
+/// Kinds of objects that each have a directory in the project.
 const KINDS: [ObjectKind; 13] = [
     ObjectKind::Key,
     ObjectKind::Settings,
@@ -139,8 +140,9 @@ fn open(store: &MemoryBackend) -> TestRepo {
     TestRepo::open(store.clone(), &RecordingObserver::default()).unwrap()
 }
 
-/// Restores, checks, backs up, forgets and prunes in a repository with foreign objects. Fails if
-/// any of this stops or has a wrong result.
+/// Restores, checks, backs up, forgets and prunes in a repository with foreign objects. Panics if
+/// one of these commands fails or has a wrong result. `foreign` is the number of foreign objects
+/// that `check` must count. If it is `None`, `check` must count an error.
 fn assert_nothing_is_stopped(
     genuine: &Genuine,
     store: &MemoryBackend,
@@ -168,7 +170,7 @@ fn assert_nothing_is_stopped(
         Some(expected) => assert_eq!(report.foreign, expected, "{when}: {findings:?}"),
         None => assert!(report.errors > 0, "{when}"),
     }
-    // Only one copy of an object that is kept twice was stored.
+    // For a kind that is kept twice, the test stored only one of the two copies.
     let is_expected = |finding: &Finding| match finding {
         Finding::ObjectForeign { .. } => true,
         Finding::CopyDamaged { .. } => foreign.is_none(),
@@ -315,7 +317,7 @@ fn other_key() -> SigningKey {
     SigningKey::from_seed(&Secret::new([42; 32]))
 }
 
-/// Returns valid bodies, by kind. Each would do harm if it counted.
+/// Returns valid bodies, by kind. Each would do harm if its object counted.
 fn bodies(test_repo: &TestRepo) -> Vec<(ObjectKind, Vec<u8>)> {
     let backups = test_repo.backups();
     let mut record = backups[0].record.clone();

@@ -1,5 +1,5 @@
-//! Forget removes only the selected backups and survives a crash at any call. Backups that vanished
-//! without it are still reported.
+//! Forget removes only the selected backups and survives a crash at any call. Backups that vanish
+//! without a forget are still reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,8 @@ fn content() -> Image {
     Image::new(2 * LEAF).with(0, &noise(1, 2 * CHUNK))
 }
 
-/// Commits a record with the same content: a backup of the volume on that day, with these labels.
+/// Commits a record with the content of `like`: a backup of `volume` on this day of November 2026,
+/// with these labels.
 fn commit_on_day(
     test_repo: &TestRepo,
     like: &BackupRecord,
@@ -54,7 +55,8 @@ fn put(test_repo: &TestRepo, record: &BackupRecord) -> ObjectHash {
         .unwrap()
 }
 
-/// Returns a store with these backups (volume, day, labels); each record names the one before.
+/// Returns a store with these backups (volume, day, labels), and their ids. Each record names the
+/// previous one.
 fn store_with(days: &[(&str, u8, &[&str])]) -> (MemoryBackend, BTreeMap<(String, u8), ObjectHash>) {
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
@@ -137,7 +139,7 @@ const BACKUPS: [(&str, u8, &[&str]); 8] = [
     ("disk", 9, &[]),
 ];
 
-/// The backups that `last(2)` keeps: the last two of each volume, and the protected backup.
+/// Returns the backups that `last(2)` keeps: the last two of each volume, and the protected backup.
 fn kept(ids: &BTreeMap<(String, u8), ObjectHash>) -> BTreeSet<ObjectHash> {
     let kept = [
         ("disk", 7),
@@ -199,7 +201,7 @@ fn policy_of(count: u64) -> Policy {
     Policy::new([Rule::Last(Period::Each, Count::Most(count))])
 }
 
-/// Makes a plan for a fault at the n-th call. Some plans count all calls, others only some calls.
+/// Makes a plan for a fault at the n-th call. Some plans count all calls, others only writes.
 type PlanAt = fn(u64, Fault) -> Plan;
 
 #[test]
@@ -277,7 +279,7 @@ fn check_reports_backups_that_vanished_but_not_those_that_were_forgotten() {
     let host = Host::without_cache();
     forget(&test_repo, &last(2)).unwrap();
     assert_whole(&test_repo, "after forgetting");
-    // Another process deletes a record without an entry of the log.
+    // Delete a record without adding an entry to the log.
     let id = ids[&("disk".to_owned(), 7)];
     let name = ObjectRef::Backup(test_repo.project.id, id).name();
     store.delete(&name).unwrap();
@@ -352,7 +354,8 @@ fn check_reports_a_damaged_entry_of_the_log() {
         "{findings:?}"
     );
     assert!(report.errors > report.vanished.len() as u64);
-    // `ops::forget` still works. The command calls `ops::require_history` before, which would fail.
+    // `ops::forget` still works. The command would fail, because it calls `ops::require_history`
+    // first.
     forget(&test_repo, &last(1)).unwrap();
 }
 
@@ -370,7 +373,7 @@ fn a_running_backup_may_name_a_backup_that_is_forgotten_meanwhile() {
     assert_whole(&test_repo, "afterwards");
 }
 
-/// Forgets everything except backups with the label `pin`.
+/// Returns a request to forget all backups without the label `pin`.
 fn pinned() -> Forget {
     let pin = "pin".parse().unwrap();
     by_policy([Rule::Label(pin)])
@@ -410,7 +413,8 @@ fn if_two_concurrent_forgets_would_empty_a_volume_the_later_one_fails() {
     assert_whole(&first, "afterwards");
 }
 
-/// A lease of another forget that removes and keeps these backups of volume “disk”, by their days.
+/// Takes the lease of another forget, which states that it removes and keeps the backups of volume
+/// “disk” of these days.
 fn other_forget(
     test_repo: &TestRepo,
     ids: &BTreeMap<(String, u8), ObjectHash>,
@@ -519,7 +523,7 @@ fn forget_removes_only_the_named_backups() {
         matches!(&refused, Err(OpsError::Repo(RepoError::NoBackup { .. }))),
         "{refused:?}"
     );
-    assert_eq!(listed(&test_repo), all, "nothing was touched");
+    assert_eq!(listed(&test_repo), all, "nothing was removed");
 
     // All names are resolved before anything is removed. A backup may be named twice.
     let names = ["disk", "disk~1", "disk~1", &id("disk", 7).to_string()].map(str::to_owned);

@@ -1,4 +1,4 @@
-//! A prune and a forget stop if certificates or records are missing, and revoked keys stay revoked.
+//! A prune and a forget stop if certificates or records are missing. Revoked keys stay revoked.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::provenance::client;
 use super::prune::forget;
 use super::{CHUNK, Host, Image, LEAF, TestRepo, noise};
 
-/// A project with a backup by a full key, and a backup by a write key that follows it.
+/// A project with two backups of one volume: the first by a full key, the second by a write key.
 struct Site {
     store: MemoryBackend,
     full: TestRepo,
@@ -46,6 +46,7 @@ impl Site {
         }
     }
 
+    /// Prunes. Returns the number of records and voids of revoked keys that the prune removed.
     fn try_prune(&self, accept_loss: AcceptedLoss) -> Result<u64, OpsError> {
         let options = PruneOptions {
             max_unused: MaxUnused::Bytes(0),
@@ -65,7 +66,7 @@ impl Site {
         self.try_prune(AcceptedLoss::default()).unwrap()
     }
 
-    /// Asserts that both prune and forget stop. Returns the missing objects.
+    /// Asserts that both prune and forget stop and store nothing. Returns the missing objects.
     #[track_caller]
     fn missing(&self) -> MissingHistory {
         let stored = self.store.list("projects").unwrap().len();
@@ -98,7 +99,7 @@ impl Site {
         key
     }
 
-    /// Removes both copies of a certificate from the store.
+    /// Removes both copies of a certificate from the store. Returns its bytes.
     fn take(&self, certificate: ObjectHash) -> Vec<u8> {
         let object = ObjectRef::Certificate(self.full.project.id, certificate);
         let bytes = self.store.get(&object.name(), 1 << 20).unwrap();
@@ -172,7 +173,7 @@ fn prune_and_forget_stop_if_both_copies_of_a_certificate_are_damaged() {
 }
 
 #[test]
-fn a_prune_continues_once_the_loss_of_a_certificate_is_accepted() {
+fn a_prune_continues_if_the_user_accepts_the_loss_of_a_certificate() {
     let site = Site::new();
     let name = site.certified().name;
     site.take(name);
@@ -180,12 +181,15 @@ fn a_prune_continues_once_the_loss_of_a_certificate_is_accepted() {
     site.try_prune(accepting(&[name])).unwrap();
     site.prune();
     let records = Records::load(&site.full.project).unwrap();
-    assert!(records.get(site.of_client).is_none(), "it is foreign now");
+    assert!(
+        records.get(site.of_client).is_none(),
+        "the backup is foreign now"
+    );
     assert!(records.get(site.of_full).is_some());
 }
 
 #[test]
-fn a_planted_file_among_the_certificates_stops_nothing() {
+fn a_file_that_is_no_certificate_among_the_certificates_stops_nothing() {
     let site = Site::new();
     let rubbish = b"no certificate";
     site.put(object_hash(&[rubbish]), rubbish);
@@ -195,11 +199,11 @@ fn a_planted_file_among_the_certificates_stops_nothing() {
 }
 
 #[test]
-fn a_prune_adds_certificates_and_records_to_the_log_if_it_does_not_name_them_yet() {
+fn a_prune_adds_certificates_and_records_that_the_log_does_not_name() {
     let site = Site::new();
     let project = &site.full.project;
     let first = site.certified();
-    // An interrupted command leaves this state.
+    // Store a certificate that the log does not name, as an interrupted command would.
     let certificate = Certificate {
         slot: ObjectHash::from_bytes([1; 32]),
         ..first.certificate

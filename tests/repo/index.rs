@@ -46,7 +46,7 @@ impl Warm {
         Files::of(&self.test_repo, self.host.cache.as_ref().unwrap())
     }
 
-    /// Another host with a copy of the cache.
+    /// Returns another host with a copy of the cache, and the paths of this copy.
     fn another_host(&self) -> (Host, Files) {
         let host = Host::with_cache();
         let (from, to) = (
@@ -85,6 +85,7 @@ impl Warm {
     }
 }
 
+/// The files of an index cache. The index is trusted only if the stamp fits it.
 struct Files {
     index: PathBuf,
     stamp: PathBuf,
@@ -171,7 +172,8 @@ fn a_truncated_index_cache_is_rebuilt() {
     }
 }
 
-/// Flips bits in a copy of the cache. Returns how often that was noticed: 0 or 1.
+/// Flips bits in a copy of the cache. Unless `trusted`, the copy has no valid stamp. Returns how
+/// often the damage was noticed: 0 or 1.
 fn flip(warm: &Warm, at: u64, len: usize, trusted: bool) -> usize {
     let (host, files) = warm.another_host();
     let file = File::options()
@@ -212,13 +214,14 @@ fn an_index_cache_with_flipped_bits_is_rebuilt() {
     let warm = Warm::new();
     let len = warm.files().index.metadata().unwrap().len();
     let mut noticed = 0;
-    // Test many places in the first pages, which refer to all others.
+    // Test many places at the beginning, which refers to all pages, and random places elsewhere.
     for at in (0..400).step_by(16).chain(places(len, 40)) {
         noticed += flip(&warm, at, 3, false);
     }
     assert!(noticed > 0);
     assert_eq!(flip(&warm, 0, 4096, false), 1);
-    // Test all other pages, since redb decides which of them it uses.
+    // At least one other page must be noticed. Which one is not known, since redb does not use all
+    // pages.
     let mut pages = (1..len / 4096).map(|page| flip(&warm, page * 4096, 4096, false));
     assert!(pages.any(|noticed| noticed == 1));
 }
@@ -338,7 +341,7 @@ fn concurrent_processes_use_separate_index_caches() {
 }
 
 #[test]
-fn an_index_cache_takes_in_segments_of_other_hosts() {
+fn segments_of_other_hosts_are_added_to_an_index_cache() {
     let warm = Warm::new();
     let another = Host::with_cache();
     let image = warm.image.clone().with(0, &noise(5, 3 * CHUNK));
@@ -425,7 +428,7 @@ fn store_chunk(index: &Index, plain: &[u8], meanwhile: impl FnOnce()) -> PackerR
 }
 
 #[test]
-fn a_run_names_an_unnamed_pack_even_if_its_index_is_rebuilt_meanwhile() {
+fn a_backup_stores_a_segment_for_an_unnamed_pack_even_if_its_index_is_rebuilt() {
     let store = MemoryBackend::new();
     let project = TestRepo::init(store.clone(), CHUNK).unwrap().project;
     let index = || Index::in_memory(&project, Arc::new(Silent)).unwrap();
@@ -439,11 +442,11 @@ fn a_run_names_an_unnamed_pack_even_if_its_index_is_rebuilt_meanwhile() {
 
     let running = index();
     assert!(running.resync().unwrap(), "the pack's listing is read");
-    // A backup does this before it relies on such packs.
+    // A backup does this before it relies on packs that no segment names.
     running.verify_unnamed().unwrap();
     let report = store_chunk(&running, plain, || running.rebuild().unwrap());
     assert_eq!(report.chunks_new, 0, "the chunk is known");
-    // The run has stored its segment, so a record may be committed from here on.
+    // The packer has stored its segment, so a record may be committed from here on.
     let found = index()
         .find_trusted(&project.chunk_keys().unwrap().id(plain))
         .unwrap();

@@ -141,8 +141,8 @@ fn a_v2_stream_with_several_diffs_becomes_a_chain_of_backups() {
         let bytes = rbd::bytes(name);
         let reports = ingest(&host, &test_repo, &bytes, &options("v")).expect(name);
         let snapshots = stream["snapshots"].as_array().unwrap();
-        // If an image was not written to since its last snapshot, its head does not become a new
-        // backup.
+        // If an image was not written to since its last snapshot, its current state (the head) does
+        // not become a new backup.
         let last = snapshots.last().map(|snapshot| &snapshot["blake2b"]);
         let is_new = last != Some(&stream["result"]["blake2b"]);
         assert_eq!(
@@ -275,7 +275,7 @@ fn a_diff_without_a_matching_base_is_refused_and_nothing_is_stored() {
     let error = refused(&larger, &super::reread("v"));
     assert!(matches!(error, OpsError::SnapshotTaken { .. }), "{error:?}");
 
-    // A matching base is accepted, and any base with --force-base.
+    // A matching base is accepted. With --force-base, any base is accepted.
     take(&step("a", "b"), &with_base(&a, false)).unwrap();
     take(&step("x", "c"), &with_base(&a, true)).unwrap();
     host.check_clean(&test_repo, "after the accepted diffs");
@@ -383,7 +383,7 @@ fn a_diff_with_reread_stores_lost_chunks_again() {
         }
     }
     assert!(host.check(&test_repo, true).0.errors > 0);
-    // Without --reread, the index would still name the lost packs.
+    // Without --reread, a backup would rely on the index, which still names the lost packs.
     let reread = super::reread("v");
     for stream in &streams {
         let reports = ingest(&host, &test_repo, stream, &reread).unwrap();
@@ -464,7 +464,7 @@ fn the_cost_of_a_diff_does_not_depend_on_the_size_of_the_volume() {
 
 #[test]
 fn memory_does_not_depend_on_lengths_that_a_diff_states() {
-    /// Returns 64 MiB of zeros.
+    /// A reader that ends after 64 MiB of zeros. It counts the bytes that it has returned.
     struct Endless(u64);
     impl Read for Endless {
         fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {

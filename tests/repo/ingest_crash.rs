@@ -1,6 +1,6 @@
-//! A backup of RBD diffs crashes at each of its calls of the store in turn, or one of its writes
-//! fails. The backed-up streams are a diff between two snapshots, and a whole image with its
-//! snapshots. Then another backup runs. After it, the content must be right, and no chunk may be
+//! A backup of RBD diffs, in which the store crashes at each call or fails at each write in turn.
+//! The test backs up a diff between two snapshots, and the stream of an image with its snapshot.
+//! After each fault, another backup runs. Then the content must be right, and no chunk may be
 //! stored twice.
 
 use cuttlebone::ops::{self, Accept, BackupOptions, OpsError};
@@ -45,7 +45,7 @@ impl Streams {
             LEAF + 200_000,
             &vec![(5, 9000, Some(1)), (LEAF + 100_000, 9000, Some(2))],
         );
-        // Parts of chunks, a chunk that becomes zero, and an end of the image within old data.
+        // This step changes parts of chunks, zeroes a chunk, and ends the image within old data.
         let step = lead(
             "disk",
             Some("a"),
@@ -61,7 +61,7 @@ impl Streams {
                 2 * LEAF,
                 &vec![(LEAF - 3000, 6000, Some(4))],
             ),
-            // A leaf that is zeroed as a whole, and an end of the image within another leaf.
+            // This step zeroes a whole leaf, and ends the image within another leaf.
             lead(
                 "line",
                 Some("x"),

@@ -16,8 +16,10 @@ struct Step {
     /// The earlier snapshot that is the base; `None` for a full diff.
     from: Option<Index>,
     size: u64,
-    /// The gap before each extent, its length, and the seed of its noise; zeros without a seed.
+    /// For each extent, the gap before it and its length in bytes, and the seed of its noise.
+    /// Without a seed, the extent is zeros.
     extents: Vec<(u32, usize, Option<u8>)>,
+    /// Whether the diff ends at the current state of the image, and not at a snapshot.
     is_head: bool,
 }
 

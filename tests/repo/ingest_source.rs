@@ -1,5 +1,5 @@
-//! Backups of diffs, both of the image that the volume has backups of and of other images. Also,
-//! backups of sources without bytes.
+//! Backups of diffs of the image that the volume already has backups of, and diffs of another
+//! image. Also, backups of sources without bytes.
 
 use cuttlebone::base::Notice;
 use cuttlebone::format::{DiffHeader, DiffWriter};
@@ -11,7 +11,7 @@ use super::ingest::{Extents, apply, diff, ingest};
 use super::{Host, Image, LEAF, TestRepo, noise, options};
 use crate::rbd;
 
-/// A repository with the snapshots `a` and `b` of the volume `v`, and its host.
+/// Returns a repository with backups of the snapshots `a` and `b` of the volume `v`, and a host.
 fn a_and_b() -> (TestRepo, Host) {
     let (test_repo, host) = (
         TestRepo::init(MemoryBackend::new(), 64 << 10).unwrap(),
@@ -50,7 +50,8 @@ fn a_diff_from_the_snapshot_of_an_older_backup_needs_the_option_base() {
         ..options("v")
     };
     ingest(&host, &test_repo, &again, &named).unwrap();
-    // Every diff of the head begins at the same snapshot, which is not deleted.
+    // Every diff that ends at the image's current state (the head) begins at the same snapshot,
+    // because this snapshot is not deleted.
     for seed in 4..7 {
         let head = diff(Some("c"), None, 4 * LEAF, &vec![(0, 10, Some(seed))]);
         let reports = ingest(&host, &test_repo, &head, &options("v")).unwrap();
@@ -67,7 +68,7 @@ fn a_base_that_only_a_snapshot_name_identifies_gives_a_notice() {
     let mut from = "b".to_owned();
     for (to, options, by_name) in [
         ("c", options("v"), true),
-        // The base has no id yet.
+        // The record of the base has no image id.
         ("d", with_id("10ab"), true),
         ("e", with_id("10ab"), false),
         ("f", options("v"), true),
@@ -82,7 +83,7 @@ fn a_base_that_only_a_snapshot_name_identifies_gives_a_notice() {
 }
 
 #[test]
-fn another_image_id_or_source_name_is_refused_unless_the_content_is_new() {
+fn another_image_id_or_source_name_is_refused_unless_the_user_accepts_new_content() {
     let (test_repo, host) = a_and_b();
     let step = |from: &str, to: &str| diff(Some(from), Some(to), 4 * LEAF, &vec![(0, 10, Some(3))]);
     let named = |name: &str| {

@@ -1,4 +1,4 @@
-//! A store that calls a closure before each of its calls, which can make the call fail or wait.
+//! A store that runs a closure before each call. The closure can make the call fail or wait.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use cuttlebone::storage::{
 /// Receives each operation and the name of its object or directory. An error makes the call fail.
 type Before = dyn Fn(StorageOperation, &str) -> Result<(), StorageErrorKind> + Send + Sync;
 
-/// A store in memory, with a closure that is called first.
+/// A store in memory that runs the closure `before` at the beginning of each call.
 pub(super) struct Intercepted {
     store: MemoryBackend,
     before: Box<Before>,
@@ -26,7 +26,7 @@ impl Intercepted {
         }
     }
 
-    /// A store that cannot deliver objects whose name contains `part`.
+    /// Returns a store that fails with `kind` if an object whose name contains `part` is read.
     pub(super) fn unreadable(
         store: &MemoryBackend,
         part: &'static str,

@@ -24,9 +24,9 @@ fn ids(test_repo: &TestRepo) -> HashSet<BlobId> {
     ids
 }
 
-/// Returns the last part of the name of each object, and its bytes without the beginning that all
-/// objects of a kind have in common. This is the header, and in a key slot also the fields up to
-/// the cost parameters.
+/// Returns the last part of the name of each object, and its bytes without the header. Of a key
+/// slot, the fields from the scope to the cost parameters are also left out. All objects of a kind
+/// have these bytes in common.
 fn stored(store: &MemoryBackend) -> Vec<(String, Vec<u8>)> {
     let objects = store.list("").unwrap();
     let read = |name| store.get(name, u64::MAX).unwrap();
@@ -63,8 +63,8 @@ fn two_projects_with_the_same_content_share_nothing() {
         host.back_up_stream(&test_repo, "dump", &stream).unwrap();
         (store, test_repo)
     };
-    let ((store_a, house_a), (store_b, house_b)) = (make(), make());
-    assert!(ids(&house_a).len() > 5 && ids(&house_a).is_disjoint(&ids(&house_b)));
+    let ((store_a, repo_a), (store_b, repo_b)) = (make(), make());
+    assert!(ids(&repo_a).len() > 5 && ids(&repo_a).is_disjoint(&ids(&repo_b)));
 
     let (objects_a, objects_b) = (stored(&store_a), stored(&store_b));
     let fixed = ["cuttlebone", "cuttlebone.copy", "project", "project.copy"];
@@ -82,7 +82,7 @@ fn two_projects_with_the_same_content_share_nothing() {
             .map(|b| b.root)
             .collect::<HashSet<_>>()
     };
-    assert!(roots(&house_a).is_disjoint(&roots(&house_b)));
+    assert!(roots(&repo_a).is_disjoint(&roots(&repo_b)));
 
     let blocks_a = blocks(&objects_a);
     assert!(blocks_a.len() > 7 * CHUNK);

@@ -105,7 +105,7 @@ fn a_statement_covers_the_packs_and_segments_that_a_prune_makes() {
 }
 
 #[test]
-fn objects_that_are_stored_and_logged_during_a_check_are_not_missed() {
+fn objects_that_are_stored_and_logged_during_a_check_do_not_count_as_missing() {
     let (store, test_repo) = with_backups(1);
     let statement = state(&test_repo);
     let again = Mutex::new(Some(store.clone()));
@@ -149,7 +149,7 @@ fn copies_that_cannot_be_compared_do_not_count_as_equal() {
         (StorageErrorKind::Denied, Some(1)),
         (StorageErrorKind::Unavailable, None),
     ] {
-        // Each copy can be read once, so that it is verified.
+        // Each copy can be read once, to verify it. Later reads, to compare the copies, fail.
         let reads = Mutex::new(0);
         let lost = Intercepted::new(&store, move |operation, name| {
             if operation != StorageOperation::Get

@@ -1,5 +1,5 @@
 //! Leases whose holder was paused or has ended. The tests use the store's clock, since only this
-//! clock shows that a virtual machine was paused. The time of a lease in the store does not show
+//! clock shows that a virtual machine was paused. The modification time of a lease does not show
 //! whether anyone renews the lease.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +49,8 @@ fn two_backups() -> (MemoryBackend, [ObjectHash; 2]) {
     (store, ids)
 }
 
-/// Opens a store that calls `paused` once: before the first call for which `at` is true.
+/// Opens the repository on a store that calls `paused` once: before the first call for which `at`
+/// is true. While the returned flag is false, the store does not call `paused`.
 fn open_and_pause(
     store: &MemoryBackend,
     at: impl Fn(StorageOperation, &str) -> bool + Send + Sync + 'static,
@@ -114,7 +115,7 @@ fn a_lease_from_the_future_that_nobody_renews_expires() {
     assert_eq!(refused(&test_repo).1, lease);
     store.advance_clock(301);
     prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
-    assert!(names(&store, "leases").is_empty(), "it was removed");
+    assert!(names(&store, "leases").is_empty(), "the lease was removed");
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn a_lease_that_is_put_back_again_and_again_expires() {
     prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
 }
 
-/// Stores this many copies of a lease under names that begin with `first`.
+/// Stores `count` copies of a lease. The names of the copies are consecutive numbers from `first`.
 fn store_copies(store: &MemoryBackend, lease: &Name, bytes: &[u8], first: u128, count: u128) {
     let (directory, _) = lease.as_str().rsplit_once('/').unwrap();
     for number in first..first + count {
@@ -196,8 +197,8 @@ fn copies_of_an_old_lease_under_other_names_stop_no_prune_for_longer_than_ten_mi
     }
 }
 
-/// Someone who copies each version of each lease can have any number of old versions. A client that
-/// has not seen such a version before cannot know that it is old, unless its content shows this.
+/// An attacker can copy every version of every lease, and store an old version again later. A
+/// client that has never seen this version recognizes it as old only by its content.
 #[test]
 fn a_lease_that_was_stored_long_ago_does_not_count_even_if_nobody_has_seen_it() {
     for work in [Work::Prune, Work::Forget, Work::Backup] {
@@ -331,8 +332,8 @@ fn a_backup_that_was_paused_while_it_stored_its_record_withdraws_it() {
     let is_record =
         |operation, name: &str| operation == StorageOperation::Put && name.contains("/backups/");
     let (test_repo, _) = open_and_pause(&store, is_record, move |store| {
-        // While this machine is paused, its lease expires. So a prune on another host deletes the
-        // chunks of the first backup, which nobody seems to need.
+        // While this machine is paused, its lease expires. So no lease stops another host from
+        // deleting the chunks of the first backup, which the paused backup relies on.
         store.advance_clock(EXPIRED);
         let elsewhere = open(store);
         forget(&elsewhere, &[first]);
@@ -373,7 +374,8 @@ fn a_backup_that_was_paused_before_its_record_commits_none() {
     let refused = Records::commit(project, &record, &receipt, &permit);
     assert!(matches!(refused, Err(RepoError::LostRace)), "{refused:?}");
     assert_eq!(names(&store, "backups"), before);
-    // The next look also notices that the lease has lapsed. By now, the lease has another name.
+    // The next call of `clear` also notices that the lease has lapsed. The call after it succeeds,
+    // because the lease was stored again under another name.
     let disturbed = guard.clear(&index, &[]).unwrap();
     assert!(matches!(disturbed, CommitCheck::Disturbed));
     let permitted = guard.clear(&index, &[]).unwrap();
@@ -440,7 +442,7 @@ fn a_forget_that_was_paused_before_its_entry_removes_nothing() {
 }
 
 #[test]
-fn a_prune_that_was_paused_after_its_look_marks_and_deletes_nothing() {
+fn a_prune_that_was_paused_after_planning_marks_and_deletes_nothing() {
     let (store, ids) = two_backups();
     let test_repo = open(&store);
     forget(&test_repo, &ids[..1]);
@@ -472,7 +474,7 @@ fn a_prune_that_was_paused_after_its_look_marks_and_deletes_nothing() {
 }
 
 #[test]
-fn a_project_that_watches_leases_remembers_them_for_the_next_run() {
+fn leases_that_a_prune_has_seen_are_remembered_for_the_next_prune() {
     let (store, _) = two_backups();
     let host = Host::with_cache();
     let caches = host.path("cache");

@@ -1,4 +1,4 @@
-//! The ledger: entries that count and entries that do not.
+//! The ledger states which packs were verified, and when. Some entries count, and some do not.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -40,12 +40,12 @@ fn result(time: u64, result: ReadResult, packs: &[u8]) -> ReadPacks {
     }
 }
 
-/// Reads the ledger at this time, as if all packs existed.
+/// Reads the ledger as if all packs existed. `now` is the time in milliseconds since 1970.
 fn load(project: &Project, now: u64) -> Ledger {
     Ledger::load(project, now, |_| true).unwrap()
 }
 
-/// Stores an entry that no program would write, but that the holder of the key could.
+/// Stores an entry that the holder of the key can sign, but that the program would not write.
 fn state(project: &Project, group: ReadPacks) {
     let body = LedgerBody {
         about: LedgerInfo {
@@ -126,8 +126,7 @@ fn a_time_in_the_future_never_counts_and_a_merge_leaves_it_out() {
     state(&owner.project, group(now() - hour, level, &[2]));
     let later = now() + 2000 * hour;
     let verified = load(&owner.project, later).verified(level);
-    // The store's clock was right: the packs count as verified when the entry was stored, not
-    // later.
+    // The packs count as verified at the time when the store received the entry, not later.
     assert!(verified[&pack(1)] <= now());
     for _ in 0..10 {
         let new = NewLedgerEntry::default();
@@ -333,7 +332,7 @@ fn a_pack_that_is_good_only_when_it_is_read_again_does_not_count_as_verified() {
     let (name, inner) = (name.clone(), store.clone());
     let healed = Intercepted::new(&store, move |operation, at| {
         if operation == StorageOperation::Get && at == text {
-            // The first read gets other bytes than the second one.
+            // The first read returns bad bytes, and the second one good bytes.
             if reads.fetch_add(1, Ordering::Relaxed) == 1 {
                 inner.put(&name, &[&good]).unwrap();
             }
@@ -459,7 +458,7 @@ fn a_check_that_fails_stores_the_packs_that_it_verified_in_the_ledger() {
 }
 
 #[test]
-fn a_check_of_all_data_that_cannot_find_out_what_backups_use_is_not_complete() {
+fn a_check_of_all_data_that_cannot_list_the_records_is_not_complete() {
     let store = MemoryBackend::new();
     let owner = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();

@@ -1,4 +1,4 @@
-//! The log: only entries of full keys count, each must exist, and they must be consistent.
+//! Tests of the log. Only entries of full keys count. An entry that another entry names must exist.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ fn repository() -> (MemoryBackend, TestRepo) {
     (store, test_repo)
 }
 
-/// Appends an entry to the log as it is now.
+/// Loads the log and appends an entry. Returns the hash of the entry.
 fn append(project: &Project, added: &[u8], removed: &[u8]) -> ObjectHash {
     let mut log = Log::load(project).unwrap();
     append_to(&mut log, project, added, removed)
@@ -163,7 +163,7 @@ fn an_entry_follows_all_seen_entries_that_no_other_entry_follows() {
     let (_, test_repo) = repository();
     let project = &test_repo.project;
     let first = append(project, &[1, 2, 3], &[]);
-    // Two processes that do not see each other.
+    // Two processes load the log at the same time. So neither knows the entry of the other.
     let mut logs = [Log::load(project).unwrap(), Log::load(project).unwrap()];
     let left = append_to(&mut logs[0], project, &[4], &[1]);
     let right = append_to(&mut logs[1], project, &[5], &[2]);
@@ -192,7 +192,11 @@ fn an_entry_lists_only_new_objects() {
     assert!(log.newest().is_none(), "an empty entry is not stored");
     append_to(&mut log, project, &[], &[1, 1, 2]);
     append_to(&mut log, project, &[], &[2]);
-    assert_eq!(log.newest().unwrap().number, 1, "2 is removed already");
+    assert_eq!(
+        log.newest().unwrap().number,
+        1,
+        "record 2 is already removed"
+    );
     append_to(&mut log, project, &[], &[2, 3]);
     assert_eq!(log.newest().unwrap().number, 2);
     assert_eq!(Log::load(project).unwrap().newest(), log.newest());
@@ -252,7 +256,7 @@ fn a_vanished_entry_that_another_entry_names_is_reported() {
         "{findings:?}"
     );
     store.put(&name, &[&bytes]).unwrap();
-    Host::without_cache().check_clean(&test_repo, "it came back");
+    Host::without_cache().check_clean(&test_repo, "the entry is back");
 }
 
 /// The log names the records that a removed record followed, so `check` still notices if these

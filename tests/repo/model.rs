@@ -16,7 +16,7 @@ use super::{
     BLOCK, Host, Image, Input, KIB, LEAF, RecordingObserver, TestRepo, back_up, noise, options,
 };
 
-/// Volumes that are images, and that are streams.
+/// The names of the volumes that are images, and of those that are streams.
 const IMAGES: [&str; 2] = ["a disk", "another"];
 const STREAMS: [&str; 2] = ["a dump", "another dump"];
 /// Larger images are not restored to a stream, since the test would hold all their bytes in memory.
@@ -30,8 +30,8 @@ enum Step {
     Copy(Index, Place, Place),
     Resize(Index, u64),
     BackUp(Index, Option<Index>, Way),
-    /// Replaces bytes of a stream. The numbers are the place, in 256ths of the stream; the bytes
-    /// to remove; the bytes to insert; and the seed of these.
+    /// Replaces bytes of a stream. The first number is the place, in 256ths of the stream. The
+    /// others are the number of bytes to remove, the number of bytes to insert, and their seed.
     Splice(Index, u8, usize, usize, u8),
     BackUpStream(Index, Way),
     Restore(Index, Target),
@@ -142,9 +142,9 @@ struct Made {
 /// A repository with one host, and its model: the current images and streams, and the content of
 /// every backup that was made.
 ///
-/// Each operation works on both and compares the results. A backup must be complete, store nothing
-/// that the repository holds already, and restore to its content in each way. At the end all
-/// backups are restored and checked.
+/// Each operation works on the repository and on the model, and compares the results. A backup must
+/// be complete, store no chunk that the repository already holds, and restore to its content in
+/// each way. At the end, all backups are restored and checked.
 struct World {
     store: MemoryBackend,
     test_repo: TestRepo,
@@ -280,7 +280,7 @@ impl World {
         let before = self.names();
         let tried = run(&options);
         if let (Some(base), Err(error)) = (base, &tried) {
-            // A base is refused only if it is of the other kind.
+            // A base is refused only if it is a stream and the new backup an image, or the reverse.
             let base = &self.made[base.index(self.made.len())].1.content;
             assert_ne!(
                 std::mem::discriminant(base),
@@ -388,7 +388,7 @@ impl World {
         assert_eq!(found, expected);
     }
 
-    /// The chunks that differ, joined to extents.
+    /// Returns the extents (offset and length in bytes) of the chunks that differ.
     fn differences(&self, a: &Image, b: &Image) -> Vec<(u64, u64)> {
         let blocks: BTreeSet<_> = a.blocks.keys().chain(b.blocks.keys()).collect();
         let chunks: BTreeSet<_> = blocks

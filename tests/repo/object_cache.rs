@@ -43,7 +43,7 @@ fn hash_of(path: &std::path::Path) -> ObjectHash {
     name.parse().unwrap()
 }
 
-/// Returns whether the content of a cached object has the hash of its name.
+/// Returns whether the content of a cached object has the hash that its file name states.
 fn is_whole(path: &PathBuf) -> bool {
     let hash = blake3::hash(&fs::read(path).unwrap());
     ObjectHash::from_bytes(*hash.as_bytes()) == hash_of(path)

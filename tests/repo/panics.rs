@@ -128,7 +128,7 @@ impl std::io::Read for PanickingStream {
     }
 }
 
-/// How a run ended.
+/// How a backup ended.
 #[derive(Debug, PartialEq)]
 enum End {
     Done,

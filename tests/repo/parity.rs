@@ -16,7 +16,7 @@ use cuttlebone::storage::{
 use super::intercepted::Intercepted;
 use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, key, noise};
 
-/// A repair with parity and second copies.
+/// The sources of a repair: parity and second copies, but no replica.
 pub(super) const WITH_PARITY: RepairSources<'static> = RepairSources {
     parity: true,
     replica: None,
@@ -168,7 +168,7 @@ fn damaged_parity_is_made_again_and_a_flip_in_it_does_not_prevent_a_repair() {
             bytes[at] ^= 1;
             store.put(name, &[&bytes]).unwrap();
         }
-        // The objects are damaged at the same time.
+        // Damage the packs of chunks at the same time.
         for (name, bytes) in before
             .iter()
             .filter(|(name, _)| name.as_str().contains("/packs/"))
@@ -194,7 +194,7 @@ fn damaged_parity_is_made_again_and_a_flip_in_it_does_not_prevent_a_repair() {
 }
 
 #[test]
-fn damage_beyond_the_parity_changes_nothing_and_is_reported() {
+fn damage_beyond_the_parity_is_reported_and_its_repair_changes_nothing() {
     let (store, test_repo) = with_backups(1);
     let packs = ObjectKind::Pack.directory(test_repo.project.id);
     let pack = store.list(&packs).unwrap().remove(0).name;
@@ -266,13 +266,13 @@ fn a_repair_that_is_killed_at_any_write_makes_nothing_worse_and_the_next_one_com
 }
 
 #[test]
-fn forged_parity_restores_nothing_that_does_not_have_the_name_of_the_object() {
+fn forged_parity_never_replaces_an_object_by_other_bytes() {
     let (store, test_repo) = with_backups(1);
     let packs = ObjectKind::Pack.directory(test_repo.project.id);
     let pack = store.list(&packs).unwrap().remove(0).name;
     let of: ObjectHash = pack.last().parse().unwrap();
-    // A thief states the hash of the pack and has parity of other bytes, even of the bytes that are
-    // in the file: all hashes of its shards are right.
+    // A thief stores parity objects that state the hash of the pack. They are parity of other
+    // bytes, even of the bytes that will be in the file. So all hashes of their shards are right.
     let mut names = Vec::new();
     for bytes in [&noise(9, 9000)[..], b"damaged"] {
         let forged = parity_of(ObjectKind::Pack, of, &[bytes], rate().unwrap()).unwrap();
@@ -468,7 +468,7 @@ fn a_prune_deletes_the_parity_of_deleted_objects_and_keeps_the_rest() {
         let state = ops::parity_state(&objects, Some(test_repo.project.id)).unwrap();
         state.unneeded.len()
     };
-    // This parity may be of an object that is being stored.
+    // The prune cannot know whether this parity is of an object that is being stored.
     let young = parity_of(
         ObjectKind::Pack,
         object_hash(&[b"being stored"]),
@@ -536,7 +536,7 @@ fn settings_that_another_process_stores_at_the_same_time_do_not_replace_those_of
         assert_eq!(set.settings.parity_rate(), percent(20 + attempt));
         assert_eq!(open().settings, set.settings, "{attempt}");
     }
-    // The other one stores its settings after this one has read the latest ones.
+    // The process `other` stores its settings after `one` has read the latest settings.
     for attempt in 0..8 {
         let other = TestRepo::open(store.clone(), &Silent).unwrap().project;
         let waiting = Mutex::new(Some(other));

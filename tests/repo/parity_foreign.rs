@@ -1,4 +1,4 @@
-//! Repairs of repositories with whole files of another repository.
+//! Repairs of a repository in which an undamaged file of another repository replaced a file.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ fn repair(
     steps
 }
 
-/// Returns two repositories, both with parity or both without.
+/// Returns the stores of two new repositories, both with parity or both without.
 fn two(parity: bool) -> (MemoryBackend, MemoryBackend) {
     let make = || {
         let store = MemoryBackend::new();
@@ -41,7 +41,7 @@ fn two(parity: bool) -> (MemoryBackend, MemoryBackend) {
     (make(), make())
 }
 
-/// Replaces the first copy of the repository file by that of another repository.
+/// Replaces the first copy of the repository file with that of another repository.
 fn replace_first(store: &MemoryBackend, other: &MemoryBackend) {
     let name = ObjectRef::Repository.name();
     let foreign = other.get(&name, 1 << 20).unwrap();

@@ -20,7 +20,7 @@ fn of_project(test_repo: &TestRepo, role: Role) -> Grant<'_> {
     }
 }
 
-/// The keys that did not open the repository.
+/// Returns all keys except the one that opened the repository.
 fn other_keys(test_repo: &TestRepo) -> Vec<KeySummary> {
     let keys = test_repo
         .repository
@@ -48,7 +48,7 @@ fn planned(
     planned.steps().to_vec()
 }
 
-/// A repository with a key of the repository, and three keys of its project.
+/// Returns a repository with four added keys: one of the repository, and three of its project.
 fn with_keys() -> (MemoryBackend, TestRepo) {
     let (store, test_repo) = with_backups(1);
     for (grant, password) in [
@@ -223,7 +223,7 @@ fn parity_that_is_stored_while_a_key_is_removed_does_not_stay() {
         .repository
         .remove_key(&removed, &observer)
         .unwrap();
-    // A process that adds parity has read the slot before.
+    // A process that adds parity has read the slot before the removal.
     let objects = &test_repo.project.objects;
     objects.protect_existing(slot, &bytes).unwrap();
     assert!(repair(&store).is_empty());
@@ -235,6 +235,6 @@ fn parity_that_is_stored_while_a_key_is_removed_does_not_stay() {
     assert_eq!(
         repair(&store).len(),
         1,
-        "the parity of a key that exists stays"
+        "the parity of an existing key was kept"
     );
 }

@@ -19,7 +19,7 @@ use super::intercepted::Intercepted;
 use super::parity::{files, is_restored, rate, repair};
 use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, key, noise};
 
-/// A repair with parity and second copies.
+/// The sources of a repair: parity and second copies, but no replica.
 const WITH_PARITY: RepairSources<'static> = RepairSources {
     parity: true,
     replica: None,
@@ -33,7 +33,8 @@ enum Way {
     Truncate,
     Extend,
     Delete,
-    /// The file holds the bytes of another object of the same kind, or else of another kind.
+    /// The file holds the bytes of another object of the same kind, or of a log entry if there is
+    /// no such object.
     Swap,
 }
 
@@ -326,7 +327,7 @@ fn a_copy_of_parity_under_a_wrong_name_is_removed() {
             store.put(&duplicate, &[&whole.files[&name]]).unwrap();
             is_repaired(&whole, &store, &[ParityAction::Remove], &when);
         }
-        // A whole file of which only the hash of the protected object is wrong does no harm.
+        // If only the hash of the protected object is wrong in the name, the file does no harm.
         let store = whole.store.copy();
         let duplicate = ObjectRef::Parity(project, wrong(1), own).name();
         store.put(&duplicate, &[&whole.files[&name]]).unwrap();
@@ -337,7 +338,7 @@ fn a_copy_of_parity_under_a_wrong_name_is_removed() {
         let planned = ops::plan_repair(&objects, WITH_PARITY, &context).unwrap();
         let found = (planned.steps(), planned.unexplained());
         assert_eq!(found, (&[][..], &[][..]), "{duplicate}");
-        // The object that the copy seems to protect is damaged, too.
+        // Now the object that the name of the copy states is damaged, too.
         let duplicate = ObjectRef::Parity(project, of, wrong(2)).name();
         let (protected, of_object) = whole.object_of(of);
         let store = whole.damaged(&of_object, protected.kind(), Way::Flip);

@@ -1,5 +1,5 @@
-//! Backups with a write key, and its packs: the holder of a write key can list any id for any
-//! data, so no other key may rely on these packs.
+//! Backups with a write key. The holder of a write key can store any data under any id. So no other
+//! key may rely on the packs of a write key before a full key has read and audited them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,7 +75,7 @@ pub(super) fn poison(test_repo: &TestRepo, ids: &[(BlobId, usize)]) {
     let all = ids.iter().map(|(_, len)| len).sum();
     let rubbish = noise(666, all);
     let (unindexed, _) = UnindexedPacks::none();
-    // The ids are wrong on purpose.
+    // The ids are wrong on purpose, so do not verify the writes.
     let options = PackerOptions {
         verify: VerifyWrites::OFF,
         ..PackerOptions::default()
@@ -245,7 +245,7 @@ fn a_record_of_wrong_data_does_not_stop_prune() {
     let image = Image::new(LEAF).with(0, &noise(8, 4 * CHUNK));
     let unused = Image::new(LEAF).with(0, &noise(9, 4 * CHUNK));
     let made = host.back_up(&full, "real", &unused).unwrap();
-    // The pack with wrong data has a chunk that no record needs, so it is repacked.
+    // The pack with wrong data has a chunk that no record needs, so the prune tries to repack it.
     let guess = TestRepo::open(store.copy(), &Silent).unwrap();
     let guessed = host.back_up(&guess, "disk", &image).unwrap();
     let mut ids = chunks(&guess, guessed.id);
@@ -261,7 +261,7 @@ fn a_record_of_wrong_data_does_not_stop_prune() {
 }
 
 #[test]
-fn a_full_check_that_reads_the_data_makes_the_packs_of_a_write_key_count() {
+fn a_full_key_that_checks_the_data_makes_the_packs_of_a_write_key_count() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
@@ -297,7 +297,7 @@ fn a_write_key_adopts_only_the_packs_of_its_own_killed_backup() {
         let image = Image::new(LEAF).with(0, &noise(11, 4 * CHUNK));
         let made = host.back_up(&writer(&store, 1), "disk", &image).unwrap();
         assert_eq!(made.chunks_new, 4);
-        // Delete its segments, as if the backup had been killed before it stored them.
+        // Delete its segments and record, as if the backup had been killed before it stored them.
         let mut names = Vec::new();
         for object in store.list("projects").unwrap() {
             match ObjectRef::parse(&object.name) {
