@@ -50,7 +50,7 @@ fn without_help_of_help(mut words: Vec<OsString>) -> Vec<OsString> {
             None => return words,
         }
     }
-    // If the command before `help` has no subcommands, `help` is an argument of this command.
+    // After a command that has no subcommands, the word `help` is an argument.
     if command.has_subcommands() {
         let mut kept = words.split_off(help + 2);
         kept.retain(|word| word != "--help" && word != "-h");

@@ -35,17 +35,17 @@ pub struct Space {
     pub unused: u64,
 }
 
-/// The space that backups use, and the trees of which a part could not be read.
+/// The space that backups use, and why parts of their trees could not be read.
 #[derive(Debug, Default)]
 pub struct SpaceReport {
     /// The space, without the parts of trees that could not be read.
     pub space: Space,
-    /// Why these parts could not be read.
+    /// Why parts of trees could not be read.
     pub unread: Vec<RepoError>,
 }
 
-/// Returns how much space some of the backups use, and how much the others use. `is_ours` says
-/// which backups are the first ones. Reads the trees of all backups.
+/// Returns how many bytes only the backups that `is_ours` selects use, how many only other backups
+/// use, how many both use, and how many no backup uses. Reads the trees of all backups.
 pub fn space(
     project: &Project,
     records: &Records,

@@ -28,8 +28,8 @@ pub(super) trait BlobVisitor {
         Ok(())
     }
 
-    /// Called for a node that cannot be read. The walk continues if this returns `Ok`. By default,
-    /// it fails.
+    /// Called for a node that cannot be read. The walk continues if this returns `Ok`. The default
+    /// returns the error.
     fn unreadable(&mut self, _node: &BlobId, error: RepoError) -> Result<(), OpsError> {
         Err(error.into())
     }

@@ -43,10 +43,11 @@ impl<'a> ClientMemory<'a> {
         Some((seen.last.repository, seen.last.time))
     }
 
-    /// Returns the losses. If another repository or project is here, returns only that loss.
-    /// Otherwise, records the missing backups and log entries, until they exist again or their loss
-    /// is accepted. Also compares with the other locations of this project: sends a notice if
-    /// backups that were seen there are missing here.
+    /// Compares the project with this memory. Returns what this host saw here and is missing now.
+    /// If another repository or project is here, returns only that loss. Otherwise, records the
+    /// missing backups and log entries, until they exist again or their loss is accepted. Also
+    /// sends a notice if this host saw backups of this project at another location and they are
+    /// missing here.
     pub(crate) fn compare(&self, project: &Project) -> Result<Vec<Lost>, RepoError> {
         self.compare_with_others(project)?;
         let Some(mut location) = self.read() else {

@@ -85,10 +85,10 @@ impl<'a> Protection<'a> {
         })
     }
 
-    /// `left_over` are the packs of an interrupted run. Returns the packs among them that may be
-    /// used. The index, too, may have packs that no segment names. It excludes the packs that may
-    /// not be used. From now on, the lease names the packs of both kinds that may be used. A dry
-    /// run has no lease, and uses all packs.
+    /// Decides which packs that no segment names may be used: those in `left_over`, which an
+    /// interrupted run stored, and those that the index knows. Returns the usable packs of
+    /// `left_over`. Excludes unusable packs from the index. From now on, the lease names all usable
+    /// packs. A dry run has no lease, and uses all packs.
     pub(super) fn adopt(
         &self,
         index: &Index,

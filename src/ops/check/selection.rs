@@ -1,4 +1,5 @@
-//! Chooses the packs that a check reads, in a random order, and notes them in the ledger.
+//! Chooses the packs that a check reads, in a random order. Notes the results in the ledger, the
+//! project's list of verified and damaged packs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -14,8 +15,8 @@ use crate::repo::{
     order_by_seed, since_1970,
 };
 
-/// A long run notes the verified packs in the ledger each time that this time has passed. So if the
-/// run is killed, little is lost.
+/// A run stores its results in the ledger at this interval, so that little is lost if the run is
+/// killed.
 const NOTE_EVERY: Duration = Duration::from_mins(10);
 
 /// How much of the data a check reads.
@@ -246,8 +247,8 @@ impl<'a> LedgerRun<'a> {
         }
     }
 
-    /// Ends the run. Stores the results in the ledger if any pack was read. `exists` returns
-    /// whether a pack still exists.
+    /// Ends the run. Stores the results in the ledger if any pack was read or found missing.
+    /// `exists` returns whether a pack still exists.
     pub(super) fn end(&self, chosen: &Chosen, exists: impl Fn(&ObjectHash) -> bool) -> ReadReport {
         let mut state = lock(&self.state);
         state.run.complete = chosen.is_all && state.read >= chosen.packs;
@@ -327,7 +328,7 @@ pub(super) enum ReadOutcome {
     Missing,
 }
 
-/// Returns this percentage of a number of bytes.
+/// Returns this percentage of a number of bytes, rounded up.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,

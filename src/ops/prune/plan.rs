@@ -21,8 +21,8 @@ pub enum MaxUnused {
     Percent(f64),
     /// A number of bytes.
     Bytes(u64),
-    /// Any amount: no pack is repacked because of its unused data. Unreliable packs are repacked,
-    /// and small packs may be merged.
+    /// Any amount: no pack is repacked because of its unused data. Unreliable packs (damaged ones,
+    /// and those that the log removes) are repacked, and small packs may be merged.
     Unlimited,
 }
 
@@ -103,7 +103,8 @@ pub struct PrunePlan {
     pub merge_used: u64,
     /// Packs that an earlier prune marked and that will be deleted now.
     pub delete: Amount,
-    /// Packs that an earlier prune marked and whose grace period has not passed.
+    /// Unused packs that an earlier prune marked and that are not deleted yet. Their grace period
+    /// has not passed, a lease names them, or they may have chunks that are missing elsewhere.
     pub waiting: Amount,
     /// Unused packs that are too young, or that may belong to a running backup.
     pub young: Amount,
@@ -274,7 +275,8 @@ pub(super) fn plan(
                 plan.waiting.add(listed.info.size);
             }
         } else if !known.contains(pack) && !marked.contains(pack) {
-            // No segment names this pack, and all used blobs are in other packs.
+            // No segment names this pack. Unless chunks are missing, all used blobs are in other
+            // packs.
             if relied_on.contains(pack) || state.is_young(pack, listed.info.modified, options.grace)
             {
                 plan.young.add(listed.info.size);
@@ -313,7 +315,7 @@ fn merge(plan: &mut PrunePlan, mergeable: Vec<PackUse>, budget: u64) {
     plan.unused -= plan.merge.bytes - plan.merge_used;
 }
 
-/// Returns the packs that leases of other processes name.
+/// Returns the packs that unexpired leases name, apart from the lease of this prune.
 fn relied_on(state: &RepoState) -> HashSet<ObjectHash> {
     let leases = state.leases.others.iter();
     let leases = leases.filter(|lease| !lease.expired);

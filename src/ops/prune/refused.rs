@@ -1,5 +1,5 @@
-//! Removes records and voids (objects that withdraw a record) of revoked keys that no revocation
-//! accepts.
+//! Removes the records and voids (objects that withdraw a record) that revoked keys signed. Records
+//! that a revocation accepts stay.
 
 use crate::base::ObjectHash;
 use crate::format::{LogItem, LogKind};

@@ -29,7 +29,7 @@ pub(super) struct Task<'a> {
     history: VanishedHistory,
     /// Objects that this run has copied.
     pub(super) copied: HashSet<ObjectRef>,
-    /// Objects kept twice that this run has copied or compared.
+    /// The objects that this run has copied or compared, of those that a store keeps in two copies.
     settled: HashSet<ObjectRef>,
     /// The public keys that sign the logs of the projects.
     pub(super) authorities: HashMap<ProjectId, SignerId>,
@@ -160,7 +160,8 @@ impl<'a> Task<'a> {
         Ok(keys)
     }
 
-    /// Lists the objects in a directory of the source that are kept twice, each once.
+    /// Lists the objects in a directory of the source. Each object is listed once, although the
+    /// directory has two copies of it.
     fn twice_in(&self, directory: &str) -> Result<Vec<ObjectRef>, OpsError> {
         let listed = self.source.list(directory)?;
         let mut objects: Vec<_> = listed.into_iter().map(|(object, ..)| object).collect();
@@ -206,7 +207,7 @@ impl<'a> Task<'a> {
             },
         };
         let pair = same::prefer_known(self.target, object, pair);
-        // As when a repository is made, the second copy is stored first.
+        // Store the second copy first, as [`Objects::put_twice`] does.
         for (name, bytes) in names.into_iter().zip(&pair).rev() {
             match self.present.get(&name) {
                 Some(_) if same::has(self.target, &name, bytes) => self.report.files_present += 1,

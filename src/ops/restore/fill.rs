@@ -1,4 +1,5 @@
-//! Fills write units with their content, or with only the parts that differ from the target.
+//! Fills write units (ranges of the content that are written as one) with their content, or with
+//! only the parts that differ from the target.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;

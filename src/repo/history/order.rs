@@ -3,6 +3,10 @@
 //! Each record names the records of its volume that it *follows*: those that no other record
 //! followed when its backup began. A record is newer than all records that it follows, directly or
 //! through others. The times of two records decide only if neither follows the other.
+//!
+//! A record is *passed over* if it was forgotten and deleted, or if its writer withdrew it
+//! (voided). Such a record is no backup to choose, but it still orders the records before and after
+//! it.
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
@@ -51,8 +55,9 @@ pub struct HistoryEntry {
 type Priority = (bool, Option<Timestamp>, ObjectHash);
 
 impl History {
-    /// Puts the records of one volume in order. Ids must be distinct. For a followed record that is
-    /// not among `records`, `known` returns whether it is in the project, or may be missing.
+    /// Puts the records of one volume in order. Ids must be distinct. `known` is asked about
+    /// followed records that are not among `records`. It returns whether the project has such a
+    /// record, or permits that it is missing.
     ///
     /// Takes O(n log n) steps for n records and references.
     #[must_use]
@@ -115,8 +120,8 @@ impl History {
         unfollowed.map(|entry| entry.id)
     }
 
-    /// The records that are missing and may not be missing, and that a record with
-    /// [`shows_gaps`](OrderedRecord::shows_gaps) follows. In ascending order.
+    /// The ids of the records that are missing without permission, in ascending order. Only records
+    /// that a record with [`shows_gaps`](OrderedRecord::shows_gaps) follows are considered.
     #[must_use]
     pub fn gaps(&self) -> &[ObjectHash] {
         &self.gaps

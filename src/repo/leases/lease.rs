@@ -64,7 +64,7 @@ struct State {
     /// When the last renewal began whose time in the store this process has read, as [`now`]
     /// returned it. Before the first such renewal, when the work began.
     looked: Duration,
-    /// The time of this renewal, by the store's clock. `None` before the first such renewal.
+    /// The lease's time in the store, as this process read it last. `None` before it has read one.
     stored: Option<SystemTime>,
     /// Whether the lease needs another name, because a process that considers it expired may be
     /// about to remove it.
@@ -378,9 +378,9 @@ impl Leases {
         in_conflict.next().copied()
     }
 
-    /// Returns whether a backup runs that may have begun before a mark of this time was stored.
-    /// Before it commits, this backup looks for the mark and must find it, even if the packs of the
-    /// mark are already deleted.
+    /// Returns whether a running backup may have begun before a mark was stored. `mark` is the time
+    /// of the mark in the store. Before such a backup commits, it must find the mark, even if the
+    /// packs that the mark names are already deleted.
     #[must_use]
     pub fn may_have_missed(&self, mark: SystemTime) -> bool {
         let mut backups = self.others.iter().filter(|l| l.is_held_for(Work::Backup));

@@ -217,7 +217,8 @@ impl Log {
         self.graph.set(&[entry])
     }
 
-    /// Returns the number of entries that are neither summaries nor before one.
+    /// Returns the number of entries that are not summaries and that no summary replaces. A summary
+    /// lists all objects of the project, so it replaces the entries before it.
     #[must_use]
     pub fn since_summary(&self) -> usize {
         self.graph.since_summary()

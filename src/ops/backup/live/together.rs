@@ -68,7 +68,7 @@ pub fn backup_together<E: From<OpsError>>(
     Ok(())
 }
 
-/// Makes all snapshots while the users of the images are frozen. After a failure, removes the
+/// Makes all snapshots between the commands that freeze and thaw. After a failure, removes the
 /// snapshots that were made.
 fn snapshots<'a>(
     prepared: &[PreparedBackup<'a>],
