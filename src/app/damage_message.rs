@@ -24,7 +24,7 @@ pub(crate) struct VolumeDamage {
     pub(crate) affected: u64,
     /// The number of its other backups.
     pub(crate) whole: u64,
-    /// The id of the newest of these other backups.
+    /// The id of the newest of these other backups. `None` if there are none.
     pub(crate) newest_whole: Option<String>,
     /// When that backup began.
     #[serde(serialize_with = "optional_rfc3339")]

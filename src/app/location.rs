@@ -37,8 +37,8 @@ impl Location {
     }
 
     /// Returns a form in which locations can be compared. For a directory on this host, resolves
-    /// links as far as the path exists. For a directory on a server, both syntaxes give the same
-    /// form. Links on the server are not resolved, and a missing user or port is not added.
+    /// links as far as the path exists. For a directory on a server, both SFTP syntaxes give the
+    /// same form. Links on the server are not resolved, and a missing user or port is not added.
     pub(crate) fn canonical(&self) -> String {
         match self {
             Self::Local(path) => {
@@ -196,8 +196,8 @@ impl SftpLocation {
     }
 }
 
-/// Returns a location for a message, with `***` in place of everything that may be a password: the
-/// text between the first colon of `USER:PASSWORD@HOST` and the last `@`.
+/// Returns a location for a message, with `***` in place of everything that may be a password. This
+/// is the text between the first colon of `USER:PASSWORD@HOST` and the last `@`.
 fn without_password(text: &OsStr) -> String {
     let text = text.display().to_string();
     let start = match text.find("//") {

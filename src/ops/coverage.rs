@@ -11,8 +11,8 @@ use crate::base::Role;
 use crate::format::{AuditRun, DrillRun, VerifiedLevel};
 use crate::repo::{Ledger, Project, since_1970};
 
-/// How much of the data was verified at a level. Counts only what full keys and the key in use have
-/// verified.
+/// How much of the data was verified at a level. Counts only verifications by full keys and by the
+/// key in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coverage {
     /// The level.
@@ -21,16 +21,15 @@ pub struct Coverage {
     pub packs: u64,
     /// Their total size in bytes.
     pub bytes: u64,
-    /// The total size in bytes of the packs that were never verified since they were stored here,
-    /// or that were found damaged after the verification.
+    /// The total size in bytes of the packs that count as never verified. Such a pack was not
+    /// verified since it was stored here, or was found damaged after its last verification.
     pub bytes_never: u64,
     /// The number of packs that `bytes_never` counts.
     pub packs_never: u64,
-    /// For each pack, the ledger has the time of its last verification. This is the oldest of these
-    /// times; `None` if no pack was verified.
+    /// The oldest time in `days`; `None` if `days` is empty.
     pub oldest: Option<Timestamp>,
-    /// Ascending times, each with the total size in bytes of the packs that were last verified
-    /// then.
+    /// Ascending times, each with the total size in bytes of the packs whose last verification was
+    /// at that time. Leaves out the packs that `bytes_never` counts.
     pub days: Vec<(Timestamp, u64)>,
 }
 

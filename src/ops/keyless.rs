@@ -1,6 +1,6 @@
 //! A check without a key. Every object must have the hash that is its name. The two copies of an
 //! object must be equal. Every object that the signed log names must exist, unless an entry removes
-//! it. If a statement (a line that names a log entry) is given, the log must have its entry.
+//! it. If a statement (a line that names a log entry) is given, the log must have this entry.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,8 +38,8 @@ pub struct KeylessReport {
     pub projects: u64,
     /// The number of objects that the logs name, and that must exist.
     pub required: u64,
-    /// Whether all objects that the statement covers exist and are undamaged, or were removed by an
-    /// entry. `None` without a statement.
+    /// Whether the log has the entry of the statement, and no object that must exist is missing or
+    /// damaged (see [`PublicLog::required`]). `None` without a statement.
     pub statement_holds: Option<bool>,
 }
 
@@ -141,8 +141,8 @@ impl Task<'_> {
         Ok(files)
     }
 
-    /// Reads all files, in the order of their names. Removes from `files` what was deleted
-    /// meanwhile.
+    /// Reads all files except leases, in the order of their names. Removes from `files` those that
+    /// were deleted meanwhile.
     fn read(&mut self, files: &mut HashMap<ObjectRef, Files>) -> Result<(), OpsError> {
         // Leases have no hash: nothing can be verified without a key.
         let readable = files.iter().flat_map(|(object, both)| {

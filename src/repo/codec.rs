@@ -76,9 +76,9 @@ impl Compressor {
         })
     }
 
-    /// Compresses `plain` into `buffer`, and returns the compressed bytes. If that saves less than
-    /// 5 %, or if compression is off, returns `plain`: such a small saving is not worth the time of
-    /// decompressing.
+    /// Compresses `plain` into `buffer`, and returns the compressed bytes. Returns `plain` if
+    /// compression is off, or if it saves less than 5 %. Such a small saving is not worth the time
+    /// of decompressing.
     pub fn compress<'b>(&mut self, plain: &'b [u8], buffer: &'b mut Vec<u8>) -> (Codec, &'b [u8]) {
         let limit = plain.len() - plain.len() / 20;
         if buffer.len() < limit {

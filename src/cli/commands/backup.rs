@@ -374,8 +374,8 @@ impl Run<'_> {
     }
 
     /// Shows the new backups of one source. Fails if one of them is incomplete because of damage in
-    /// the repository. If all are complete, returns the failure to report if one of them found that
-    /// earlier backups are damaged or may lack changes. `None` if there is nothing to report.
+    /// the repository. Otherwise, returns the failure to report for a backup which found that
+    /// earlier ones are damaged or may lack changes. `None` if there is nothing to report.
     fn show(
         &self,
         volume: &str,

@@ -84,7 +84,8 @@ struct CheckedHistory {
 }
 
 impl CheckTask<'_> {
-    /// Checks everything. Returns the index, or `None` if the packs cannot be listed.
+    /// Checks everything. Returns the index, or `None` if a directory that the index needs cannot
+    /// be listed.
     fn parts(
         &mut self,
         repository: &Repository,
@@ -109,8 +110,8 @@ impl CheckTask<'_> {
         Ok(index)
     }
 
-    /// If a directory cannot be listed, turns the error into a finding and returns `None`, so that
-    /// the other parts of the check go on.
+    /// If a directory cannot be listed, turns the error into a finding and returns `None`. Then the
+    /// other parts of the check go on.
     fn go_on<T>(&mut self, part: Result<T, OpsError>) -> Result<Option<T>, OpsError> {
         match part {
             Ok(value) => Ok(Some(value)),
@@ -146,8 +147,8 @@ impl CheckTask<'_> {
         } else {
             None
         };
-        // Load the log after the records: if a prune or a `forget` deleted a record before it could
-        // be read, the log then says so.
+        // Load the log after the records. Then it names every record that a prune or a `forget`
+        // deleted before this check could read the record.
         let mut log = Log::load(project)?;
         let mut voids = Voids::load(project)?;
         run.log(&log);
@@ -190,7 +191,7 @@ impl CheckTask<'_> {
     /// Verifies the index and that its packs exist. With `read`, also reads packs.
     fn data(&mut self, read: Option<&ReadData>) -> Result<Arc<Index>, OpsError> {
         let index = self.context.index(self.project)?;
-        // If a segment is missing, no segment names its packs. Their content still exists.
+        // Also read the packs that no segment names: if a segment is lost, its packs still exist.
         index.scan_unindexed()?;
         self.segments(&index)?;
         let packs = self.packs(&index, read.is_some_and(|read| !read.is_all()))?;
@@ -288,8 +289,8 @@ impl CheckTask<'_> {
             match verdict {
                 // Another step reports foreign objects.
                 Ok(()) | Err(RepoError::Foreign { .. }) => {}
-                // A copy that seems to need a newer version of this program is damaged: when the
-                // program opened the repository, it could read the other copy.
+                // A copy that seems to need a newer version of this program is damaged. The program
+                // could read the other copy when it opened the repository.
                 Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
                     self.found(&Finding::CopyDamaged {
                         object,

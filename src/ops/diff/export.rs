@@ -30,8 +30,8 @@ pub struct ExportReport {
 }
 
 /// Writes the diff that turns the image `from` into the image `to`, and finishes the output. Both
-/// must be of the same volume. Without `from`, writes a full diff. Nodes that both trees share are
-/// not read.
+/// backups must be of the same volume. Without `from`, writes a full diff. Does not read the nodes
+/// that both trees share.
 ///
 /// After an error or a cancellation, the output is not finished: a stream lacks its end record, and
 /// no file appears.

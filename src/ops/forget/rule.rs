@@ -85,8 +85,8 @@ pub enum Reason {
     Rule(Rule),
     /// The rule has not used up its count, and this is the oldest backup.
     Oldest(Rule),
-    /// There is no reason to keep any backup of the volume by the key of this backup or by full
-    /// keys. This backup is the newest of them.
+    /// Nothing else keeps a backup of the volume by the key of this backup or by a full key. This
+    /// backup is the newest of those.
     LastOfVolume,
 }
 

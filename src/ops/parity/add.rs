@@ -8,7 +8,7 @@ use crate::repo::{ObjectRef, Project, RepoError, parity_len, read_verified};
 
 use super::missing::parity_state;
 
-/// What [`add_parity`] did.
+/// The result of [`add_parity`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AddedParity {
     /// The number of objects that had no parity or too little, and have enough now.
@@ -23,8 +23,8 @@ pub struct AddedParity {
 
 /// Sets the amount of parity for new objects of a project, and adds parity to all objects that have
 /// none or too little. Also adds parity to the objects of the repository that belong to no project.
-/// Needs a full key. If it is interrupted, the next run continues and does not make existing parity
-/// again. If `rate` is `None`, new objects have no parity, and the existing parity stays.
+/// Needs a full key. After an interruption, the next run continues and does not make existing
+/// parity again. If `rate` is `None`, new objects have no parity, and the existing parity stays.
 pub fn add_parity(
     project: &Project,
     rate: Option<ParityRate>,

@@ -1,5 +1,5 @@
 //! Decides which bytes of the repository file or of a project object are genuine. The names of
-//! these objects are no hashes, so a file that is whole can be of another repository.
+//! these objects are not hashes, so a file that is whole can be of another repository.
 
 use crate::crypto::object_hash;
 use crate::format::{ProjectObject, RepositoryFile};

@@ -1,4 +1,4 @@
-//! Finds the files of a repository that are not whole.
+//! Finds the files of a repository that are damaged or that this process may not read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ use crate::storage::Name;
 /// Maximum number of objects that are read at the same time.
 const READERS_MAX: usize = 4;
 
-/// The files of the store: objects, with the names and sizes of their files.
+/// The files of the store by their names, each with its object and its size in bytes.
 pub(super) type Files = BTreeMap<Name, (ObjectRef, u64)>;
 
 /// The reason why a file cannot be used.
@@ -27,7 +27,8 @@ pub(super) enum Unusable {
     Denied,
 }
 
-/// Returns the files that are not whole, and the number of bytes that were read.
+/// Returns the files that cannot be used, with the reason for each, and the number of bytes that
+/// were read.
 pub(super) fn find_unusable(
     objects: &Objects,
     files: &Files,

@@ -88,7 +88,7 @@ impl From<Cancelled> for StageError {
 }
 
 /// A flag that is set when a pipeline fails. A source that waits for its input must test this flag,
-/// since a closed channel cannot wake it there.
+/// since a closed channel does not end this wait.
 #[derive(Debug, Default)]
 pub(crate) struct Failed(AtomicBool);
 

@@ -26,7 +26,7 @@ pub(super) struct Walked {
 }
 
 impl Walked {
-    /// Returns whether a blob was missing that a newer index may contain.
+    /// Returns whether a blob may have been missing that a newer index contains.
     pub(super) fn is_incomplete(&self) -> bool {
         self.lacks_intended || !(self.obsolete.is_empty() && self.broken.is_empty())
     }
@@ -89,8 +89,8 @@ pub(super) fn walk_all(
     let mut done = 0;
     let is_obsolete = |backup: &Backup| records.is_voided(backup) || records.is_removed(backup);
     // First walk the trees that full keys rely on. These walks fail at damage, and later walks do
-    // not enter nodes that they have entered. The trees of removed records are walked later:
-    // someone may have stored such a record again, and its data may be damaged.
+    // not enter the same nodes again. The trees of removed records are walked later: someone may
+    // have stored such a record again, and its data may be damaged.
     for of_full in [true, false] {
         let new = &mut |kind, id: &BlobId, known| match new(kind, id, known) {
             Err(RepoError::Missing { .. })

@@ -55,11 +55,11 @@ pub(super) fn backups_lacking(
 struct Search<'a> {
     lost: &'a HashSet<BlobId>,
     /// The nodes of the index, with [`WHOLE`] or [`LACKS`] for those that were walked. A node that
-    /// is not among them is in no pack. This takes 17 bytes for each node, as [`Usage`] does.
+    /// is missing here is in no pack. The table takes 17 bytes for each node, as [`Usage`] does.
     ///
     /// [`Usage`]: super::usage::Usage
     nodes: Ids<NodeKey>,
-    /// The verdicts so far on the nodes above the current one, the top first.
+    /// For each node from the top to the current one: whether a part below it is known to be lost.
     open: Vec<bool>,
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn refuse_second(project: &Project, leases: &Leases) -> Result<(), Op
     })
 }
 
-/// Fails if a plan may be out of date: if the lease may have expired by the store's clock. The
+/// Like [`still_valid`], but first stores the lease again, to test it by the store's clock. The
 /// clocks of a virtual machine do not show that the machine was paused. Must be called before
 /// anything is stored that other processes rely on, and before data is deleted.
 pub(crate) fn confirm(lease: Option<&Lease>, context: &Context<'_>) -> Result<(), OpsError> {
@@ -34,8 +34,8 @@ pub(crate) fn confirm(lease: Option<&Lease>, context: &Context<'_>) -> Result<()
     still_valid(lease, context)
 }
 
-/// Fails if a plan may be out of date: if the lease may have expired, another prune may have
-/// changed the repository. Also fails if the work is cancelled.
+/// Fails if the lease may have expired. Then another prune may have changed the repository, so the
+/// plan may be out of date. Also fails if the work is cancelled.
 pub(crate) fn still_valid(lease: Option<&Lease>, context: &Context<'_>) -> Result<(), OpsError> {
     context.cancel.check()?;
     match lease {

@@ -49,9 +49,9 @@ use crate::repo::{
     RepoErrorKind, UnreadableSegments, Work, Worker, exclude_damaged, read_whole, unneeded_parity,
 };
 
-/// Interrupted uploads, and parity of objects that do not exist, are removed after this time.
+/// The age at which a prune removes interrupted uploads, and parity of objects that do not exist.
 const UPLOAD_LIFE: Duration = Duration::from_hours(24);
-/// The time that applies instead if the grace period is zero and no other process holds a lease.
+/// The age that applies instead if the grace period is zero and no other process holds a lease.
 const UPLOAD_LIFE_ALONE: Duration = Duration::from_mins(1);
 
 /// A prune that is planned and can be run.
@@ -200,9 +200,9 @@ impl Prune<'_> {
         findings::affected(&self.state.records, &self.walked, &self.lacking)
     }
 
-    /// Returns the damage that does not stop the prune. This is damaged files of records that the
-    /// log removes or accepts as lost, backups with damaged trees, and backups that lack chunks.
-    /// The backups with damaged trees were made by write keys, withdrawn, or removed.
+    /// Returns the damage that does not stop the prune: damaged files of records, backups with
+    /// damaged trees, and backups that lack chunks. The log removes these records or accepts their
+    /// loss. The backups with damaged trees were made by write keys, withdrawn, or removed.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let records = &self.state.records;
@@ -372,7 +372,7 @@ impl Prune<'_> {
         Ok(())
     }
 
-    /// Returns the marks that are old enough, if none of their packs has to wait.
+    /// Returns the marks that are old enough, except those that name a pack which has to wait.
     fn due_marks(&self, steps: &Steps) -> Vec<Mark> {
         let done = steps.delete.iter().map(|pack| &pack.hash);
         let done: HashSet<_> = done.chain(&steps.rescue).copied().collect();

@@ -66,7 +66,7 @@ pub(super) struct Spared<'a> {
 }
 
 impl<'a> Spared<'a> {
-    /// Any of these packs may be spared.
+    /// Returns an empty set, to which any of these packs may be added.
     pub(super) fn any_of(packs: HashSet<ObjectHash>, observer: &'a dyn Observer) -> Self {
         Self {
             may: packs,
@@ -142,8 +142,8 @@ fn merged_without(steps: &Steps, spared: &HashSet<ObjectHash>) -> Vec<PackUse> {
     small::choose(merge, &rest(&steps.repack), u64::MAX)
 }
 
-/// Does the work of [`repack`]. If so many packs must stay that it no longer pays to merge all the
-/// other ones, ends early, and stores as little as possible.
+/// Makes one attempt for [`repack`]. Ends early if so many packs must stay that it no longer pays
+/// to merge all the other ones. Then stores as little as possible.
 fn copy_all(
     index: &Arc<Index>,
     usage: &Usage,
@@ -408,7 +408,7 @@ impl Copier<'_> {
 
     /// Copies a run as it is, so that it need not be compressed again. Verifies each blob first,
     /// since the writer of the run may have stored anything under its id. Returns false if a blob
-    /// in the run is damaged, or if another pack has one of them by now.
+    /// in the run is damaged, or if another pack has one of these blobs by now.
     fn copy_whole(
         &mut self,
         run: &Arc<PlacedRun>,

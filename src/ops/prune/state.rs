@@ -20,8 +20,8 @@ const FUTURE_MAX: Duration = Duration::from_mins(20);
 /// The state of the repository. A prune reads it in the order of these fields, except that it reads
 /// the certificates first.
 ///
-/// A prune that stores a mark, and then reads the fields in this order, sees the lease or the
-/// record of every backup that has not seen the mark.
+/// If a prune stores a mark and then reads the fields in this order, it sees every backup that has
+/// not seen the mark: its lease or its record.
 pub(super) struct RepoState {
     pub(super) marks: Marks,
     /// Read before the records: a backup deletes its lease only after it has stored its record.

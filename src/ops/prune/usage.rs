@@ -261,8 +261,8 @@ impl Usage {
         self.duplicates.clear();
     }
 
-    /// Returns the packs with a used blob that enough other packs keep. Of two packs with the same
-    /// chunk, the result has at least one.
+    /// Returns the packs with a used blob that enough other packs keep. If [`keep`](Self::keep) got
+    /// a pack with `settles` set, the result has every later pack with one of its used chunks.
     pub(super) fn duplicates(&self) -> &[ObjectHash] {
         &self.duplicates
     }

@@ -1,5 +1,5 @@
-//! Records that their writers withdrew. A prune removes those whose trees are incomplete. The
-//! others stay.
+//! Records that their writers withdrew or that the log removes. A prune deletes those whose trees
+//! are incomplete. The others stay.
 
 use std::collections::HashSet;
 
@@ -90,8 +90,8 @@ pub(super) fn remove(
         let voids: Vec<_> = voids.map(|hash| LogItem { kind, hash }).collect();
         voids
     };
-    // A void stays if the log does not remove its record, since the record may still be in the
-    // process of being stored.
+    // A void stays if the log does not remove its record: another process may be about to store
+    // this record.
     let is_left =
         |record: &ObjectHash| !present.contains(record) && log.removed(LogKind::Record, *record);
     let left: Vec<ObjectHash> = voids.records().filter(is_left).collect();

@@ -12,7 +12,7 @@ use crate::repo::{Backup, BlobLocation, BlobReader, Index, Records, RepoError, R
 
 /// The maximum number of nodes to read ahead. They take about 9 MiB.
 const BATCH: usize = 4096;
-/// The number of packs that hold each node.
+/// The number of packs that should hold each node.
 const NODE_COPIES: usize = 2;
 
 /// What backups need.
@@ -26,8 +26,8 @@ pub(super) struct Needs {
     pub(super) unknown: bool,
 }
 
-/// Walks the trees of all backups that are not withdrawn or removed. `unnamed` are the packs of the
-/// index that no segment names. With `all`, also finds out whether backups need data that no
+/// Walks the trees of all backups that are neither withdrawn nor removed. `unnamed` are the packs
+/// of the index that no segment names. With `all`, also finds out whether backups need data that no
 /// readable pack has. Otherwise, stops as soon as a backup is found to need an unnamed pack.
 pub(super) fn find_needs(
     index: &Arc<Index>,

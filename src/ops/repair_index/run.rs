@@ -165,7 +165,7 @@ impl IndexRepair<'_> {
     }
 
     /// Adds an entry to the log that removes the missing segments, since other segments name their
-    /// packs now. The entry also adds the segments that exist.
+    /// packs now. The entry also adds the existing segments that the log does not name yet.
     fn remove_missing(&self) -> Result<(), OpsError> {
         let missing = self.segments(IndexAction::Remove);
         if missing.is_empty() {

@@ -238,8 +238,8 @@ impl Task<'_> {
     }
 
     /// Reports the objects that the source lacks. With the option `mirror`, then deletes from the
-    /// target the objects that the log removes. Deletes nothing after any report, or if the target
-    /// has log entries that the source lacks.
+    /// target the objects that the log removes. Deletes nothing if this run has reported any
+    /// finding, or if the target has log entries that the source lacks.
     fn end(
         &mut self,
         project: ProjectId,

@@ -1,13 +1,15 @@
 //! Brings an existing image of a cluster back to the content of a backup, and writes only the parts
 //! that differ.
 //!
-//! The order of the steps makes every interruption harmless: refuse an image that does not fit,
-//! find the parts that differ, make the safety snapshot, mark the image, write, and remove the
-//! mark. If the whole image is compared, the safety snapshot is made first, to find changes during
-//! the comparison. A run that is killed after it has marked the image leaves the mark. The next run
-//! finds the parts that differ again. It keeps the safety snapshot of the first run. If the image
-//! has changed since, it makes another one. In this case, the image may hold parts of its old
-//! content and of the backup, or a user may have rolled it back and used it.
+//! The order of the steps makes every interruption harmless. A restore refuses an image that does
+//! not fit, finds the parts that differ, makes the safety snapshot, marks the image, writes, and
+//! removes the mark. If it compares the whole image, it makes the safety snapshot before the
+//! comparison, to find changes during the comparison.
+//!
+//! A run that is killed after it has marked the image leaves the mark. The next run searches for
+//! the differing parts again, and keeps the safety snapshot of the first run. If the image may have
+//! changed since that snapshot, the next run also makes another one. In this case, the image may
+//! hold parts of its old content and of the backup. Or a user may have rolled it back and used it.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -222,7 +224,7 @@ fn mark(backup: &Backup, report: &InPlaceReport) -> ImageMark {
     }
 }
 
-/// Fails if the backup is not one of an image, or if the image mirrors one of another cluster.
+/// Fails if the backup is not of an image, or if the image mirrors an image of another cluster.
 fn require_image(
     backup: &Backup,
     image: &LiveImage<'_>,

@@ -12,7 +12,7 @@ pub struct ForgottenRecord {
     pub volume: String,
     /// The records that it followed.
     pub follows: Vec<ObjectHash>,
-    /// The record that it replaced.
+    /// The record that it replaced, if any.
     pub replaces: Option<ObjectHash>,
 }
 

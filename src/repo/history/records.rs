@@ -504,7 +504,7 @@ impl Records {
         cleared: &CommitPermit,
     ) -> Result<ObjectHash, RepoError> {
         let body = record.encode();
-        // Nobody could read such a record.
+        // No program accepts a longer record.
         if body.len() > BackupRecord::BODY_MAX {
             return Err(RepoError::RecordTooLarge {
                 volume: record.volume.name.clone(),

@@ -56,7 +56,8 @@ pub(super) enum OpenedDb {
 
 impl Tables {
     /// Returns the location of the blob in this place. Returns `None` if the place holds another
-    /// blob whose id has the same first half, or if too many untrusted places were tried already.
+    /// blob whose id has the same first half. Also returns `None` if the place is untrusted and too
+    /// many untrusted places were tried already.
     fn location(
         &self,
         place: u64,
@@ -132,9 +133,9 @@ pub(super) fn session_parts(row: &[u8]) -> Result<(u32, &Encapsulation), DbError
 impl Db {
     /// Opens or creates the database in this file, for the index with this identity.
     pub(super) fn open(path: &Path, identity: &[u8]) -> Result<OpenedDb, DbError> {
-        // redb does not verify a file that it has closed normally. If this program did not close
-        // the file, or if the file was written to since then, any page may be damaged. So the
-        // checksum of every page is verified in this case.
+        // redb does not verify a file that it has closed normally. A matching stamp shows that this
+        // program closed the file, and that nothing has written to it since. Without such a stamp,
+        // any page may be damaged, so redb verifies the checksum of every page.
         let trusted = stamp(path)
             .is_ok_and(|now| fs::read_to_string(stamp_path(path)).is_ok_and(|then| then == now));
         let mut builder = Builder::new();
@@ -219,8 +220,8 @@ impl Db {
         Ok(segments)
     }
 
-    /// Calls `each` with the places of a blob, until `each` returns true: with all trusted places,
-    /// and with a limited number of others (see [`UntrustedPlaces`]).
+    /// Calls `each` with the places of a blob, until `each` returns true. Passes all trusted
+    /// places, and a limited number of others (see [`UntrustedPlaces`]).
     pub(super) fn each_place(
         &self,
         id: &BlobId,

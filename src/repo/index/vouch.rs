@@ -18,9 +18,9 @@ const PACKS_MAX: usize = 50_000;
 
 impl Index {
     /// States in audits that these packs were read and found undamaged, and names them in segments
-    /// of this client, so that others deduplicate against them. Leaves out packs that are missing
-    /// or going to be deleted, and all packs if a mark is damaged. Returns the number of packs that
-    /// the audits name.
+    /// of this client. Then other clients deduplicate against them. Leaves out packs that are
+    /// missing or going to be deleted, and all packs if a mark is damaged. Returns the number of
+    /// packs that the audits name.
     pub fn vouch(
         &self,
         packs: Vec<PackListing>,
@@ -47,8 +47,8 @@ impl Index {
 }
 
 /// Announces in the lease that segments are going to name these packs. Returns at most
-/// [`PACKS_MAX`] of them. Leaves out packs that do not exist, that a mark names, or that the log
-/// removes, since others will rely on packs that the segments name. Returns none if a mark is
+/// [`PACKS_MAX`] of them. Other clients will rely on packs that the segments name. So leaves out
+/// packs that do not exist, that a mark names, or that the log removes. Returns none if a mark is
 /// damaged.
 fn existing(
     project: &Project,

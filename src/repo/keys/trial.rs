@@ -33,9 +33,10 @@ impl<'a> Trials<'a> {
         }
     }
 
-    /// Returns the secrets in a slot, or `None` if the password does not open it. Skips a slot that
-    /// cannot be tried, and sends a notice, since anyone who can write to the store can add such a
-    /// slot. Fails if the password opens the slot and the slot needs a newer program.
+    /// Returns the secrets in a slot, or `None` if the password does not open it. If the slot
+    /// cannot be tried, sends a notice and returns `None`, since anyone who can write to the store
+    /// can add such a slot. Fails if the password opens the slot, but the slot needs a newer
+    /// program.
     pub(crate) fn open(
         &self,
         found: &FoundSlot,
@@ -67,7 +68,7 @@ impl<'a> Trials<'a> {
     }
 
     /// Derives a key in a separate thread. The derivation cannot be interrupted. If the user wants
-    /// to stop, returns while the thread still runs, since the process is about to end.
+    /// to stop, fails at once. The thread still runs then, but the process is about to end.
     fn derive(
         &self,
         kdf: KdfParams,

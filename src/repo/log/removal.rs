@@ -6,7 +6,7 @@ use crate::repo::error::RepoError;
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::project::Project;
 
-/// Proof that a durable entry of the log removes an object. The object can be deleted only with it.
+/// Proof that a durable entry of the log removes an object. Only this proof can delete the object.
 #[derive(Debug, Clone, Copy)]
 pub struct Removed(LogItem);
 

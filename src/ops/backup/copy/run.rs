@@ -20,10 +20,11 @@ use crate::repo::{Backup, BlobReader, IndexContent, Project, ReadSession, Record
 /// `records` are the backups of the source, and `selected` are the ids of the backups to copy.
 /// Stops if `each` breaks.
 ///
-/// Does not copy backups that the target has already. If a backup is damaged, the others are still
-/// copied. First reports the backups that may not be copied. Fails, and stores nothing, if one of
-/// the volumes may not be copied to the target. Each copy is committed as soon as it is complete.
-/// After a failure, the operation can be repeated, and uses all data that was stored.
+/// Fails, and stores nothing, if one of the volumes may not be copied to the target. Otherwise,
+/// first reports the backups that may not be copied. Does not copy backups that the target has
+/// already. If a backup is damaged, the others are still copied. Each copy is committed as soon as
+/// it is complete. After a failure, the operation can be repeated, and uses all data that was
+/// stored.
 pub fn copy(
     source: &Project,
     records: &Records,

@@ -86,8 +86,9 @@ impl Base {
     }
 }
 
-/// A diff of the chain that is not committed yet. Its content was stored. In a dry run, or if the
-/// volume already has a backup of the diff's snapshot, its content was only compared with the base.
+/// A diff of the chain that is not committed yet. Its content was stored, or only compared with the
+/// base. It was only compared in a dry run, or if the volume already has a backup of the diff's
+/// snapshot.
 pub(super) struct Link<'a> {
     pub(super) header: DiffHeader,
     pub(super) started: Timestamp,
@@ -120,8 +121,8 @@ impl Link<'_> {
 }
 
 impl<'a> DiffChain<'a> {
-    /// Fails if the object size or the striping of the image is not the same as in the last backup
-    /// of the volume that states them.
+    /// Fails if the object size or the striping of the image has changed since the last backup of
+    /// the volume that states them.
     pub(super) fn require_same_image(&self) -> Result<(), OpsError> {
         let layout = |image: &RbdImage| (image.order, image.stripe_unit, image.stripe_count);
         let mut backups = self.records.of_volume(&self.options.volume).rev();
@@ -241,9 +242,9 @@ impl<'a> DiffChain<'a> {
         self.metadata.iter().map(store).collect()
     }
 
-    /// If the diff leads to the head of the image, returns the volume's newest backup if it may
-    /// have the same content. For this, it must be [`trusted`] and of the head, too, and made from
-    /// a diff that starts from the same snapshot. Otherwise returns `None`.
+    /// Returns the volume's newest backup if it may have the same content as this diff. Both must
+    /// be of the head of the image. The backup must be made from a diff that starts from the same
+    /// snapshot, and must be [`trusted`]. Otherwise returns `None`.
     fn same_head(&self, header: &DiffHeader) -> Option<&'a Backup> {
         let from = header.from.as_ref().map(|from| ByteString::from(&from[..]));
         let newest = self.records.of_volume(&self.options.volume).next_back()?;
@@ -271,7 +272,8 @@ impl<'a> DiffChain<'a> {
         };
         let begin = reader.offset();
         let (spare_in, spare) = crossbeam_channel::bounded(task.context.threads * QUEUE);
-        // A full diff needs no cut: all content that it does not name is zeros.
+        // If the base is longer than the image now, its end is cut off. A full diff needs no cut,
+        // since all content that it does not name is zeros.
         let is_longer = |base: &Ancestor| base.size > size && spec.gaps == Gaps::Unchanged;
         let shrunk = base.ancestor().is_some_and(is_longer);
         // Has an entry for each leaf in which an extent ends, until the leaf is done. An entry has
