@@ -43,7 +43,7 @@ pub(crate) enum ImageMode {
     },
 }
 
-/// Write a diff: what changed between one backup, or an empty image, and another backup.
+/// Write a diff: the changes from one backup, or from an empty image, to another backup.
 #[derive(Debug)]
 pub(crate) struct ExportRequest {
     /// The backup that the diff starts from; `None` for a full diff.

@@ -127,7 +127,7 @@ pub(super) struct BackupArgs {
     /// cluster lists all changes
     #[arg(long, help_heading = "Options for rbd: images")]
     full: bool,
-    /// Like --full, but only after each N-1 backups of an image that read only changes
+    /// Like --full, but only if the last N-1 backups of an image read only changes
     #[arg(long, value_name = "N", help_heading = "Options for rbd: images")]
     full_every: Option<NonZeroU64>,
     /// Back up N rbd: images at the same time, at most 16 [default: 1]

@@ -27,7 +27,9 @@ pub(super) struct Tally {
 #[derive(Clone, Copy)]
 pub(super) struct Stored {
     pub(super) kind: ContentKind,
+    /// In bytes.
     pub(super) size: u64,
+    /// The top node of the tree. `None` if the content is empty, or if it is an image of zeros.
     pub(super) top: Option<BlobId>,
 }
 

@@ -239,7 +239,8 @@ impl CheckTask<'_> {
     }
 }
 
-/// Returns the record that an error names as damaged. Returns `None` for a missing record.
+/// Returns the record that an error names as damaged. Returns `None` for a missing record and for
+/// other objects.
 fn record_of(error: &RepoError) -> Option<ObjectHash> {
     match error {
         RepoError::Damaged {

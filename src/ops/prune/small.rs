@@ -54,7 +54,7 @@ fn smallest(
         BlobKind::Chunk => 1,
         BlobKind::Node => 2,
     };
-    // The used blobs of `copied` count like one more pack.
+    // The used blobs of `copied` count like one more pack of chunks, or two more packs of nodes.
     let mut together: u64 = copied.iter().map(filled).sum();
     let more = if copied.is_empty() { 0 } else { stored };
     let mut merged = 0;

@@ -20,7 +20,7 @@ pub(super) type Fault = (bool, RepoError);
 pub(super) type Pair = [Vec<u8>; 2];
 
 /// Reads an object that is kept twice. Returns the bytes of its copies, and the fault of one of
-/// them. If only one copy is whole, returns its bytes for both copies. If none is whole, returns no
+/// them, if any. If only one copy is whole, returns its bytes for both copies. If none is whole, returns no
 /// bytes. If both seem whole and differ, this is a fault of the second one.
 pub(super) fn read_either(
     objects: &Objects,

@@ -14,8 +14,8 @@ use crate::volume::ExtentIter;
 /// The maximum length of a unit, in bytes. A unit that consists only of zeros may be longer.
 const UNIT_LEN: u64 = LEAF_SIZE;
 
-/// Consecutive chunks of one range of the content. The method of [`UnitProducer`] decides what a
-/// gap between chunks means: the content is zero there, or the target has it already.
+/// Consecutive chunks of one range of the content. In a gap between chunks, the content is zero, or
+/// the target has it already. The method of [`UnitProducer`] that cuts the unit decides which.
 pub(super) struct WriteUnit {
     /// Its place in the content, in bytes.
     pub(super) range: Range<u64>,

@@ -23,9 +23,9 @@ use crate::repo::project::Project;
 use crate::repo::prune_guard::CommitPermit;
 use crate::repo::voids::Voids;
 
-/// All backups of a project whose records can be read and are not foreign. Oldest first: within a
-/// volume in the order of [`History`], reversed. Backups of different volumes are ordered by time,
-/// as far as the order within each volume permits.
+/// All backups of a project whose records can be read and are not foreign, oldest first. The
+/// backups of one volume are in the reverse order of its [`History`]. Backups of different volumes
+/// are ordered by time, as far as the order within each volume permits.
 #[derive(Debug)]
 pub struct Records {
     backups: Vec<Backup>,
@@ -33,7 +33,7 @@ pub struct Records {
     places: HashMap<ObjectHash, usize>,
     /// The histories, by the name of the volume.
     histories: BTreeMap<String, History>,
-    /// Backups that another one, which is not voided, has replaced.
+    /// Backups that another backup has replaced. A voided backup does not replace others.
     replaced: HashSet<ObjectHash>,
     /// Backups that their writers withdrew, and those that count as withdrawn (see
     /// [`load_to_build_on`](Self::load_to_build_on)).

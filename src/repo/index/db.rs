@@ -110,7 +110,8 @@ pub(super) fn named_row(
     NamedRow::decode(row.value())
 }
 
-/// Returns the encapsulation of the session with this number. `None` for [`NO_SESSION`].
+/// Returns the encapsulation of the session key with this number. With such a key, a backup of a
+/// write key seals its chunks. `None` for [`NO_SESSION`].
 pub(super) fn session(
     table: &impl ReadableTable<u32, &'static [u8]>,
     number: u32,

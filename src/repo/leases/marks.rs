@@ -150,8 +150,8 @@ impl Marks {
         records: &[ObjectHash],
         worker: Worker<'_>,
     ) -> Result<Vec<ObjectHash>, RepoError> {
-        // If there are too many records, some are left out. This is safe: a backup whose base
-        // neither names the mark nor is named by it reads the whole tree before it commits.
+        // If there are too many records, some are left out. This is safe: if neither the mark nor
+        // the base of a backup names the other, the backup reads its whole tree before it commits.
         let records = &records[..records.len().min(MarkBody::IDS_MAX)];
         let body = |packs: &[ObjectHash], segments: &[ObjectHash]| MarkBody {
             requires: Vec::new(),

@@ -26,7 +26,8 @@ pub struct NewEntry {
     /// Whether `added` lists all objects of the log, so that the entry is a summary. If the list
     /// does not fit into one entry, the entries are not marked as summaries.
     pub summary: bool,
-    /// Whether to write an entry even if it is empty. Such an entry joins several lines of entries.
+    /// Whether to write an entry even if it is empty. Such an entry names all newest entries as its
+    /// previous ones, and so joins them.
     pub always: bool,
 }
 

@@ -34,7 +34,7 @@ impl Removed {
     }
 }
 
-/// Returns the details of a removed record that the log must keep. `is_full` states whether a full
+/// Returns the details that the log must keep of a removed record. `is_full` states whether a full
 /// key signed the record. Only then can the record have replaced another one.
 #[must_use]
 pub fn removed_record(
