@@ -5,7 +5,7 @@ use crate::repo::{Backup, Project, Records};
 
 /// The word in a record if the backup read all data, and found that Ceph had listed each change.
 pub(super) const VERIFIED: &str = "verified";
-/// The word in a record if Ceph's lists of changes cannot be relied on: this or an earlier backup
+/// The word in a record if Ceph's lists of changes cannot be relied on. This or an earlier backup
 /// found a change that Ceph had not listed, and no later one found a complete list.
 pub(super) const DISTRUSTED: &str = "distrusted";
 
