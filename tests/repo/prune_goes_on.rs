@@ -77,7 +77,7 @@ fn a_prune_keeps_a_damaged_segment_if_only_it_may_state_where_lost_data_is() {
     for pack in names(&store, "packs") {
         let name = object(&pack, ObjectRef::Pack);
         let mut bytes = store.get(&name, u64::MAX).unwrap();
-        // The list of the pack's content is at its end. Its runs stay whole.
+        // The list of a pack's content is at the end of the pack. The runs stay whole.
         let end = bytes.len();
         bytes[end - 50] ^= 1;
         store.put(&name, &[&bytes]).unwrap();
@@ -94,7 +94,7 @@ fn a_prune_keeps_a_damaged_segment_if_only_it_may_state_where_lost_data_is() {
     for _ in 0..2 {
         prune(&full).unwrap();
     }
-    // For example, parity has the segments.
+    // Restore the segments, as a repair with parity could.
     for (name, bytes) in segments {
         assert!(store.get(&name, u64::MAX).is_ok(), "{name} was deleted");
         store.put(&name, &[&bytes]).unwrap();
@@ -131,7 +131,7 @@ fn a_record_of_a_write_key_whose_tree_is_not_whole_does_not_stop_a_prune() {
         if lost == "packs" {
             let left = names(&store, "trees");
             assert!(left.len() * 2 > trees.len(), "{left:?} of {trees:?}");
-            // By their names, the next backup notices that these packs are missing.
+            // The index still names the missing packs, so the next backup notices the loss.
             assert!(!named_and_missing(&store, &full).is_empty());
         }
         let (checked, _) = host.check(&full, false);

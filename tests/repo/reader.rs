@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::{CHUNK, Host, Image, KIB, LEAF, Made, RecordingObserver, TestRepo, noise, stream};
 
-/// Returns a reader of a backup with its own cache.
+/// Returns a reader of a backup, and the reader's cache of at most `limit` bytes.
 fn reader(test_repo: &TestRepo, made: Made, limit: usize) -> (ImageReader, Arc<RunCache>) {
     let index =
         Index::in_memory(&test_repo.project, Arc::new(RecordingObserver::default())).unwrap();
@@ -317,7 +317,7 @@ fn damage_is_reported_with_its_offset_and_harms_no_other_range() {
     assert_extents(&reader, &model, 0..u64::MAX);
 }
 
-/// Listing the chunks of one leaf reads one node for each level of the tree.
+/// Listing the extents of one leaf reads one node for each level of the tree.
 #[test]
 fn extents_read_only_the_nodes_of_their_range() {
     let store = FaultBackend::new();

@@ -84,7 +84,7 @@ fn a_repair_survives_a_fault_at_any_write() {
 }
 
 #[test]
-fn nothing_is_deleted_and_a_prune_deletes_damaged_segments_later() {
+fn a_repair_deletes_nothing_and_a_later_prune_deletes_damaged_segments() {
     let (base, _) = two_backups();
     let store = FaultBackend::holding(&base);
     let full = TestRepo::open(store.clone(), &Silent).unwrap();
@@ -153,7 +153,8 @@ fn a_backup_that_is_completed_while_a_repair_is_planned_lacks_no_data() {
     ops::head(&open(&store).project, None, &host.context()).unwrap();
     delete_segments(&store);
     let (meanwhile, begun) = (store.clone(), AtomicBool::new(false));
-    // The first pack is read when the index has been loaded.
+    // The backup runs when the repair reads its first pack. By then, the repair has loaded the
+    // index.
     let hooked = Intercepted::new(&store, move |operation, name| {
         let is_pack = name.contains("/packs/") || name.contains("/trees/");
         if operation == StorageOperation::Get && is_pack && !begun.swap(true, Ordering::Relaxed) {
@@ -206,7 +207,7 @@ fn a_repair_and_a_prune_refuse_to_run_at_the_same_time() {
 }
 
 #[test]
-fn packs_that_a_prune_is_going_to_delete_get_no_name() {
+fn a_repair_stores_no_segment_for_packs_that_a_prune_is_going_to_delete() {
     let (store, ids) = two_backups();
     let full = open(&store);
     let host = Host::without_cache();

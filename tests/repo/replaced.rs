@@ -15,7 +15,7 @@ fn put(test_repo: &TestRepo, record: &BackupRecord) -> ObjectHash {
 }
 
 #[test]
-fn a_record_is_listed_again_at_its_place_once_the_record_that_replaced_it_is_forgotten() {
+fn a_record_is_listed_again_at_its_place_if_the_record_that_replaced_it_is_forgotten() {
     let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
     let host = Host::without_cache();
     let image = Image::new(LEAF).with(0, &noise(1, CHUNK));

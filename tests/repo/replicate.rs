@@ -1,4 +1,5 @@
-//! Copies of a repository to another store that are interrupted at any write, and their batches.
+//! Copies of a repository to another store that are interrupted at any write. Also tests batches: a
+//! batch is a file whose records and log entries begin to exist at the same moment.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ pub(super) fn page(number: u64) -> Image {
     Image::new(LEAF).with(0, &noise(number, 4096))
 }
 
-/// Copies with one thread, so that calls have one order.
+/// Copies with one thread, so that the order of the calls is always the same.
 pub(super) fn replicate(
     source: &(impl Backend + Clone + 'static),
     target: &(impl Backend + Clone + 'static),
@@ -204,7 +205,8 @@ fn a_copy_is_a_whole_repository_at_each_moment_wherever_it_is_interrupted() {
     assert!(seen.len() >= 4, "{seen:?}");
 }
 
-/// Copies to a store that fails before its n-th put below the directory `part`.
+/// Copies to a copy of `target` that fails before its n-th put below the directory `part`. Returns
+/// this store as the interrupted copy left it.
 pub(super) fn interrupted_at(
     source: &Source,
     target: &MemoryBackend,
@@ -223,7 +225,7 @@ pub(super) fn interrupted_at(
     copy
 }
 
-/// The batches of a project.
+/// Returns the names of all batches of a project.
 pub(super) fn batches(store: &dyn Backend, project: ProjectId) -> Vec<Name> {
     let listed = store.list(&ObjectKind::Batch.directory(project)).unwrap();
     listed.into_iter().map(|info| info.name).collect()
@@ -348,7 +350,7 @@ fn a_batch_adds_only_undamaged_objects_of_its_own_project() {
         source.store.put(&name, &[bytes]).unwrap();
         name
     };
-    // The hostile batch cannot hide or replace anything.
+    // A batch with wrong bytes for a record does not hide or replace the record.
     let mut wrong = bytes.clone();
     wrong[80] ^= 1;
     let hostile = put(&batch(project, hash, &wrong));
@@ -384,7 +386,7 @@ fn a_batch_adds_only_undamaged_objects_of_its_own_project() {
     copied(&source.store, &target);
     assert_eq!(target.get(&own, u64::MAX).unwrap(), bytes);
     assert!(batches(&target, project).is_empty());
-    // A second copy to the same store finishes the first.
+    // A copy to the store that has the batch unpacks this batch.
     copied(&target, &source.store);
     assert!(source.store.get(&right, u64::MAX).is_err());
     assert_eq!(source.store.get(&own, u64::MAX).unwrap(), bytes);

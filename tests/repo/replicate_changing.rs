@@ -33,7 +33,7 @@ fn what_a_prune_of_the_target_deletes_during_a_copy_is_copied_again() {
     source.change(2);
     let project = source.test_repo.project.id;
     let packs = ObjectKind::Pack.directory(project);
-    // A prune deletes a pack that the copy needs right after it was stored.
+    // Before the copy stores its batch, a prune deletes a pack that the copy has just stored.
     let store = target.clone();
     let left = Arc::new(Mutex::new(true));
     let (waiting, below) = (left.clone(), packs.clone());
@@ -119,7 +119,7 @@ fn objects_that_a_source_lists_and_does_not_return_are_named_and_the_rest_is_cop
         };
         assert!(found.iter().all(damaged), "{found:?}");
         assert_eq!(of_part(&target), 0);
-        // Once the source delivers them, they are copied.
+        // If the source returns these objects later, they are copied.
         let report = copied(&source.store, &target);
         assert_eq!(report.files_copied, of_part(&source.store) as u64);
         Host::without_cache().check_clean(&open(&target).unwrap(), part);

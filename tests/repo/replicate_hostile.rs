@@ -13,7 +13,7 @@ use super::intercepted::Intercepted;
 use super::replicate::{Source, batches, copied, interrupted_at, names_below, open, replicate};
 use super::{CHUNK, Host, TestRepo};
 
-/// Copies the source with a store that calls a closure before each of its calls.
+/// Copies from a source whose store runs the closure `before` at the beginning of each call.
 fn from_intercepted<F>(
     source: &MemoryBackend,
     target: &MemoryBackend,
@@ -34,7 +34,7 @@ where
     (report.unwrap(), findings)
 }
 
-/// A store with the same files.
+/// Returns a new store with the same files.
 fn copy_of(store: &MemoryBackend) -> MemoryBackend {
     let copy = MemoryBackend::new();
     for info in store.list("").unwrap() {
@@ -51,7 +51,7 @@ const MIRROR: ReplicateOptions = ReplicateOptions {
     verify: false,
 };
 
-/// The names of both copies of a project object.
+/// Returns the names of both copies of a project object.
 fn project_names(project: ProjectId) -> [Name; 2] {
     let object = ObjectRef::Project(project);
     [object.name(), object.copy_name()]
@@ -63,8 +63,8 @@ fn the_authority_of_a_log_is_that_of_the_project_object_that_was_compared() {
     let project = source.test_repo.project.id;
     let target = MemoryBackend::new();
     copied(&source.store, &target);
-    // A hostile source could deliver another object at the next read. So the copy must not read it
-    // again.
+    // A hostile source could return another project object at the next read. So `replicate` must
+    // not read the project object again after the comparison.
     let reads = Arc::new(Mutex::new(0));
     let counted = reads.clone();
     let names = project_names(project).map(|name| name.to_string());
@@ -73,7 +73,8 @@ fn the_authority_of_a_log_is_that_of_the_project_object_that_was_compared() {
             if operation == StorageOperation::Get && names.iter().any(|of| of == name) {
                 let mut reads = counted.lock().unwrap();
                 *reads += 1;
-                // Two copies are read to accept the target, and two to compare them with it.
+                // Both copies are read once to accept the target, and once to compare them with
+                // the target's project object.
                 if *reads > 4 {
                     return Err(StorageErrorKind::NotFound);
                 }
@@ -306,7 +307,7 @@ fn a_batch_stays_as_long_as_the_file_of_one_of_its_objects_is_damaged() {
     let (_, findings) = replicate(&source.store, &store, &ReplicateOptions::default()).unwrap();
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert_eq!(batches(&store, project), batch);
-    // Without the damaged file, the batch has the object.
+    // After the damaged file is deleted, the object is read from the batch.
     store.delete(&name).unwrap();
     copied(&source.store, &store);
     assert_eq!(store.get(&name, u64::MAX).unwrap(), genuine);

@@ -18,7 +18,7 @@ fn sign_again(test_repo: &TestRepo, pack: &[u8], change: impl FnOnce(&mut Conten
     sign_with_gap(test_repo, pack, &[], change)
 }
 
-/// Does the same, and puts the bytes `gap` before the contents.
+/// Does the same as [`sign_again`], and puts the bytes `gap` before the contents.
 fn sign_with_gap(
     test_repo: &TestRepo,
     pack: &[u8],

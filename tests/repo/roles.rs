@@ -123,7 +123,7 @@ fn a_key_opens_what_its_role_includes_and_the_list_shows_its_role_and_volumes() 
         assert_eq!(keys.data_public_key().is_ok(), role != Role::Verify);
         assert_eq!(keys.chunk_keys().is_ok(), role != Role::Verify);
         assert_eq!(opened.project.settings, owner.test_repo.project.settings);
-        // It lists the keys of its project.
+        // Each key can list the keys of its project.
         let listed = opened.repository.list_keys(&Silent).unwrap();
         assert_eq!(listed.len(), 3);
         assert!(listed.iter().all(|key| !key.foreign), "{listed:?}");
@@ -265,7 +265,7 @@ fn a_slot_that_was_given_another_role_or_copied_to_another_project_is_refused() 
         // Copy the slot into the other project.
         let copied = other.plant(&slot);
         assert!(is_refused(other.open(password)), "{role}");
-        // It is still foreign there if its certificate is copied, too.
+        // The slot is still foreign there if its certificate is copied, too.
         copy_certificates(&owner, &other);
         let listed = other.list();
         assert!(listed.iter().find(|key| key.id == copied).unwrap().foreign);
@@ -399,7 +399,7 @@ fn a_planted_slot_opens_for_the_thief_but_shows_as_foreign_without_its_label() {
         assert!(shown.foreign && shown.info.label.is_empty(), "{shown:?}");
         assert_eq!(listed.iter().filter(|key| key.foreign).count(), 1);
     }
-    // A full key removes it.
+    // A full key can remove the planted slot.
     let listed = owner.list();
     let shown = listed.iter().find(|key| key.id == planted).unwrap();
     owner
@@ -522,7 +522,7 @@ fn a_key_refuses_a_volume_outside_its_certificate_before_the_source_is_read() {
     project.may_back_up("web-1", &Silent).unwrap();
     owner.test_repo.project.may_back_up("db", &Silent).unwrap();
 
-    // All objects that a key without a certificate writes are foreign.
+    // A key without a certificate makes no backup, because all objects that it writes are foreign.
     let certificates = project.certificates(&Silent).unwrap();
     let own = certificates.of_slot(owner.keys[1], Role::Write).unwrap();
     let object = ObjectRef::Certificate(owner.project(), own.name);

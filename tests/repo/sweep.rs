@@ -68,7 +68,7 @@ fn indexed(test_repo: &TestRepo) -> HashSet<BlobId> {
     ids
 }
 
-/// Returns the chunks in all packs that the host's list of unindexed packs names and that exist.
+/// Returns the chunks of all existing packs that the host's list of unindexed packs names.
 fn unindexed(host: &Host, test_repo: &TestRepo) -> HashSet<BlobId> {
     let Some(cache) = &host.cache else {
         return HashSet::new();
@@ -90,7 +90,7 @@ fn unindexed(host: &Host, test_repo: &TestRepo) -> HashSet<BlobId> {
     ids
 }
 
-/// Returns the chunks of the backups from this number on.
+/// Returns the chunks of all backups except the first `from`.
 fn wanted(test_repo: &TestRepo, from: usize) -> HashSet<BlobId> {
     let notices = Arc::new(RecordingObserver::default());
     let index = Index::in_memory(&test_repo.project, notices.clone()).unwrap();
@@ -118,8 +118,8 @@ fn prepared<W: Work>(work: &W) -> MemoryBackend {
     store
 }
 
-/// Asserts that every committed backup is whole, and that those from this number on have the right
-/// content.
+/// Asserts that every committed backup is whole, and that all except the first `from` have the
+/// right content.
 fn assert_all_whole(work: &impl Work, host: &Host, test_repo: &TestRepo, from: usize, when: &str) {
     host.check_clean(test_repo, when);
     for backup in &test_repo.backups()[from..] {
@@ -179,7 +179,8 @@ fn crash_once<W: Work>(
     true
 }
 
-/// Runs the work with a fault at each call in turn. Returns the number of calls.
+/// Runs the work with each of the plans that `plans(n)` returns, for n from 1, until no fault
+/// occurs. Returns the number of calls (or writes) at which a fault occurred.
 pub(super) fn sweep<W: Work>(work: &W, with_cache: bool, plans: impl Fn(u64) -> Vec<Plan>) -> u64 {
     let base = prepared(work);
     let whole = base.copy();

@@ -15,7 +15,7 @@ use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend, Name};
 use super::intercepted::Intercepted;
 use super::{Host, PASSWORD, RecordingObserver, TestRepo, key};
 
-/// A repository with one key, and its id.
+/// Returns the store of a repository with one key, and the id of this key.
 fn repository() -> (MemoryBackend, ObjectHash) {
     let store = MemoryBackend::new();
     let made = TestRepo::init(store.clone(), 64 << 10).unwrap();
@@ -47,7 +47,7 @@ fn changed(slot: &[u8], offset: usize, bytes: &[u8], salt: u8) -> Vec<u8> {
     slot
 }
 
-/// Memory in KiB, passes and lanes, as a slot stores them from byte 20 on.
+/// Returns memory in KiB, passes and lanes, as a slot stores them from byte 20 on.
 fn params(memory_kib: u32, passes: u32, lanes: u32) -> Vec<u8> {
     let fields = [memory_kib, passes, lanes].map(u32::to_le_bytes);
     fields.concat()
@@ -61,7 +61,7 @@ fn find(
     Repository::find(Arc::new(store.clone()), last_key, observer).unwrap()
 }
 
-/// Tries a password. Returns the key that it opened.
+/// Tries a password. Returns the id of the key that it opened, or `None` if it opened none.
 fn tried(locked: &Locked, password: &[u8], observer: &RecordingObserver) -> Option<ObjectHash> {
     let key = locked.try_password(password, &Cancel::default(), observer);
     key.unwrap().map(|key| key.id())
@@ -146,7 +146,7 @@ fn slot_of_version_2(slot: &[u8], password: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_version_of_a_slot_counts_only_once_the_password_has_opened_it() {
+fn the_version_of_a_slot_counts_only_if_the_password_opens_the_slot() {
     let (store, own) = repository();
     let slot = slot(&store, own);
     let mut unproven = slot.clone();
@@ -157,7 +157,7 @@ fn the_version_of_a_slot_counts_only_once_the_password_has_opened_it() {
     let observer = RecordingObserver::default();
     let locked = find(&store, Some(both), &observer);
     assert_eq!(tried(&locked, b"wrong", &observer), None);
-    // The slot that this program knows opens, although a newer slot has the same password.
+    // The slot of a known version opens, although a newer slot has the same password.
     assert_eq!(tried(&locked, PASSWORD, &observer), Some(own));
     let refused = locked.try_password(b"of a newer program", &Cancel::default(), &observer);
     let Err(RepoError::Unsupported { object, .. }) = refused.map(|key| key.is_some()) else {
@@ -171,7 +171,7 @@ fn the_version_of_a_slot_counts_only_once_the_password_has_opened_it() {
 fn expensive_slots_do_not_delay_a_slot_that_opens() {
     let (store, own) = repository();
     let slot = slot(&store, own);
-    // About a minute of work each.
+    // Each of these slots takes about a minute of work.
     for salt in 0..8 {
         add(
             &store,
@@ -220,7 +220,7 @@ fn a_derivation_can_be_interrupted() {
 #[test]
 fn the_key_that_opened_last_is_tried_first_and_alone() {
     let (store, own) = repository();
-    // This slot takes less work than any valid slot.
+    // This slot takes less work than any valid slot, so it is usually tried first.
     let impossible = add(
         &store,
         &changed(&slot(&store, own), 20, &params(1, 1, 1), 1),
@@ -382,7 +382,7 @@ fn a_slot_whose_version_is_not_proven_is_foreign_and_not_damaged() {
 }
 
 #[test]
-fn a_slot_of_a_newer_program_is_ours_if_a_certificate_names_it() {
+fn a_slot_of_a_newer_program_is_not_foreign_if_a_certificate_names_it() {
     let (store, own) = repository();
     let full = TestRepo::open(store.clone(), &Silent).unwrap();
     let mut newer = slot_of_version_2(&slot(&store, own), b"of a newer program");

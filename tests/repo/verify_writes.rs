@@ -40,11 +40,11 @@ fn a_bit_that_flips_before_a_pack_is_stored_fails_the_backup() {
                 .collect();
             assert!(packs.is_empty(), "{verify:?}: {packs:?}");
         }
-        // The next run is on a host with good memory.
+        // The next backup runs on a host with good memory.
         let image = host.image(&content).unwrap();
         host.run(&test_repo, image, &with(VerifyWrites::ALL))
             .unwrap();
-        host.check_clean(&test_repo, "after a good run");
+        host.check_clean(&test_repo, "after a good backup");
     }
 }
 

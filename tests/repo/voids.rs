@@ -1,4 +1,5 @@
-//! Voids: a withdrawn record is neither newest nor base, and stops no prune.
+//! Tests of voids. A void withdraws a record. A withdrawn record is neither the newest record of
+//! its volume nor a base, and stops no prune.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A crash or failure of the store at every single call of a backup with a write key. If the backup
-//! runs again, it uses the packs of the killed run, and a full key can restore it.
+//! The store crashes or fails at each call of a backup with a write key. If the same backup is
+//! made again, it uses the packs that the first attempt stored. A full key can restore it.
 
 use std::sync::Arc;
 

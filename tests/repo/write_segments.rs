@@ -49,8 +49,8 @@ fn false_listings_of_a_write_key_hide_no_pack_and_invent_no_chunk() {
         let mut packs = listings(&full);
         for pack in &mut packs {
             for run in &mut pack.contents.runs {
-                // List each id in a wrong place, so that reading any blob by this listing would
-                // fail.
+                // If the run has several blobs, list their ids in wrong places. Then reading a blob
+                // by this listing fails.
                 let blobs = run.blobs.len();
                 run.blobs.rotate_left((1 + round) % blobs);
                 if pack.contents.kind == BlobKind::Chunk {

@@ -32,7 +32,7 @@ impl<F: FnOnce()> Read for HookedBytes<F> {
     }
 }
 
-/// Makes a source with these bytes that runs a hook before its first read.
+/// Makes a source with these bytes. Before its first read, the source runs `hook`.
 pub(in crate::repo) fn hooked_source(bytes: &[u8], hook: impl FnOnce() + Send + 'static) -> Input {
     stream_of(HookedBytes {
         hook: Some(hook),
@@ -40,8 +40,8 @@ pub(in crate::repo) fn hooked_source(bytes: &[u8], hook: impl FnOnce() + Send + 
     })
 }
 
-/// A backup has loaded the index. Then the only backup that uses these chunks is forgotten, and a
-/// prune marks their packs. The index of the running backup still has the chunks.
+/// A backup has loaded the index. Then the only other backup with the same chunks is forgotten, and
+/// a prune marks the packs of these chunks. The index of the running backup still has the chunks.
 #[test]
 fn a_backup_stores_chunks_again_that_a_concurrent_prune_marks() {
     let store = MemoryBackend::new();
@@ -68,7 +68,7 @@ fn a_backup_stores_chunks_again_that_a_concurrent_prune_marks() {
     assert!(host.restore(&test_repo, &test_repo.backup(new)).unwrap() == content);
 }
 
-/// As in the test before, but the prune deletes the chunks at once.
+/// The concurrent prune has no grace period, so it deletes the chunks at once.
 #[test]
 fn a_backup_fails_if_a_concurrent_prune_deletes_chunks_that_it_needs() {
     let store = MemoryBackend::new();
@@ -151,9 +151,9 @@ fn a_backup_is_whole_or_fails_if_its_base_is_pruned_meanwhile() {
     }
 }
 
-/// No segment names the packs of a running backup at first. A prune spares them since they are
-/// younger than the lease of that backup. But they may look older than it: if storing the lease
-/// took minutes, or if the clock of the store was set ahead after they were stored.
+/// At first, no segment names the packs of a running backup. A prune keeps these packs because they
+/// are younger than the backup's lease. But the packs may look older than the lease: storing the
+/// lease may have taken minutes, or the store's clock may have been set ahead.
 #[test]
 fn packs_of_a_running_backup_stay_despite_clock_errors() {
     let series = Series::of(1);
@@ -174,8 +174,8 @@ fn packs_of_a_running_backup_stay_despite_clock_errors() {
     assert_tidy(&test_repo, &store, "the backup ended");
 }
 
-/// A backup that began before a mark was put must find the mark when it checks before its commit,
-/// even if the marked packs were deleted meanwhile.
+/// A backup may have begun before a mark was stored. Its check before the commit must find the
+/// mark, even if the marked packs were deleted meanwhile.
 #[test]
 fn a_mark_stays_until_backups_that_may_have_missed_it_have_ended() {
     for grace in [Duration::ZERO, CLOCK_ERROR / 2] {

@@ -1,5 +1,5 @@
-//! Before a prune deletes a copy of a blob, it reads the other copies. They may be damaged, and
-//! nobody may have noticed this yet.
+//! Before a prune deletes a copy of a blob, it reads the other copies. These may have damage that
+//! nobody has noticed yet.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(super) fn add_objects(store: &MemoryBackend, other: &MemoryBackend) {
 struct Twice {
     store: MemoryBackend,
     contents: BTreeMap<ObjectHash, Image>,
-    /// The packs with chunks that the first host stored, and those with nodes.
+    /// The packs that the first host stored: those with chunks, and those with nodes.
     chunks: Vec<ObjectHash>,
     nodes: Vec<ObjectHash>,
 }

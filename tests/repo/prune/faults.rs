@@ -14,7 +14,7 @@ use super::{
 };
 use crate::repo::{CHUNK, Host, Image, LEAF, noise};
 
-/// A kind of prune.
+/// The grace period of a prune, and whether the prune merges small packs.
 #[derive(Debug, Clone, Copy)]
 struct Sweep {
     grace: Duration,

@@ -1,4 +1,4 @@
-//! Packs that are marked, or that no index segment names, but that are needed.
+//! Needed packs that are marked, or that no index segment names.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -46,9 +46,9 @@ fn marked_and_in_use(series: &Series, day: usize) -> (MemoryBackend, Vec<ObjectH
     (store, ids)
 }
 
-/// A backup may be committed while a prune marks packs that it uses, and the prune may be killed
-/// before it checks again. Then a record needs a pack that no segment names any longer. Also, no
-/// segment names the packs of another backup, since that backup was killed.
+/// A backup is committed while a prune marks packs that the backup uses. The prune is killed before
+/// it checks again. Then the record needs packs that no segment names. The next prune stores a
+/// segment that names them again. There are also unnamed packs of a killed backup.
 #[test]
 fn marked_packs_that_a_committed_backup_needs_are_rescued() {
     let series = Series::of(3);
@@ -71,7 +71,7 @@ fn marked_packs_that_a_committed_backup_needs_are_rescued() {
 }
 
 /// A prune deletes some packs of a mark, and rescues others. A running backup may have begun before
-/// the mark was stored, and rely on a deleted pack. It must find the mark in its check.
+/// the mark was stored, and rely on a deleted pack. Its check must find the mark.
 #[test]
 fn a_mark_stays_for_a_running_backup_even_if_some_of_its_packs_are_rescued() {
     let series = Series::of(4);
@@ -120,7 +120,7 @@ fn check_does_not_rely_on_packs_that_will_be_deleted() {
     }
     let (report, _) = Host::without_cache().check(&test_repo, true);
     assert_eq!(report.backups_affected, ids[2..]);
-    // Once the damaged packs are deleted, the marked ones count again, and the next prune rescues
+    // After the damaged packs are deleted, the marked packs count again, and the next prune rescues
     // them.
     for pack in pack_names(&store) {
         if !before.contains(&pack) {
@@ -137,7 +137,7 @@ fn check_does_not_rely_on_packs_that_will_be_deleted() {
     series.assert_restores(&test_repo, "rescued");
 }
 
-/// As in the first test, but then the next backup builds on a record that needs marked packs.
+/// A record needs marked packs, and the next backup builds on this record.
 #[test]
 fn a_backup_can_build_on_a_backup_whose_packs_are_marked() {
     let series = Series::of(3);
@@ -223,8 +223,8 @@ fn a_blob_that_is_also_in_an_unnamed_pack_is_repacked() {
 }
 
 /// Two backups at the same time have stored the same chunk, each in a pack with another chunk that
-/// is unused now. One pack keeps the shared chunk and is repacked, and the other one is marked. The
-/// prune must not rely on the marked pack for the chunk.
+/// is unused now. The prune repacks the shared chunk from one pack, and marks the other pack. It
+/// must not rely on the marked pack for the chunk.
 #[test]
 fn a_chunk_that_is_in_a_repacked_and_in_a_marked_pack_is_repacked() {
     let store = MemoryBackend::new();
@@ -324,7 +324,7 @@ fn a_mark_with_a_time_in_the_future_is_due_a_grace_period_after_it_was_seen() {
         assert_eq!(report.deleted.packs > 0, is_due, "{report:?}");
         let left = names(&store, "marks");
         assert_eq!(marks.iter().all(|mark| !left.contains(mark)), is_due);
-        // It changes nothing if the time is set again and again.
+        // The mark is due in time even if its time is set to the future again and again.
         into_future();
     }
     host.check_clean(&test_repo, "afterwards");

@@ -1,5 +1,5 @@
-//! Pruning: no used data is deleted, and all unused data is deleted in the end, even if other
-//! processes run at the same time or calls fail.
+//! Tests of pruning. No used data is deleted, and all unused data is deleted in the end. This holds
+//! even if other processes run at the same time, or if calls fail.
 
 mod backups;
 mod copies;
@@ -50,7 +50,7 @@ fn limits(grace: Duration, max_unused: MaxUnused) -> PruneOptions {
     }
 }
 
-/// Options of a prune that merges small packs, too.
+/// Returns the options of a prune that also merges small packs.
 fn merging(limits: PruneOptions) -> PruneOptions {
     PruneOptions {
         merge_small: true,
@@ -58,7 +58,7 @@ fn merging(limits: PruneOptions) -> PruneOptions {
     }
 }
 
-/// Prunes with no unused space tolerated.
+/// Prunes, and tolerates no unused space.
 pub(super) fn prune(
     test_repo: &TestRepo,
     host: &Host,
@@ -89,7 +89,7 @@ fn open(store: &(impl Backend + Clone + 'static)) -> TestRepo {
     TestRepo::open(store.clone(), &RecordingObserver::default()).unwrap()
 }
 
-/// Names of the store's objects in a directory of the project.
+/// Returns the last parts of the names of all objects in this directory of the project.
 pub(super) fn names(store: &dyn Backend, directory: &str) -> Vec<String> {
     let objects = store.list("projects").unwrap();
     let names = objects.iter().map(|object| object.name.as_str());
@@ -99,7 +99,7 @@ pub(super) fn names(store: &dyn Backend, directory: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether an object is a pack, of chunks or of tree nodes.
+/// Returns whether an object is a pack of chunks or of tree nodes.
 pub(crate) fn is_pack(name: &Name) -> bool {
     ObjectRef::parse(name).is_some_and(|(object, _)| object.blob_kind().is_some())
 }
@@ -241,8 +241,8 @@ impl Series {
     }
 }
 
-/// Makes a backup and deletes its index segments, as if it had been killed before it stored them.
-/// Its record stays.
+/// Makes a backup and deletes its index segments, as if the backup had been killed before it stored
+/// them. The record stays. Returns its id.
 fn leave_unnamed_packs(test_repo: &TestRepo, store: &MemoryBackend) -> ObjectHash {
     let named: BTreeSet<_> = names(store, "index").into_iter().collect();
     let image = Image::new(LEAF).with(0, &noise(77, 3 * CHUNK));

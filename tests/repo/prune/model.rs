@@ -180,7 +180,7 @@ impl World {
             self.kept.insert(done.unwrap().id, image);
             return;
         }
-        // Its record may have been stored before the crash.
+        // The record of the new backup may have been stored before the crash.
         for backup in self.test_repo.backups() {
             self.kept.entry(backup.id).or_insert_with(|| image.clone());
         }
@@ -197,7 +197,8 @@ impl World {
         gone.dedup();
         match self.run(conditions, |world| try_forget(&world.test_repo, &gone)) {
             Some(Ok(())) => self.kept.retain(|id, _| !gone.contains(id)),
-            // The interrupted forget may have announced to keep what this one removes.
+            // The lease of the interrupted forget may state that it keeps a backup that this forget
+            // would remove.
             Some(Err(OpsError::LostRace { .. })) if self.forget_died => {}
             Some(Err(error)) => panic!("{error:?}"),
             None => {
@@ -220,7 +221,7 @@ impl World {
         match done {
             Some(Ok(_)) => {}
             Some(Err(OpsError::PruneRuns { .. })) if self.prune_died => {}
-            // No backup has ended yet, or all records may have been deleted.
+            // A prune refuses to run if there are packs but no backup.
             Some(Err(OpsError::NoBackups { .. })) if self.kept.is_empty() => {}
             Some(Err(error)) => panic!("{error:?}"),
             None => self.prune_died = true,
@@ -263,7 +264,7 @@ impl World {
         assert_eq!((report.deleted.packs, report.bytes_written), (0, 0));
     }
 
-    /// Asserts that one prune leaves only used data, once the leases of crashed processes have
+    /// Asserts that one prune leaves only used data after the leases of crashed processes have
     /// expired.
     fn assert_ends_tidy(self) {
         self.store.age(EXPIRED);

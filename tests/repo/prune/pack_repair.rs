@@ -1,5 +1,5 @@
-//! `repair packs` saves all undamaged data of damaged packs, whenever it fails, and the next backup
-//! stores the lost data again.
+//! `repair packs` saves all undamaged data of damaged packs. A repair that failed at any call can
+//! be repeated. The next backup stores the lost data again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -29,8 +29,8 @@ fn listing(test_repo: &TestRepo, pack: ObjectRef) -> PackListing {
     read_listing(&test_repo.project, pack, None).unwrap()
 }
 
-/// Damages a run of the first pack of chunks that has several. Returns the pack, and its blobs in
-/// other runs.
+/// Damages a run of the first pack of chunks that has several runs. Returns the pack, and its blobs
+/// in the other runs.
 fn damage_a_run(test_repo: &TestRepo, store: &MemoryBackend) -> (ObjectHash, Vec<BlobId>) {
     let mut seen = Vec::new();
     for pack in packs(store) {
@@ -68,6 +68,7 @@ struct Damaged {
     size: u64,
     /// The undamaged blobs of the pack.
     rest: Vec<BlobId>,
+    /// The byte ranges that each affected backup has lost.
     losses: BTreeMap<ObjectHash, Vec<Range<u64>>>,
 }
 
@@ -171,7 +172,7 @@ fn the_undamaged_data_of_a_damaged_pack_is_packed_again_and_the_pack_is_moved() 
 
     let steps = repair(&test_repo, &host).unwrap();
     assert!(steps.iter().all(PackStep::is_repacked));
-    // A prune keeps all that is left, and the name of the missing pack.
+    // A prune keeps all data that is left.
     damaged.store.age(HOUR);
     prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
     damaged.assert_moved_once(&test_repo);
@@ -225,7 +226,7 @@ fn starts(test_repo: &TestRepo, pack: ObjectRef) -> [u64; 2] {
 }
 
 #[test]
-fn a_chunk_that_could_not_be_read_only_once_is_packed_again() {
+fn a_chunk_that_was_unreadable_but_is_readable_during_the_repair_is_packed_again() {
     let damaged = Damaged::new();
     let test_repo = open(&damaged.store);
     let pack = pack_object(&damaged.store, damaged.pack);
@@ -287,7 +288,8 @@ fn a_plan_to_repair_packs_reads_the_log_before_the_index() {
     assert!(log < index, "{calls:?}");
 }
 
-/// The damage of the copy is found only when the copy is read.
+/// The shared chunk is damaged in both packs. The damage in the second pack is found only when the
+/// repair reads this pack.
 #[test]
 fn backups_that_lose_data_by_damage_found_late_are_named_then_and_by_each_later_repair() {
     let shared = SharedChunk::new();
@@ -338,7 +340,7 @@ fn backups_that_lose_data_by_damage_found_late_are_named_then_and_by_each_later_
     assert!(repaired.steps.is_empty() && repaired.lacking.is_empty());
 }
 
-/// Two backups with a chunk of their own and a shared chunk, which is in two packs.
+/// Two backups. Each has a chunk of its own. Both have a shared chunk, which is in two packs.
 struct SharedChunk {
     store: MemoryBackend,
     packs: [ObjectRef; 2],
@@ -389,7 +391,7 @@ fn first_blob(run: &Arc<PlacedRun>) -> BlobId {
     run.locations().next().unwrap().blob().id
 }
 
-/// From now on, this host knows that the run is damaged.
+/// Notes in the host's index that the run is damaged.
 fn note(test_repo: &TestRepo, host: &Host, run: &Arc<PlacedRun>) {
     let cache = host.cache.as_deref().unwrap();
     let index = Index::open(&test_repo.project, cache, host.notices.clone()).unwrap();
@@ -398,7 +400,7 @@ fn note(test_repo: &TestRepo, host: &Host, run: &Arc<PlacedRun>) {
     index.close();
 }
 
-/// Nobody knows yet that the other pack is damaged, too.
+/// No host knows yet that the other pack is damaged, too.
 #[test]
 fn a_chunk_is_packed_again_if_the_other_pack_that_has_it_is_damaged() {
     let shared = SharedChunk::new();
@@ -454,7 +456,7 @@ fn a_damaged_pack_of_nodes_is_left_to_a_prune() {
     series.assert_restores(&test_repo, "pruned");
 }
 
-/// Nobody has read the runs of the pack since the first damage was found.
+/// The host knows only of the damage outside of the runs.
 #[test]
 fn a_pack_that_is_damaged_outside_of_its_runs_and_in_a_used_run_stops_no_prune() {
     let damaged = Damaged::new();

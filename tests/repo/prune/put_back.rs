@@ -185,7 +185,7 @@ fn a_forgotten_backup_that_is_put_back_with_damaged_chunks_stops_no_prune() {
             let restored = deleted.host.restore_image(&deleted.full, &other);
             assert!(restored.unwrap() == whole, "{when}");
         }
-        // Once the backup is forgotten again, it uses no packs.
+        // After the backup is forgotten again, it uses no packs.
         let again = deleted.full.backups();
         let again = again.iter().find(|b| b.record.volume.name == "disk");
         forget(&deleted.full, &[again.unwrap().id]);

@@ -1,5 +1,5 @@
-//! Prunes that run at the same time as readers: all data of the trees in a reader's lease stays
-//! readable, and is deleted once the reader has ended.
+//! Prunes that run at the same time as readers. All data of the trees that a reader's lease names
+//! stays readable. After the reader has ended, a prune deletes this data if no backup uses it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -256,7 +256,7 @@ fn a_store_that_cannot_be_written_is_read_without_a_lease() {
 }
 
 #[test]
-fn a_second_look_reads_the_nodes_of_a_new_record_even_if_the_first_could_not_read_them() {
+fn a_prune_that_finds_a_new_record_reads_nodes_that_it_could_not_read_before() {
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
@@ -266,7 +266,8 @@ fn a_second_look_reads_the_nodes_of_a_new_record_even_if_the_first_could_not_rea
     let made = host.back_up(&test_repo, "second", &second).unwrap();
     let backup = test_repo.backup(made.id);
     let whole = store.copy();
-    // Someone reads the second backup. Its record is not there, and its nodes are damaged.
+    // A reader has a lease for the second backup. The record of this backup is missing, and its
+    // nodes are damaged.
     let tops = Vec::from_iter(backup.top);
     let lease = Lease::take_reading(&test_repo.project, &tops, ELSEWHERE).unwrap();
     let record = ObjectRef::Backup(test_repo.project.id, made.id).name();
@@ -280,7 +281,8 @@ fn a_second_look_reads_the_nodes_of_a_new_record_even_if_the_first_could_not_rea
         }
     }
     store.age(HOUR);
-    // Before the second look, the nodes are repaired and the record is put back.
+    // Before the prune stores a mark and lists the records again, the nodes are repaired and the
+    // record is put back.
     let mended = store.clone();
     let mend = move |operation: Operation, name: &str| {
         if operation == Operation::Put && name.contains("/marks/") {

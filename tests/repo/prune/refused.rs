@@ -1,4 +1,4 @@
-//! Repositories that a prune refuses to touch, and damage that it repairs.
+//! Repositories that a prune refuses to change, and damage that a prune repairs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ fn prune_refuses_to_run_if_a_record_is_unreadable() {
 }
 
 #[test]
-fn a_prune_deletes_a_damaged_record_once_its_loss_is_accepted() {
+fn a_prune_deletes_a_damaged_record_if_the_user_accepts_its_loss() {
     for accepted_by_name in [true, false] {
         let (store, ids) = Series::new().backed_up();
         let test_repo = open(&store);
@@ -102,7 +102,7 @@ fn a_prune_deletes_a_damaged_record_once_its_loss_is_accepted() {
         assert_eq!(Log::load(project).unwrap().newest(), log, "a dry run");
 
         prune_accepting(&test_repo, accepted).unwrap();
-        assert!(store.get(&name, 1 << 20).is_err(), "it was deleted");
+        assert!(store.get(&name, 1 << 20).is_err(), "the record was deleted");
         assert!(Log::load(project).unwrap().excuses(ids[4]));
         host.check_clean(&test_repo, "the loss was accepted");
         assert_eq!(selected(&test_repo), Some(ids[3]));
@@ -175,7 +175,7 @@ fn affected(test_repo: &TestRepo) -> Vec<ObjectHash> {
 
 /// The store may have hidden the pack for a moment.
 #[test]
-fn a_prune_goes_on_if_a_pack_of_chunks_is_missing_and_uses_the_pack_once_it_is_back() {
+fn a_prune_goes_on_if_a_pack_of_chunks_is_missing_and_uses_the_pack_after_it_is_put_back() {
     let series = Series::new();
     let (store, ids) = series.backed_up();
     let test_repo = open(&store);
@@ -392,7 +392,7 @@ fn prune_refuses_to_run_if_an_entry_of_the_log_is_missing_until_its_loss_is_acce
     store.age(HOUR);
     let missing = missing_in(prune_accepting(&test_repo, AcceptedLoss::default()));
     assert_eq!(missing.entries, [first]);
-    // The objects that this entry removes are now missing, too.
+    // The object that this entry removed now counts as missing, too.
     let mut lost: Vec<_> = missing.records.iter().map(|record| record.id).collect();
     assert_eq!(lost, [ids[0]]);
     missing_in(prune_accepting(&test_repo, named(&lost)));

@@ -25,7 +25,7 @@ fn merge(test_repo: &TestRepo, host: &Host, grace: Duration) -> PruneReport {
     planned.unwrap().run().unwrap()
 }
 
-/// Returns the plan of such a prune.
+/// Plans a prune that merges small packs. Returns what `read` returns for the plan.
 fn plan<T>(test_repo: &TestRepo, grace: Duration, read: impl FnOnce(&PrunePlan) -> T) -> T {
     let options = super::merging(limits(grace, MaxUnused::Bytes(0)));
     let host = Host::without_cache();
@@ -135,7 +135,7 @@ fn merged_packs_are_marked_and_deleted_after_the_grace_period_and_young_ones_sta
 }
 
 #[test]
-fn the_log_names_all_packs_and_segments_that_go_when_small_packs_are_merged() {
+fn the_log_names_all_packs_and_segments_that_a_merge_of_small_packs_deletes() {
     let (store, _) = small_backups(10);
     let (packs_before, segments) = (packs(&store), names(&store, "index"));
     merge(&open(&store), &Host::without_cache(), Duration::ZERO);
@@ -259,7 +259,7 @@ fn a_damaged_small_pack_stays_and_stops_no_prune() {
 
 /// A host without a cache does not remember the damage.
 #[test]
-fn undamaged_packs_are_not_merged_again_and_again_because_there_are_many_damaged_ones() {
+fn many_damaged_packs_do_not_let_each_prune_merge_the_undamaged_ones_again() {
     let (store, _) = small_backups(9);
     let test_repo = open(&store);
     let chunk_packs = packs(&store).into_iter();
@@ -286,6 +286,7 @@ fn undamaged_packs_are_not_merged_again_and_again_because_there_are_many_damaged
         );
         assert_eq!(all_names(&store), all);
     }
+    // A second flip of the same bit undoes the damage.
     for pack in &bad {
         damage(&store, pack.hash().unwrap());
     }
@@ -293,7 +294,7 @@ fn undamaged_packs_are_not_merged_again_and_again_because_there_are_many_damaged
 }
 
 #[test]
-fn packs_are_merged_without_damaged_ones_if_that_pays() {
+fn undamaged_packs_are_merged_without_the_damaged_ones_if_there_are_enough() {
     let (store, _) = small_backups(12);
     let test_repo = open(&store);
     let chunk_packs = packs(&store).into_iter();
@@ -346,7 +347,7 @@ fn wrong_data_in_packs_of_a_write_key_is_not_merged_into_trusted_packs() {
         let made = host.back_up(&thief, volume, image).unwrap();
         assert_eq!(made.chunks_new, 0, "the backup relies on wrong chunks");
     }
-    // With these backups, it pays to merge packs even without those that have wrong data.
+    // With these backups, there are enough packs to merge even without those that have wrong data.
     for (volume, seed) in [("more", 30), ("still more", 40)] {
         host.back_up(&honest, volume, &image(seed)).unwrap();
     }

@@ -1,5 +1,5 @@
-//! Prunes that run at the same time as backups with a write key. Such a key cannot read stored
-//! data, so the backup cannot store it again.
+//! Prunes that run at the same time as backups with a write key. This key cannot read stored data.
+//! So a backup cannot store the data of a marked pack again.
 
 use std::sync::Arc;
 use std::time::Duration;

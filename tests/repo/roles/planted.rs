@@ -1,4 +1,4 @@
-//! Key slots that the owner of the store added to find out a password.
+//! Key slots that an attacker who controls the store added to find out a password.
 
 use std::sync::{Arc, Mutex};
 
@@ -31,8 +31,8 @@ fn calls(owner: &Owner, password: &[u8]) -> ([Vec<String>; 2], bool) {
     ([before, take()], opened.is_ok())
 }
 
-/// Until the client decrypts the slot key, the store cannot tell both cases apart. After that, only
-/// the reads of the client could tell the store that it guessed the password.
+/// The attacker guesses a password, and adds a slot for it. If the client read other objects after
+/// this slot opens, the store would learn that the guess was right.
 #[test]
 fn a_store_sees_the_same_reads_whether_a_slot_that_it_added_matches_or_not() {
     let owner = Owner::new();

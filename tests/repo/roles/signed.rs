@@ -1,4 +1,4 @@
-//! Objects that keys of each role sign without the program's checks, and revoked keys.
+//! Objects that the holders of keys sign without the program's checks. Also tests revoked keys.
 
 use std::sync::Arc;
 
@@ -59,7 +59,8 @@ fn settings_and_certificates_that_a_lesser_key_signs_are_foreign() {
             &bytes,
         );
 
-        // The thief makes a slot, and a certificate for it that names another signer of the thief.
+        // The thief makes a slot, and a certificate for the slot. This certificate names a second
+        // signer, whose seed the thief has.
         let seed = Secret::random().unwrap();
         let secrets = thief.project.keys.verify_secrets(seed.clone());
         let bundle = [
@@ -208,8 +209,8 @@ fn records_of_a_revoked_key_count_only_if_they_are_accepted() {
         "{third}: {findings:#?}"
     );
 
-    // A copy of the slot of the revoked key opens the project, but is foreign, and a backup with it
-    // is refused.
+    // A copy of the revoked key's slot opens the project. But the slot is foreign, and a backup
+    // with its key is refused.
     assert!(is_refused(owner.open(b"write")));
     let again = owner.plant(&slot);
     let listed = owner.list();
