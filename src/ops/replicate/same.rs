@@ -20,8 +20,8 @@ pub(super) type Fault = (bool, RepoError);
 pub(super) type Pair = [Vec<u8>; 2];
 
 /// Reads an object that is kept twice. Returns the bytes of its copies, and the fault of one of
-/// them, if any. If only one copy is whole, returns its bytes for both copies. If none is whole, returns no
-/// bytes. If both seem whole and differ, this is a fault of the second one.
+/// them, if any. If only one copy is whole, returns its bytes for both copies. If none is whole,
+/// returns no bytes. If both seem whole and differ, this is a fault of the second one.
 pub(super) fn read_either(
     objects: &Objects,
     object: ObjectRef,
