@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-/// A damaged object, and what a repair does with it.
+/// An object with a problem, and what a repair does with it. The object is damaged or missing, or
+/// it is a pack that no index segment names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct RepairStepEntry {
     pub(crate) item: String,
@@ -10,8 +11,8 @@ pub(crate) struct RepairStepEntry {
     pub(crate) action: &'static str,
     /// What is known about the damage, in words.
     pub(crate) message: String,
-    /// Whether the repair was done: the object is whole now, was removed, or was moved to
-    /// `quarantine/`.
+    /// Whether the repair solved the problem: the object is whole now, was removed, replaced or
+    /// moved to `quarantine/`, or an index segment names it.
     pub(crate) done: bool,
     pub(crate) dry_run: bool,
 }

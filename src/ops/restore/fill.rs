@@ -1,5 +1,5 @@
-//! Fills write units (ranges of the content that are written as one) with their content, or with
-//! only the parts that differ from the target.
+//! Fills write units, the parts into which a restore divides the content. Fills each unit
+//! completely, or only where it differs from the target.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;

@@ -218,7 +218,7 @@ impl Log {
     }
 
     /// Returns the number of entries that are not summaries and that no summary replaces. A summary
-    /// lists all objects of the project, so it replaces the entries before it.
+    /// repeats the objects that are left from the entries before it, so it replaces these entries.
     #[must_use]
     pub fn since_summary(&self) -> usize {
         self.graph.since_summary()
