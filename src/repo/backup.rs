@@ -20,7 +20,7 @@ pub struct Backup {
     /// When the writer began to make a snapshot of the source. If it made no snapshot, when it
     /// began to read the source.
     pub time: Timestamp,
-    /// The top node of its tree; `None` if the content has no bytes, or only zeros.
+    /// The top node of its tree. `None` if the content has no bytes, or is an image of zeros.
     pub top: Option<BlobId>,
     /// Backups with equal roots have equal content.
     pub root: Root,

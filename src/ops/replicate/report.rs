@@ -40,7 +40,7 @@ pub struct ReplicateReport {
     pub files_copied: u64,
     /// Their bytes.
     pub bytes_copied: u64,
-    /// Files that the target had before.
+    /// Files of the source that the target had before.
     pub files_present: u64,
     /// Files that were deleted from the target.
     pub files_removed: u64,
