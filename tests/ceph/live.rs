@@ -24,8 +24,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Makes a repository, and a pool in the shared cluster. Returns `None` if Ceph is not
-    /// installed.
+    /// Makes a repository, and a pool in the shared cluster. `None` if Ceph is not installed.
     pub(super) fn with_pool(pool: &str) -> Option<Self> {
         Some(Self::on(cluster()?, pool))
     }
@@ -51,8 +50,7 @@ impl Live {
             .collect()
     }
 
-    /// Returns the name of the only snapshot of an image that cuttlebone keeps. Panics if there are
-    /// more or none.
+    /// Returns the name of the only snapshot that cuttlebone keeps of an image.
     #[track_caller]
     pub(super) fn tracking(&self, image: &str) -> String {
         let mut names = self.snapshots(image);
@@ -69,8 +67,7 @@ impl Live {
         self.backs_up_and_ends_with(0, image, options)
     }
 
-    /// Like [`backs_up`](Self::backs_up), for a backup that is right but ends with the exit code
-    /// `code`.
+    /// Like [`backs_up`](Self::backs_up), for a backup that is right but exits with this code.
     pub(super) fn backs_up_and_ends_with(
         &self,
         code: i32,

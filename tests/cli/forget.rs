@@ -12,8 +12,8 @@ use serde_json::Value;
 use crate::support::noise;
 use crate::support::program::{self, PASSWORD, World};
 
-/// Returns a world whose volume has a backup at each of these times, with these labels. Also returns
-/// the ids of the backups, oldest first.
+/// Returns a world whose volume has a backup at each of these times, with these labels. Also
+/// returns the ids of the backups, oldest first.
 fn backups(volume: &str, times: &[(&str, &[(&str, &str)])]) -> (World, Vec<String>) {
     let mut world = World::new();
     world.set("TZ", "CET-1CEST,M3.5.0,M10.5.0/3");

@@ -106,8 +106,8 @@ fn a_volume_whose_newest_backup_saw_the_lost_record_restores_by_name() {
         &["not certain", &lost, "is missing", &older_again[..8]],
     );
     world.restores(&older_again, &old);
-    // Another host, which does not remember the lost record, makes a later backup. The record of `w`
-    // names the lost record, so this host knows that it existed.
+    // Another host, which does not remember the lost record, makes a later backup. The record of
+    // `w` names the lost record, so this host knows that it existed.
     let latest = world.write("last", &noise(4, MIB));
     fs::remove_dir_all(world.path("home")).unwrap();
     back_up(&world, &latest, "v");

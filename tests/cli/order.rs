@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::support::program::{Ran, World, finish};
 use crate::support::{noise, skip};
 
-/// Runs a command, which must succeed, with the clock at a time in the form of `faketime`. `None` is
-/// the real clock. Returns the standard output.
+/// Runs a command, which must succeed, with the clock at a time in the form of `faketime`. `None`
+/// is the real clock. Returns the standard output.
 fn at(world: &World, time: Option<&str>, args: &[&str]) -> String {
     run_at(world, time, args).ok(args)
 }

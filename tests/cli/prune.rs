@@ -38,7 +38,7 @@ fn prune_prints_which_data_it_deletes_and_which_waits() {
     let nothing = world.ok(&["prune", "--grace", "0"]);
     assert!(nothing.starts_with("nothing to prune now\n"), "{nothing}");
     world.ok(&["forget", "disk.img~1", "disk.img~2", "-q"]);
-    // The unused packs are younger than a day.
+    // The unused packs are younger than the grace period of 20 hours.
     let young = world.ok(&["prune"]);
     assert!(young.contains("unused, but younger than 20 h"), "{young}");
     let packs = world.packs().len();
@@ -221,8 +221,8 @@ fn prune_refuses_impossible_options() {
     }
 }
 
-/// The time for which the test kills processes. For a thorough run by hand, set `KILL_SECONDS` to
-/// 60 or more.
+/// Returns how long the test kills processes. For a thorough run by hand, set `KILL_SECONDS` to 60
+/// or more.
 fn killing() -> Duration {
     let seconds = std::env::var("KILL_SECONDS")
         .ok()
@@ -242,7 +242,7 @@ fn writer(world: &World, number: u64, until: Instant, contents: &Contents) -> u6
     let mut image = vec![0; 3 * MIB];
     let mut ended = 0;
     while Instant::now() < until {
-        // The image consists of a few blocks, which change and which the volumes share.
+        // The image has 24 blocks. All volumes take the contents of their blocks from the same 40.
         for _ in 0..6 {
             let block = noise(random.next(40), 128 * KIB);
             let at = usize::try_from(random.next(24)).unwrap() * block.len();
@@ -326,7 +326,7 @@ fn concurrent_backups_and_prunes_survive_kills() {
             "{backup}"
         );
     }
-    // The last prune deletes all unused packs.
+    // Two more prunes delete all unused packs.
     thread::sleep(Duration::from_secs(1));
     for _ in 0..2 {
         world.ok(&["prune", "--grace=0", "--max-unused=0", "-q"]);

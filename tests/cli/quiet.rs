@@ -36,7 +36,7 @@ fn a_quiet_command_prints_nothing_if_all_is_well() {
             "v",
         ],
         &["backup", &disk, "--volume", "w", "--to-snapshot", "s"],
-        // The volume has this backup already. It keeps its own labels.
+        // The volume has a backup of this snapshot already. The backup keeps its own labels.
         &[
             "backup",
             &disk,
@@ -88,7 +88,8 @@ fn a_backup_that_creates_the_repository_says_so() {
     assert!(!again.stderr.contains("created"), "{}", again.stderr);
 }
 
-/// Runs a command whose standard output cannot be written.
+/// Runs a command whose standard output cannot be written. It must exit with 1. Returns its
+/// standard error.
 fn on_a_full_disk(world: &World, args: &[&str]) -> String {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut command = world.command(args);

@@ -12,7 +12,7 @@ use crate::support::skip;
 
 const CHUNK: usize = 64 << 10;
 
-/// Runs a script of the image folder. Returns its output if it fails.
+/// Runs a script in `tests/image/` for this image. Returns its standard error if it fails.
 fn script(name: &str, image: &Path) -> Result<(), String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/image")
@@ -24,7 +24,8 @@ fn script(name: &str, image: &Path) -> Result<(), String> {
     Err(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Returns a Python interpreter with the packages that the reader needs.
+/// Returns a Python interpreter with the packages that the reader in Python needs. `None` if there
+/// is none.
 fn python() -> Option<PathBuf> {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
     [kept, PathBuf::from("python3")].into_iter().find(|python| {
@@ -85,8 +86,8 @@ fn a_debian_image_and_its_change_are_restored_exactly() {
         (&0.into(), &0.into())
     );
 
-    // The space of a file is known only after it was written to the disk, and its list of extents
-    // may take an additional block.
+    // A file system may allocate the blocks of a file only when it writes the file to the disk. The
+    // list of the file's extents may take an additional block.
     let blocks = |path: &Path| {
         let file = File::open(path).unwrap();
         file.sync_all().unwrap();

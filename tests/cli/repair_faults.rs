@@ -11,10 +11,10 @@ use crate::support::program::{CHEAP_KEY, World};
 use crate::support::{Random, SmallDisk, noise};
 
 const MIB: usize = 1 << 20;
-/// Kills of each repair.
+/// How often each repair is killed.
 const KILLS: u32 = 5;
 
-/// A repair, and which files are damaged before it.
+/// A repair, and the damage that it must undo.
 struct Repair {
     args: Vec<String>,
     is_damaged: fn(&str) -> bool,
@@ -26,7 +26,7 @@ fn is_object(name: &str) -> bool {
     !others.iter().any(|part| name.contains(part))
 }
 
-/// Files of which parity restores the damage.
+/// Returns these bytes with one bit flipped. Parity can undo this.
 fn flipped(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let middle = bytes.len() / 2;
@@ -39,7 +39,8 @@ fn repairs(replica: &str) -> [Repair; 4] {
         let words = [&["repair"], words, &["--yes", "-q"]].concat();
         words.into_iter().map(str::to_owned).collect()
     };
-    // Without its log, a repair finds missing objects only when it runs again.
+    // If entries of the log are damaged, only a second run of a repair finds missing objects. So
+    // most cases leave the log whole.
     let is_kept_once = |name: &str| is_object(name) && !name.contains("log/");
     [
         Repair {
@@ -95,7 +96,7 @@ impl Whole {
         }
     }
 
-    /// Makes the repository anew, with the damage that this repair shall undo.
+    /// Replaces the repository by its copy, and damages the files that this repair must restore.
     fn damage(&self, repair: &Repair) {
         fs::remove_dir_all(&self.repository).unwrap();
         cp(&self.replica, &self.repository);
@@ -128,7 +129,8 @@ impl Whole {
         let args: Vec<_> = repair.args.iter().map(String::as_str).collect();
         let ran = self.world.run(&args);
         if ran.code != Some(0) {
-            // The restored entries of the log name objects that are missing.
+            // The restored entries of the log name objects that are missing. So a second run is
+            // needed.
             assert_eq!(ran.code, Some(21), "{when}: {ran:?}");
             assert!(ran.stderr.contains("run the same command again"), "{ran:?}");
             self.world.ok(&args);
@@ -168,7 +170,7 @@ fn a_repair_that_is_killed_at_any_moment_loses_nothing_and_the_next_one_complete
 }
 
 #[test]
-fn a_repair_on_a_full_disk_loses_nothing_and_goes_on_once_there_is_space() {
+fn a_repair_on_a_full_disk_loses_nothing_and_succeeds_when_there_is_space() {
     let Some(disk) = SmallDisk::mount(96 << 10) else {
         return;
     };
@@ -180,7 +182,7 @@ fn a_repair_on_a_full_disk_loses_nothing_and_goes_on_once_there_is_space() {
             let filler = disk.fill(free);
             let when = format!("{args:?}, {free} bytes are free");
             let ran = whole.world.run(&args);
-            // The second copies of small objects need little space.
+            // A repair of second copies needs little space, so it may succeed.
             if free == 0 || ran.code != Some(0) {
                 assert_eq!(ran.code, Some(1), "{when}: {ran:?}");
                 assert!(ran.stderr.contains("free some space"), "{when}: {ran:?}");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::replicate::{copied, is_clean, names, with_backups};
 use crate::support::program::{World, damage, files};
 
-/// The exit code of a repair without a password, and its output.
+/// Runs a repair without a password. Returns its exit code, and its output with its errors.
 fn repair(world: &World, args: &[&str]) -> (i32, String) {
     let args = [&["repair"], args].concat();
     let mut command = world.command(&args);
@@ -63,7 +63,7 @@ fn damaged_and_missing_objects_are_repaired_from_a_replica_and_damaged_files_are
 }
 
 #[test]
-fn nothing_damaged_is_taken_from_a_replica_and_nothing_of_another_repository() {
+fn no_damaged_object_is_taken_from_a_replica_and_none_from_another_repository() {
     let world = with_backups();
     let replica = world.at("replica");
     copied(&world, &[&replica]);

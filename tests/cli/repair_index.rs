@@ -43,7 +43,7 @@ impl Backups {
         segments
     }
 
-    /// Asserts that `check` finds damage, and says that this command comes next.
+    /// Asserts that `check` finds damage, and proposes `repair index` as the next step.
     fn is_damaged(&self, when: &str) {
         let ran = self.world.run(&["check"]);
         assert_eq!(ran.code, Some(21), "{when}: {ran:?}");
@@ -59,8 +59,8 @@ impl Backups {
         );
     }
 
-    /// Repairs the index. Asserts that nothing is left to repair, that all backups are whole, and
-    /// that all data counts as present, also on another host.
+    /// Repairs the index. Asserts that nothing is left to repair, and that all backups are whole.
+    /// All data must count as present, also on another host. Returns the steps of the repair.
     fn repair(&self, when: &str) -> Vec<Value> {
         let steps = self.steps(&["--yes"], 0);
         assert!(!steps.is_empty(), "{when}");
@@ -85,7 +85,7 @@ impl Backups {
         }
     }
 
-    /// Runs `repair index`. Returns its steps.
+    /// Runs `repair index`, which must exit with this code. Returns its steps.
     fn steps(&self, args: &[&str], code: i32) -> Vec<Value> {
         let args = [&["repair", "index", "--json"], args].concat();
         let ran = self.world.run(&args);
@@ -145,7 +145,11 @@ fn a_damaged_segment_is_replaced_and_kept_in_quarantine() {
 
         let before = files(&backups.world.repository());
         let plan = backups.steps(&[], 21);
-        assert_eq!(files(&backups.world.repository()), before, "only a plan");
+        assert_eq!(
+            files(&backups.world.repository()),
+            before,
+            "a plan changed files"
+        );
         let [step] = of(&plan, segment)[..] else {
             unreachable!("{plan:?}")
         };
@@ -155,14 +159,14 @@ fn a_damaged_segment_is_replaced_and_kept_in_quarantine() {
         );
         assert!(
             plan.len() > 1,
-            "the packs without a name are listed: {plan:?}"
+            "the plan must list packs that no segment names: {plan:?}"
         );
 
         let steps = backups.repair(&when);
         assert_eq!(steps.len(), plan.len(), "{when}");
         assert!(
             segment.symlink_metadata().is_ok(),
-            "{when}: a prune deletes it"
+            "{when}: only a prune may delete the segment"
         );
         let kept = files(&backups.world.repository().join("quarantine"));
         let kept: Vec<_> = kept.iter().map(|path| fs::read(path).unwrap()).collect();
@@ -207,13 +211,13 @@ fn missing_segments_are_replaced_and_the_log_no_longer_requires_them() {
 }
 
 #[test]
-fn a_segment_that_the_log_names_is_removed_from_it_even_if_others_name_its_packs() {
+fn a_missing_segment_is_removed_from_the_log_even_if_other_segments_name_its_packs() {
     let backups = Backups::new();
     let world = &backups.world;
     world.ok(&["head"]);
     let segment = &backups.segments()[0];
     fs::remove_file(segment).unwrap();
-    // The prune names the packs again.
+    // The prune stores a segment that names the packs again.
     world.ok(&["prune"]);
     world.is_clean();
     let stderr = world.fails(&["check", "--keyless"], 21);
@@ -256,7 +260,7 @@ fn a_lost_pack_stays_lost_and_the_check_names_the_backup_that_it_affects() {
         let affected = &check.unwrap()["backups_affected"];
         assert_eq!(affected.as_array().unwrap().len(), 1, "{way:?}: {lines:?}");
 
-        // The next backups of the same data store what is lost again.
+        // The next backups of the same data store the lost data again.
         for (disk, volume) in backups.disks.iter().zip(VOLUMES) {
             world.run(&["backup", disk, "--volume", volume, "--reread"]);
         }
@@ -279,7 +283,7 @@ fn a_damaged_segment_stays_if_it_may_be_the_only_list_of_a_pack_that_backups_nee
     for segment in &segments {
         assert!(damage(segment, Way::Truncated));
     }
-    // The list of the content of a pack is at its end.
+    // A pack has the list of its contents at its end. Cut off a part of this list.
     let pack = files(&world.project().join("packs")).remove(0);
     let file = fs::File::options().write(true).open(&pack).unwrap();
     file.set_len(file.metadata().unwrap().len() - 20_000)
@@ -295,7 +299,7 @@ fn a_damaged_segment_stays_if_it_may_be_the_only_list_of_a_pack_that_backups_nee
             (&json!("none"), &json!(false))
         );
     }
-    // All other packs have a name now.
+    // The index names all other packs now.
     let named: Vec<_> = steps
         .iter()
         .filter(|step| step["action"] == "name")
@@ -405,7 +409,7 @@ fn a_lost_segment_stays_if_a_record_is_damaged() {
 }
 
 #[test]
-fn a_repair_of_the_index_on_a_full_disk_fails_and_succeeds_once_there_is_space() {
+fn a_repair_of_the_index_on_a_full_disk_fails_and_succeeds_when_there_is_space() {
     let Some(disk) = SmallDisk::mount(32 << 10) else {
         return;
     };

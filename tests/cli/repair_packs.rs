@@ -49,7 +49,7 @@ impl Damaged {
         let disk = world.write("disk", &noise(1, 12 * MIB));
         let summary = world.backup(&[&disk, "--volume", "v"]);
         let [pack] = &chunk_packs(&world)[..] else {
-            panic!("there is one pack");
+            panic!("there is not exactly one pack");
         };
         damage(pack);
         Self {
@@ -294,7 +294,7 @@ fn a_repair_of_packs_needs_a_full_key() {
     assert!(damaged.pack.exists());
 }
 
-/// The number of bytes in these parts of a backup.
+/// Returns the number of bytes in these parts of a backup.
 fn bytes(extents: &Value) -> u64 {
     let extents = extents.as_array().unwrap().iter();
     extents.map(|e| e["length"].as_u64().unwrap()).sum()
@@ -327,13 +327,13 @@ fn a_pack_that_cannot_be_read_completely_stays_and_its_other_data_is_stored_agai
     let error = world.fails(&REPAIR, 21);
     assert_error(&error, &["cannot be read", "ddrescue", "delete the files"]);
 
-    // Later, the disk returns all of it.
+    // Later, the disk can read the whole pack.
     world.set("BAD_SECTORS", "none");
     world.is_clean();
     world.ok(&REPAIR);
     world.restores(id, &disk);
 
-    // Nothing else is lost if the user gives up the rest.
+    // If the user deletes the pack, no other data is lost.
     fs::remove_file(&pack).unwrap();
     let found = lines(&world, &["check", "--read-data"], 21);
     assert_eq!(of_backup(&found, id)["extents"], lost);
@@ -344,7 +344,7 @@ fn a_pack_that_cannot_be_read_completely_stays_and_its_other_data_is_stored_agai
 }
 
 #[test]
-fn a_pack_of_which_only_the_list_of_its_contents_cannot_be_read_is_repaired_as_check_says() {
+fn a_pack_whose_list_of_contents_cannot_be_read_stays_and_loses_no_data() {
     let mut world = World::new();
     let disk = world.write("disk", &noise(1, 12 * MIB));
     let id = world.backup(&[&disk, "--volume", "v"])["backup_id"].clone();
@@ -368,7 +368,7 @@ fn a_pack_of_which_only_the_list_of_its_contents_cannot_be_read_is_repaired_as_c
         );
     }
     assert!(fs::read(&pack).unwrap() == content, "the pack stays");
-    // Nothing is lost if the user gives up the pack.
+    // If the user deletes the pack, nothing is lost.
     fs::remove_file(&pack).unwrap();
     world.is_clean();
     world.restores(id.as_str().unwrap(), &disk);
@@ -388,7 +388,7 @@ fn damage_that_only_a_check_of_the_hashes_found_is_repaired() {
     world.restores(id.as_str().unwrap(), &disk);
 }
 
-/// Flips a bit of the list of the contents of a pack. All of its parts stay whole.
+/// Flips a bit of the list of the contents of a pack. The data in the pack stays whole.
 fn damage_list(pack: &Path) {
     let mut content = fs::read(pack).unwrap();
     let at = content.len() - 50;
@@ -457,7 +457,7 @@ fn a_prune_replaces_packs_that_are_damaged_only_outside_of_their_parts() {
 }
 
 #[test]
-fn a_repair_of_packs_on_a_full_disk_fails_and_succeeds_once_there_is_space() {
+fn a_repair_of_packs_on_a_full_disk_fails_and_succeeds_when_there_is_space() {
     let Some(disk) = SmallDisk::mount(64 << 10) else {
         return;
     };
@@ -470,13 +470,13 @@ fn a_repair_of_packs_on_a_full_disk_fails_and_succeeds_once_there_is_space() {
     let mut packs = files(&packs);
     packs.retain(|path| path.components().any(|part| part.as_os_str() == "packs"));
     let [pack] = &packs[..] else {
-        panic!("there is one pack");
+        panic!("there is not exactly one pack");
     };
     damage(pack);
     let bytes = fs::read(pack).unwrap();
     let found = lines(&world, &["check", "--read-data"], 21);
     let lost = of_backup(&found, id.as_str().unwrap())["extents"].clone();
-    // There is room for nothing, or only for the file in quarantine.
+    // The free space is enough for no pack, or only for the copy of the pack in quarantine.
     for free in [64 << 10, 14 << 20] {
         let full = disk.fill(free);
         let error = world.fails(&REPAIR, 1);

@@ -25,7 +25,7 @@ pub(super) struct Copied {
     pub(super) stderr: String,
 }
 
-/// Copies without a password.
+/// Runs `replicate` without a password.
 #[track_caller]
 pub(super) fn replicate(world: &World, args: &[&str]) -> Copied {
     let args = [&["replicate", "--json"], args].concat();
@@ -48,7 +48,7 @@ pub(super) fn replicate(world: &World, args: &[&str]) -> Copied {
     }
 }
 
-/// Asserts that everything was copied. Returns the summary.
+/// Runs `replicate`, and asserts that it copied everything. Returns the summary.
 #[track_caller]
 pub(super) fn copied(world: &World, args: &[&str]) -> Value {
     let copied = replicate(world, args);
@@ -56,7 +56,7 @@ pub(super) fn copied(world: &World, args: &[&str]) -> Value {
     copied.summary
 }
 
-/// Runs a command on a copy, with a cache of its own.
+/// Returns the arguments of a command on a copy, with a cache of its own.
 fn on_copy<'a>(copy: &'a str, cache: &'a str, args: &[&'a str]) -> Vec<&'a str> {
     [&["-r", copy, "--cache-dir", cache], args].concat()
 }
@@ -157,7 +157,7 @@ fn another_repository_and_the_original_itself_are_refused_as_targets() {
 }
 
 #[test]
-fn only_mirror_deletes_and_only_what_the_log_removes() {
+fn only_mirror_deletes_files_and_only_those_that_the_log_removes() {
     let world = with_backups();
     let target = world.at("copy");
     copied(&world, &[&target]);
@@ -232,7 +232,7 @@ fn a_theft_from_the_original_and_a_rollback_are_noticed_and_the_copy_keeps_every
     rolled_back.set("CUTTLEBONE_REPOSITORY", &old);
     for args in [&[&target[..]][..], &[&target, "--mirror"]] {
         let copied = replicate(&rolled_back, args);
-        // The record, the entry of the log and the data of the backup have vanished.
+        // The record, the entry of the log and the data of the last backup have vanished.
         assert_eq!(copied.code, 23, "{:?}", copied.items);
         let both = "and other files are missing or damaged";
         assert!(copied.stderr.contains(both), "{}", copied.stderr);
@@ -261,7 +261,7 @@ fn false_files_that_someone_put_into_the_original_are_reported_and_not_copied() 
     let fifo = Command::new("mkfifo").arg(&record).status().unwrap();
     assert!(fifo.success());
     fs::create_dir(project.join("index").join(hash(9))).unwrap();
-    // A false entry of the log has its hash, but nobody signed it.
+    // The false entry of the log is named by its hash, but has no valid signature.
     let entry = [&b"CTLBlogs"[..], &[1, 0], &[0; 600]].concat();
     let named = blake3::hash(&entry).to_string();
     fs::write(project.join("log").join(&named), &entry).unwrap();
@@ -351,7 +351,7 @@ fn key_slots_that_the_original_no_longer_has_are_reported() {
 }
 
 #[test]
-fn a_full_target_ends_the_copy_and_it_goes_on_once_there_is_space() {
+fn a_copy_to_a_full_target_fails_and_continues_when_there_is_space() {
     let Some(disk) = SmallDisk::mount(24 * 1024) else {
         return;
     };

@@ -64,7 +64,7 @@ fn a_file_of_the_copy_that_differs_is_named_and_not_replaced() {
     );
     assert!(copied.items.iter().all(|item| item.ends_with(&target)));
     assert_eq!([fs::read(&pack).unwrap(), fs::read(&slot).unwrap()], before);
-    // A pack of the same size is read only with --verify, all other files always.
+    // A pack with the right size is read only with `--verify`. All other files are always read.
     let bytes = fs::read(there(&world.packs()[1])).unwrap();
     fs::remove_file(&pack).unwrap();
     fs::remove_file(&slot).unwrap();
@@ -100,6 +100,7 @@ fn a_file_of_the_copy_with_the_same_size_and_other_bytes_differs() {
     is_clean(&world, &target);
 }
 
+/// Replaces a file, which may be read-only, by these bytes with one bit flipped.
 fn damage_read_only(path: &Path, bytes: &[u8]) {
     let mut bytes = bytes.to_vec();
     bytes[100] ^= 1;
@@ -202,7 +203,7 @@ fn damage_is_reported_even_if_the_copy_cannot_be_finished() {
     let world = with_backups();
     let target = world.at("copy");
     fs::write(world.repository().join("cuttlebone"), b"CTLBrepo").unwrap();
-    // A file in the place of a directory.
+    // The copy fails, since a file is in the place of a directory.
     let project = world.project();
     let there = Path::new(&target).join(project.strip_prefix(world.repository()).unwrap());
     fs::create_dir_all(&there).unwrap();

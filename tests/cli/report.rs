@@ -127,7 +127,7 @@ fn minisign_accepts_a_report_and_refuses_a_changed_one() {
     assert!(!verify().status.success());
 }
 
-/// Runs the browser without a window, as any user.
+/// Runs the browser without a window. Root needs the option `--no-sandbox`.
 fn browser(args: &[&str]) {
     let home = tempfile::tempdir().unwrap();
     let mut command = Command::new("chromium");

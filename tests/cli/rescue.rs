@@ -43,7 +43,7 @@ fn flip(path: &Path, at: usize) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Returns the holes that a run with `--json` lists.
+/// Returns the holes that a restore with `--json` lists: the parts that it could not restore.
 fn holes(ran: &Ran) -> Vec<Range<u64>> {
     let lines = json_lines(&String::from_utf8(ran.stdout.clone()).unwrap());
     let of_type = |kind| {
@@ -244,7 +244,7 @@ fn after_any_damage_all_undamaged_parts_are_restored() {
     for directory in ["packs", "trees"] {
         let world = backed_up(&content);
         let packs = packs(&world, directory);
-        // Packs of nodes are stored twice. Damage both copies in the same place.
+        // Each node is in two packs. Damage both packs at the same place.
         let intact: Vec<_> = packs.iter().map(|pack| fs::read(pack).unwrap()).collect();
         let len = intact.iter().map(Vec::len).min().unwrap();
         for step in 0..10 {

@@ -79,7 +79,7 @@ fn the_list_of_keys_shows_roles_projects_and_volumes() {
     );
     assert!(
         !text.contains("repository"),
-        "it sees its project only: {text}"
+        "a verify key sees only the keys of its project: {text}"
     );
     let tested = keys.world.ok(&keys.with("write", &["key", "test"]));
     assert!(

@@ -182,7 +182,7 @@ fn a_killed_program_leaves_no_ssh() {
     child.kill().unwrap();
     child.wait().unwrap();
     while remote.server.clients() > 0 {
-        assert!(begun.elapsed() < HANGS, "ssh lives on");
+        assert!(begun.elapsed() < HANGS, "ssh still runs");
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -19,7 +19,7 @@ fn status(ran: &Ran) -> (Vec<Value>, Value) {
 }
 
 #[test]
-fn a_volume_is_overdue_once_its_newest_backup_is_older_than_the_maximum_age() {
+fn a_volume_is_overdue_if_its_newest_backup_is_older_than_the_maximum_age() {
     let world = World::new();
     let (a, b) = (world.write("a", &noise(1, 9000)), world.write("b", b"b"));
     let empty = world.run(&["status", "--max-age", "1h", "--json"]);
@@ -40,7 +40,7 @@ fn a_volume_is_overdue_once_its_newest_backup_is_older_than_the_maximum_age() {
     assert_eq!(volumes[0]["overdue"], false);
     assert!(volumes[0]["age"].as_u64() < Some(600), "{}", volumes[0]);
     assert_eq!(volumes[0]["image"], Value::Null);
-    // A span of zero: every backup is older.
+    // Every backup is older than a maximum age of zero.
     let ran = world.run(&["status", "--max-age", "0h", "b", "--json"]);
     assert_eq!(ran.code, Some(25), "{ran:?}");
     let (volumes, summary) = status(&ran);
@@ -56,7 +56,7 @@ fn a_volume_is_overdue_once_its_newest_backup_is_older_than_the_maximum_age() {
     assert!(!text.contains("overdue"), "{text}");
     world.fails(&["status", "nothing*"], 24);
     world.fails(&["status", "--max-age", "soon"], 2);
-    // It needs neither the programs of Ceph nor a cluster.
+    // Without volumes of a cluster, `status` does not run the programs of Ceph.
     let ran = world.run(&["status", "--rbd-command", "/nowhere/rbd", "--json"]);
     assert_eq!(status(&ran).1["cluster_problem"], Value::Null);
 }
@@ -166,6 +166,6 @@ fn a_missing_record_is_reported_even_if_no_other_record_names_it() {
         assert_eq!(ran.code, Some(23), "{ran:?}");
         assert!(ran.stderr.contains(&id[..8]), "{ran:?}");
         let shown = String::from_utf8(ran.stdout).unwrap();
-        assert!(shown.contains("web"), "the rest is shown: {shown}");
+        assert!(shown.contains("web"), "the other volume is shown: {shown}");
     }
 }

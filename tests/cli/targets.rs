@@ -20,7 +20,7 @@ fn backed_up(size: usize) -> (World, Vec<u8>) {
     (world, content)
 }
 
-/// A directory at which a device is mounted, until it is dropped.
+/// A directory at which a device is mounted, until this value is dropped.
 struct Mounted(PathBuf);
 
 impl Mounted {
@@ -37,8 +37,8 @@ impl Drop for Mounted {
     }
 }
 
-/// Asserts that a restore to a target fails with this code and text, with any options, and does not
-/// change the file that holds the target's content.
+/// Asserts that a restore to a target fails with this code and text, with each option. The content
+/// of the target, which is in the file `held_in`, must not change.
 #[track_caller]
 fn refused(world: &World, target: &str, held_in: &Path, code: i32, expected: &[&str]) {
     let before = fs::read(held_in).unwrap();
@@ -333,7 +333,7 @@ fn a_character_device_is_no_target() {
 }
 
 #[test]
-fn data_for_a_closed_stream_is_an_error_before_anything_is_done() {
+fn a_closed_stream_that_a_command_needs_is_an_error_before_anything_is_done() {
     let (world, _) = backed_up(MIB);
     let program = env!("CARGO_BIN_EXE_cuttlebone");
     let shell = |line: &str| {

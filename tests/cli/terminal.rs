@@ -5,8 +5,8 @@ use std::process::Command;
 use crate::support::program::World;
 use crate::support::{noise, skip};
 
-/// The lines that a successful command writes to a terminal, one for each redraw, without escape
-/// sequences.
+/// Runs a command, which must succeed, on a terminal. Returns the lines that it writes, one for
+/// each redraw, without escape sequences. Skips the test and returns `None` without script(1).
 #[track_caller]
 fn on_terminal(world: &World, args: &str) -> Option<Vec<String>> {
     let (code, lines) = run_on_terminal(world, args)?;

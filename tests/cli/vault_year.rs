@@ -115,7 +115,7 @@ impl Year {
         self.fill();
     }
 
-    /// Someone replaces the vault by an older state. Only the statement shows that.
+    /// Someone replaces the vault by an older state. Only the newest statement shows this.
     fn roll_back(&self) {
         let old = self.world.at("old vault");
         cp(&self.vault, &old);
@@ -133,7 +133,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// Replaces a file, which is read-only, by another content.
+/// Replaces a file, which may be read-only, by one with these bytes.
 fn replace(path: &Path, bytes: &[u8]) {
     fs::remove_file(path).unwrap();
     fs::write(path, bytes).unwrap();
@@ -164,8 +164,8 @@ fn a_custodian_without_keys_keeps_a_vault_for_a_year_and_notices_each_fault_and_
     for month in 1..=12 {
         year.work(month);
         match month {
-            // A disk of the vault changes a bit. The audit names the file, and a copy of the
-            // original replaces it.
+            // A disk of the vault changes a bit. The audit names the file. After the file is moved
+            // away, `replicate` copies it again.
             3 => {
                 year.fill();
                 let pack = year.in_vault("packs");

@@ -213,7 +213,10 @@ fn restore_replaces_or_updates_an_existing_target_only_if_asked_to() {
         file.sync_all().unwrap();
         file.metadata().unwrap().blocks()
     };
-    assert!(blocks(&target) <= blocks(&disk), "as sparse as it was");
+    assert!(
+        blocks(&target) <= blocks(&disk),
+        "not as sparse as the source"
+    );
 
     // With --in-place, equal data is not fetched, and holes of the image become zeros.
     let file = File::options().write(true).open(&target).unwrap();
@@ -411,7 +414,7 @@ fn keys_can_be_added_listed_changed_and_removed() {
     world.set("CUTTLEBONE_PASSWORD", "tr0ub4dor");
     let listed = world.json(&["key", "list"]);
     let current = listed.iter().find(|key| key["current"] == true).unwrap();
-    assert_eq!(current["label"], "sealed envelope", "as before");
+    assert_eq!(current["label"], "sealed envelope", "the label stays");
 
     let id = current["key_id"].as_str().unwrap();
     let other = listed.iter().find(|key| key["current"] == false).unwrap();

@@ -1,4 +1,5 @@
-//! Backups with a write key: a full key restores, checks and prunes them, and need not accept them.
+//! Backups with a write key: a full key restores, checks and prunes them, and need not accept them
+//! before.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -53,7 +54,7 @@ impl Site {
     }
 }
 
-/// Writes a diff of whole chunks.
+/// Writes a diff with one extent, which consists of whole chunks. Returns its path.
 fn diff(world: &World, size: usize, from: Option<&str>, to: &str, at: u64, data: &[u8]) -> String {
     let header = DiffHeader {
         from: from.map(|name| name.as_bytes().to_vec()),
@@ -73,7 +74,7 @@ fn change(path: &str, at: u64, data: &[u8]) {
     file.sync_all().unwrap();
 }
 
-/// The names and contents of all files of the repository.
+/// Returns the paths of all files of the repository, and the hashes of their contents.
 fn contents(world: &World) -> Vec<(PathBuf, [u8; 32])> {
     let mut all: Vec<_> = files(&world.repository())
         .into_iter()
@@ -319,7 +320,10 @@ fn accepted_backups_of_a_revoked_key_stay_and_prune_frees_the_space_of_the_other
     assert!(stored() > 5 << 20);
     let pruned = world.ok(&["prune", "--grace", "0", "--max-unused", "0"]);
     assert!(pruned.contains("1 object removed"), "{pruned}");
-    assert!(stored() < 2 << 20, "the rest is freed");
+    assert!(
+        stored() < 2 << 20,
+        "the space of the other backup is not freed"
+    );
     world.restores("web-1", &kept);
     world.is_clean();
 }

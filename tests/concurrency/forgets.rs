@@ -11,7 +11,7 @@ use super::search::{self, breaks, holds};
 enum Rule {
     /// The lease lists the records to remove and to keep before the forget looks at other leases.
     AnnounceBeforeLook,
-    /// A forget reads the records that other leases are about to remove.
+    /// A forget fails if the lease of another one removes a record that it keeps.
     LookAtLeases,
     /// A forget verifies that the records that it keeps still exist.
     LookAtRecords,
@@ -187,7 +187,7 @@ impl Scenario {
         next
     }
 
-    /// The next step of a forget that has looked at leases and records.
+    /// Returns the next step of a forget that has looked at leases and records.
     fn looked(&self, forget: &mut Forget) -> Pc {
         if forget.gives_up {
             return Pc::End;

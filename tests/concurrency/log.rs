@@ -102,13 +102,13 @@ impl State {
         Self::members(entries).fold(0, |all, n| all | self.entry[n].removed)
     }
 
-    /// The objects that an entry covers.
+    /// Returns the objects that an entry covers.
     fn set(&self, entry: usize) -> Objects {
         let line = self.entry[entry].line;
         self.added(line) & !self.removed(line)
     }
 
-    /// The entries in this set that no other entry in the set has as an earlier entry.
+    /// Returns the entries in this set that no other entry in the set follows.
     fn tips(&self, log: Entries) -> Entries {
         let before = Self::members(log).map(|n| self.entry[n].line & !(1 << n));
         log & !before.fold(0, |all, line| all | line)

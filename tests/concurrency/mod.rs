@@ -1,9 +1,10 @@
 //! A model of the protocol of `docs/concurrency.md`. The tests search all states that a few
 //! backups, prunes, readers and `forget`s can reach, with a crash or a stop at any step.
 //!
-//! The model omits steps that other processes cannot see, or cannot distinguish from waiting: the
-//! crash of a process that has stored nothing, the entries of the log, the records that a prune
-//! deletes, the refusal of a second prune. It also omits the age of packs: any pack may look old.
+//! The model omits steps that other processes cannot see, or cannot distinguish from waiting. These
+//! are the crash of a process that has stored nothing, the entries of the log, the records that a
+//! prune deletes, and the refusal of a second prune. The model also omits the age of packs: any
+//! pack may look old.
 //! The modules `forgets`, `log`, `provenance`, `replica` and `voids` are separate models.
 
 mod forgets;
@@ -51,6 +52,7 @@ const fn backup_on(base: u8, record: u8) -> Role {
     writer(record, Some(base), 0)
 }
 
+/// A backup that uses packs that an earlier run stored and that no segment names.
 const fn backup_that_adopts(packs: Set, record: u8) -> Role {
     writer(record, None, packs)
 }

@@ -22,7 +22,8 @@ pub(super) enum Rule {
     RelyBeforeNaming,
     /// A writer lists marks before it verifies that the packs that it will name exist.
     MarksBeforePresence,
-    /// The two rules above hold for packs that the writer stored itself, too.
+    /// `RelyBeforeNaming` and `MarksBeforePresence` hold for packs that the writer stored itself,
+    /// too.
     OwnPacksAlike,
     /// The lease names the new tree before the check that precedes the commit.
     IntendBeforeCheck,
@@ -30,8 +31,8 @@ pub(super) enum Rule {
     MarksBeforeNames,
     /// The check notices packs that no segment names any longer.
     LostNames,
-    /// If a new segment supersedes others, the check assumes that it has removed a pack from the
-    /// index. A comparison with the last look would miss a pack that was named only since then.
+    /// If a new segment supersedes others, the check assumes that a pack was removed from the
+    /// index. A comparison with the last look would miss a pack that was first named after it.
     RewritesCount,
     /// A writer whose lease has lapsed stores no segment before it has looked again.
     LapsedNamesNothing,
@@ -62,7 +63,7 @@ pub(super) enum Rule {
     DeleteBeforeUnmark,
     /// A prune keeps a mark while a backup runs that began before the mark was stored.
     MarkStays,
-    /// This holds even if some packs that the mark names are used again.
+    /// `MarkStays` holds even if some packs that the mark names are used again.
     MarkStaysThoughUsed,
     /// The last look spares packs that segments name again.
     NamedIsSpared,
@@ -109,8 +110,8 @@ pub(super) struct Scenario {
     /// The top of the tree of each record.
     pub(super) tops: [u8; 8],
     pub(super) roles: Vec<Role>,
-    /// Whether a later run deletes marked packs, once the grace period is over. Otherwise the run
-    /// that marks them deletes them, after a second look.
+    /// Whether a later run deletes marked packs, after the grace period. Otherwise the run that
+    /// marks them deletes them, after a second look.
     pub(super) grace: bool,
     /// The actor that may be stopped, once, until its lease has lapsed.
     pub(super) lapses: Option<usize>,
@@ -188,7 +189,7 @@ impl Scenario {
         one(self.tops[usize::from(record)].into())
     }
 
-    /// The blobs of a tree that can be found if only these blobs are readable.
+    /// Returns the blobs of a tree that can be found if only these blobs are readable.
     pub(super) fn walk(&self, top: Set, readable: Set) -> Set {
         let mut reached = top;
         loop {
@@ -201,14 +202,14 @@ impl Scenario {
         }
     }
 
-    /// All blobs of the tree of a record.
+    /// Returns all blobs of the tree of a record.
     pub(super) fn tree(&self, record: u8) -> Set {
         self.walk(self.top(record), Set::MAX)
     }
 }
 
 impl State {
-    /// The lease of an actor.
+    /// Returns the lease of an actor.
     pub(super) fn lease(&mut self, actor: usize) -> &mut Lease {
         &mut self.store.leases[actor]
     }
@@ -493,7 +494,7 @@ impl Scenario {
     }
 
     /// After all actors have ended, more prunes must keep all used packs, and delete everything
-    /// else.
+    /// else. Returns the fault if they do not.
     fn leftover(&self, state: &State) -> Option<String> {
         let roles = vec![Role::Pruner { repacks: None }];
         let mut alone = *state;

@@ -112,7 +112,7 @@ const fn pack(signer: Signer, contents: Chunks, right: Chunks) -> Pack {
 }
 
 impl Pack {
-    /// The ids that segments of these signers list in it.
+    /// Returns the ids that segments of these signers list in this pack.
     fn listed(self, by: Signers) -> Chunks {
         let from_contents = if self.listed_by & by == 0 {
             0
@@ -142,7 +142,7 @@ impl Scenario {
         self.broken != Some(rule)
     }
 
-    /// The chunks that a client need not store, because it relies on this pack.
+    /// Returns the chunks that a client need not store, because it relies on this pack.
     fn present(&self, pack: Pack, client: Signer) -> Chunks {
         let trusted = client.bit() | Signer::Full.bit();
         let by = if self.holds(Rule::SegmentsOfOthersDoNotCount) {
@@ -242,7 +242,7 @@ impl Scenario {
         }
     }
 
-    /// A prune, which repacks all packs on which full keys do not rely, or none.
+    /// A prune. It repacks all packs on which full keys do not rely, or no pack.
     fn prune(&self, state: &State, repacks: bool, to: &mut Vec<State>) {
         let mut next = *state;
         // Leases keep the packs of running clients.

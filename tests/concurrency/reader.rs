@@ -8,6 +8,7 @@ pub(super) enum Pc {
     #[default]
     Begin,
     PutLease,
+    /// Reads the index.
     TakeIn,
     ListMarks,
     Read,
@@ -17,7 +18,7 @@ pub(super) enum Pc {
 pub(super) struct Reader {
     pub(super) pc: Pc,
     pub(super) lapsed: bool,
-    /// The name of its lease, which has two possible names.
+    /// Which of two possible names the lease of the reader has.
     name: bool,
     has_lease: bool,
     /// The packs that marks name.
@@ -43,8 +44,8 @@ impl Reader {
         self.has_lease
     }
 
-    /// The deleted packs that the reader would read next. There are none if it must first locate
-    /// the blobs again.
+    /// Returns the deleted packs that the reader would read next. There are none if it must first
+    /// locate the blobs again.
     pub(super) fn lost(self, scenario: &Scenario, n: usize, store: &Store) -> Set {
         if self.pc != Pc::Read || self.lapsed {
             return 0;

@@ -1,7 +1,7 @@
-//! A model of a replica: a copy of a repository that is made without a key, object by object, while
-//! a forget, two prunes and a backup run at the source. The copy keeps every object that it has
-//! ever copied, even if the source forgets or replaces it later. The copy must be usable at every
-//! moment, in case the source is lost.
+//! A model of a replica: a copy of a repository that is made without a key, object by object.
+//! Meanwhile, a forget, two prunes and a backup run at the source. The copy keeps every object that
+//! was ever copied, even if the source deletes or replaces the object later. The copy must be
+//! usable at every moment, in case the source is lost.
 
 use super::search::{self, breaks, holds};
 
@@ -141,7 +141,7 @@ impl Scenario {
         self.broken != Some(rule)
     }
 
-    /// The kinds in the order in which they are listed.
+    /// Returns the kinds of objects in the order in which the replica lists them.
     fn lists(&self) -> &'static [Objects] {
         match self.broken {
             Some(Rule::ListTheLogAgain) => &[LOG, RECORDS, SEGMENTS, PACKS],
@@ -151,7 +151,7 @@ impl Scenario {
         }
     }
 
-    /// The object to copy next.
+    /// Returns the objects of which the replica copies one next, or 0 if nothing is left to copy.
     fn wanted(&self, state: &State) -> Objects {
         let order = if self.holds(Rule::CopyWhatIsNamedFirst) {
             [PACKS, SEGMENTS, RECORDS, LOG]

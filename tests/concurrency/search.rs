@@ -23,7 +23,7 @@ pub(super) trait Model {
     fn describe(&self, before: &Self::State, after: &Self::State) -> String;
 }
 
-/// The maximum number of states of a model. Each has far fewer.
+/// The maximum number of states of a model. Each model has far fewer.
 const STATES_MAX: usize = 3_000_000;
 
 /// The result of a search.
@@ -179,8 +179,8 @@ pub(super) fn has_fault<M: Model>(model: &M) -> bool {
     search(model).counterexample.is_some()
 }
 
-/// Fails if no state of a model has a fault although this rule is broken. With the variable
-/// `SHOW_WAY`, prints the steps to the fault.
+/// Fails if no state of a model has a fault although this rule is broken. With the environment
+/// variable `SHOW_WAY`, prints the steps to the fault.
 #[track_caller]
 pub(super) fn breaks<M: Model>(rule: impl Debug, model: &M) {
     let Outcome {

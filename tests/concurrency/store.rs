@@ -1,6 +1,6 @@
 //! The content of the store, as sets. In a set, bit `n` stands for the pack, blob, mark, record or
-//! segment with the number `n`. An actor never mistakes a new object for one that it saw before: a
-//! new object gets an unused number, and renumbering changes the sets of the actors, too.
+//! segment with the number `n`. A new object gets an unused number, and renumbering changes the
+//! sets of the actors, too. So an actor never mistakes a new object for one that it saw before.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub(super) type Segments = u16;
 /// Maximum number of actors in a scenario.
 pub(super) const ACTORS: usize = 4;
 
-/// The members of a set.
+/// Returns the members of a set.
 pub(super) fn members(set: impl Into<u16>) -> impl Iterator<Item = usize> {
     let mut left = set.into();
     std::iter::from_fn(move || {
@@ -22,7 +22,7 @@ pub(super) fn members(set: impl Into<u16>) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The set with only this member.
+/// Returns the set with only this member.
 pub(super) const fn one(n: usize) -> Set {
     1 << n
 }
@@ -70,9 +70,9 @@ pub(super) struct Lease {
     /// The name of the lease, which has two possible names.
     pub(super) name: bool,
     pub(super) relies_on: Set,
-    /// Tops of trees, as blobs.
+    /// Tops of the trees that the holder intends to commit, as blobs.
     pub(super) intends: Set,
-    /// Tops of trees that are being read, as blobs.
+    /// Tops of the trees that the holder reads, as blobs.
     pub(super) reads: Set,
 }
 
@@ -135,7 +135,7 @@ impl Store {
         self.mark[n] = Mark::default();
     }
 
-    /// Returns the same store with the smallest numbers.
+    /// Returns the same store, in which marks and segments have the smallest numbers.
     pub(super) fn renumbered(&self) -> Self {
         if self.segments + 1 == 1 << self.segments_made
             && u16::from(self.marks) + 1 == 1 << self.marks_made
@@ -167,44 +167,44 @@ impl Store {
         new
     }
 
-    /// Segments that no other one supersedes.
+    /// Returns the segments that no other one supersedes.
     pub(super) fn effective(&self) -> Segments {
         let superseded = members(self.segments).map(|n| self.segment[n].superseded);
         self.segments & !superseded.fold(0, |all, s| all | s)
     }
 
-    /// Segments that replaced other segments.
+    /// Returns the segments that replaced other segments.
     pub(super) fn superseding(&self) -> Segments {
         let all = members(self.segments).filter(|n| self.segment[*n].is_rewrite);
         all.fold(0, |all, n| all | 1 << n)
     }
 
-    /// Packs that an effective segment names.
+    /// Returns the packs that an effective segment names.
     pub(super) fn named(&self) -> Set {
         let named = members(self.effective()).map(|n| self.segment[n].packs);
         named.fold(0, |all, packs| all | packs)
     }
 
-    /// Packs that one of these marks names.
+    /// Returns the packs that at least one of these marks names.
     pub(super) fn marked(&self, marks: Set) -> Set {
         let marked = members(marks).map(|n| self.mark[n].packs);
         marked.fold(0, |all, packs| all | packs)
     }
 
-    /// Segments that one of these marks names.
+    /// Returns the segments that at least one of these marks names.
     pub(super) fn marked_segments(&self, marks: Set) -> Segments {
         let marked = members(marks).map(|n| self.mark[n].segments);
         marked.fold(0, |all, segments| all | segments)
     }
 
-    /// The actors whose backup holds an unexpired lease.
+    /// Returns the actors whose backup holds an unexpired lease.
     pub(super) fn backups(&self) -> Set {
         let leases = self.leases.iter().enumerate();
         let backups = leases.filter(|(_, l)| l.there && !l.expired && !l.prune && l.reads == 0);
         backups.fold(0, |all, (n, _)| all | one(n))
     }
 
-    /// Blobs in these packs.
+    /// Returns the blobs in these packs.
     pub(super) fn blobs(&self, packs: Set) -> Set {
         let blobs = members(packs).map(|n| self.contents[n]);
         blobs.fold(0, |all, blobs| all | blobs)

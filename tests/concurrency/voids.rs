@@ -30,7 +30,7 @@ enum Rule {
 /// The records and voids that a process has seen.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 struct Records {
-    /// The record of the backup that may be too late, and the record of the next backup.
+    /// Whether the record of the backup that may be too late exists, and that of the next backup.
     first: bool,
     second: bool,
     /// Whether the first record was withdrawn.
@@ -297,7 +297,7 @@ impl Scenario {
         }
     }
 
-    /// The next step of a prune that has looked at leases, records and packs.
+    /// Returns the next step of a prune that has looked at leases, records and packs.
     fn plan(&self, state: &State, prune: Prune, fault: &mut Option<&'static str>) -> Pc {
         let Records {
             first,

@@ -35,7 +35,7 @@ pub(super) enum Pc {
 pub(super) struct Writer {
     pub(super) pc: Pc,
     pub(super) lapsed: bool,
-    /// The name of its lease, which has two possible names.
+    /// Which of two possible names the lease of the writer has.
     name: bool,
     is_based: bool,
     must_walk: bool,
@@ -372,7 +372,7 @@ pub(super) fn step(
             return;
         }
     };
-    // Steps that do not call the store are joined with the next one.
+    // Skip a step that would not call the store.
     if w.pc == Pc::PutPack && wanted(scenario, &w, tree, base, &next.store) == 0 {
         w.pc = scenario.stored();
     }
@@ -383,7 +383,7 @@ pub(super) fn step(
     to.push(next);
 }
 
-/// The blobs to store next.
+/// Returns the blobs to store next.
 fn wanted(scenario: &Scenario, w: &Writer, tree: Set, base: Option<u8>, store: &Store) -> Set {
     if w.rounds > 0 {
         return w.again;
@@ -408,7 +408,7 @@ fn looked_first(scenario: &Scenario, w: &mut Writer, base: Option<u8>, adopts: S
     }
 }
 
-/// Prepares the writer after its first look and after the choice of its base.
+/// Prepares the writer after its first look and the choice of its base. Returns the next step.
 fn prepare(scenario: &Scenario, w: &mut Writer, base: Option<u8>, adopts: Set) -> Pc {
     let base = base
         .filter(|_| w.is_based)
@@ -422,7 +422,8 @@ fn prepare(scenario: &Scenario, w: &mut Writer, base: Option<u8>, adopts: Set) -
     }
 }
 
-/// Decides after a look whether the packs that the writer relies on are still safe.
+/// Returns the next step after a check: the commit, or a walk of the tree if packs that the writer
+/// relies on may not be safe.
 fn checked(scenario: &Scenario, w: &mut Writer) -> Pc {
     let lost = match () {
         () if !scenario.holds(Rule::LostNames) => false,

@@ -1,4 +1,4 @@
-//! The commands in a page.
+//! Finds the commands in a page.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -11,7 +11,7 @@ pub(super) struct Block<'a> {
     pub(super) text: String,
 }
 
-/// The fenced blocks of a page.
+/// Returns the fenced blocks of a page.
 pub(super) fn blocks(page: &str) -> Vec<Block<'_>> {
     let mut found = Vec::new();
     let mut open: Option<Block<'_>> = None;
@@ -51,8 +51,8 @@ pub(super) fn inline_code(page: &str) -> Vec<(usize, &str)> {
     found
 }
 
-/// The commands in a shell script, each as a list of words. Variables become `x`. Commands in a
-/// substitution are commands of their own.
+/// Returns the commands in a shell script, each as a list of words. Variables become `x`. Commands
+/// in a substitution are commands of their own.
 ///
 /// Supports only the syntax that examples use: quotes, comments, continued lines, pipes,
 /// lists, groups, `$(…)`, redirections, assignments and the words of `if` and loops.

@@ -71,8 +71,8 @@ fn a_command_that_the_program_does_not_know_is_reported() {
     assert!(error(&["restore", "web1", "/srv/web1.img"]).is_none());
 }
 
-/// Runs a command in an empty directory, without network. Returns its output if it reports wrong
-/// usage.
+/// Runs a command in an empty directory, in which it finds no other programs. Returns its standard
+/// error if it reports wrong usage, and `None` otherwise.
 fn usage_error(args: &[String]) -> Option<String> {
     let scratch = TempDir::new().unwrap();
     let at = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
@@ -99,8 +99,8 @@ fn usage_error(args: &[String]) -> Option<String> {
     (ran.code == Some(USAGE)).then_some(ran.stderr)
 }
 
-/// The pages to check. The changelog is not one of them, since it also names commands that no
-/// longer exist.
+/// Returns the paths of the pages to check. The changelog is not one of them, since it also names
+/// commands that no longer exist.
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();

@@ -1,5 +1,5 @@
-//! Runs the commands of the README block by block, as a reader would, with a Ceph cluster, an SSH
-//! server and devices that the test starts.
+//! Runs the commands of the README block by block, as a reader would. The test starts a Ceph
+//! cluster and an SSH server, and makes the devices.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -139,7 +139,7 @@ impl Image<'_> {
         String::from_utf8(self.0.rbd(args)).unwrap()
     }
 
-    /// The snapshots, the oldest first.
+    /// Returns the names of the snapshots, the oldest first.
     fn snapshots(&self) -> Vec<String> {
         let listed = self.rbd(&["snap", "ls", IMAGE, "--format", "json"]);
         let listed: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Returns the titles of the page's sections by their numbers.
+/// Returns the titles of the sections of `docs/format.md` by their numbers.
 fn titles() -> BTreeMap<u32, String> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/format.md");
     let page = fs::read_to_string(page).unwrap();
@@ -40,8 +40,8 @@ fn comments(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// Finds the first wrong reference in a text, and describes what is wrong. References look like
-/// "section 9 (Index segment)". Ignores references to other documents.
+/// Finds the first wrong reference in a text, and describes the error. Returns `None` if there is
+/// none. References look like "section 9 (Index segment)". Ignores references to other documents.
 fn wrong_reference(text: &str, titles: &BTreeMap<u32, String>) -> Option<String> {
     let mut rest = text;
     while let Some(at) = rest.to_lowercase().find("section ") {

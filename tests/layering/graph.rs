@@ -8,10 +8,10 @@ use super::tokens::{test_modules, tokens_without_tests};
 /// Sources by their path below `src/`.
 pub(super) type Sources = BTreeMap<String, String>;
 
-/// For each file the files that it imports from or declares as modules.
+/// For each file, the files that it imports from or declares as modules.
 pub(super) type Graph = BTreeMap<String, BTreeSet<String>>;
 
-/// The path of a file's module from the crate's root.
+/// Returns the path of a file's module from the crate's root.
 pub(super) fn module_of(path: &str) -> Vec<&str> {
     let path = path.trim_end_matches(".rs").trim_end_matches("/mod");
     if path == "lib" {
@@ -21,7 +21,7 @@ pub(super) fn module_of(path: &str) -> Vec<&str> {
     }
 }
 
-/// The file of the innermost module on a path. Returns `None` for the root of the crate.
+/// Returns the file of the innermost module on a path. Returns `None` for the root of the crate.
 pub(super) fn file_of(sources: &Sources, path: &[&str]) -> Option<String> {
     (1..=path.len()).rev().find_map(|length| {
         let module = path[..length].join("/");
@@ -30,7 +30,7 @@ pub(super) fn file_of(sources: &Sources, path: &[&str]) -> Option<String> {
     })
 }
 
-/// The files that others declare by `#[cfg(test)] mod name;`.
+/// Returns the files that others declare by `#[cfg(test)] mod name;`.
 pub(super) fn test_files(sources: &Sources) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (path, text) in sources {
@@ -120,7 +120,7 @@ pub(super) fn folder_graphs(graph: &Graph) -> BTreeMap<String, Graph> {
     graphs
 }
 
-/// The path of the innermost folder that holds all files of a circle.
+/// Returns the path of the innermost folder that holds all files of a circle.
 pub(super) fn folder_of(circle: &BTreeSet<String>) -> String {
     let mut files = circle
         .iter()

@@ -7,8 +7,8 @@ use super::tokens::Token;
 /// The number of a line, and a path from the root of the crate that the line names.
 pub(super) type Named<'a> = (usize, Vec<&'a str>);
 
-/// The modules in separate files that a source declares. For each: the line, the name, and whether
-/// other modules may see it.
+/// Returns the modules in separate files that a source declares. For each: the line, the name, and
+/// whether other modules may see it.
 pub(super) fn children<'a>(tokens: &[Token<'a>]) -> Vec<(usize, &'a str, bool)> {
     let word = |i: usize| tokens.get(i).map_or("", |token| token.1);
     let mut found = Vec::new();
@@ -21,9 +21,9 @@ pub(super) fn children<'a>(tokens: &[Token<'a>]) -> Vec<(usize, &'a str, bool)> 
     found
 }
 
-/// Returns every path that `module` names: those that start at `crate`, `super`, `self` or
-/// `cuttlebone`, at a module that it declares, or at a name that it imports. Groups in braces are
-/// expanded.
+/// Returns every path that `module` names, with groups in braces expanded. A path starts at
+/// `crate`, `super`, `self` or `cuttlebone`, at a module that `module` declares, or at a name that
+/// it imports.
 pub(super) fn paths<'a>(tokens: &[Token<'a>], module: &[&'a str]) -> Vec<Named<'a>> {
     let mut found = anchored(tokens, module);
     // The last segment of an import, or the name after `as`, may be a module itself.
@@ -52,7 +52,7 @@ pub(super) fn paths<'a>(tokens: &[Token<'a>], module: &[&'a str]) -> Vec<Named<'
     found
 }
 
-/// Paths that start at a known module, such as `crate` or `super`.
+/// Returns the paths that start at `crate`, `super`, `self` or `cuttlebone`.
 fn anchored<'a>(tokens: &[Token<'a>], module: &[&'a str]) -> Vec<Named<'a>> {
     let (mut found, mut module, mut inner) = (Vec::new(), module.to_vec(), Vec::new());
     let (mut depth, mut i) = (0, 0);

@@ -235,7 +235,7 @@ fn imports_in_comments_strings_and_tests_do_not_count() {
     assert!(rules::wrong_imports(&sources).is_empty());
 }
 
-/// The folders in which a tree has circles.
+/// Returns the folders in which a tree has circles.
 fn circles_in(files: &[(&str, &str)]) -> Vec<String> {
     let found = rules::all_circles(&tree(files)).into_iter();
     found.map(|(folder, _)| folder).collect()
@@ -286,7 +286,7 @@ fn a_circle_between_files_is_found() {
 }
 
 #[test]
-fn a_circle_between_folders_is_found_although_no_files_are_in_one() {
+fn a_circle_between_folders_is_found_even_if_no_circle_between_files_exists() {
     let files = [
         ("repo/a/mod.rs", "mod x; mod y; pub use x::X; pub use y::Y;"),
         ("repo/a/x.rs", "use crate::repo::b::y::Y;"),
@@ -329,7 +329,7 @@ fn clap_is_found_below_the_command_line() {
 }
 
 #[test]
-fn commands_that_are_made_elsewhere_are_found() {
+fn commands_that_are_made_outside_of_the_child_module_are_found() {
     let found = |path, text| rules::own_commands(&tree(&[(path, text)])).len();
     assert_eq!(found("app/a.rs", "fn f() { Command::new(\"sh\"); }"), 1);
     assert_eq!(

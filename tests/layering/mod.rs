@@ -114,7 +114,7 @@ fn only_known(found: &[(String, String)], known: &[&str]) {
     assert!(gone.is_empty(), "solved, delete from the list: {gone:?}");
 }
 
-/// The sources of the library by their path below `src/`.
+/// Returns the sources of the library by their path below `src/`.
 fn library() -> Sources {
     let files = all_files().into_iter();
     let below =
@@ -124,7 +124,7 @@ fn library() -> Sources {
     library
 }
 
-/// All sources by their path in the package: Rust, Python and shell.
+/// Returns all sources in Rust, Python and shell by their path in the package.
 fn all_files() -> Sources {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Sources::new();

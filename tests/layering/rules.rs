@@ -11,8 +11,8 @@ use super::tokens::{lines_of_tests, tokens, tokens_without_tests};
 /// Each folder of `src/`, and the folders it may import from, from the lowest layer to the highest.
 /// `fuse`, `nbd` and `web` are future front ends, which do not exist yet.
 ///
-/// A front end calls `ops`, and `app` for code that front ends share. Apart from these, it may name
-/// only the types for opening a repository: `storage` (stores), `volume` (sources and targets),
+/// A front end calls `ops`, and `app` for code that front ends share. It may also name types of
+/// `base` and types for opening a repository: `storage` (stores), `volume` (sources and targets),
 /// `repo` (the opened repository) and `format` (public values in reports).
 const LAYERS: &[(&str, &[&str])] = &[
     ("base", &[]),
@@ -56,7 +56,8 @@ const LINES_MAX: usize = 600;
 /// The maximum width of a line of source or of a page, in characters.
 const COLUMNS_MAX: usize = 100;
 
-/// Imports from a higher layer, from the same layer, or past the `mod.rs` of a folder.
+/// Returns the imports from a higher layer, from another folder of the same layer, or past the
+/// `mod.rs` of a folder. Also returns files in no layer, and modules that are public.
 pub(super) fn wrong_imports(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     let tests = test_files(sources);
@@ -64,7 +65,7 @@ pub(super) fn wrong_imports(sources: &Sources) -> Vec<String> {
         let module = module_of(path);
         let tokens = tokens_without_tests(text);
         if path == "main.rs" {
-            // The program is another crate and sees only public names. It needs only one.
+            // The program is another crate, and may name only `cuttlebone::cli`.
             for (line, target) in paths(&tokens, &[]) {
                 if target[0] == "cuttlebone" && target.get(1) != Some(&COMMAND_LINE) {
                     let rule = format!("the program may call only cuttlebone::{COMMAND_LINE}");
@@ -173,8 +174,8 @@ pub(super) fn clap_below_command_line(sources: &Sources) -> Vec<String> {
 /// The only file that may start other programs.
 const CHILDREN: &str = "base/child.rs";
 
-/// Returns the places that make a command without the function for this. A program that they start
-/// would see our passwords in its environment.
+/// Returns the places outside of [`CHILDREN`] that make a command. A program that they start would
+/// see the user's passwords in its environment.
 pub(super) fn own_commands(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     let tests = test_files(sources);

@@ -1,6 +1,6 @@
 //! Splits Rust sources into words and symbols, without comments and quoted text.
 
-/// A word or a symbol, after the number of its line.
+/// The number of a line, and a word or a symbol in this line.
 pub(super) type Token<'a> = (usize, &'a str);
 
 const TEST_ATTRIBUTE: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
@@ -40,7 +40,7 @@ pub(super) fn lines_of_tests(text: &str) -> usize {
     lines
 }
 
-/// The modules that a source declares by `#[cfg(test)] mod name;`.
+/// Returns the modules that a source declares by `#[cfg(test)] mod name;`.
 pub(super) fn test_modules(text: &str) -> Vec<&str> {
     let words: Vec<&str> = tokens(text).into_iter().map(|(_, word)| word).collect();
     let declares = |w: &&[&str]| w[..7] == TEST_ATTRIBUTE && w[7] == "mod" && w[9] == ";";
@@ -70,7 +70,7 @@ fn end_of_item(tokens: &[Token<'_>], start: usize) -> usize {
     i
 }
 
-/// The words and symbols of a source, without comments and quoted text.
+/// Returns the words and symbols of a source, without comments and quoted text.
 pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     let (mut found, mut rest, mut line) = (Vec::new(), text, 1);
     while let Some(first) = rest.chars().next() {
@@ -98,7 +98,8 @@ pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     found
 }
 
-/// The length of a block comment. Block comments may contain others.
+/// Returns the length in bytes of the block comment at the beginning of a text. Block comments may
+/// contain others.
 fn block_comment(text: &str) -> usize {
     let (mut depth, mut i) = (0, 0);
     while i < text.len() {
@@ -116,8 +117,8 @@ fn block_comment(text: &str) -> usize {
     i
 }
 
-/// Returns the length of the string or character literal at the beginning of a text. Returns `None`
-/// if the text begins with something else, for example with a lifetime.
+/// Returns the length in bytes of the string or character literal at the beginning of a text.
+/// Returns `None` if the text begins with something else, for example with a lifetime.
 fn quoted(text: &str) -> Option<usize> {
     let body = text.trim_start_matches(['b', 'c', 'r']);
     let prefix = text.len() - body.len();

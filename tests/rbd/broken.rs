@@ -82,7 +82,8 @@ fn snapshot_names_are_read_as_bytes() {
     }
 }
 
-/// Cuts the stream after each of its first bytes, and then at every 4999th.
+/// Cuts each stream after each of its first 699 bytes, then after every 4999th, and before the last
+/// one.
 #[test]
 fn a_stream_of_ceph_cut_anywhere_is_refused_as_cut_short() {
     for name in [

@@ -1,4 +1,4 @@
-//! Compares `ops::inspect_diff` with the manifest, and with counts made byte by byte.
+//! Compares the result of `ops::inspect_diff` with simple counts of the extents in a stream.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ fn inspect(stream: &[u8]) -> Result<Found, OpsError> {
     Ok((report, image, diffs))
 }
 
-/// Computes the counts of an inspection, byte by byte.
+/// Computes the counts of an inspection from all extents of a diff.
 fn by_hand((header, extents): &Diff) -> DiffSummary {
     let of = |kind| extents.iter().filter(move |(e, _)| e.kind == kind);
     let total = |kind| of(kind).map(|(e, _)| e.length).sum::<u64>();

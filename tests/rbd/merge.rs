@@ -267,8 +267,8 @@ fn layout() -> impl Strategy<Value = Layout> {
     )
 }
 
-/// Returns a chain of diffs. Each diff ends before its first extent that does not fit into the
-/// image.
+/// Returns a chain of diffs. The first one starts from the empty image if `full` is true. Each diff
+/// ends before its first extent that does not fit into the image.
 fn chain(layouts: Vec<Layout>, full: bool) -> Vec<Diff> {
     let diff = |(number, (size, extents)): (usize, Layout)| {
         let mut made: Vec<(Extent, Vec<u8>)> = Vec::new();

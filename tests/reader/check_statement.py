@@ -43,7 +43,7 @@ def word(number: int) -> str:
 
 
 def parse(text: str) -> tuple[bytes, int, str, bytes]:
-    """Returns the project's id, the entry's number, the digits of its hash, the fingerprint."""
+    """Returns the id of the project, number and hash digits of the entry, and the fingerprint."""
     match = re.fullmatch(STATEMENT, text.strip().lower())
     require(match, "bad-value", "this is no statement")
     project_id, number, digits, fingerprint, checksum = match.groups()

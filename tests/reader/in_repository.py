@@ -43,7 +43,7 @@ TIME = "2026-11-21T10:00:00Z"
 
 
 def whole_repository():
-    """Returns the writers of a repository with two projects, and of the first of them."""
+    """Returns the writers of a repository with two projects, and of its first project."""
     writer = Writer("test", PASSWORD)
     project = writer.add_project("main", CHUNK_SIZE)
     writer.add_project("other", 65_536)
@@ -118,6 +118,6 @@ class InRepository(unittest.TestCase):
         self.files[path] = bytes(data)
 
     def opened(self):
-        self.run_reader("--list")  # Writes the files.
+        self.run_reader("--list")  # This writes the files of the repository.
         projects = open_projects(Path(self.directory.name, "repository"), PASSWORD)
         return next(project for project in projects if project.name == "main")

@@ -2,7 +2,8 @@
 """Restores a backup from a cuttlebone repository, written from docs/format.md alone.
 
 The password comes from the environment variable CUTTLEBONE_PASSWORD. If a second copy of a damaged
-object is whole, the program prints a warning to standard error. Other damage ends it.
+object is whole, the program prints a warning to standard error. Other damage that concerns the
+backup ends the program.
 """
 
 import argparse
@@ -54,7 +55,7 @@ def read_either(path: Path, decode):
 
 
 def open_slots(directory: Path, project_id: bytes | None, password: bytes) -> format.Slot | None:
-    """Returns the first key slot in `directory` that the password opens."""
+    """Returns the first key slot in `directory` that the password opens. None if it opens none."""
     names = sorted(
         {path.name.removesuffix(".copy") for path in named(directory, HASH + r"(\.copy)?")}
     )
@@ -93,7 +94,8 @@ class Project:
         self.name = self.settings["name"] if self.settings else directory.name
         self.read_signers()
         self.index = None
-        # Neighbouring chunks share a run, and a changed file uses several runs in turn.
+        # Cache some runs: neighbouring chunks share a run, and a changed file uses several runs in
+        # turn.
         self.open_run = functools.lru_cache(maxsize=RUNS_KEPT)(self.open_run)
 
     def batched(self, directory: str) -> dict[str, bytes]:
@@ -159,7 +161,7 @@ class Project:
         return max(found.items(), key=lambda item: (item[1]["revision"], item[0]))[1]
 
     def read_signers(self):
-        """Reads the certificates, and which of them the log revokes."""
+        """Reads the certificates, and the log, which names revoked signers and removed objects."""
         for path in self.twins("writers"):
             with contextlib.suppress(FormatError):  # read_either has printed a warning.
                 name = bytes.fromhex(path.name)
@@ -219,7 +221,7 @@ class Project:
         return ordered
 
     def require_certain(self, name: str):
-        """Fails if a record that is lost may be newer than this backup of the same volume."""
+        """Fails if a lost record may be of a newer backup of the volume than the record `name`."""
         excused = {hash.hex() for entry in self.log.values() for _, hash in entry.removed}
         for entry in self.log.values():
             excused |= set(entry.body and entry.body.get("lost") or [])
@@ -432,7 +434,7 @@ def check(projects: list[Project]) -> bool:
 
 
 def choose(projects: list[Project], prefix: str | None, volume: str | None) -> tuple[Project, dict]:
-    """Returns the backup with that prefix, or the newest one of the volumes of that name."""
+    """Returns the backup whose name has this prefix, or the newest one of the volume."""
     found = [
         (project, name, record)
         for project in projects

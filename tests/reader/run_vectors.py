@@ -29,7 +29,7 @@ def keys_of(inputs: dict) -> format.ProjectKeys:
 
 
 def signers_of(inputs: dict) -> format.Signers:
-    """Returns the signers of the certificates that are valid, less those that the log revokes."""
+    """Returns the signers of all valid certificates, and which of them the log revokes."""
     keys = keys_of(inputs)
     signers = format.Signers(keys.signing_public)
     for data in inputs.get("certificates", []):
@@ -136,7 +136,7 @@ def check_signature(project_id, header, data, signer, signature):
 
 
 def check_pack(data, name, keys, signers):
-    """Opens every blob."""
+    """Decodes a pack and opens every blob in it."""
     format.check_name(data, name)
     listing = format.decode_contents(name, data[:PACK_HEAD], data, len(data), keys, signers, data)
     shown = listing_fields(listing)

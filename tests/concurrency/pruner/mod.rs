@@ -69,7 +69,7 @@ pub(super) struct Pruner {
     superseded: Segments,
     /// The superseded segments to mark.
     replaced: Segments,
-    /// The packs and segments to delete, and then their marks.
+    /// The packs and segments to delete, and their marks, which are deleted after them.
     deletes: Set,
     gone: Segments,
     unmarks: Set,
@@ -365,8 +365,8 @@ impl Pruner {
         }
     }
 
-    /// Plans a segment that replaces those which name a pack that goes. Returns false if there is
-    /// nothing to change.
+    /// Plans a segment that replaces all segments that name a pack to remove. Returns false if
+    /// there is nothing to change.
     fn plan_rewrite(&mut self, scenario: &Scenario, store: &Store) -> bool {
         let without = scenario.under(Rule::UnnameBeforeDelete, self.unnames | self.candidates);
         let effective = store.effective();

@@ -8,7 +8,7 @@ use super::Pruner;
 struct Uses {
     /// The blobs that records need, as far as the nodes above them exist.
     needed: Set,
-    /// These, and the blobs that backups intend to use.
+    /// The blobs in `needed`, and those in the trees that backups intend to commit.
     reached: Set,
     /// The packs that a lease lists.
     relied_on: Set,

@@ -94,7 +94,7 @@ def timestamp(value, what="time") -> tuple[datetime, str]:
 
 
 def hexadecimal(size=None):
-    """Returns the shape of the hexadecimal digits of `size` bytes. None: of any number of bytes."""
+    """Returns the shape of the hexadecimal digits of `size` bytes, or of any number if None."""
     return where(
         str, lambda text: re.fullmatch("([0-9a-f]{2})*", text) and size in (None, len(text) // 2)
     )

@@ -45,8 +45,8 @@ def seal(key: bytes, random: bytes, ad: bytes, plain: bytes) -> bytes:
 
 
 def seal_signed(key: bytes, random: bytes, ad: bytes, plain: bytes, end) -> bytes:
-    """Returns nonce and ciphertext of `end(plain, nonce)`, which is usually `plain` and a signature
-    of both. The nonce depends on `plain`."""
+    """Returns nonce and ciphertext of `end(plain, nonce)`. Usually, `end` appends to `plain` a
+    signature of `plain` and the nonce. The nonce depends on `plain`."""
     nonce = MAC(derive("nonce", key), random + ad + plain)[:NONCE]
     plain = end(plain, nonce)
     return nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(plain, ad, nonce, key)
@@ -79,7 +79,7 @@ def argon2id(password: bytes, salt: bytes, memory_kib: int, passes: int, lanes: 
 
 
 def check_name(data: bytes, name: bytes | None):
-    """Refuses bytes whose hash is not `name`. None: the name of the object is not a hash."""
+    """Refuses bytes whose hash is not `name`, which is None if the object has another name."""
     require(
         name is None or H(data) == name, "bad-hash", "the bytes do not hash to the object's name"
     )
@@ -151,7 +151,7 @@ def session_key(shared: bytes, ciphertext: bytes, public: bytes, project_id: byt
 
 
 def decompress(codec: int, stored: bytes, length: int) -> bytes:
-    """Decodes one run or body to exactly `length` bytes. Stops if it gets longer."""
+    """Decodes one run or body. Fails unless the result has exactly `length` bytes."""
     if codec == ZSTD:
         try:
             require(stored[:4] == b"\x28\xb5\x2f\xfd", "bad-codec", "is no Zstandard frame")

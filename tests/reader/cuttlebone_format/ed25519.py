@@ -1,7 +1,7 @@
 """Ed25519 (RFC 8032), verified strictly as section 2 of docs/format.md says.
 
-libsodium multiplies by the cofactor, so it accepts signatures that the format forbids. So it is
-used only to sign, and plain Python checks the equation.
+libsodium multiplies by the cofactor, so it accepts signatures that the format forbids. So libsodium
+is used only to sign, and plain Python verifies signatures.
 """
 
 import functools
@@ -111,7 +111,7 @@ def scalar_of(seed: bytes) -> int:
 
 
 def sign_with(scalar: int, nonce: int, key: bytes, message: bytes, torsion=NEUTRAL) -> bytes:
-    """Makes signatures for test vectors, which may be invalid: `key` may belong to another scalar,
+    """Makes a signature for a test vector. It may be invalid: `key` may belong to another scalar,
     and `torsion` is added to the commitment."""
     r = encode(add(times(nonce, BASE), torsion))
     return r + ((nonce + challenge(r, key, message) * scalar) % ORDER).to_bytes(32, "little")

@@ -57,7 +57,7 @@ class ProjectKeys:
         return MAC(key, plain)
 
     def pack_key(self, kind: int, encapsulation: bytes | None) -> bytes:
-        """Returns `k` of section 8. `encapsulation`: that of the session, if the pack has one."""
+        """Returns `k` of section 8. `encapsulation` is None if the pack has no session."""
         if kind == NODE:
             return self.tree
         require(self.data is not None, "no-key", "this role cannot open chunks")
@@ -70,7 +70,7 @@ class ProjectKeys:
 
 
 def report_public(seed: bytes) -> bytes:
-    """Returns the public key of reports, in minisign's form, of the holder of a signing seed."""
+    """Returns the public key, in minisign's form, of reports that the holder of `seed` signs."""
     key = ed25519.public_key(derive("reports", seed))
     return b"Ed" + H(key)[:8] + key
 

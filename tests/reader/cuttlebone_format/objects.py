@@ -52,7 +52,7 @@ class Batched(NamedTuple):
 
 
 def decode_batch(data: bytes, name: bytes | None, project_id: bytes) -> list[Batched]:
-    """Returns the objects in a batch. Each of them has its hash."""
+    """Returns the objects in a batch. Fails unless each has the hash that names it."""
     require(len(data) <= MAX_BATCH, "limit-exceeded", "the batch is too long")
     check_name(data, name)
     fields = Fields(data)
@@ -182,7 +182,7 @@ def decode_slot(data: bytes, name: bytes | None, project_id: bytes | None, passw
         )
         fits(info, bodies.INFO)
     except FormatError:
-        info = Object([])  # The info is for people only.
+        info = Object([])  # Only people read the info, so damage to it is ignored.
     return Slot(scope, role, memory, passes, lanes, bundle, info)
 
 
@@ -261,7 +261,7 @@ def open_sealed(
 
 
 def check_signed_header(header: bytes, role: str):
-    """Refuses a later version. If the signer is not full, the object is foreign instead."""
+    """Refuses a header of a later version. The object is foreign if its signer is not full."""
     try:
         check_header(header)
     except FormatError as error:
@@ -369,7 +369,7 @@ def decode_plain_log(data: bytes, name: bytes | None, project_id: bytes, signing
 
 
 def log_set(entries: dict[bytes, Entry], name: bytes) -> set[tuple[int, bytes]]:
-    """Returns the Set of an entry."""
+    """Returns the Set of an entry: all objects that the entry covers."""
     added, removed, seen, todo = set(), set(), {name}, [name]
     while todo:
         entry = entries[todo.pop()]
@@ -415,7 +415,7 @@ def decode_certificate(data: bytes, name: bytes | None, keys: ProjectKeys) -> Ob
 def decode_void(
     data: bytes, name: bytes | None, keys: ProjectKeys, signers: Signers
 ) -> tuple[Object, bytes]:
-    """Returns the void and its signer, which must be the record's."""
+    """Returns the void and its signer. The caller must check that the record has this signer."""
     void, signer = open_json(data, name, VOID, bodies.VOID, keys, signers)
     require(not signers.is_revoked(signer), "foreign", "its signer was revoked")
     return void, signer

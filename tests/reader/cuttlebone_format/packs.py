@@ -21,8 +21,9 @@ PACK_HEADER = b"CTLBpack" + bytes([1]) + bytes(7)
 PROJECT_KEY = 2**32 - 1
 """In an index segment: the pack has no session."""
 ENDING = 32 + 32 + SIGNATURE
-"""What follows the descriptors and the encapsulation in contents: hash, signer, signature."""
-# The smallest and the largest `t`: one run of one blob, and the most runs of one blob.
+"""The bytes after descriptors and encapsulation in contents: hash, signer and signature."""
+# The smallest and the largest `t`, the length of the sealed contents: one run of one blob, and the
+# most runs of one blob.
 SEALED_CONTENTS = (
     NONCE + 12 + 60 + ENDING + TAG,
     NONCE + 12 + 60 * MAX_RUNS + ENCAPSULATION + ENDING + TAG,

@@ -82,7 +82,7 @@ _field: list[Field] = []
 
 
 def field() -> Field:
-    """Makes the tables once."""
+    """Returns the field. Makes its tables only once."""
     if not _field:
         _field.append(Field())
     return _field[0]
@@ -148,7 +148,7 @@ def decode_header(data: bytes) -> Parity:
 
 
 def read_parity(data: bytes) -> Parity:
-    """Reads either header."""
+    """Returns the fields of the first header, or of the second one if the first is damaged."""
     found = read_header(data)
     lists = SUM * (found.data + found.parity)
     require(len(data) >= HEADER_LEN + lists, "truncated", "the list is cut short")
@@ -169,7 +169,7 @@ def read_header(data: bytes) -> Parity:
 
 
 def restore_with_parity(name: bytes, data: bytes, parity: bytes) -> bytes:
-    """Returns the object `name` from what is left of it, `data`, and its parity object."""
+    """Restores the object `name` from its damaged bytes, `data`, and its parity object."""
     head = read_parity(parity)
     require(head.protects == name, "bad-value", "parity of another object")
     size, count = head.shard_length, head.data
