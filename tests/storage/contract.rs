@@ -172,7 +172,7 @@ fn exactly_one_of_several_concurrent_new_puts_succeeds(store: &dyn Backend) {
     }
 }
 
-/// Concurrent reads return one of the objects whole, too.
+/// Concurrent reads also return one of the objects as a whole.
 fn concurrent_puts_leave_one_of_the_objects_whole(store: &dyn Backend) {
     let object = name("a/b");
     let assert_whole = |bytes: &[u8]| {

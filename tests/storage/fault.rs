@@ -1,5 +1,5 @@
-//! The store that fails on purpose: the calls that it counts, the calls that fail, and the objects
-//! that a crash leaves.
+//! Tests of `FaultBackend`, the store that fails on purpose: the calls that it counts, the calls
+//! that fail, and the objects that a crash leaves.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -176,7 +176,7 @@ fn a_store_that_failed_for_good_fails_every_later_call() {
             (names(&crashed, ""), crashed.calls()),
             (left.iter().map(ToString::to_string).collect(), 1)
         );
-        // The two stores are independent.
+        // The store that `crash` returned is independent of `store`.
         crashed.delete(&name("a")).unwrap();
         assert_eq!(names(&store.crash(), "").len(), left.len());
     }

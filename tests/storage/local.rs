@@ -230,7 +230,7 @@ fn an_operation_that_modes_forbid_fails_as_denied() {
 }
 
 #[test]
-fn temporary_files_in_a_directory_are_removed_once_they_are_old() {
+fn old_temporary_files_in_a_directory_are_removed() {
     let place = tempfile::tempdir().unwrap();
     let at = |path: &str| place.path().join(path);
     let store = LocalBackend::open(place.path()).unwrap();

@@ -1,4 +1,4 @@
-//! The decorator that repeats transient errors.
+//! Tests of `RetryBackend`, which repeats calls that fail with a transient error.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use cuttlebone::storage::{
 
 use super::{kind, name, names};
 
-/// A policy of three repetitions, almost without pauses.
+/// Returns a policy of three repetitions, almost without pauses.
 pub(super) fn quickly() -> RetryPolicy {
     RetryPolicy {
         pauses: vec![Duration::from_millis(1); 3],
@@ -32,12 +32,13 @@ pub(super) struct LostAnswers {
 }
 
 impl LostAnswers {
-    /// Loses the answer to every `n`-th call of a thread.
+    /// Returns a store that loses the answer to every `n`-th call of a thread.
     pub(super) fn every(n: u64) -> Self {
         Self::to_calls(move |call| call.is_multiple_of(n))
     }
 
-    /// Loses the answers to some calls. The first call of a thread has the number 1.
+    /// Returns a store that loses the answers to the calls for whose number `is_lost` is true. The
+    /// first call of a thread has the number 1.
     fn to_calls(is_lost: impl Fn(u64) -> bool + Send + Sync + 'static) -> Self {
         Self {
             store: MemoryBackend::new(),
@@ -163,7 +164,7 @@ fn a_single_transient_error_in_any_call_does_not_show() {
 }
 
 #[test]
-fn only_transient_errors_are_repeated() {
+fn only_calls_with_transient_errors_are_repeated() {
     for kind in [
         StorageErrorKind::NotFound,
         StorageErrorKind::Exists,

@@ -21,7 +21,7 @@ use super::{kind, name, names};
 use crate::support::SmallDisk;
 use crate::support::Sshd;
 
-/// The time that a failure may take, on a busy machine.
+/// The time that a failure may take at most, even on a busy machine.
 const QUICKLY: Duration = Duration::from_mins(1);
 
 fn open(server: &Sshd) -> RetryBackend<SftpBackend> {
@@ -34,7 +34,7 @@ fn open_with(options: SftpOptions) -> RetryBackend<SftpBackend> {
     RetryBackend::new(SftpBackend::open(options).unwrap(), policy, cancel)
 }
 
-/// The message of an error and of its cause.
+/// Returns the message of an error, followed by that of its cause.
 fn message(error: &StorageError) -> String {
     let cause = error.source().map(ToString::to_string);
     format!("{error}: {}", cause.unwrap_or_default())
@@ -139,7 +139,7 @@ fn a_failed_connection_gives_its_reason() {
         refused(options(&["true"])).kind,
         StorageErrorKind::NoProgram
     );
-    // A login shell that prints a greeting. This command reads its input, and does not end.
+    // This command prints a greeting, as a login shell may. It reads its input, and does not end.
     let greeter = [
         "sh",
         "-c",
@@ -163,7 +163,7 @@ fn a_failed_connection_gives_its_reason() {
         "{}",
         message(&error)
     );
-    // This command does not speak SFTP.
+    // This command prints a greeting and ends.
     let error = refused(options(&[
         "sh",
         "-c",
@@ -192,7 +192,7 @@ fn large_objects_use_all_connections() {
         .collect();
     for round in 0..3 {
         let object = name(&format!("packs/{round}/a"));
-        // The second connection is opened once it is needed.
+        // The second connection is opened only when it is needed.
         until(|| round == 0 || server.clients() == 2);
         let parts: Vec<_> = bytes.chunks(1_234_567).collect();
         store.put(&object, &parts).unwrap();
@@ -215,7 +215,7 @@ fn a_connection_to_a_stopped_server_process_is_replaced() {
     let store = open_with(options);
     store.put(&name("a/b"), &[b"1"]).unwrap();
     server.signal(Signal::STOP);
-    // New connections are served, so the operation is repeated on one.
+    // The server accepts a new connection, on which the operation is repeated.
     assert_eq!(store.get(&name("a/b"), 1).unwrap(), b"1");
     server.signal(Signal::KILL);
     store.put_new(&name("a/c"), &[&vec![7; 3_000_000]]).unwrap();
@@ -270,7 +270,7 @@ fn cancelling_does_not_wait_for_the_server() {
 }
 
 #[test]
-fn temporary_files_on_a_server_are_removed_once_they_are_old() {
+fn old_temporary_files_on_a_server_are_removed() {
     let Some(server) = Sshd::start() else { return };
     let store = open(&server);
     store.put(&name("a/b/c"), &[b"1"]).unwrap();
@@ -315,7 +315,7 @@ fn a_failed_upload_leaves_no_temporary_file_on_the_server() {
     assert_eq!(tree(&server.store()), before);
 }
 
-/// The server has no renames that replace, no links, and no request to wait for the disk.
+/// The server has no rename that replaces a file, no hard links, and no request to sync a file.
 #[test]
 fn a_server_without_extensions_can_be_used() {
     let without = "internal-sftp -P posix-rename,hardlink,fsync,statvfs,limits";
@@ -384,13 +384,13 @@ fn an_upload_limit_is_kept_block_by_block() {
     };
     let store = SftpBackend::open(server.options()).unwrap();
     let store = LimitBackend::new(store, limits, Cancel::default());
-    // A single object is not delayed if only whole objects are limited.
+    // If the limit delayed only the next object, a single object would not be delayed.
     let begun = Instant::now();
     store.put(&name("a"), &[&vec![1; 6 << 20]]).unwrap();
     assert!(begun.elapsed() > Duration::from_secs(1));
 }
 
-/// The server would wait for a program that writes to it.
+/// If the server opened the FIFO, it would wait for a program that writes to the FIFO.
 #[test]
 fn a_fifo_in_the_place_of_an_object_stalls_no_read_and_no_later_operation() {
     let Some(server) = Sshd::start() else { return };

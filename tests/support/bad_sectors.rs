@@ -1,5 +1,5 @@
-//! A file that a program cannot read, or not completely, because of bad sectors: reads fail with
-//! `EIO`.
+//! Lets a program fail to read a file or a part of it, as if the disk had bad sectors: reads fail
+//! with `EIO`.
 
 use std::ffi::OsString;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-/// The source of a library that replaces the functions of the C library that read files.
+/// The C source of a library that replaces the functions `read` and `pread64` of the C library.
 const SOURCE: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -46,7 +46,7 @@ ssize_t pread64(int fd, void *buf, size_t len, off64_t at) {
 }
 "#;
 
-/// Returns the variables of the environment with which a program cannot read this file.
+/// Returns environment variables with which a program cannot read this file.
 pub(crate) fn bad_sectors(file: &Path) -> [(&'static str, PathBuf); 2] {
     static LIBRARY: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     let (_, library) = LIBRARY.get_or_init(|| {
@@ -65,7 +65,7 @@ pub(crate) fn bad_sectors(file: &Path) -> [(&'static str, PathBuf); 2] {
     [("LD_PRELOAD", library.clone()), ("BAD_SECTORS", file)]
 }
 
-/// Returns the variables of the environment with which a program cannot read these bytes of a file.
+/// Returns environment variables with which a program cannot read these bytes of a file.
 pub(crate) fn bad_range(file: &Path, range: &Range<u64>) -> [(&'static str, OsString); 3] {
     let [library, file] = bad_sectors(file).map(|(name, value)| (name, value.into_os_string()));
     let range = format!("{}-{}", range.start, range.end);

@@ -20,7 +20,8 @@ pub(crate) use unprivileged::modes_apply;
 
 use std::process::{Command, Stdio};
 
-/// Runs a command. Returns its trimmed output, or `None` if it is missing or fails.
+/// Runs a command. Returns its trimmed standard output, or `None` if the program is missing or
+/// fails.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new(program);
     let output = command

@@ -23,7 +23,8 @@ pub(crate) const CHEAP_KEY: [&str; 4] = ["--kdf-memory", "8M", "--kdf-passes", "
 /// A run of the program that takes longer is assumed to hang. No run takes this long, even on a
 /// busy machine.
 pub(crate) const HANGS: Duration = Duration::from_mins(10);
-/// A lock for tests that measure memory or must not run at the same time as others.
+/// A lock for tests that measure memory, or that must not run at the same time as other tests that
+/// take this lock.
 pub(crate) static ALONE: Mutex<()> = Mutex::new(());
 
 /// A scratch directory with a repository and a cache in it, and the environment that makes the
@@ -110,13 +111,13 @@ impl World {
         PathBuf::from(&set.next().unwrap().1)
     }
 
-    /// The directory of the only project.
+    /// Returns the directory of the only project.
     pub(crate) fn project(&self) -> PathBuf {
         let mut projects = fs::read_dir(self.repository().join("projects")).unwrap();
         projects.next().unwrap().unwrap().path()
     }
 
-    /// Returns the packs that are stored, without uploads that are not finished.
+    /// Returns the paths of all stored packs, without unfinished uploads.
     pub(crate) fn packs(&self) -> Vec<PathBuf> {
         let mut packs = files(&self.project().join("packs"));
         packs.extend(files(&self.project().join("trees")));
@@ -292,7 +293,7 @@ pub(crate) fn finish(mut child: Child, args: &[&str]) -> Ran {
     }
 }
 
-/// The peak memory of a process so far, in bytes.
+/// Returns the peak memory of a process so far, in bytes, or `None` if the process has ended.
 fn peak_memory(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -300,7 +301,7 @@ fn peak_memory(process: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Waits for a process to end. Returns its exit code, if it was not killed.
+/// Waits for a process to end. Returns its exit code, or `None` if a signal killed it.
 #[track_caller]
 pub(crate) fn wait(child: &mut Child) -> Option<i32> {
     let begun = Instant::now();
@@ -311,7 +312,7 @@ pub(crate) fn wait(child: &mut Child) -> Option<i32> {
         if begun.elapsed() > HANGS {
             child.kill().unwrap();
             child.wait().unwrap();
-            unreachable!("it did not end");
+            unreachable!("the process did not end");
         }
         thread::sleep(Duration::from_millis(2));
     }
@@ -321,7 +322,10 @@ pub(crate) fn wait(child: &mut Child) -> Option<i32> {
 #[track_caller]
 pub(crate) fn until(child: &mut Child, mut condition: impl FnMut() -> bool) {
     while !condition() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended too early");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the process ended too early"
+        );
         thread::sleep(Duration::from_millis(1));
     }
 }

@@ -44,7 +44,7 @@ impl SmallDisk {
         assert!(self.run("mount", &["-o", &format!("remount,size={kib}k")]));
     }
 
-    /// Limits the number of further files and directories to this number.
+    /// Lets only `more` further files and directories be created.
     #[track_caller]
     pub(crate) fn allow_files(&self, more: u64) {
         let found = statvfs(self.path()).unwrap();
@@ -79,7 +79,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A file that leaves no space for others; deleted when dropped.
+/// The file that fills the disk. It is deleted when this value is dropped.
 pub(crate) struct Filler(PathBuf);
 
 impl Drop for Filler {

@@ -73,12 +73,12 @@ impl Sshd {
         self.port
     }
 
-    /// A file of the server: its settings and keys, and `config` for clients.
+    /// Returns the path of a file of the server: its settings and keys, and `config` for clients.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.place.path().join(name)
     }
 
-    /// The directory for stores.
+    /// Returns the directory for stores.
     pub(crate) fn store(&self) -> PathBuf {
         self.path("store")
     }
@@ -88,12 +88,12 @@ impl Sshd {
         format!("ssh -F {}", self.path("config").display())
     }
 
-    /// The location of a directory below [`store`](Self::store).
+    /// Returns the location (URL) of a directory below [`store`](Self::store).
     pub(crate) fn location(&self, name: &str) -> String {
         self.location_of(&self.store().join(name))
     }
 
-    /// The location of any directory.
+    /// Returns the location (URL) of any directory on the server.
     pub(crate) fn location_of(&self, path: &Path) -> String {
         format!(
             "sftp://{}@127.0.0.1:{}/{}",
@@ -103,7 +103,7 @@ impl Sshd {
         )
     }
 
-    /// The options that reach [`store`](Self::store).
+    /// Returns the options with which a client opens [`store`](Self::store).
     pub(crate) fn options(&self) -> SftpOptions {
         SftpOptions {
             server: SftpServer {
@@ -120,7 +120,7 @@ impl Sshd {
         }
     }
 
-    /// The processes that serve connections now.
+    /// Returns the processes that serve connections now.
     pub(crate) fn sessions(&self) -> Vec<Pid> {
         let mut found = vec![Pid::from_child(&self.child)];
         let all = processes();
@@ -144,7 +144,7 @@ impl Sshd {
         }
     }
 
-    /// Stops the server and all its connections: nobody gets an answer from now on.
+    /// Suspends the server and all its connections with SIGSTOP, so that no client gets an answer.
     pub(crate) fn freeze(&self) {
         kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
         self.signal(Signal::STOP);
@@ -256,7 +256,7 @@ fn run(program: &Path, place: &Path) -> Child {
         .unwrap()
 }
 
-/// All processes, with their parents.
+/// Returns the ids of all processes, each with the id of its parent.
 fn processes() -> Vec<(Pid, Pid)> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     entries

@@ -5,14 +5,14 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-/// Set in the process that runs a test without root's privileges.
+/// The environment variable that is set in the process that runs a test without root's privileges.
 const CHILD: &str = "CUTTLEBONE_TEST_WITHOUT_PRIVILEGES";
 
 /// Returns whether file modes restrict this process, so that the calling test can continue.
 ///
-/// If they do not, because the process runs as root, runs the test once more in a process without
-/// the capabilities to bypass file modes, and asserts that it passes there. `test` is the name of
-/// the test as the harness prints it.
+/// File modes do not restrict root. In this case, runs the test again in a process without the
+/// capabilities to bypass file modes, and asserts that it passes there. `test` is the name of the
+/// test as the harness prints it.
 #[track_caller]
 pub(crate) fn modes_apply(test: &str) -> bool {
     if !ignores_modes() {

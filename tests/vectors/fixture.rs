@@ -191,7 +191,7 @@ pub(super) fn project(case: &Case) -> (MemoryBackend, Project) {
     (store, project)
 }
 
-/// Adds a certificate for this key slot, with the properties that the slot states.
+/// Adds a certificate for this key slot, with the role that the slot states.
 pub(super) fn certify(store: &MemoryBackend, id: ProjectId, keys: &ProjectKeys, slot: &[u8]) {
     let role = match slot.get(17) {
         Some(1) => Role::Write,

@@ -371,7 +371,7 @@ fn format_kinds(error: &FormatError) -> &'static [&'static str] {
 fn foreign_kinds(reason: &ForeignReason) -> &'static [&'static str] {
     match reason {
         ForeignReason::NotSealed => &["does-not-open", "truncated", "bad-magic", "bad-value"],
-        // An object that is too short for a signer and a signature has no valid one.
+        // An object that is too short for a signer and a signature has no valid signature.
         ForeignReason::Signature(_) => &["bad-signature", "truncated"],
         ForeignReason::Malformed(damage) => damage_kinds(damage),
         _ => &["foreign"],

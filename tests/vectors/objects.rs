@@ -1,4 +1,4 @@
-//! Single objects, which are read like the program reads them.
+//! Reads single objects in the same way as the program.
 
 use std::sync::Arc;
 
@@ -35,8 +35,8 @@ fn name(case: &Case) -> ObjectHash {
     named.unwrap_or_else(|| hash(&case.object))
 }
 
-/// Returns the reason why these bytes are not a key slot, as far as it can be found without the
-/// password. A repository ignores such a slot.
+/// Fails if the object is not a valid key slot, as far as this can be found without the password. A
+/// repository ignores an invalid slot.
 fn slot_fault(case: &Case) -> Result<(), Refused> {
     if hash(&case.object) != name(case) {
         return Err(Refused::new(&["bad-hash"], "another name"));
@@ -148,7 +148,7 @@ macro_rules! body {
 
 body!(ProjectSettings, Certificate, VoidBody, LeaseBody, MarkBody);
 
-/// Returns the project of a case. Its store contains the object under the right name.
+/// Returns the project of a case, and its store. The store has the object under the case's name.
 fn in_project(
     case: &Case,
     object: fn(ProjectId, ObjectHash) -> ObjectRef,
@@ -168,8 +168,8 @@ fn open<T: Body>(case: &Case, project: &Project, object: ObjectRef) -> Result<T,
     T::decode(&opened.body).map_err(|e| refused(project, &opened.signer, e))
 }
 
-/// Returns the reason why a body is refused. If a write key signed it and it needs an unknown
-/// feature, it is foreign.
+/// Returns the reason why a body is refused. If the body requires an unknown feature that its
+/// signer may not require, the object is foreign.
 fn refused(project: &Project, signer: &SignerId, error: FormatError) -> Refused {
     match error.missing_feature() {
         Some(feature) if !project.signers.may_require(signer, &feature) => {
@@ -303,7 +303,8 @@ pub(super) fn log(case: &Case) -> Outcome {
     Ok(fields)
 }
 
-/// Returns the fields of a pack. `plain` returns a blob's bytes; none if they are not compared.
+/// Returns the fields of a pack. `plain` returns a blob's bytes, or `None` if they are not
+/// compared.
 fn listing_fields(
     listing: &PackListing,
     mut plain: impl FnMut(&BlobLocation) -> Result<Option<Vec<u8>>, RepoError>,

@@ -92,7 +92,7 @@ fn a_device_that_is_too_small_is_refused_with_both_sizes() {
     assert_eq!(kind(FileTarget::in_place(&device.device, 1)), device_found);
     assert!(
         fs::metadata(&device.device).is_ok(),
-        "the node is still there"
+        "the device node still exists"
     );
 }
 

@@ -20,7 +20,7 @@ fn header(from: Option<&str>, size: u64) -> DiffHeader {
     }
 }
 
-/// Returns the extents that `write` writes, without their data, which must be that of `image`.
+/// Returns the extents that `write` writes. Asserts that their data is that of `image`.
 fn extents(
     from: Option<&str>,
     image: &[u8],

@@ -96,7 +96,7 @@ fn long_and_short_writes_reach_a_stream_in_order() {
     assert!(stream == expected);
 }
 
-/// Counts the writes that it is asked for. They all fail.
+/// A writer that counts its writes, which all fail.
 #[derive(Debug)]
 struct Failing<'a>(&'a AtomicUsize);
 

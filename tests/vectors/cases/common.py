@@ -1,4 +1,4 @@
-"""Values that the files share, and faults that many objects have in common."""
+"""Values that several files of cases use, and faults that many kinds of objects can have."""
 
 from functools import partial
 
@@ -19,7 +19,8 @@ WRITER, LIMITED, VERIFIER, STRANGER, REVOKED = (
     Random(f"seed of {name}")(32) for name in ("a write key", "a write key for some volumes",
         "a verify key", "nobody", "a revoked key")
 )  # fmt: skip
-"""Seeds of signers. LIMITED may only back up volumes `web-*` and `db?`, and may require `magic`."""
+"""Seeds of signers. LIMITED may only back up volumes `web-*` and `db?`. Its records may require the
+feature `magic`."""
 PASSWORD = "pass wörd".encode()
 TIME = "2026-11-21T10:00:00Z"
 IDS = [Random(f"id {i}")(32) for i in range(8)]
@@ -86,8 +87,8 @@ class Cases(list):
         self.inputs = inputs
 
     def add(self, name: str, comment: str, data: bytes | None, expect, /, **inputs):
-        """`expect`: the error's kind, or the decoded fields. Omits inputs equal to the first
-        case's."""
+        """`expect`: the error's kind, or the decoded fields. Inputs that are equal to those of the
+        first case are left out."""
         assert name not in [case["name"] for case in self], name
         inputs = {
             key: value for key, value in as_json(self.inputs | inputs).items() if value is not None
@@ -148,7 +149,7 @@ class Cases(list):
 
 
 def elsewhere(cases: Cases, right: bytes, *, named=True):
-    """Adds a right object in the wrong place."""
+    """Adds a valid object in the wrong place."""
     cases.add(
         "other-project-secret", "", right, "does-not-open", project_secret=OTHER_PROJECT_SECRET
     )
@@ -234,9 +235,9 @@ def body_faults(cases: Cases, make, body: bytes, dense: bytes, limit: int):
 def signature_faults(
     cases: Cases, magic: bytes, make, body, shown, writers=True, verifiers=False
 ):
-    """Adds wrong signatures, and signers that may not sign this. `make(body, …)`: a sealed object.
-    `shown`: the fields of a valid one. `writers`, `verifiers`: whether a write
-    or verify key may sign."""
+    """Adds wrong signatures, and signers that may not sign an object of this kind. `make(body, …)`
+    returns a sealed object. `shown`: the fields of a valid object. `writers`, `verifiers`: whether
+    a write or verify key may sign."""
     head = header(magic)
 
     def after(change):

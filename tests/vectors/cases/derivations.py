@@ -88,7 +88,7 @@ def ids() -> Cases:
 
 
 def seals() -> Cases:
-    """`seal` of section 2, with given random bytes."""
+    """`seal` (docs/format.md, section 2) with given random bytes."""
     cases = Cases(key=SECRET)
     for name, ad, plain in [
         ("empty", b"", b""), ("text", b"context", b"cuttlebone"), ("long", bytes(100), SAND * 20),

@@ -118,7 +118,7 @@ def indexes() -> Cases:
     assert 64 * MAX_RUN == MAX_PACK
     cases.add("pack-over-limit", "64 chunks of 4 MiB, with tags and contents",
               make(one_pack(contents(CHUNK, [large] * 64))), "limit-exceeded")  # fmt: skip
-    # The stored size that is left in the pack for one more run after 63 large ones.
+    # The plain length of the run that fills the pack after 63 large runs.
     rest = MAX_PACK - 32 - 63 * (MAX_RUN + 16 + 60) - 24 - 12 - 60 - 128 - 16 - 4 - 16
     for name, length in ("pack-of-limit", rest), ("pack-one-byte-over-limit", rest + 1):
         last = descriptor(RAW, length + 16, [length], SHORT[6:7])

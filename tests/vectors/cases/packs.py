@@ -20,7 +20,7 @@ SUBKEY = RunKeys(KEYS.data, PROJECT_ID, bytes(16)).subkey
 
 
 def listed(kind: int, runs, *, plain=False, subkey=SUBKEY) -> list:
-    """Returns the expected runs; `plain` adds the blobs. `runs`: as in `describe`."""
+    """Returns the expected runs. If `plain`, each blob has its bytes. `runs`: as in `describe`."""
     shown, offset = [], 32
     for run in runs:
         blobs, (described, content) = (
@@ -93,7 +93,7 @@ RUN_FAULTS = [
     ("stored-largest", {"codec": ZSTD, "stored_length": 2**32 - 1}, "limit-exceeded"),
 ]
 
-# Faults of contents of right runs.
+# Faults of contents whose runs are valid.
 CONTENTS_FAULTS = [
     ("kind-0", {"kind": 0}, "bad-value"),
     ("kind-3", {"kind": 3}, "bad-value"),

@@ -17,7 +17,7 @@ def header(
 
 
 def encode(content: bytes, ends: bytes) -> bytes:
-    """Computes each parity shard by the formula of the page."""
+    """Computes each parity shard by the formula in docs/format.md, section 24."""
     count = -(-len(content) // SIZE)
     padded = content.ljust(count * SIZE, b"\0")
     data = [padded[at : at + SIZE] for at in range(0, len(padded), SIZE)]

@@ -148,7 +148,8 @@ def trees() -> Cases:
     cases = Cases(project_secret=PROJECT_SECRET)
 
     def blobs(tree: Tree) -> list[dict]:
-        """Writes repeated bytes as `plain` and `times`, and the zeros after them as `length`."""
+        """Returns all blobs of a tree. A chunk is `plain`, repeated `times` times, and then filled
+        with zeros up to `length`."""
         listed = [{"kind": "node", "plain": plain} for plain in tree.nodes.values()]
         for plain in tree.chunks.values():
             core = plain.rstrip(b"\0") or plain

@@ -76,7 +76,7 @@ def wholes() -> Cases:
         del files[main.pack_path(CHUNK, gone.name)]
 
     def put_zeros(size, time, volume_id=None, signer=None, name="dump", **members):
-        """Puts another backup of `dump`, which needs no blob."""
+        """Puts a record of zeros, which needs no blob. Returns its name and the expected result."""
         content = Tree(main.keys).content("image", size, 4096, None)
         volume = {"id": volume_id or H(b"dump")[:16].hex(), "name": name}
         record = {"volume": volume, "content": content, "time": time, "finished": time} | members
@@ -84,8 +84,8 @@ def wholes() -> Cases:
         return name, {"record": record, "blake3": H(bytes(size))}
 
     def put_parts():
-        """Puts a newer `dump` of two chunks. One is the middle of three in its run; the others are
-        unused. The second shares its run with a chunk that does not have its stated id."""
+        """Puts a newer `dump` of two chunks. The first is the middle one of three chunks in a run,
+        and the others are unused. The second shares a run with a chunk whose stated id is wrong."""
         tree = Tree(main.keys)
         whole, first, odd = [SAND, b"second", b"third"], b"first", b"odd"
         content = tree.stream([whole[1], first], 8)
