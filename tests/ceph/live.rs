@@ -120,7 +120,7 @@ pub(super) fn image<'a>(cluster: &'a Cluster, name: &'static str, options: &[&st
     image
 }
 
-/// 64 KiB of data that depends on `seed`.
+/// Returns an extent of 64 KiB, with data that depends on `seed`.
 pub(super) fn data(offset: u64, seed: u64) -> (Extent, Vec<u8>) {
     let (length, kind) = (64 << 10, ExtentKind::Data);
     let extent = Extent {

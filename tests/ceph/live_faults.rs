@@ -186,7 +186,7 @@ fn an_export_that_fails_or_is_cut_makes_no_backup_and_leaves_no_snapshot() {
 }
 
 #[test]
-fn a_cluster_that_stops_in_the_middle_of_an_export_is_an_error_within_the_time_limit() {
+fn a_backup_fails_within_the_time_limit_if_the_cluster_stops_in_the_middle_of_an_export() {
     let Some(cluster) = Cluster::of_one_test() else {
         return;
     };
@@ -359,7 +359,7 @@ fn a_write_key_backs_up_all_data_of_an_image_each_time() {
 }
 
 #[test]
-fn a_cluster_that_stops_in_the_middle_of_a_restore_is_an_error_within_the_time_limit() {
+fn a_restore_fails_within_the_time_limit_if_the_cluster_stops_in_the_middle() {
     let Some(cluster) = Cluster::of_one_test() else {
         return;
     };

@@ -345,9 +345,10 @@ fn a_restore_in_place_that_is_killed_at_any_step_is_reported_and_succeeds_the_se
 }
 
 impl Live {
-    /// Restores again after an interrupted restore. Returns 1 if the image had the mark of that
-    /// restore, and 0 otherwise. If it had the mark, a backup must be refused before the second
-    /// restore. The oldest safety snapshot must have the content from before the first restore.
+    /// Restores again after an interrupted restore. A restore marks an image with metadata while it
+    /// writes. Returns 1 if the image had the mark of the first restore, and 0 otherwise. If it had
+    /// the mark, a backup must be refused before the second restore. The oldest safety snapshot
+    /// must have the content from before the first restore.
     #[track_caller]
     fn ends_right(&self, name: &str, backup: &str, before: blake3::Hash, step: u64) -> u64 {
         let metadata = self.cluster.rbd(&["image-meta", "ls", name]);

@@ -212,7 +212,8 @@ fn a_diff_is_stored_as_it_is_only_if_that_is_allowed() {
 fn a_second_signal_ends_the_program_whose_output_is_backed_up() {
     let world = World::new();
     let pids = world.at("pids");
-    // It ignores SIGTERM, so that the first signal alone takes two seconds.
+    // The program ignores SIGTERM. So after one signal alone, it would be killed only after two
+    // seconds.
     let script = format!("trap '' TERM; echo $$ > {pids}; while true; do sleep 1; done");
     let args = ["backup", "--command", &script, "--volume", "db"];
     let mut child = world.command(&args).stdin(Stdio::null()).spawn().unwrap();

@@ -71,7 +71,7 @@ impl Damaged {
         }
     }
 
-    /// Backs up the undamaged source again, and expects that the lost data is stored again.
+    /// Backs up the undamaged source again, and asserts that the lost data is stored again.
     #[track_caller]
     fn is_stored_again(&self) {
         let summary = back_up(&self.world, &self.disk, 21);

@@ -117,7 +117,7 @@ fn a_truncated_diff_exits_with_21_and_commits_nothing() {
         let _ = feeder.join().unwrap();
         ran
     };
-    // Truncated within the header, after it, within data, and before the end mark.
+    // Cut the stream within the header, after the header, within data, and before the end mark.
     for cut in [20, 40, 9 * MIB, second.len() - 1] {
         let ran = feed(&second[..cut]);
         assert_eq!(ran.code, Some(21), "{cut}: {ran:?}");

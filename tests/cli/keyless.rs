@@ -21,7 +21,7 @@ fn without_password(mut world: World) -> World {
 /// The results of a check without a key.
 struct Found {
     code: i32,
-    /// The damaged items.
+    /// The items that the reported errors name.
     items: Vec<String>,
     summary: Value,
 }

@@ -98,7 +98,7 @@ fn a_signal_interrupts_a_backup_of_an_endless_stream() {
         // Write until the program closes the other end.
         while pipe.write_all(&data).is_ok() {}
     });
-    // When the cache has files, the program has opened its index and is about to read.
+    // Wait until the cache has files. Then the program has opened its index and is about to read.
     until(&mut child, || {
         !program::files(&world.path("cache")).is_empty()
     });
@@ -203,7 +203,7 @@ fn a_restore_that_ends_early_leaves_no_target() {
         fs::create_dir(world.path(name)).unwrap();
         let target = world.at(&format!("{name}/target"));
         let mut child = world.start(&["restore", "disk.img", &target]);
-        // If a file has blocks, the program is writing the temporary file.
+        // Wait until a file has blocks. Then the program is writing its temporary file.
         until(&mut child, || {
             program::files(&world.path(name)).iter().any(|file| {
                 use std::os::unix::fs::MetadataExt;

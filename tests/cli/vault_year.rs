@@ -67,7 +67,7 @@ impl Year {
     }
 
     /// Returns a file of the vault in a directory of the project. The original has this file, too,
-    /// so it can be replaced from there.
+    /// so that it can replace the file in the vault.
     fn in_vault(&self, kind: &str) -> PathBuf {
         let project = self.world.project();
         let project = project.file_name().unwrap();

@@ -15,7 +15,8 @@ enum Rule {
     LookAtLeases,
     /// A forget verifies that the records that it keeps still exist.
     LookAtRecords,
-    /// A forget lists leases before records: a lease ends when its records are deleted.
+    /// A forget lists leases before records: a lease ends when the records that it lists are
+    /// deleted.
     LeasesBeforeRecords,
     /// The log entry is stored before the first record is deleted.
     EntryBeforeDeletion,

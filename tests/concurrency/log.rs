@@ -14,8 +14,8 @@ enum Rule {
     /// Entries are never deleted.
     EntriesStay,
     /// The objects that an entry removes may be missing, even if the entry does not follow the
-    /// entry of the statement. A process that loads the log just before `head` appends to it cannot
-    /// follow that entry.
+    /// entry of the statement. A process that loads the log just before `head` appends its entry
+    /// does not know this entry, so it cannot follow it.
     AnyEntryExcuses,
     /// A new entry names, as its previous entries, all entries that no other entry names yet.
     NamesAllTips,

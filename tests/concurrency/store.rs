@@ -44,7 +44,7 @@ pub(super) struct Segment {
     pub(super) packs: Set,
     /// The superseded segments that still exist.
     pub(super) superseded: Segments,
-    /// Whether it replaces other segments.
+    /// Whether the segment replaced others, which may no longer exist.
     pub(super) is_rewrite: bool,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Lease {
     /// Whether other processes see the lease as expired.
     pub(super) expired: bool,
     pub(super) prune: bool,
-    /// The name of the lease, which has two possible names.
+    /// Which of its two possible names the lease has.
     pub(super) name: bool,
     pub(super) relies_on: Set,
     /// Tops of the trees that the holder intends to commit, as blobs.

@@ -59,9 +59,9 @@ pub(super) struct Writer {
     has_rewritten: bool,
     /// Blobs that have to be stored again.
     again: Set,
-    /// The packs that the next segment will name, and all packs that segments of this writer have
-    /// named or will name.
+    /// The packs that the next segment will name.
     naming: Set,
+    /// All packs that segments of this writer have named or will name.
     relies_on: Set,
 }
 

@@ -282,7 +282,7 @@ fn nights(stage: &Stage, image: &Image<'_>, block: &Block<'_>) {
     stage.ok(block);
     let first = image.snapshots();
     image.change(stage, 3);
-    // The names of the snapshots contain the time in whole seconds, and the two must differ.
+    // The name of a snapshot contains the time in whole seconds. These two names must differ.
     thread::sleep(Duration::from_millis(1100));
     stage.ok(block);
     let second = image.snapshots();

@@ -387,7 +387,7 @@ fn misplaced_files_are_found() {
 }
 
 #[test]
-fn tests_that_skip_by_themselves_are_found() {
+fn tests_that_skip_without_the_skip_function_are_found() {
     let found = |text| rules::own_skips(&tree(&[("tests/a.rs", text)])).len();
     assert_eq!(found("eprintln!(\"skipped: no device\");"), 1);
     assert_eq!(found("#[ignore]\nfn f() {}"), 1);

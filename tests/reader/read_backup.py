@@ -221,7 +221,7 @@ class Project:
         return ordered
 
     def require_certain(self, name: str):
-        """Fails if a lost record may be of a newer backup of the volume than the record `name`."""
+        """Fails if a lost record may be newer than the record `name`, and of the same volume."""
         excused = {hash.hex() for entry in self.log.values() for _, hash in entry.removed}
         for entry in self.log.values():
             excused |= set(entry.body and entry.body.get("lost") or [])

@@ -80,7 +80,7 @@ def where(inner, test, kind="bad-value"):
 
 
 def timestamp(value, what="time") -> tuple[datetime, str]:
-    """Returns the instant so that it can be compared: whole seconds, and digits of the fraction."""
+    """Returns a pair that can be compared: the whole seconds, and the digits of the fraction."""
     pattern = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:[0-5]\d)"
     fits(value, str, what)
     try:

@@ -1,4 +1,4 @@
-"""Parity (section 24): restores a damaged object from its parity, and makes parity."""
+"""Parity (section 24): restores a damaged object from its parity object."""
 
 from typing import NamedTuple
 

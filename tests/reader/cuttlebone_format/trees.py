@@ -19,7 +19,7 @@ class Node(NamedTuple):
     width: int
     """Leaf and branch: the children that a full node has. Stream: the number of entries."""
     children: list
-    """Leaf and branch: (position, id) of those that exist. Stream: (length, id)."""
+    """Leaf and branch: (position, id) of each child that exists. Stream: (length, id)."""
 
 
 def decode_node(data: bytes) -> Node:
