@@ -27,12 +27,12 @@ fn metadata() -> ImageMetadata {
     entries.iter().collect()
 }
 
-/// A full diff of an image whose chunks are noise.
+/// Returns a full diff of an image whose chunks are noise.
 fn plain() -> Vec<u8> {
     diff(None, None, LEAF, &vec![(0, 2 * CHUNK, Some(1))])
 }
 
-/// The diff of [`plain`] in format v2, with [`ENTRIES`] as the image's metadata.
+/// Returns the diff of [`plain`] in format v2, with [`ENTRIES`] as the image's metadata.
 fn described() -> Vec<u8> {
     rbd::stream_v2_with(&ENTRIES, &rbd::read(&plain()).unwrap())
 }
@@ -315,7 +315,7 @@ fn an_attachment_beyond_the_limit_is_neither_stored_nor_read() {
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init(store, CHUNK).unwrap();
     let host = Host::without_cache();
-    // In JSON, a control character has six bytes.
+    // In JSON, a control character takes six bytes, so this metadata is larger than the limit.
     let value = vec![1; 3 << 20];
     let stream = rbd::stream_v2_with(&[(b"k", &value)], &rbd::read(&plain()).unwrap());
     let refused = ingest(&host, &test_repo, &stream, &options("disk")).expect_err("too large");

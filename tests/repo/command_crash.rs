@@ -177,7 +177,7 @@ fn revoking_a_key_survives_a_fault_at_any_write() {
 }
 
 #[test]
-fn head_survives_a_fault_at_any_write() {
+fn the_command_head_survives_a_fault_at_any_write() {
     let (base, ids) = two_backups();
     let head =
         |full: &TestRepo, host: &Host| ops::head(&full.project, None, &host.context()).map(drop);

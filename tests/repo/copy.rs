@@ -14,7 +14,7 @@ use super::provenance::{chunks, client, writer};
 use super::prune::{forget, is_pack, names};
 use super::{CHUNK, Host, Image, KIB, LEAF, TestRepo, noise, options};
 
-/// The result for one backup of the source: its id, and the report of its copy.
+/// The id of a backup of the source, and the result of copying this backup.
 pub(super) type Copied = (ObjectHash, Result<CopyReport, OpsError>);
 
 pub(super) fn copy_options() -> CopyOptions {
@@ -257,7 +257,7 @@ fn parts_that_two_backups_have_in_common_are_read_once() {
     let second = copy_all(&source, &target).remove(1);
     assert_eq!(second.counts.read, CHUNK as u64);
     assert_eq!((second.base, second.counts.chunks_new), (first.id, 1));
-    // A stream is read again only if it differs.
+    // A stream is read only if it differs from the previous backup.
     let dump = noise(3, 4 * CHUNK);
     for _ in 0..2 {
         host.back_up_stream(&source, "dump", &dump).unwrap();

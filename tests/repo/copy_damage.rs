@@ -305,7 +305,7 @@ fn a_chunk_with_bytes_after_the_end_of_the_image_is_copied_without_them() {
     let whole = Image::new(LEAF).with(0, &noise(1, CHUNK));
     let id = host.back_up(&source, "disk", &whole).unwrap().id;
     let (_, target) = new_repo(CHUNK);
-    // A faulty writer commits a record whose size ends within a chunk. The chunk has data after it.
+    // A faulty writer commits a record whose size ends in the middle of a chunk with data.
     let made = source.backup(id);
     let size = CHUNK as u64 / 2;
     let top = made.top;

@@ -77,7 +77,7 @@ fn a_prune_of_the_target_that_removes_a_base_during_a_copy_harms_no_later_copy()
     host.back_up(&source, "disk", &image()).unwrap();
     let (store, target) = new_repo(CHUNK);
     copy_all(&source, &target);
-    // The second backup cannot be compared with the first one, because it is a stream.
+    // The second backup is a stream, so it cannot be compared with the first backup, an image.
     let dump = noise(5, 3 * CHUNK);
     host.back_up_stream(&source, "disk", &dump).unwrap();
     host.back_up(&source, "disk", &image()).unwrap();

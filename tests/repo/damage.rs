@@ -56,7 +56,7 @@ struct Whole {
     /// Another repository with the same content.
     other_store: MemoryBackend,
     contents: BTreeMap<ObjectHash, Content>,
-    /// For each data pack, the backups that need it.
+    /// For each pack of chunks, the backups that need it.
     users: BTreeMap<ObjectHash, BTreeSet<ObjectHash>>,
     nodes: BTreeSet<ObjectHash>,
 }

@@ -39,7 +39,7 @@ fn from_newest(test_repo: &TestRepo, options: &BackupOptions) -> BackupOptions {
     options
 }
 
-/// A source, and the number of chunks outside of its list to compare with the base.
+/// A source with a list of extents, and the number of unlisted chunks to compare with the base.
 struct Sampled(Input, u64);
 
 fn listed(host: &Host, image: &Image, extents: &[(u64, u64)], samples: u64) -> Sampled {
@@ -325,7 +325,7 @@ fn a_file_backed_up_by_a_list_is_read_in_full_by_the_next_backup() {
     let path = host.path("listed");
     let image = Image::new(LEAF).with(0, &noise(1, 100_000));
     image.write_to(&path);
-    // Make all times of the file so old that they prove that the file has not changed since then.
+    // Make the times of the file so old that a later change of the file would change them.
     let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(old).unwrap();

@@ -17,7 +17,7 @@ use cuttlebone::storage::MemoryBackend;
 
 use super::{CHUNK, Host, LEAF, RecordingObserver, TestRepo, noise};
 
-/// Chunks in a leaf.
+/// The number of chunks in a leaf.
 const CHUNKS: usize = (4 << 20) / CHUNK;
 
 /// Writes chunks, nodes and records that are authentic (sealed with the project's keys) but may be

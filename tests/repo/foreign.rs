@@ -86,6 +86,7 @@ const KINDS: [ObjectKind; 13] = [
 /// The kinds of foreign objects that are put into a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Planted {
+    /// An object without bytes.
     Nothing,
     Random,
     /// Only the header of an object of the directory's kind.
@@ -215,9 +216,8 @@ fn foreign_objects_in_any_directory_stop_no_command() {
     }
 }
 
-/// A damaged file in the directory of records may be a genuine record. Then any data may be in use.
-/// A damaged file in the directory of the log may be a genuine entry. Then any object may be
-/// missing.
+/// A damaged file in the directory of records may be a genuine record, so any data may be in use. A
+/// damaged file in the directory of the log may be a genuine entry, so any object may be missing.
 #[test]
 fn a_file_with_a_wrong_hash_stops_a_prune_only_if_it_is_among_the_records_or_in_the_log() {
     let genuine = Genuine::new();

@@ -413,8 +413,8 @@ fn if_two_concurrent_forgets_would_empty_a_volume_the_later_one_fails() {
     assert_whole(&first, "afterwards");
 }
 
-/// Takes the lease of another forget, which states that it removes and keeps the backups of volume
-/// “disk” of these days.
+/// Takes the lease of another forget. The lease states which backups of volume “disk” this forget
+/// removes and which it keeps, both given by their days.
 fn other_forget(
     test_repo: &TestRepo,
     ids: &BTreeMap<(String, u8), ObjectHash>,
@@ -472,8 +472,9 @@ fn a_backup_that_exists_although_the_log_removed_it_counts_like_any_other() {
     let (store, ids) = store_with(&[("disk", 1, &["pin"]), ("disk", 2, &[]), ("dump", 3, &[])]);
     let test_repo = open(&store);
     let (old, new) = (ids[&("disk".to_owned(), 1)], ids[&("disk".to_owned(), 2)]);
-    // This happens if two forgets contradict each other and crash before they delete anything. It
-    // also happens if both backups are copied back from a replica that keeps more.
+    // The log removes both backups, but they still exist. This is the state after two forgets that
+    // contradict each other and crash before they delete anything. It is also the state after both
+    // backups were copied back from a replica.
     for hash in [old, new] {
         let kind = LogKind::Record;
         let described = removed_record(hash, &test_repo.backup(hash).record, true, "test");

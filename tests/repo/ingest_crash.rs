@@ -11,7 +11,7 @@ use super::sweep::{Work, deaths, failures, lose_each_write, sweep};
 use super::{Host, Image, LEAF, TestRepo, options, reread};
 use crate::rbd;
 
-/// Streams, and the images that they result in.
+/// The streams that the test backs up, and the images that result from them.
 struct Streams {
     full: Vec<u8>,
     step: Vec<u8>,
@@ -111,8 +111,8 @@ impl Work for Streams {
     }
 
     fn run_reread(&self, host: &Host, test_repo: &TestRepo) -> Result<(), OpsError> {
-        // If only the record of “x” is lost, the newest backup is of the later state of the image,
-        // which was zeroed after “x”. The full diff up to “x” shares no data with this backup. The
+        // Only the record of “x” may be lost. Then the newest backup is of the later state of the
+        // image, which was zeroed after “x”. The full diff up to “x” shares no data with it. The
         // program cannot tell whether the diff is of the same image, so the user must accept it.
         let options = |volume: &str| BackupOptions {
             accept: Accept {

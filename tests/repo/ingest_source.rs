@@ -1,5 +1,5 @@
-//! Backups of diffs of the image that the volume already has backups of, and diffs of another
-//! image. Also, backups of sources without bytes.
+//! Backups of diffs to a volume that already has backups. A diff may be of the same image as these
+//! backups, or of another image. Also, backups of sources without bytes.
 
 use cuttlebone::base::Notice;
 use cuttlebone::format::{DiffHeader, DiffWriter};

@@ -255,8 +255,9 @@ fn a_lease_of_a_prune_or_forget_counts_only_with_a_plausible_time_of_the_store()
     }
 }
 
-/// Someone could copy any stored version, even the first. So a prune first stores its lease with
-/// the work `read`. Its lease states the work `prune` only together with the time of the store.
+/// An attacker can copy any stored version of a lease, even the first. So a prune first stores its
+/// lease with the work `read`. Only the second version has the work `prune`, and also the time of
+/// the store.
 #[test]
 fn no_version_of_a_prune_lease_lacks_the_time_of_the_store() {
     let (store, _) = two_backups();
@@ -264,7 +265,7 @@ fn no_version_of_a_prune_lease_lacks_the_time_of_the_store() {
     let copied = {
         let (stored, store) = (Arc::clone(&stored), store.clone());
         Intercepted::new(&store.clone(), move |operation, name| {
-            // A listing follows each put of the lease. Read here what the put has stored.
+            // After each put of the lease, the program lists the leases. Then copy the lease.
             if operation == StorageOperation::List && name.ends_with("/leases") {
                 let lease = store.get(&only_lease(&store), 1 << 20).unwrap();
                 stored.lock().unwrap().push(lease);
@@ -314,8 +315,8 @@ fn a_lease_that_a_revoked_key_stores_again_does_not_count() {
         leases.others.len()
     };
     assert_eq!(leases(), 1);
-    // Another process revokes the key. This process learns that when it reads the log, and it reads
-    // the log before the leases.
+    // Another process revokes the key. This process learns of the revocation when it reads the log.
+    // It reads the log before it reads the leases.
     let other = open(&store);
     let certificates = other.project.certificates(&Silent).unwrap();
     let signer = client.project.keys.signing().public();
@@ -355,7 +356,7 @@ fn a_backup_that_was_paused_while_it_stored_its_record_withdraws_it() {
 }
 
 #[test]
-fn a_backup_that_was_paused_before_its_record_commits_none() {
+fn a_backup_that_was_paused_before_it_stored_its_record_commits_none() {
     let (store, _) = two_backups();
     let test_repo = open(&store);
     let project = &test_repo.project;
@@ -420,7 +421,7 @@ fn a_lease_that_vanishes_as_soon_as_it_is_stored_counts_as_lapsed() {
 }
 
 #[test]
-fn a_forget_that_was_paused_before_its_entry_removes_nothing() {
+fn a_forget_that_was_paused_before_it_stored_its_log_entry_removes_nothing() {
     let (store, ids) = two_backups();
     let is_log =
         |operation, name: &str| operation == StorageOperation::List && name.ends_with("/log");

@@ -226,7 +226,7 @@ fn a_pack_that_was_found_damaged_does_not_count_as_verified_until_it_is_verified
         assert_eq!(packs(level, &owner, now()), [pack(2), pack(3)]);
         assert_eq!(packs(level, &verify, now()), [pack(3)]);
     }
-    // The same is true if the store's clock is ahead of this host's clock.
+    // The result is the same if the store's clock is ahead of this host's clock.
     assert_eq!(packs(Opened, &owner, past - 500), [pack(2), pack(3)]);
     for _ in 0..10 {
         let new = NewLedgerEntry::default();

@@ -142,7 +142,7 @@ impl Watch {
     }
 }
 
-/// A key whose derivation takes almost no time or memory.
+/// Returns a key whose derivation takes almost no time or memory.
 fn key(password: &[u8]) -> NewKey<'_> {
     NewKey {
         password,
@@ -429,8 +429,8 @@ fn is_damage(error: &OpsError) -> bool {
     }
 }
 
-/// Creates a directory that is deleted with the test. It is in memory if possible, since these
-/// tests need no disk.
+/// Creates a directory that is deleted when the returned value is dropped. It is in memory if
+/// possible, since these tests need no disk.
 fn scratch() -> TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())

@@ -101,7 +101,7 @@ pub(super) fn options() -> PruneOptions {
     }
 }
 
-/// Damages the bytes of an object.
+/// A function that damages the bytes of an object.
 type Damage = fn(&mut Vec<u8>);
 
 fn halves(bytes: &mut [u8]) -> (&mut [u8], &mut [u8]) {
@@ -215,7 +215,7 @@ fn damage_beyond_the_parity_is_reported_and_its_repair_changes_nothing() {
         assert!(!whole);
     }
     assert!(files(&store) == before);
-    // If the object has no parity, the repair says so.
+    // If the object has no parity, the repair reports this.
     for info in store.list(&directory).unwrap() {
         store.delete(&info.name).unwrap();
     }

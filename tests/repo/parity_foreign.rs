@@ -1,4 +1,5 @@
-//! Repairs of a repository in which an undamaged file of another repository replaced a file.
+//! Repairs of a repository in which an undamaged file of another repository replaced the genuine
+//! file.
 
 use std::sync::Arc;
 

@@ -140,7 +140,7 @@ fn a_key_that_an_interrupted_command_did_not_store_is_not_reported_again_and_aga
 }
 
 #[test]
-fn an_interrupted_removal_is_named_and_parity_does_not_undo_it() {
+fn an_interrupted_removal_is_reported_and_parity_does_not_undo_it() {
     let (content, _) = with_keys();
     for number in 0..4 {
         for n in 1.. {

@@ -39,7 +39,8 @@ fn record(test_repo: &TestRepo, hash: ObjectHash) -> Name {
     ObjectRef::Backup(test_repo.project.id, hash).name()
 }
 
-/// Makes two backups with a full key, and forgets the first one. Returns the second one.
+/// Makes two backups with a full key, and forgets the first one. Returns the store, the repository
+/// and the id of the second backup.
 fn with_something_to_delete() -> (MemoryBackend, TestRepo, ObjectHash) {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
@@ -191,8 +192,8 @@ fn a_prune_deletes_a_removed_record_that_was_stored_again_after_its_packs_were_d
     assert!(store.get(&name, u64::MAX).is_err(), "it is removed again");
     host.check_clean(&full, "afterwards");
     assert!(host.restore_image(&full, &full.backup(ids[1])).unwrap() == image(2));
-    // If a damaged copy of the record is put back, this does not stop a prune, since the log says
-    // that the record was removed.
+    // A damaged copy of the record does not stop a prune either, since the log states that the
+    // record was removed.
     store.put(&name, &[&bytes[1..]]).unwrap();
     let (_, findings) = prune(&full).unwrap();
     assert_eq!(findings.len(), 1, "{findings:?}");

@@ -381,7 +381,7 @@ fn a_batch_adds_only_undamaged_objects_of_its_own_project() {
     let test_repo = open(&source.store).unwrap();
     assert_eq!(ids(&test_repo).len(), backups.len());
     host.check_clean(&test_repo, "the record is in a batch");
-    // A copy of this store gets the record, and unpacks its own batch.
+    // A copy to a new store writes the record as a file of its own, and leaves no batch there.
     let target = MemoryBackend::new();
     copied(&source.store, &target);
     assert_eq!(target.get(&own, u64::MAX).unwrap(), bytes);

@@ -1,5 +1,5 @@
-//! Copies of a repository during which the source or the target changes, and of a source that lists
-//! objects that it does not return.
+//! Copies of a repository while the source or the target changes. Also, copies of a source that
+//! lists objects, but does not return them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

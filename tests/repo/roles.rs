@@ -206,7 +206,7 @@ fn the_last_full_key_of_a_project_stays_although_there_are_write_and_verify_keys
     for other in listed.iter().filter(|key| key.role != Role::Full) {
         opened.repository.remove_key(other, &Silent).unwrap();
     }
-    // The repository's key opens the project, too.
+    // The repository's key also opens the project, so its holder can remove this full key.
     let of_owner = owner.list();
     let full = of_owner.iter().find(|key| key.id == full.id).unwrap();
     owner
@@ -256,7 +256,7 @@ fn sealed_info_len(slot: &[u8]) -> usize {
 fn a_slot_that_was_given_another_role_or_copied_to_another_project_is_refused() {
     let owner = Owner::new();
     let other = Owner::new();
-    // Remove the other repository's own slots with these passwords.
+    // Remove the slots of the other project, which have the same passwords.
     for own in other.keys {
         other.remove(own);
     }
@@ -270,12 +270,12 @@ fn a_slot_that_was_given_another_role_or_copied_to_another_project_is_refused() 
         let listed = other.list();
         assert!(listed.iter().find(|key| key.id == copied).unwrap().foreign);
         other.remove(copied);
-        // Store it as a slot of the repository.
+        // Store the slot as a slot of the repository.
         let of_repository = ObjectRef::Key(None, *id);
         other.store.put(&of_repository.name(), &[&slot]).unwrap();
         assert!(is_refused(other.open(password)), "{role}");
         other.store.delete(&of_repository.name()).unwrap();
-        // Give it the role of another slot.
+        // Give the slot another role.
         owner.remove(*id);
         for byte in (0..4).filter(|byte| *byte != slot[17]) {
             let mut relabelled = slot.clone();

@@ -200,14 +200,14 @@ pub(super) fn sweep<W: Work>(work: &W, with_cache: bool, plans: impl Fn(u64) -> 
     unreachable!("the loop ends after the last call")
 }
 
-/// Plans in which the store fails for good at this call.
+/// Returns plans in which the store fails for good at the n-th call.
 pub(super) fn deaths(n: u64) -> Vec<Plan> {
     [Moment::Before, Moment::After]
         .map(|moment| Plan::at(n, Fault::Die(moment)))
         .to_vec()
 }
 
-/// Plans in which this write fails.
+/// Returns plans in which the n-th write fails.
 pub(super) fn failures(n: u64) -> Vec<Plan> {
     [
         Fault::Tear,

@@ -39,7 +39,8 @@ fn add(store: &MemoryBackend, bytes: &[u8]) -> ObjectHash {
     id
 }
 
-/// Returns a changed slot: its salt is filled with the byte `salt`, and `bytes` are at an offset.
+/// Returns a copy of a slot. Its salt is filled with the byte `salt`, and it has `bytes` at an
+/// offset.
 fn changed(slot: &[u8], offset: usize, bytes: &[u8], salt: u8) -> Vec<u8> {
     let mut slot = slot.to_vec();
     slot[32..64].fill(salt);
@@ -97,7 +98,7 @@ fn slots_that_cannot_be_tried_are_skipped_and_named() {
     let added: BTreeSet<_> = added
         .map(|(salt, params)| add(&store, &changed(&slot, 20, params, salt)))
         .collect();
-    // Another kind of object, an unknown role, an unknown key derivation, and an unknown scope.
+    // The changed byte makes another kind of object, or an unknown role, key derivation or scope.
     let unreadable = [(0, 9), (17, 7), (18, 2), (16, 9)];
     for (number, (offset, value)) in (100..).zip(unreadable) {
         add(&store, &changed(&slot, offset, &[value], number));
@@ -247,8 +248,8 @@ fn thousands_of_files_among_the_key_slots_do_not_hide_the_key() {
     for number in 0..10_000_u32 {
         let garbage = number.to_le_bytes();
         let name = match number % 3 {
-            // A name that is not the hash of the bytes, a right name for bytes that are no slot,
-            // and a name that no slot has.
+            // The first name is not the hash of the bytes. The second name is right, but the bytes
+            // are no slot. The third is a name that no slot has.
             0 => ObjectRef::Key(None, object_hash(&[b"other", &garbage])).name(),
             1 => ObjectRef::Key(None, object_hash(&[&garbage])).name(),
             _ => Name::new(format!("keys/garbage-{number}")).unwrap(),
@@ -278,7 +279,7 @@ fn thousands_of_files_among_the_key_slots_do_not_hide_the_key() {
     );
 }
 
-/// Returns all reads while a password is tried on this store and fails.
+/// Tries a password that does not open this repository. Returns all reads of the store meanwhile.
 fn reads(store: &MemoryBackend, password: &[u8]) -> Vec<String> {
     let log = Arc::new(Mutex::new(Vec::new()));
     let logged = Arc::clone(&log);

@@ -109,7 +109,7 @@ fn the_state_of_a_lease_is_known_while_the_store_takes_long_to_renew_it() {
         if operation == StorageOperation::Put && name.contains("/leases/") {
             let (renewing, released) = &*gate.lock().unwrap();
             renewing.send(()).unwrap();
-            // An error means that the wait is over.
+            // This fails after the test has dropped `release`, and then the wait is over.
             let _ = released.recv();
         }
         Ok(())

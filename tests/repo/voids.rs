@@ -33,7 +33,8 @@ fn prune(test_repo: &TestRepo) -> Result<PruneReport, OpsError> {
     ops::plan_prune(&test_repo.project, &options, false, &host.context())?.run()
 }
 
-/// Makes two backups of a volume, and withdraws the second one. Returns both.
+/// Makes two backups of a volume, and withdraws the second one. Returns the repository, and the ids
+/// of both backups.
 fn withdrawn(store: &MemoryBackend) -> (TestRepo, [ObjectHash; 2]) {
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();

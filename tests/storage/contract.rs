@@ -248,7 +248,7 @@ fn get_range_returns_the_range_or_fails_at_the_end(store: &dyn Backend) {
 fn a_missing_object_is_not_found(store: &dyn Backend) {
     store.put(&name("a/b/c"), &[b"1"]).unwrap();
     let missing = Some(StorageErrorKind::NotFound);
-    // Names at the root, in a missing directory, next to an object, and below an object.
+    // These names are at the root, in a missing directory, next to an object, and below an object.
     for absent in ["x", "x/y/z", "a/b/d", "a/b/c/d", "a/b/c/d/e"] {
         let absent = name(absent);
         assert_eq!(kind(store.get(&absent, 10)), missing, "{absent}");
@@ -310,7 +310,7 @@ fn list_shows_the_objects_below_a_directory(store: &dyn Backend) {
     assert_eq!(names(store, "b"), ["b/1", "b/2/3", "b/2/4/5/6"]);
     assert_eq!(names(store, "b/2"), ["b/2/3", "b/2/4/5/6"]);
     assert_eq!(names(store, "b/2/4/5"), ["b/2/4/5/6"]);
-    // Missing directories, objects, and strings that cannot be a directory.
+    // These are missing directories, objects, and strings that cannot be a directory.
     for nothing in [
         "d", "d/e", "b/2/x", "a", "b/1", "b/", "/", ".", "..", "../b", "B", "c",
     ] {

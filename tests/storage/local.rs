@@ -365,6 +365,8 @@ fn files_that_root_stores_belong_to_the_owner_of_the_store() {
     }
 }
 
+/// These names end with 64 digits, like the names of objects. Under such a name, the store reports
+/// a FIFO or directory, instead of treating the object as missing.
 #[test]
 fn an_object_that_is_not_a_regular_file_cannot_be_read_but_is_not_missing() {
     let place = tempfile::tempdir().unwrap();

@@ -253,7 +253,8 @@ fn a_new_object_whose_answer_was_lost_is_confirmed_by_its_content() {
     }
 }
 
-/// The first attempt fails without effect, and another client takes the name before the second.
+/// The first attempt fails without effect. Then another client takes the name before the second
+/// attempt.
 #[test]
 fn a_name_that_another_client_takes_between_two_attempts_is_refused() {
     for theirs in [&b"their"[..], b"ours!!", b"theirs!", b""] {

@@ -133,7 +133,8 @@ impl World {
         file
     }
 
-    /// Deletes the client memory, for a test that changes the repository itself.
+    /// Deletes the client memory, in which the program remembers the state of repositories. A test
+    /// that changes a repository itself needs this.
     pub(crate) fn forget_memory(&self) {
         fs::remove_dir_all(self.path("home/.local/state/cuttlebone/locations")).unwrap();
     }

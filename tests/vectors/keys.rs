@@ -1,4 +1,4 @@
-//! `keys.json`, `ids.json`, `seal.json`, `session.json`, `run.json` and `signature.json`.
+//! Runs `keys.json`, `ids.json`, `seal.json`, `session.json`, `run.json` and `signature.json`.
 
 use serde_json::{Value, json};
 

@@ -227,8 +227,8 @@ fn load(file: &'static str) -> Vec<Case> {
     let text = std::fs::read_to_string(path).unwrap();
     let cases: Vec<Map<String, Value>> = serde_json::from_str(&text).unwrap();
     let mut names = BTreeSet::new();
-    // A case that lacks an input has the input of the first case. If an input is null, the reader
-    // does not know it.
+    // A case that lacks an input has the input of the first case. A null input means that the
+    // reader does not have this input.
     let shared = inputs_of(cases.first().unwrap().get("inputs"));
     cases
         .into_iter()
@@ -345,7 +345,6 @@ fn format_kinds(error: &FormatError) -> &'static [&'static str] {
         FormatError::TrailingBytes(_) => &["trailing-bytes", "bad-length"],
         FormatError::BadMagic(_) => &["bad-magic"],
         FormatError::UnknownVersion(_) => &["bad-version"],
-        // A later program may know a capability or key derivation that is not allowed now.
         FormatError::UnknownFeature(_) => &["unknown-feature", "bad-value"],
         // The cipher suite of a run must be zero, so the program checks it like reserved bytes.
         FormatError::ReservedNotZero => &["nonzero-reserved", "bad-value"],
@@ -388,14 +387,14 @@ fn damage_kinds(damage: &Damage) -> &'static [&'static str] {
         Damage::DoesNotDecompress => &["bad-codec", "bad-length"],
         Damage::WrongId(_) => &["bad-id"],
         Damage::WrongSize { .. } => &["bad-length"],
-        // The store returns at most the length of the longest object.
+        // The program reads at most as many bytes as the longest valid object has.
         Damage::TooLarge => &["bad-length", "trailing-bytes"],
         Damage::Missing => &["missing"],
         // The vectors are read from memory.
         Damage::Unreadable(_) => &[],
-        // This covers the MAC of another secret, the root of another content, a chunk in the place
-        // of a node, a project object with other keys, and a pack whose bytes are not those that
-        // were signed.
+        // This covers many kinds: a MAC of another secret, a root of other content, or a chunk in
+        // the place of a node. Others are a project object with other keys, and a pack whose bytes
+        // are not those that were signed.
         Damage::Impossible(_) => &[
             "bad-mac",
             "bad-root",

@@ -15,9 +15,9 @@ use cuttlebone::storage::{Backend, MemoryBackend, Name};
 /// The maximum size of a content that is hashed, in bytes.
 const HASHED_MAX: u64 = 64 << 20;
 
-/// Returns the offset and length of each chunk of a backup, and the hash of the content, unless the
-/// content is larger than [`HASHED_MAX`]. Reads chunks as a restore does: from any pack that
-/// contains an undamaged copy. Each chunk must have the length that its place requires.
+/// Returns the offset and length of each chunk of a backup, and the hash of the content. The hash
+/// is `None` if the content is larger than [`HASHED_MAX`]. Reads chunks as a restore does: from any
+/// pack that contains an undamaged copy. Each chunk must have the length that its place requires.
 fn read(project: &Project, backup: &Backup) -> Result<(Vec<Value>, Option<String>), RepoError> {
     let index = Index::in_memory(project, Arc::new(Silent))?;
     let blobs = BlobReader::new(&index);

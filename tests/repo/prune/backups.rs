@@ -203,8 +203,8 @@ fn a_mark_stays_until_backups_that_may_have_missed_it_have_ended() {
 }
 
 /// A prune has listed the packs, does not find a blob, and syncs its index again. Now the index has
-/// segments of a backup made meanwhile, whose packs are not in the listing. The prune must not
-/// treat these packs as lost.
+/// segments of a backup that was made after the listing. The prune must not treat the packs of this
+/// backup as lost.
 #[test]
 fn packs_stored_while_a_prune_syncs_its_index_again_stay_in_the_index() {
     let series = Series::of(3);

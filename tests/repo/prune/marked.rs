@@ -177,7 +177,7 @@ fn check_reads_a_marked_pack_only_if_a_backup_needs_it() {
         "a backup needs the marked packs"
     );
     for pack in marked {
-        // Damage only data packs, since a damaged node would hide all blobs below it.
+        // Damage only packs of chunks, since a damaged node would hide all blobs below it.
         if pack_object(&store, pack).blob_kind() == Some(BlobKind::Chunk) {
             damage(&store, pack);
         }
@@ -187,9 +187,9 @@ fn check_reads_a_marked_pack_only_if_a_backup_needs_it() {
     assert!(report.packs_damaged > 0);
 }
 
-/// A blob is in a pack that is repacked, and in a pack that no segment names and that is too young
-/// to be marked. The prune must repack the blob. If it relied on the unnamed pack, no segment would
-/// name the blob.
+/// A blob is in two packs. The prune repacks one of them. No segment names the other, which is too
+/// young to be marked. The prune must repack the blob. If it relied on the unnamed pack, no segment
+/// would name the blob.
 #[test]
 fn a_blob_that_is_also_in_an_unnamed_pack_is_repacked() {
     let store = MemoryBackend::new();
@@ -223,8 +223,8 @@ fn a_blob_that_is_also_in_an_unnamed_pack_is_repacked() {
 }
 
 /// Two backups at the same time have stored the same chunk, each in a pack with another chunk that
-/// is unused now. The prune repacks the shared chunk from one pack, and marks the other pack. It
-/// must not rely on the marked pack for the chunk.
+/// is unused now. The prune repacks the shared chunk from one pack, and marks the other pack. So it
+/// must not rely on the other pack for the chunk.
 #[test]
 fn a_chunk_that_is_in_a_repacked_and_in_a_marked_pack_is_repacked() {
     let store = MemoryBackend::new();

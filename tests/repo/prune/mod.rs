@@ -118,7 +118,7 @@ fn pack_names(store: &dyn Backend) -> Vec<String> {
     packs.map(|pack| pack.hash().unwrap().to_string()).collect()
 }
 
-/// Returns the pack with this hash, which is in the store.
+/// Returns the pack with this hash. Panics if the store does not have it.
 fn pack_object(store: &dyn Backend, pack: ObjectHash) -> ObjectRef {
     let mut packs = packs(store).into_iter();
     packs.find(|object| object.hash() == Some(pack)).unwrap()
@@ -217,7 +217,7 @@ impl Series {
         Self { days }
     }
 
-    /// Makes a store with a backup of each day, an hour old. Returns it with the ids of the
+    /// Makes a store with a backup of each day, an hour old. Returns the store and the ids of the
     /// backups.
     fn backed_up(&self) -> (MemoryBackend, Vec<ObjectHash>) {
         let store = MemoryBackend::new();
@@ -257,8 +257,8 @@ fn leave_unnamed_packs(test_repo: &TestRepo, store: &MemoryBackend) -> ObjectHas
     gone
 }
 
-/// Returns the parts that each affected backup has lost, as a check of all data finds them on a
-/// host that knows of no damage.
+/// Checks all data on a host that knows of no damage. Returns the byte ranges that each affected
+/// backup has lost.
 fn losses(test_repo: &TestRepo) -> BTreeMap<ObjectHash, Vec<Range<u64>>> {
     let (_, findings) = Host::without_cache().check(test_repo, true);
     let affected = findings.into_iter().filter_map(|found| match found {

@@ -64,7 +64,7 @@ struct Damaged {
     series: Series,
     store: MemoryBackend,
     pack: ObjectHash,
-    /// The bytes of the pack.
+    /// The size of the pack, in bytes.
     size: u64,
     /// The undamaged blobs of the pack.
     rest: Vec<BlobId>,
@@ -105,8 +105,8 @@ impl Damaged {
         host
     }
 
-    /// Asserts that the pack was moved to quarantine, that no more is lost than before, and that
-    /// backups on another host store the lost data again.
+    /// Asserts that the pack was moved to quarantine, and that no more is lost than before. Also
+    /// asserts that backups on another host store the lost data again.
     fn assert_repaired<B: Backend + Clone + 'static>(&self, store: &B, when: &str) {
         let test_repo = open(store);
         assert!(!has(store, self.pack), "{when}: the pack is moved");
@@ -135,7 +135,7 @@ impl Damaged {
         assert_eq!(losses(test_repo), self.losses);
     }
 
-    /// Backs up all days again. Then a prune leaves nothing of the damage.
+    /// Asserts that no damage is left after all days are backed up again and a prune has run.
     fn assert_healed(&self) {
         self.assert_repaired(&self.store, "repaired");
         let test_repo = open(&self.store);
@@ -219,7 +219,7 @@ fn a_repair_of_packs_that_fails_at_any_call_makes_nothing_worse_and_can_be_repea
     }
 }
 
-/// Returns the starts of the first two runs of the damaged pack. The first one is damaged.
+/// Returns the offsets of the first two runs of the damaged pack. The first run is damaged.
 fn starts(test_repo: &TestRepo, pack: ObjectRef) -> [u64; 2] {
     let runs: Vec<_> = PlacedRun::all_of(listing(test_repo, pack)).collect();
     [runs[0].range().start, runs[1].range().start]

@@ -39,7 +39,7 @@ fn assert_reads_all(reader: &ImageReader, image: &Image, when: &str) {
     }
 }
 
-/// Makes a reader of the first day, whose backup is then forgotten.
+/// Makes a reader of the backup of the first day, and then forgets this backup.
 fn reader_of_forgotten_backup(series: &Series, store: &MemoryBackend) -> ImageReader {
     let test_repo = open(store);
     let first = test_repo.backups().remove(0);

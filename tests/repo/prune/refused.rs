@@ -173,7 +173,7 @@ fn affected(test_repo: &TestRepo) -> Vec<ObjectHash> {
     report.backups_affected
 }
 
-/// The store may have hidden the pack for a moment.
+/// A missing pack may come back, because the store may have hidden it only for a moment.
 #[test]
 fn a_prune_goes_on_if_a_pack_of_chunks_is_missing_and_uses_the_pack_after_it_is_put_back() {
     let series = Series::new();

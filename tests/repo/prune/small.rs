@@ -81,7 +81,7 @@ fn count(store: &MemoryBackend, kind: BlobKind) -> usize {
 
 #[test]
 fn many_small_backups_become_a_few_packs_and_then_nothing_is_left_to_merge() {
-    // A prune sorts volumes into 127 classes. Here, some classes have several volumes.
+    // A prune distinguishes only 127 classes of volumes, so here some volumes share a class.
     let (store, ids) = small_backups(200);
     let test_repo = open(&store);
     assert_eq!(count(&store, BlobKind::Chunk), 200);

@@ -198,7 +198,7 @@ fn records_of_a_revoked_key_count_only_if_they_are_accepted() {
         assert!(foreign[0].to_string().contains(&second.to_string()));
         assert_eq!(records.vanished(), [], "the foreign record still exists");
     }
-    // Objects that the revoked key signs afterwards do not count.
+    // Objects that the key signs after its revocation do not count.
     let third = put("web-1", first);
     let opened = owner.open(PASSWORD).unwrap();
     assert_eq!(ids(&opened), sorted(vec![full, first]));
