@@ -150,7 +150,8 @@ class Repository(InRepository):
         self.assert_image(self.restore("image"))
 
     def test_leases_and_marks_are_ignored(self):
-        """One lease and one mark are valid. This mark names all packs and segments."""
+        """One lease and one mark are valid, and all others are invalid. The valid mark names all
+        packs and segments."""
         packs = [Path(path).name for path in self.paths("/packs/") + self.paths("/trees/")]
         segments = [Path(path).name for path in self.paths("/index/")]
         mark = {"packs": packs, "segments": segments, "time": "2026-11-21T10:00:00Z"}
@@ -219,7 +220,7 @@ class Repository(InRepository):
     # ---- Runs ----
 
     def put_runs(self, runs, chunks) -> bytes:
-        """Stores a stream of `chunks`, all in one pack of `runs`."""
+        """Stores a stream of `chunks`. One pack has all of them, in `runs`. Returns the content."""
         tree = Tree(self.project.keys)
         content = tree.stream(chunks, 4)
         packs = [self.project.put_pack(CHUNK, runs)]
@@ -358,7 +359,7 @@ class Repository(InRepository):
 
 
 class Golden(unittest.TestCase):
-    """Repositories that the program wrote."""
+    """Reads repositories that the program wrote."""
 
     def test_all_are_read(self):
         directory = HERE.parent / "golden"

@@ -227,7 +227,7 @@ fn check_finds_damage_in_an_attachment_and_names_the_backup() {
                 |f: &Finding| matches!(f, Finding::BackupAffected(affected) if affected.id == id);
             assert!(findings.iter().any(names_it), "{case}");
             let backup = test_repo.backup(attached.backup.id);
-            let refused = read(&test_repo, &backup).expect_err("it is damaged");
+            let refused = read(&test_repo, &backup).expect_err("the attachment is damaged");
             assert!(is_damage(&refused), "{case}: {refused:?}");
             // Restoring the image does not need the attachment.
             assert!(restores(&test_repo, &backup), "{case}");

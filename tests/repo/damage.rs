@@ -124,7 +124,9 @@ impl Whole {
             let (other, _) = ObjectRef::parse(&listed.name).unwrap();
             std::mem::discriminant(&other) == kind
         });
-        let other = same.next().unwrap_or_else(|| panic!("none like {name}"));
+        let other = same
+            .next()
+            .unwrap_or_else(|| panic!("no other object like {name}"));
         self.other_store.get(&other.name, u64::MAX).unwrap()
     }
 

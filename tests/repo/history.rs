@@ -144,7 +144,7 @@ fn prune_and_forget_stop_if_a_certificate_is_missing() {
     assert_eq!(missing.certificates.len(), 1, "{missing:?}");
     assert_eq!(missing.certificates[0].id, name);
     assert_eq!(missing.certificates[0].damage, None);
-    assert_eq!(missing.keys.len(), 1, "its slot has no certificate");
+    assert_eq!(missing.keys.len(), 1, "the key's slot has no certificate");
     assert!(missing.records.is_empty() && !missing.is_only_damage());
     let (report, findings) = site.host.check(&site.full, false);
     assert_eq!(report.certificates_vanished, [name], "{findings:?}");

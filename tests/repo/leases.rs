@@ -190,7 +190,10 @@ fn copies_of_an_old_lease_under_other_names_stop_no_prune_for_longer_than_ten_mi
             assert_eq!(names(&store, "leases").len() as u128, leases);
         } else {
             prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
-            assert!(names(&store, "leases").is_empty(), "all were removed");
+            assert!(
+                names(&store, "leases").is_empty(),
+                "all leases were removed"
+            );
         }
         // The next round stores copies under new names, before the copies of this round expire.
         store.advance_clock(540);
@@ -324,7 +327,7 @@ fn a_lease_that_a_revoked_key_stores_again_does_not_count() {
     ops::revoke_key(&other.project, key, Vec::new(), None).unwrap();
     lease.confirm().unwrap();
     Log::load(&full.project).unwrap();
-    assert_eq!(leases(), 0, "its key was revoked");
+    assert_eq!(leases(), 0, "the key of the lease was revoked");
 }
 
 #[test]

@@ -202,7 +202,10 @@ fn damage_of_each_kind_is_found_with_the_affected_backups_and_repaired() {
             // No other object names a void or the newest log entry.
             let is_unnamed = matches!(object, ObjectRef::Void(..)) || *object == newest;
             let is_harmless = way == Way::Delete && (is_replaced || is_unnamed);
-            assert!(report.errors > 0 || is_harmless, "{when}: not found");
+            assert!(
+                report.errors > 0 || is_harmless,
+                "{when}: the damage is not found"
+            );
             if way == Way::Delete && is_unnamed {
                 assert_eq!(report.errors, 0, "{when}: no other object names it");
                 continue;
@@ -267,7 +270,7 @@ fn errors(store: &MemoryBackend) -> u64 {
 
 /// Verifies that a repair does these steps, and that nothing is damaged afterwards.
 fn is_repaired(whole: &Whole, store: &MemoryBackend, actions: &[ParityAction], when: &str) {
-    assert!(errors(store) > 0, "{when}: not found");
+    assert!(errors(store) > 0, "{when}: the damage is not found");
     let steps = repair(store);
     assert!(steps.iter().all(|(_, done)| *done), "{when}: {steps:?}");
     let done: Vec<_> = steps.into_iter().map(|(step, _)| step.action).collect();

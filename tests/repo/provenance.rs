@@ -347,7 +347,7 @@ fn any_key_rebuilds_the_index_without_reading_data() {
         let signer = writer(&store, 1).project.keys.signing().public();
         index
             .each_pack(|listing| {
-                assert_eq!(listing.signer, signer, "copied from the pack itself");
+                assert_eq!(listing.signer, signer, "the pack itself names its signer");
                 Ok(())
             })
             .unwrap();

@@ -184,12 +184,18 @@ fn a_prune_deletes_a_removed_record_that_was_stored_again_after_its_packs_were_d
     forget(&full, &ids[..1]);
     store.put(&name, &[&bytes]).unwrap();
     prune(&full).unwrap();
-    assert!(store.get(&name, u64::MAX).is_ok(), "its tree was whole");
+    assert!(
+        store.get(&name, u64::MAX).is_ok(),
+        "the tree of the record was whole"
+    );
     forget(&full, &ids[..1]);
     prune(&full).unwrap();
     store.put(&name, &[&bytes]).unwrap();
     prune(&full).unwrap();
-    assert!(store.get(&name, u64::MAX).is_err(), "it is removed again");
+    assert!(
+        store.get(&name, u64::MAX).is_err(),
+        "the record is removed again"
+    );
     host.check_clean(&full, "afterwards");
     assert!(host.restore_image(&full, &full.backup(ids[1])).unwrap() == image(2));
     // A damaged copy of the record does not stop a prune either, since the log states that the

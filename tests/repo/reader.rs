@@ -39,7 +39,7 @@ fn assert_reads(reader: &ImageReader, model: &[u8], offset: u64, len: usize) {
     assert!(buf[..read] == *expected, "{len} bytes at {offset}");
     assert!(
         buf[read..].iter().all(|byte| *byte == 0xaa),
-        "the buffer behind the end is not changed"
+        "the rest of the buffer is not changed"
     );
 }
 
@@ -334,5 +334,5 @@ fn extents_read_only_the_nodes_of_their_range() {
     assert_eq!(extents.len(), 2);
     assert_eq!(extents[0].len, CHUNK as u64);
     let calls = store.take_log();
-    assert_eq!(calls.len(), 3, "one for each level: {calls:?}");
+    assert_eq!(calls.len(), 3, "one call for each level: {calls:?}");
 }

@@ -38,7 +38,11 @@ fn a_record_is_listed_again_at_its_place_if_the_record_that_replaced_it_is_forgo
     };
     assert_eq!(listed(), [second, third]);
     forget(&test_repo, &[second]);
-    assert_eq!(listed(), [first, third], "the third one stays the newest");
+    assert_eq!(
+        listed(),
+        [first, third],
+        "the third record stays the newest"
+    );
     let log = Log::load(&test_repo.project).unwrap();
     let described = log.removed_record(second).unwrap();
     assert_eq!(described.replaces, Some(first));

@@ -165,6 +165,9 @@ fn runs_open_only_with_their_own_key_ids_check_and_lengths() {
         let notices = Silent;
         let again = TestRepo::open(store.clone(), &notices).unwrap();
         let copy = host.back_up(&again, "copy", &image).unwrap();
-        assert_eq!(copy.chunks_new, 0, "{name}: the honest pack was read whole");
+        assert_eq!(
+            copy.chunks_new, 0,
+            "{name}: the check has audited the honest pack"
+        );
     }
 }

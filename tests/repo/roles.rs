@@ -536,7 +536,7 @@ fn a_project_object_or_settings_with_one_damaged_copy_are_used_with_a_notice() {
     let owner = Owner::new();
     let settings = format!("projects/{}/settings", owner.project());
     let listed = owner.store.list(&settings).unwrap();
-    assert_eq!(listed.len(), 2, "kept twice");
+    assert_eq!(listed.len(), 2, "the settings are kept twice");
     for listed in listed {
         let bytes = owner.store.get(&listed.name, 1 << 20).unwrap();
         owner.store.put(&listed.name, &[&bytes[1..]]).unwrap();

@@ -117,7 +117,11 @@ fn slots_that_cannot_be_tried_are_skipped_and_named() {
     assert_eq!(skipped(&observer), added);
     let damaged = notices(&observer).into_iter();
     let damaged = damaged.filter(|notice| matches!(notice, Notice::KeySlotDamaged { .. }));
-    assert_eq!(damaged.count(), 3, "the other file is only counted");
+    assert_eq!(
+        damaged.count(),
+        3,
+        "the object of another kind is only counted"
+    );
     assert!(
         notices(&observer)
             .iter()

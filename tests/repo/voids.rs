@@ -76,9 +76,9 @@ fn a_withdrawn_record_is_listed_but_neither_newest_nor_base() {
     assert_eq!(record.base, Some(first));
     assert!(
         record.follows.contains(&second),
-        "it follows the withdrawn one: {record:?}"
+        "the next record follows the withdrawn one: {record:?}"
     );
-    host.check_clean(&test_repo, "its tree is whole");
+    host.check_clean(&test_repo, "the withdrawn record has a whole tree");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes the test vectors, the same in every run: generate.py [DIR]. README.md describes their form.
 
-The expected values come from what was written, never from a decoder. Where possible a wrong object
-has one fault only: its hash, tags, signatures and sums are computed after the fault was added.
+The expected values come from what was written, never from a decoder. Where possible, a wrong object
+has only one fault: its hash, tags, signatures and sums are computed after the fault was added.
 """
 
 import json

@@ -136,7 +136,7 @@ fn an_identity_differs_after_every_change_of_the_file() {
         source.identity().expect("an identity").clone()
     };
     let fresh = identity(&path);
-    assert!(!fresh.settled, "it was written just now");
+    assert!(!fresh.settled, "the file was written just now");
     assert!(
         !identity(&path).unchanged_since(&fresh),
         "a second change within one tick of the clock would not show"

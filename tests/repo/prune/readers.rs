@@ -57,7 +57,7 @@ fn a_reader_of_a_forgotten_backup_reads_every_byte_alongside_prunes_without_grac
     let before = pack_names(&store);
     for n in 0..3 {
         let report = prune(&open(&store), &Host::without_cache(), Duration::ZERO).unwrap();
-        assert_eq!(report.deleted.packs, 0, "the reader needs them all");
+        assert_eq!(report.deleted.packs, 0, "the reader needs all packs");
         assert_reads_all(&reader, &series.days[0], &format!("prune {n}"));
         store.age(HOUR / 30);
     }

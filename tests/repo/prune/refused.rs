@@ -108,7 +108,7 @@ fn a_prune_deletes_a_damaged_record_if_the_user_accepts_its_loss() {
         assert_eq!(selected(&test_repo), Some(ids[3]));
         // If the same damaged file is stored again, it stops nothing.
         store.put(&name, &[&whole[1..]]).unwrap();
-        host.check_clean(&test_repo, "the file is there again");
+        host.check_clean(&test_repo, "the damaged file is back");
         prune_accepting(&test_repo, named(&[])).unwrap();
         assert!(store.get(&name, 1 << 20).is_err());
     }

@@ -108,7 +108,7 @@ fn prune_marks_unused_packs_and_deletes_them_after_the_grace_period() {
         .any(|n| matches!(n, Notice::IndexRebuilt(_)));
     assert!(
         !rebuilt,
-        "the cached index forgets the deleted packs and need not be rebuilt"
+        "the cached index no longer has the deleted packs and need not be rebuilt"
     );
 }
 

@@ -1,4 +1,4 @@
-"""Keys, ids, seals, sessions, runs and signatures."""
+"""Makes the cases for keys, ids, seals, sessions, runs and signatures."""
 
 from cuttlebone_format import (
     CHUNK, MIB, NODE, Content, RunKeys, argon2id, derive, derive_repository, ed25519, full_keys,
@@ -88,7 +88,7 @@ def ids() -> Cases:
 
 
 def seals() -> Cases:
-    """`seal` (docs/format.md, section 2) with given random bytes."""
+    """Makes cases for `seal` (docs/format.md, section 2) with given random bytes."""
     cases = Cases(key=SECRET)
     for name, ad, plain in [
         ("empty", b"", b""), ("text", b"context", b"cuttlebone"), ("long", bytes(100), SAND * 20),
@@ -112,7 +112,7 @@ DRAFT_SHARED = "d2df0522128f09dd8e2c92b1e905c793d8f57a54c3da25861f10bf4ca613e384
 
 
 def sessions() -> Cases:
-    """X-Wing, and the keys of sessions."""
+    """Makes cases for X-Wing, and for the keys of sessions."""
     cases = Cases(project_id=PROJECT_ID)
     for name, seed, random in [
         ("draft", bytes.fromhex(DRAFT_SEED), bytes.fromhex(DRAFT_RANDOM)),
@@ -136,7 +136,7 @@ def sessions() -> Cases:
 
 
 def runs() -> Cases:
-    """Descriptor and sealed bytes of single runs."""
+    """Makes cases with the descriptor and the sealed bytes of a single run."""
     cases = Cases(project_id=PROJECT_ID, project_secret=PROJECT_SECRET)
     random = Random("pack random")(16)
     session = Session(Random("run session"), KEYS)
@@ -164,7 +164,7 @@ def runs() -> Cases:
 
 
 def signatures() -> Cases:
-    """Strict verification of `sign(seed, header, data)`."""
+    """Makes cases for the strict verification of `sign(seed, header, data)`."""
     head, data = header(b"CTLBbkup"), b"cuttlebone"
     public, message = ed25519.public_key(WRITER), signed(PROJECT_ID, head, data)
     right = sign(WRITER, PROJECT_ID, head, data)

@@ -1,4 +1,4 @@
-"""Index segments."""
+"""Makes the cases for index segments."""
 
 from cuttlebone_format import (
     CHUNK, ENCAPSULATION, MAX_BLOB, MAX_PACK, MAX_RUN, MIB, NODE, PROJECT_KEY, RAW, ZSTD, ed25519,

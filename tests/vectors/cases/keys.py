@@ -1,4 +1,4 @@
-"""The repository file, key slots and project objects."""
+"""Makes the cases for the repository file, key slots and project objects."""
 
 from cuttlebone_format import H, MIB
 from write_repo import Random, header, project, repository, slot, verify_bundle, write_bundle

@@ -1,4 +1,4 @@
-"""Leases and marks."""
+"""Makes the cases for leases and marks."""
 
 from cuttlebone_format import MIB
 from write_repo import Random, header, sealed, to_json

@@ -1,4 +1,4 @@
-"""Packs."""
+"""Makes the cases for packs."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""The cases of `parity.json`."""
+"""Makes the cases of `parity.json`."""
 
 from cuttlebone_format import parity
 from cuttlebone_format.crypto import H

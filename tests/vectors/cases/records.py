@@ -1,4 +1,4 @@
-"""Backup records."""
+"""Makes the cases for backup records."""
 
 from cuttlebone_format import LEAF_SIZE, MIB, RAW
 from write_repo import Random, Tree, compress, header, sealed, to_json

@@ -1,4 +1,4 @@
-"""Tree nodes, and trees."""
+"""Makes the cases for tree nodes and whole trees."""
 
 from cuttlebone_format import (
     BRANCH, CHUNK, FANOUT, H, KIB, LEAF, LEAF_SIZE, MAX_BLOB, MIB, NODE, STREAM_BRANCH, STREAM_LEAF,

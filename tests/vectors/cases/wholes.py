@@ -1,4 +1,4 @@
-"""Whole repositories."""
+"""Makes the cases for whole repositories."""
 
 from cuttlebone_format import CHUNK, H, NODE, decode_certificate, ed25519
 from write_repo import Faulty, Tree, Writer, to_json
@@ -63,7 +63,7 @@ def wholes() -> Cases:
     segments = [path for path in files if "/index/" in path]
 
     def added(make):
-        """Returns the files that `make` adds; other cases do not have them."""
+        """Returns the files that `make` adds, and removes them, so that other cases lack them."""
         before = dict(files)
         make()
         new = {path: files.pop(path) for path in list(files) if path not in before}
@@ -201,7 +201,8 @@ LATER, EARLIER = "2026-11-23T10:00:00Z", "2026-11-22T10:00:00Z"
 
 
 def roles(main, add, added, put_zeros, expect):
-    """Adds backups of other signers, revocations, voids, and the order of backups."""
+    """Adds cases with backups of other signers, with revocations and voids, and cases on the order
+    of backups."""
     seeds = {}
     keys = added(
         lambda: seeds.update(
