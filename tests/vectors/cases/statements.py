@@ -1,4 +1,4 @@
-"""Makes the cases for settings, certificates, voids, audits, ledger and log entries, and batches."""
+"""Makes the cases for settings, certificates, voids, audits, ledgers, log entries and batches."""
 
 from cuttlebone_format import KIB, LOG_KINDS, MIB, H, ed25519
 from write_repo import (
