@@ -11,7 +11,8 @@ use crate::base::{ObjectHash, SignerId};
 /// The minimum length of a pack's entry in a segment, in bytes: hash, random bytes, signer, number
 /// of the encapsulation, and contents.
 const PACK_LEN_MIN: usize = 32 + 16 + 32 + 4 + Contents::LEN_MIN;
-/// The number of the encapsulation for a pack that has no session, and so no encapsulation.
+/// Stands for the number of the encapsulation if a pack has none, because its keys derive from a
+/// key of the project and not from that of a session.
 const NO_SESSION: u32 = u32::MAX;
 
 /// A pack and its contents.
@@ -40,7 +41,8 @@ impl IndexSegment {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 64 << 20;
 
-    /// Returns the body, to be compressed and sealed. It contains each encapsulation only once.
+    /// Returns the body, to be compressed and sealed. It contains each encapsulation (the
+    /// encrypted key of a session) only once.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut encapsulations = Vec::new();

@@ -49,7 +49,7 @@ impl ObjectCache {
     }
 
     /// Returns the bytes of an object. `None` if the cache has no undamaged copy of at most `limit`
-    /// bytes. Removes a file whose bytes have another hash.
+    /// bytes. Removes a damaged or longer file.
     pub(super) fn get(&self, hash: ObjectHash, limit: u64) -> Option<Vec<u8>> {
         let path = self.path(hash);
         let bytes = read(&path, limit).ok()?;

@@ -138,7 +138,8 @@ impl Objects {
     }
 
     /// Reads an object of at most `limit` bytes from the store, without verifying it. If it has no
-    /// file, reads it from a batch that was listed before.
+    /// file of its own, reads it from a batch: a file with several objects, which
+    /// [`list`](Self::list) has found before.
     pub fn get(&self, object: ObjectRef, limit: u64) -> Result<Vec<u8>, RepoError> {
         let read = match self.backend.get(&object.name(), limit) {
             Err(error) if error.kind == StorageErrorKind::NotFound => {
@@ -417,8 +418,8 @@ impl Objects {
         Ok(listed)
     }
 
-    /// Stores a batch: from now on, all of these objects of a project exist. Those that are not
-    /// records, voids or log entries are left out.
+    /// Stores the records, voids and log entries among these objects of a project in one batch.
+    /// Ignores all other objects.
     pub fn put_batch(
         &self,
         project: ProjectId,

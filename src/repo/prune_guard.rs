@@ -1,8 +1,8 @@
 //! Protects a running backup from concurrent prunes. `docs/concurrency.md` has the proof.
 //!
-//! A backup announces the trees that it will commit, and then checks whether data that it relies on
-//! is going to be deleted. A prune announces the packs that it will delete, and then reads the
-//! announcements of backups. So at least one of the two sees the announcement of the other.
+//! A backup announces in its lease the trees that it will commit. Then it checks whether data that
+//! it relies on is going to be deleted. A prune announces in a mark the packs that it will delete.
+//! Then it reads the leases. So at least one of the two sees the announcement of the other.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -162,8 +162,8 @@ impl<'a> PruneGuard<'a> {
     /// Announces nothing.
     ///
     /// The base may have been committed while a prune marked its packs. Then only the record of the
-    /// base prevents the deletion of these packs. So each mark that existed at the beginning must
-    /// name the record, or the record must name the mark. Otherwise the next call of
+    /// base prevents the deletion of these packs. So each mark of packs that existed at the
+    /// beginning must name the record, or the record must name the mark. Otherwise the next call of
     /// [`clear`](Self::clear) refuses the permit, so that the caller reads the whole tree.
     pub fn build_on(&mut self, base: &Backup) {
         let is_known = |mark: &Mark| {

@@ -48,8 +48,8 @@ pub(super) enum Unlocked {
 /// The objects of a project that are read without a key.
 pub(super) struct FoundProject {
     pub(super) id: ProjectId,
-    /// One copy of its project object, if this copy can be read: the first one, or after
-    /// [`read_copies`](Self::read_copies) the second one.
+    /// One copy of its project object, if this copy can be read: the first one, or,
+    /// after [`read_copies`](Self::read_copies), the second one.
     pub(super) object: Option<Vec<u8>>,
     pub(super) settings: Vec<FoundSettings>,
 }
@@ -320,7 +320,7 @@ pub(super) fn decode_file(bytes: &[u8]) -> Result<(RepositoryFile, [u8; 32]), Re
         .map_err(|e| RepoError::format(ObjectRef::Repository, e))
 }
 
-/// Returns the error of a repository file whose MAC does not fit the unlocked key.
+/// Returns the error for a repository file whose MAC does not fit the unlocked key.
 pub(super) fn foreign_file() -> RepoError {
     let why = Damage::Impossible("it was not made with the key that opens this repository");
     RepoError::damaged(ObjectRef::Repository, why)

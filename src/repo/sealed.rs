@@ -142,9 +142,10 @@ impl Project {
         }
     }
 
-    /// Reads and opens these objects, several at a time, in their order. Leaves out those that were
-    /// deleted since they were listed, and those that are foreign. A damaged object does not affect
-    /// the others. Fails if an object needs a newer version of this program, or if the store fails.
+    /// Reads and opens these objects, several at a time. Returns them in the same order. Leaves out
+    /// those that were deleted since they were listed, and those that are foreign. A damaged object
+    /// does not affect the others. Fails if an object needs a newer version of this program, or if
+    /// the store fails.
     pub(super) fn load<T: Body>(
         &self,
         listed: Vec<(ObjectRef, ObjectInfo)>,

@@ -10,8 +10,8 @@ use crate::crypto::{DataPrivateKey, Encapsulation, Secret, hash};
 /// packs with many sessions.
 const KEYS_MAX: usize = 1024;
 
-/// The keys of the sessions that were opened, by the hash of the encapsulation. Opening a session
-/// takes about 100 µs.
+/// The keys of the sessions that were opened, by the hash of the encapsulation (the encrypted key
+/// of a session). Opening a session takes about 100 µs.
 #[derive(Default)]
 pub(super) struct Sessions(Mutex<HashMap<[u8; 32], Secret>>);
 

@@ -1,5 +1,5 @@
-//! The settings of a project: the highest revision in the store. Section 15 (Settings) of
-//! `docs/format.md`.
+//! The settings of a project. If the store has several revisions, the highest one counts. Section
+//! 15 (Settings) of `docs/format.md`.
 
 use std::collections::BTreeMap;
 

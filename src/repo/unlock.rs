@@ -19,10 +19,11 @@ use crate::storage::{Backend, Name};
 
 /// A repository that was found. No password has opened it yet.
 ///
-/// All objects that are needed to try passwords are read already. Trying a password reads nothing
-/// if the password opens a key that fits the first copies. Otherwise, trying a password reads
-/// second copies, and the repository file once more, whether or not the password opened a slot. So
-/// a store that has added a slot does not learn whether the password opened it.
+/// All objects that are needed to try passwords are read already; of objects that are kept twice,
+/// the first copies. Trying a password reads nothing if it opens a key that fits these copies.
+/// Otherwise, trying a password reads second copies, and the repository file once more, whether or
+/// not the password opened a slot. So a store that has added a slot does not learn whether the
+/// password opened it.
 pub struct Locked {
     objects: Objects,
     file: RepositoryFile,
@@ -192,8 +193,9 @@ impl Locked {
     }
 
     /// Searches for a key that fits the second copies, since a first copy may be damaged, or may be
-    /// from another repository. Returns `None` if `doubtful` is empty. Fails if no key fits any
-    /// copy. For example, an unfinished `init` leaves a key slot without a repository.
+    /// from another repository. `doubtful` are opened keys that do not fit the first copies.
+    /// Returns `None` if `doubtful` is empty. Fails if no key fits any copy, for example if an
+    /// unfinished `init` left a key slot without its repository.
     fn try_copies(&self, doubtful: Vec<OpenedKey>) -> Result<Option<OpenedKey>, RepoError> {
         let limit = RepositoryFile::LEN as u64;
         let read = |name: &Name| self.objects.get_copy(name, limit);

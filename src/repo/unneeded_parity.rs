@@ -18,8 +18,8 @@ use crate::repo::project::Project;
 /// parity of key slots, settings and certificates is rarely longer.
 const LEN_MAX: u64 = 1 << 20;
 
-/// Returns the parity objects of a project that are not needed. `now` is the time of the store.
-/// Parity is needed if one of these is true of the object that it protects:
+/// Returns the parity objects of a project that are not needed. `now` is the time by the store's
+/// clock. Parity is needed if one of these is true of the object that it protects:
 ///
 /// - The object exists, or the log requires it.
 /// - The log does not remove the object, and the object is one of the packs `named`, a key slot,

@@ -151,8 +151,8 @@ impl Project {
     }
 
     /// Revokes a signer: writes an entry of the log, and then deletes the slot of its key. From now
-    /// on, only accepted records of the signer count, and the records that the accepted ones follow
-    /// or name as heads. Fails unless the role of the key in use is full.
+    /// on, a record of the signer counts only if it is accepted, or if accepted records reach it
+    /// through `follows` and `heads`. Fails unless the role of the key in use is full.
     pub fn revoke(
         &self,
         revoked: Revoked,

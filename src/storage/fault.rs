@@ -111,7 +111,7 @@ pub enum Moment {
     After,
 }
 
-/// An entry of the log.
+/// An entry of the log of calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// The operation. Both kinds of put are `Put`, both kinds of get are `Get`, and `directories`
@@ -189,8 +189,7 @@ impl FaultBackend {
         self.lock().plan = Some(plan);
     }
 
-    /// Reports whether the plan is still pending, because operations have made fewer calls than the
-    /// plan counts.
+    /// Returns whether the planned fault has not happened yet.
     #[must_use]
     pub fn is_planned(&self) -> bool {
         self.lock().plan.is_some()
@@ -263,8 +262,8 @@ impl FaultBackend {
         }
     }
 
-    /// Runs one call, and makes it fail if the plan says so. `work` gets only a fault that changes
-    /// what it does.
+    /// Runs one call, and makes it fail if the plan says so. Passes only [`Fault::Tear`],
+    /// [`Fault::TearVisible`] and [`Fault::Volatile`] to `work`, since these change what is stored.
     fn call<T>(
         &self,
         mut call: Call,

@@ -38,10 +38,7 @@ impl Rate {
         self.pause_at(Instant::now(), bytes)
     }
 
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "rounding errors are far below what a rate can promise"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
     fn pause_at(&self, now: Instant, bytes: u64) -> Duration {
         let Some(limited) = &self.0 else {
             return Duration::ZERO;

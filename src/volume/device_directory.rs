@@ -24,7 +24,7 @@ pub(super) fn refuse_file_among_devices(
 ) -> Result<(), VolumeError> {
     let existing = path.metadata();
     let is_file = existing.as_ref().is_ok_and(std::fs::Metadata::is_file);
-    // Files of other kinds are refused later, with an error that names the kind.
+    // The caller decides about devices and files of other kinds.
     if (existing.is_ok() && !is_file) || !is_among_devices(path) {
         return Ok(());
     }
@@ -55,7 +55,7 @@ fn holds_devices(directory: &Path) -> io::Result<bool> {
     if directory.starts_with(SHARED_MEMORY) && Some(here) != devices {
         return Ok(false);
     }
-    // The directory may have another path, such as a bind mount, or the /dev of a container.
+    // The directory of devices may also be mounted at another path, for example in a container.
     let has_its_own = devices != file_system(Path::new("/")).ok();
     let number = format!("{}:{}", major(here), minor(here));
     Ok(directory.starts_with(DEVICES)
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_to_the_directory_of_devices_is_known() {
+    fn every_path_into_the_directory_of_devices_is_recognized() {
         let directory = tempfile::TempDir::new().unwrap();
         let link = directory.path().join("link");
         std::os::unix::fs::symlink("/dev", &link).unwrap();

@@ -1,8 +1,8 @@
 //! Sources and targets of volumes: raw files, block devices, streams, images in a Ceph cluster, and
 //! files that describe changes of a volume.
 //!
-//! An operation gets a [`Source`] and a [`Target`]. The front end opens the files, devices and
-//! streams that the user named.
+//! An operation reads a [`Source`] or writes to a [`Target`]. The front end opens the files,
+//! devices and streams that the user named.
 
 mod announced_target;
 mod buffered;

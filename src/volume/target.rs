@@ -15,10 +15,10 @@ use super::source::ExtentIter;
 /// does not appear under its name, an existing file may hold a part of the image, and a stream
 /// lacks its end. After an error, `finish` fails, too.
 pub trait Target: Send + Sync {
-    /// Returns the size of the image for which it was opened.
+    /// Returns the size of the image for which the target was opened.
     fn size(&self) -> u64;
 
-    /// Returns the order in which it must be written.
+    /// Returns the order in which the target must be written.
     fn order(&self) -> WriteOrder;
 
     /// Writes `data` at `offset`. Writes of 256 KiB or more are faster than shorter ones. Writes of
@@ -65,8 +65,9 @@ pub enum Existing {
     /// Fail with [`VolumeErrorKind::Exists`](super::VolumeErrorKind::Exists). A blank device can
     /// still be used.
     Refuse,
-    /// Put a new file in its place when the new file is complete. A device is overwritten.
+    /// Write a new file, which replaces the existing one when it is complete. Update a device in
+    /// place.
     Replace,
-    /// Keep it, and change only the differences.
+    /// Keep the existing file or device, and write only where its content differs.
     Update,
 }

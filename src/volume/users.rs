@@ -32,7 +32,7 @@ pub(super) fn writer_of(of: &Metadata) -> Option<String> {
 }
 
 /// Finds a mount for writing of a device, of its partitions, or of devices on top of these, through
-/// at most `layers` layers of devices. The kernel describes the device in `directory`.
+/// at most `layers` layers of devices. `directory` is the directory of the device in `/sys`.
 fn written_through(directory: &Path, layers: u32) -> Option<String> {
     for part in parts_of(directory) {
         let mount = part.mount().filter(|(_, mount)| !mount.is_read_only);
@@ -122,7 +122,7 @@ impl Part {
     }
 }
 
-/// Returns a device, which the kernel describes in `directory`, and its partitions.
+/// Returns a device and its partitions. `directory` is the directory of the device in `/sys`.
 fn parts_of(directory: &Path) -> Vec<Part> {
     let partitions = entries(directory).into_iter();
     let partitions = partitions.filter(|entry| entry.join("partition").exists());
@@ -141,8 +141,8 @@ fn parts_of(directory: &Path) -> Vec<Part> {
     std::iter::once(whole).chain(partitions).collect()
 }
 
-/// Finds mounts of a device and of its partitions, and devices on top of them. The kernel describes
-/// the device in `directory`.
+/// Finds mounts of a device and of its partitions, and devices on top of them. `directory` is the
+/// directory of the device in `/sys`.
 fn device_user(directory: &Path) -> Option<String> {
     for part in parts_of(directory) {
         if let Some((prefix, mount)) = part.mount() {

@@ -17,7 +17,7 @@ pub struct DiffHeader {
     /// The snapshot from which the diff starts; `None` for the empty image. Names have 1 to 4096
     /// bytes, of which none is NUL. They need not be UTF-8.
     pub from: Option<Vec<u8>>,
-    /// The snapshot to which the diff leads; `None` for the image's head.
+    /// The snapshot to which the diff leads; `None` for the image itself (its head).
     pub to: Option<Vec<u8>>,
     /// The size of the image after the diff, in bytes.
     pub size: u64,

@@ -48,7 +48,8 @@ pub(super) struct FullPack {
 
 /// A message from the packer to the writer.
 pub(super) enum ToWriter {
-    /// Packs that the same segment must name: the copies of a node pack, or a single data pack.
+    /// Packs that the same segment must name: the copies of a node pack, or a single pack of
+    /// chunks.
     Full(Vec<FullPack>),
     /// A pack that an interrupted process stored and that no segment names.
     Adopted(PackListing),

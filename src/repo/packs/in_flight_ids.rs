@@ -8,7 +8,7 @@ use crate::base::{BlobId, lock};
 
 const SHARDS: usize = 16;
 
-/// A set of ids that many threads use at once.
+/// A set of ids that many threads use at once. It consists of shards, each with its own lock.
 ///
 /// A thread that wants to store a blob first queries the index and then inserts the id. In between,
 /// the writer may have stored a segment that names the blob, and [released](Self::release) the id.

@@ -2,8 +2,8 @@
 
 use crate::format::{BlobKind, RUN_PLAIN_MAX};
 
-/// A data pack is full at this many bytes. With 32 MiB, the packer's budget and the memory of
-/// Argon2id together fit into the memory that a backup may use.
+/// A pack of chunks (a data pack) is full at this many bytes. With 32 MiB, the packer's budget and
+/// the memory of Argon2id together fit into the memory that a backup may use.
 const DATA: usize = 32 << 20;
 /// A node pack is full at this many bytes. While it is stored, memory holds both of its copies.
 const NODES: usize = 4 << 20;
@@ -71,13 +71,13 @@ impl PackSizes {
         }
     }
 
-    /// Returns the bytes at which a data pack is full.
+    /// Returns the number of bytes at which a data pack is full.
     #[must_use]
     pub fn data(self) -> usize {
         self.data
     }
 
-    /// Returns the bytes at which a node pack is full.
+    /// Returns the number of bytes at which a node pack is full.
     #[must_use]
     pub fn nodes(self) -> usize {
         self.nodes
@@ -97,7 +97,7 @@ impl PackSizes {
         self.full(kind) / SMALL_PART as u64
     }
 
-    /// Returns the bytes at which a pack is full.
+    /// Returns the number of bytes at which a pack is full.
     fn full(self, kind: BlobKind) -> u64 {
         let full = match kind {
             BlobKind::Chunk => self.data,

@@ -1,9 +1,10 @@
 //! Packs blobs in many threads at the same time.
 //!
-//! A worker joins new chunks into runs and compresses them to its own part. When the part is full,
-//! the worker reserves ordinals (the numbers of its runs) in the open pack, seals the runs in
-//! place, and delivers the part. When all reservations of a pack are delivered, the pack goes to
-//! the writer. A budget limits the number of bytes between compression and the store.
+//! A worker joins new chunks into runs and compresses them into its own buffer, a part. When the
+//! part is full, the worker reserves ordinals (the numbers of its runs) in the open pack, seals the
+//! runs in place, and delivers the part to the pack. When all reservations of a pack are delivered,
+//! the pack goes to the writer. A budget limits the number of bytes between compression and the
+//! store.
 
 use std::collections::HashSet;
 use std::panic::resume_unwind;
@@ -76,7 +77,7 @@ pub struct PackerReport {
     pub bytes_stored: u64,
 }
 
-/// A function that returns the plain bytes of new chunks that are not durable yet.
+/// A function that returns the number of plain bytes of new chunks that are not durable yet.
 pub type Pending<'a> = dyn Fn() -> u64 + 'a;
 
 /// The state that the packer and its writer share.
@@ -90,7 +91,7 @@ struct Shared {
     spare: Mutex<Vec<Part>>,
     /// A worker delivers a part when it has this many bytes.
     part_len: usize,
-    /// The plain bytes of chunks that the project did not hold.
+    /// The number of plain bytes of chunks that the project did not hold.
     bytes_new: AtomicU64,
     /// How many of these bytes are durable. In a dry run, how many would be durable.
     bytes_durable: AtomicU64,
@@ -285,7 +286,7 @@ impl Packer<'_> {
         self.shared.new_part()
     }
 
-    /// Returns the plain bytes of new chunks that are not durable yet.
+    /// Returns the number of plain bytes of new chunks that are not durable yet.
     #[must_use]
     pub fn bytes_pending(&self) -> u64 {
         self.shared.bytes_pending()
@@ -425,7 +426,7 @@ impl Packer<'_> {
         self.send(vec![full])
     }
 
-    /// Begins a pack of chunks. All packs of a packer have the same key.
+    /// Begins a pack of chunks. All such packs of one packer have the same key.
     fn open_pack(&self) -> Result<OpenPack, RepoError> {
         let project = self.index.project();
         let mut known = lock(&self.key);

@@ -80,11 +80,13 @@ impl UnindexedPacks {
         self
     }
 
-    /// Must be called before a segment names these packs. This process began to store the first of
-    /// them at `since`. If it was suspended for minutes, a prune may have ignored its lease and
-    /// deleted its packs as unused. In this case, announces the packs in the lease again. Then
-    /// fails if one of them no longer exists or is going to be deleted, since a segment must not
-    /// name packs that do not exist.
+    /// Must be called before a segment names these packs. `since` is when this process began to
+    /// store the first of them, counted from the start of the machine.
+    ///
+    /// If this process was suspended for minutes, a prune may have ignored its lease and deleted
+    /// its packs as unused. In this case, announces the packs in the lease again. Then fails if one
+    /// of them no longer exists or is going to be deleted, since a segment must not name packs that
+    /// do not exist.
     pub(super) fn check_nameable(
         &self,
         project: &Project,

@@ -164,7 +164,7 @@ impl Packer<'_> {
     }
 
     /// Appends the bytes for the tag of a run, whose other bytes are at the end of the part. If the
-    /// part is full now, delivers it.
+    /// part is full now, adds it to the open pack.
     fn finish_run(&self, run: Run, part: &mut Part, runs: &mut Vec<Run>) -> Result<(), RepoError> {
         part.extend_from_slice(&[0; TAG_LEN]);
         runs.push(run);
@@ -177,7 +177,7 @@ impl Packer<'_> {
         Ok(())
     }
 
-    /// Delivers the part of a worker. Call this when the worker has no more blobs.
+    /// Adds the part of a worker to the open pack. Call this when the worker has no more blobs.
     pub fn flush(&self, worker: &mut PackWorker) -> Result<(), RepoError> {
         if worker.runs.is_empty() {
             return Ok(());

@@ -31,13 +31,13 @@ const PUTS: usize = 2;
 /// Proof that a pack is durable. A segment names only such packs.
 struct PackStored {
     listing: PackListing,
-    /// The time at which a process began to store the pack. If this process adopted the pack, the
-    /// time of the adoption.
+    /// The time at which this process began to store the pack, or adopted it, counted from the
+    /// start of the machine.
     since: Duration,
 }
 
 impl PackStored {
-    /// Returns the plain bytes of the chunks in it.
+    /// Returns the number of plain bytes of the chunks in it; 0 for a pack of nodes.
     fn plain(&self) -> u64 {
         let contents = &self.listing.contents;
         let is_chunks = contents.kind == BlobKind::Chunk;

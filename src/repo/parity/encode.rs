@@ -1,4 +1,5 @@
-//! Makes parity objects.
+//! Makes parity objects. An object is divided into data shards of equal length. Each group of data
+//! shards gets parity shards, from which lost data shards can be computed.
 
 use std::borrow::Cow;
 
@@ -16,8 +17,8 @@ const SHARD_LEN: usize = 4096;
 const SHARDS_OF_SMALL: u64 = 16;
 /// The maximum number of data shards of a group. Larger groups take more time.
 const GROUP: usize = 512;
-/// The minimum number of parity shards of an object. An object with less than half as many data
-/// shards has only twice as many parity shards as data shards.
+/// The minimum number of parity shards of an object with at least 16 data shards. The minimum for a
+/// smaller object is twice its number of data shards.
 const PARITY_MIN: usize = 32;
 
 /// Returns the header of the parity object for an object of `len` bytes. The header states the

@@ -1,4 +1,4 @@
-//! Restores damaged objects.
+//! Restores damaged objects from their parity.
 
 use std::collections::HashMap;
 

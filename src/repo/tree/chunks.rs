@@ -192,8 +192,8 @@ fn span(level: u8) -> u64 {
 /// Returns whether a node of a stream has the level and spans the length that the node above
 /// states. The top may have any level, and must span the whole stream.
 fn fits(node: &StreamEntries, place: &Place) -> bool {
-    // This sum does not overflow, since the decoder has computed it. But a faulty writer may have
-    // stored wrong lengths.
+    // The decoder has checked that this sum does not overflow. Compare the sum with the length that
+    // the node above states, since a faulty writer may have stored wrong lengths.
     let spanned: u64 = node.entries.iter().map(|entry| entry.len).sum();
     place.level.is_none_or(|level| level == node.level) && spanned == place.len
 }
@@ -269,7 +269,8 @@ where
         offset < self.range.end && self.range.start < offset.saturating_add(len)
     }
 
-    /// Returns whether a leaf has chunks for all of its 4 MiB. Always true for a branch.
+    /// Returns whether a leaf lists chunks, or zeros, for all of its 4 MiB. Always true for a
+    /// branch.
     fn fills_leaf(&self, node: &Children) -> bool {
         node.level > 0 || node.ids.len() as u64 * u64::from(self.tree.chunk_size) == LEAF_SIZE
     }

@@ -108,8 +108,8 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
         self.set_at(0, leaf, id)
     }
 
-    /// Sets the leaves from `from` to `to` (exclusive) to zeros. The cost does not depend on their
-    /// number.
+    /// Sets the leaves from `from` to `to` (exclusive) to zeros. The cost depends on
+    /// the height of the tree, and not on the number of leaves.
     pub fn clear(&mut self, from: u64, to: u64) -> Result<(), RepoError> {
         let mut leaf = from;
         while leaf < to {
@@ -193,7 +193,7 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
         }
     }
 
-    /// Leaves the lowest branch, and sets its new id in the branch above.
+    /// Exits the lowest branch, and sets its new id in the branch above.
     fn leave(&mut self) -> Result<(), RepoError> {
         let Some(open) = self.path.pop() else {
             return Ok(());

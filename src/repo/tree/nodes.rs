@@ -64,7 +64,7 @@ impl NodeStore for PackedNodes<'_> {
     }
 }
 
-/// Returns the children of an image's node, which must have this level.
+/// Returns the children of an image's node. Fails unless the node has this level.
 pub(super) fn image_children(node: &Node, level: u8) -> Result<&Children, RepoError> {
     match node {
         Node::Children(children) if children.level == level => Ok(children),
@@ -72,7 +72,7 @@ pub(super) fn image_children(node: &Node, level: u8) -> Result<&Children, RepoEr
     }
 }
 
-/// Returns the entries of a stream's node.
+/// Returns the entries of a stream's node. Fails for a node of an image.
 pub(super) fn entries(node: &Node) -> Result<&StreamEntries, RepoError> {
     match node {
         Node::Stream(stream) => Ok(stream),
@@ -80,7 +80,7 @@ pub(super) fn entries(node: &Node) -> Result<&StreamEntries, RepoError> {
     }
 }
 
-/// Returns the error of an authentic node in the wrong place. Only a faulty program writes such a
+/// Returns the error for an authentic node in the wrong place. Only a faulty program writes such a
 /// tree.
 pub(super) fn misplaced() -> RepoError {
     RepoError::Tree

@@ -1,5 +1,5 @@
-//! The tree of a stream: lists of chunks. The ids decide where a list ends, so that an insertion
-//! changes only the nodes near it.
+//! The tree of a stream. Each node lists chunks, or nodes of the level below. The ids in the list
+//! decide where a node ends, so that an insertion changes only the nodes near it.
 
 use super::nodes::NodeStore;
 use crate::base::BlobId;

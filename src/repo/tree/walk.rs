@@ -146,7 +146,7 @@ pub fn walk<V: Visitor>(
 }
 
 /// Returns a node, and the next nodes of its level that the walk will visit and that are not read
-/// yet, in ascending order. Finds only nodes that other nodes in memory name.
+/// yet, sorted by id. Finds only nodes that other nodes in memory name.
 fn follow<V: Visitor>(
     first: &BlobId,
     level: u8,
@@ -207,8 +207,8 @@ impl<V: Visitor> Search<'_, V> {
     }
 }
 
-/// Returns the ids that a node names, in ascending order: the chunks of a leaf, or the nodes below
-/// a branch.
+/// Returns the ids that a node names, in the order of the content: the chunks of a leaf, or the
+/// nodes below a branch.
 pub fn children(node: &Node) -> impl Iterator<Item = BlobId> {
     let (image, stream) = match node {
         Node::Children(node) => (&node.ids[..], &[][..]),

@@ -219,8 +219,8 @@ impl LocalBackend {
     }
 
     /// Returns the error of a get. If something other than a file has the name, for example a FIFO,
-    /// the error says so. [The name of an object](Name::is_of_object) then does not count as
-    /// missing.
+    /// the error says so. If the name [is that of an object](Name::is_of_object), the object
+    /// does not count as missing.
     fn failed_to_get(&self, name: &Name, source: io::Error) -> StorageError {
         let is_other = self.stat_any(name);
         let is_other = is_other.is_ok_and(|stat| !FileType::from_raw_mode(stat.st_mode).is_file());

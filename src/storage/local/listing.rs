@@ -13,7 +13,7 @@ use crate::storage::name::Name;
 /// Adds the objects below the directory `path` in `at`, or nothing if there is no such directory.
 /// If the directory disappears meanwhile, only the objects found until then are added. `prefix` is
 /// the path from the root of the store. The number of parts that a [`Name`] can have limits the
-/// depth. Anything but a file in the place of an object is listed with a size of 0.
+/// depth. An entry that has the name of an object but is not a file is listed with a size of 0.
 pub(super) fn add_objects(
     objects: &mut Vec<ObjectInfo>,
     at: &OwnedFd,

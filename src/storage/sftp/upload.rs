@@ -1,10 +1,10 @@
 //! Stores an object under a temporary name, and then renames it. A large object is sent through all
 //! connections at once.
 //!
-//! A put that may replace an object usually takes three round trips, and more only for bytes beyond
-//! the window. First the temporary file and its directory are opened. Then the bytes, the request
-//! to wait for the disk and the request to close are sent without waiting for answers. Last, the
-//! file is renamed and the directory made durable.
+//! A put that may replace an object usually takes three round trips. An object that is longer than
+//! [`UPLOAD_WINDOW`] takes more. First the temporary file and its directory are opened. Then the
+//! bytes, the request to wait for the disk and the request to close are sent without waiting for
+//! answers. Last, the file is renamed and the directory made durable.
 //!
 //! A put that must not replace an object takes more round trips. It first tests whether the name is
 //! taken. Instead of renaming the file, it makes a hard link and then removes the temporary name.

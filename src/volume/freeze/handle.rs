@@ -1,4 +1,5 @@
-//! The handle of a freeze, in the process that makes the snapshots.
+//! The handle of a freeze, in the process that makes the snapshots. Another process, the guard,
+//! runs the commands that freeze and thaw.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};

@@ -1,4 +1,4 @@
-//! The lines that the guard prints.
+//! The lines that the guard prints. The guard is the process that runs both commands of a freeze.
 
 /// The command before the snapshot runs. The number of its process group follows.
 pub(super) const FREEZING: &str = "freezing ";

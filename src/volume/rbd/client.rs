@@ -105,8 +105,8 @@ pub struct RbdClient {
     options: RbdOptions,
     map: OnceLock<OsdMap>,
     /// Locked while a snapshot is removed, so that only one is removed at a time: the cluster has
-    /// to free the data of a snapshot. For each image for which the cluster did not answer such a
-    /// request, has the time at which the request failed.
+    /// to free the data of a snapshot. Maps each image for which the cluster did not answer such a
+    /// request to the time at which the request failed.
     pub(super) removing: Mutex<BTreeMap<RbdSpec, Instant>>,
 }
 

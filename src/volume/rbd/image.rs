@@ -59,9 +59,10 @@ impl<'a> LiveImage<'a> {
         Self { client, spec, id }
     }
 
-    /// Names an image by its id, which it keeps if it is renamed or moved to the trash. `spec` has
-    /// its pool and namespace, and the name for messages. Use only the methods that read its state
-    /// and that list, make or remove its snapshots: all others find the image by its name.
+    /// Names an image by its id. The id stays the same if the image is renamed or moved to the
+    /// trash. `spec` has its pool and namespace, and the name for messages. Use only the methods
+    /// that read its state, or that list, make or remove its snapshots. All other methods find the
+    /// image by its name.
     #[must_use]
     pub fn with_id(client: &'a RbdClient, spec: &RbdSpec, id: &str) -> Self {
         Self {
@@ -97,7 +98,8 @@ impl<'a> LiveImage<'a> {
         self.client.options().shown()
     }
 
-    /// Returns the state of the image. Asks all questions at the same time.
+    /// Returns the state of the image. Asks for the cluster's ids and for the state at the same
+    /// time.
     pub fn state(&self, cancel: &Cancel) -> Result<ImageState, RbdError> {
         let (pool_id, info) = join(
             || self.client.pool_id(&self.spec.pool, cancel),
@@ -138,7 +140,7 @@ impl<'a> LiveImage<'a> {
         })
     }
 
-    /// If the image was not found, adds to the error whether it is in the trash.
+    /// If the image was not found but is in the trash, adds this to the error.
     fn find_in_trash(&self, error: RbdError, cancel: &Cancel) -> RbdError {
         if !error.is_absent() || self.id.is_some() {
             return error;

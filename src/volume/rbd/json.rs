@@ -139,7 +139,7 @@ pub fn feature_bits(names: &[String]) -> u64 {
     known.map(|(_, bit)| bit).sum()
 }
 
-/// Returns the names of those features that can be chosen when an image is made.
+/// Returns the names of the features in `bits` that can be chosen when an image is made.
 pub(super) fn feature_names(bits: u64) -> impl Iterator<Item = &'static str> {
     let set = FEATURES.iter().filter(move |(_, bit)| bits & bit != 0);
     set.map(|(name, _)| *name)

@@ -9,7 +9,7 @@ use super::error::{RbdError, RbdErrorKind};
 use crate::base::Cancel;
 use crate::volume::child_output::ChildOutput;
 
-/// The maximum length of an answer: more than 100,000 images or snapshots.
+/// The maximum length of an answer, in bytes: enough for more than 100,000 images or snapshots.
 pub(super) const ANSWER_MAX: u64 = 64 << 20;
 /// The number of bytes that are kept for an error, from the end of standard error.
 const ERRORS_KEPT: usize = 8 << 10;

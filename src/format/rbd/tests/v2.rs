@@ -29,7 +29,8 @@ fn u64s(values: &[u64]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// Returns a stream of two snapshots and the head.
+/// Returns a stream of two snapshots and of the image itself (its head). `protection` is a record
+/// of the first snapshot, or empty.
 fn image(protection: &[u8]) -> Vec<u8> {
     let metadata = [&4u32.to_le_bytes()[..], b"key\xff", &0u32.to_le_bytes()].concat();
     let header = [
@@ -67,8 +68,8 @@ fn image(protection: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_v2_stream_is_read_with_its_image_and_all_diffs() {
-    // The length that the record `p` states: in Ceph 16, in later versions, and a length that no
-    // version writes.
+    // The length that the record `p` (whether the snapshot is protected) states: in Ceph 16, in
+    // later versions, and a length that no version writes.
     for length in [8, 1, u64::MAX] {
         let stream = image(&stated(b'p', length, b"\x01"));
         let mut reader = DiffReader::open(&stream[..]).expect("an image");
@@ -171,7 +172,7 @@ fn each_fault_of_a_v2_image_header_is_refused_with_its_kind_and_offset() {
     let huge = b"rbd image v2\nZ\xff\xff\xff\xff\xff\xff\xff\xff1234";
     refused(huge, &Kind::Cut(CutIn::ImageHeader), huge.len());
 
-    // Many small entries also take much memory.
+    // Many small entries are refused, too, since they also take much memory.
     let empty = stated(b'M', 8, &[0; 8]);
     let many = vec![&empty[..]; 250_000];
     assert_eq!(
