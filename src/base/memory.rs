@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_of_the_own_control_group_and_of_all_those_above_it_count() {
+    fn the_limits_of_a_control_group_and_of_all_groups_above_it_count() {
         let directories: Vec<_> = group_directories("1:x:/y\n0::/a/b.service\n").collect();
         let at = |name: &str| format!("/sys/fs/cgroup{name}");
         assert_eq!(directories, [at("/a"), at("/a/b.service"), at("")]);

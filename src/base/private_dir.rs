@@ -20,9 +20,11 @@ const STICKY: u32 = 0o1000;
 /// `directory` is private.
 ///
 /// The user chose `base`, so `base` may be a link. A `base` without the sticky bit must belong to
-/// this user, and other users must not be able to write to it. (`/tmp` has the sticky bit.) Each
-/// directory below `base` on the path must belong to this user and must not be a link. If other
-/// users can write to such a directory, its mode is set to 0700.
+/// this user, and other users must not be able to write to it. With the sticky bit, as in `/tmp`,
+/// it may belong to anyone.
+///
+/// Each directory below `base` on the path must belong to this user and must not be a link. If
+/// other users can write to such a directory, its mode is set to 0700.
 pub(crate) fn create_private_dir(base: &Path, directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(base)?;
     let metadata = base.metadata()?;

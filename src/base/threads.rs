@@ -1,4 +1,4 @@
-//! Calls that do not depend on each other, on several threads.
+//! Runs functions that do not depend on each other in several threads.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};

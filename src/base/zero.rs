@@ -20,8 +20,8 @@ pub fn is_zero(bytes: &[u8]) -> bool {
             return false;
         }
         let (words, rest) = stride.as_chunks::<16>();
-        // Test all words of the stride, even after a word that is not zero. A loop with a branch
-        // for each word would take a hundred times as long.
+        // Test all words of the stride, even after a word that is not zero. The compiler cannot
+        // vectorize a loop with a branch for each word.
         let words = words
             .iter()
             .fold(0, |all, word| all | u128::from_le_bytes(*word));

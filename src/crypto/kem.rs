@@ -151,8 +151,8 @@ mod tests {
         assert!(other != encapsulation && other_key != key);
     }
 
-    /// The first vector of the draft, appendix C: seed, public key and encapsulation. Of the two
-    /// long values, only the first four bytes are compared.
+    /// The first vector of the draft, appendix C. Of the public key and of the encapsulation, only
+    /// the first four bytes are compared.
     #[test]
     fn keys_match_the_test_vector_of_the_draft() {
         let mut seed = [0; 32];

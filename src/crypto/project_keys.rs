@@ -37,7 +37,7 @@ struct MetadataKeys {
     slot_info: SealKey,
 }
 
-/// The keys that derive from C.
+/// The keys that derive from the secret C: they name chunks and cut streams.
 pub struct ChunkKeys {
     secret: Secret,
     id: Secret,

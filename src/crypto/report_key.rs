@@ -1,5 +1,6 @@
-//! Signatures of reports, in the format of minisign (<https://jedisct1.github.io/minisign/>): the
-//! prehashed form `ED`, which signs the BLAKE2b-512 hash of a file.
+//! Signatures of the reports of checks, in the format of minisign
+//! (<https://jedisct1.github.io/minisign/>): the prehashed form `ED`, which signs the BLAKE2b-512
+//! hash of a file.
 
 use base64ct::{Base64, Encoding as _};
 use blake2::{Blake2b512, Digest};
@@ -107,8 +108,8 @@ fn key_id(public: &[u8; 32]) -> [u8; KEY_ID_LEN] {
     id
 }
 
-/// Splits algorithm ‖ key id ‖ rest. Returns the key id and the rest, or `None` if the bytes have
-/// another algorithm than `algorithm` or the rest does not have `N` bytes.
+/// Splits algorithm ‖ key id ‖ rest. Returns the key id and the rest. Returns `None` if the
+/// algorithm is not `algorithm`, or if the rest does not have `N` bytes.
 fn split<const N: usize>(bytes: &[u8], algorithm: [u8; 2]) -> Option<([u8; KEY_ID_LEN], [u8; N])> {
     let rest = bytes.strip_prefix(&algorithm)?;
     let (id, rest) = rest.split_first_chunk()?;

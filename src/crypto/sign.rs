@@ -1,5 +1,5 @@
-//! Signatures: Ed25519 (RFC 8032), verified strictly. A key or a signature is refused if it is not
-//! in canonical form, or if its point is of small order.
+//! Signatures: Ed25519 (RFC 8032), verified strictly. A signature is refused if it is not in
+//! canonical form. A key or a signature is refused if its point is of small order.
 
 use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
 

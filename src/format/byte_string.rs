@@ -50,7 +50,7 @@ impl ByteString {
         }
     }
 
-    /// Returns whether the digits of [`Hex`](Self::Hex) are valid.
+    /// Returns false if this is [`Hex`](Self::Hex) with invalid digits.
     pub(super) fn is_valid(&self) -> bool {
         matches!(self, Self::Text(_)) || self.bytes().is_some()
     }

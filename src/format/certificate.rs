@@ -28,8 +28,8 @@ pub struct Certificate {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
-    /// Features that the objects that the key signs may require. If a program does not know one of
-    /// them, an object with it counts as newer, not as foreign.
+    /// Features that objects signed by the key may require. If a program does not know a feature in
+    /// this list, an object that requires it counts as newer, not as foreign.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,

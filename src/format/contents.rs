@@ -264,7 +264,7 @@ fn no_session<T>() -> Result<T, FormatError> {
 /// The plaintext of a pack's sealed contents. Do not rely on it before the signature is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignedContents<'a> {
-    /// The bytes that are signed.
+    /// The bytes before the signature, which covers them and the nonce.
     pub signed: &'a [u8],
     /// The public key that verifies the signature.
     pub signer: SignerId,
@@ -273,7 +273,7 @@ pub struct SignedContents<'a> {
 }
 
 impl<'a> SignedContents<'a> {
-    /// Returns the bytes to sign. The caller seals them together with the signature. `before` is
+    /// Returns the plaintext without its signature. The caller adds the signature. `before` is
     /// the hash of all bytes of the pack before the nonce of the sealed contents.
     #[must_use]
     pub fn encode_unsigned(contents: &Contents, before: &[u8; 32], signer: &SignerId) -> Vec<u8> {

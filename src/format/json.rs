@@ -68,6 +68,7 @@ pub(super) fn from_json_with_features<T: DeserializeOwned>(bytes: &[u8]) -> Resu
     from_json(bytes)
 }
 
+/// Fails if the body requires a feature: this version knows none.
 fn refuse_unknown_features(bytes: &[u8]) -> Result<(), FormatError> {
     let Requires { requires } = from_json(bytes)?;
     match requires.first() {

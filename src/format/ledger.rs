@@ -338,6 +338,7 @@ mod tests {
         unknown_result[at] = 3;
         assert!(LedgerBody::decode(&unknown_result).is_err());
     }
+
     #[test]
     fn lists_and_texts_longer_than_allowed_are_refused() {
         let run = AuditRun {

@@ -37,7 +37,7 @@ impl ParityHeader {
     pub const LEN: usize = CHECKED_LEN + CHECKSUM_LEN;
     /// The length of the hash of a shard, in bytes.
     pub const SUM_LEN: usize = 8;
-    /// The maximum number of data shards of a group, and of its parity shards.
+    /// A group has at most this number of data shards, and at most as many parity shards.
     pub const GROUP_MAX: usize = 4096;
     const SHARD_LEN_MIN: u32 = 64;
     const SHARD_LEN_MAX: u32 = 65_536;
@@ -160,7 +160,7 @@ impl<'a> ParityObject<'a> {
                 let last = bytes.last_chunk::<{ ParityHeader::LEN }>();
                 let last = last.ok_or(FormatError::Truncated)?;
                 let header = ParityHeader::decode(last, &hash).map_err(|_| error.clone())?;
-                // If the length is wrong, the other parts are not in their places.
+                // An object with another length lacks a part, or has its parts in other places.
                 if header.object_len() != bytes.len() {
                     return Err(error);
                 }
@@ -174,8 +174,8 @@ impl<'a> ParityObject<'a> {
         Ok(Self { header, bytes })
     }
 
-    /// Reads a whole object. Fails unless all bytes, except the shards and their hashes, are
-    /// exactly as a writer makes them.
+    /// Reads a whole object. Fails unless its length is right, its two headers are equal, and its
+    /// two lists of hashes are equal. Does not compare the parity shards with their hashes.
     pub fn decode(bytes: &'a [u8], hash: impl Fn(&[u8]) -> [u8; 32]) -> Result<Self, FormatError> {
         let object = Self::read(bytes, hash)?;
         let (found, expected) = (bytes.len(), object.header.object_len());

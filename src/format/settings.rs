@@ -23,7 +23,8 @@ pub struct ProjectSettings {
     pub created: String,
     /// The size of chunks in new backups of images, in bytes.
     pub chunk_size: u64,
-    /// The signers whose chunks writers deduplicate against: see [`trusts_all`](Self::trusts_all).
+    /// `project` if writers may rely on chunks that any key of the project stored: see
+    /// [`trusts_all`](Self::trusts_all). Any other text means the same as `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<String>,
     /// The parity that is stored with new objects, in percent. With 0, new objects get no parity,

@@ -15,8 +15,8 @@ const SMALL_WAIT: Duration = Duration::from_secs(1);
 
 /// A store with limited rates.
 ///
-/// If the store can [limit its own blocks](Backend::limit_blocks), it does so. Otherwise this
-/// decorator waits between whole objects.
+/// If the inner store can [limit its transfers block by block](Backend::limit_blocks), it does so.
+/// Otherwise this decorator waits between whole objects.
 #[derive(Debug)]
 pub struct LimitBackend<B> {
     inner: B,
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_object_does_not_wait_for_the_packs_before_it() {
+    fn a_small_object_waits_at_most_a_second_for_the_packs_before_it() {
         let limits = Limits {
             upload: Rate::new(NonZeroU64::MIN),
             download: Rate::default(),

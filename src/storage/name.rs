@@ -54,8 +54,8 @@ impl Name {
         self.last().len() >= HASH_LEN
     }
 
-    /// Reports whether this is the name of a lease. Only leases are replaced by new versions of the
-    /// same name. The content of any other object stays the same until the object is deleted.
+    /// Reports whether this is the name of a lease. Only leases are replaced by new versions under
+    /// the same name. The content of any other object stays the same until the object is deleted.
     #[must_use]
     pub fn is_replaced(&self) -> bool {
         self.directory().ends_with("/leases")

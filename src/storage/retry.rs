@@ -3,13 +3,16 @@
 //! Only operations that fail with an error of the class [`Transient`](StorageErrorClass::Transient)
 //! are repeated. The promises of [`Backend`] still hold:
 //!
-//! | operation | when repeated |
+//! | operation | effect of a repetition |
 //! |---|---|
-//! | `get`, `get_range`, `size`, `list`, `directories` | the operation changes nothing |
-//! | `put` | the object is whole either way |
-//! | `put_new` | a taken name is success if the object is this one: the first answer was lost |
-//! | `delete` | a missing object is success: the first answer was lost |
-//! | `remove_leftovers` | only the last attempt's count is returned |
+//! | `get`, `get_range`, `size`, `list`, `directories` | none: the operation changes nothing |
+//! | `put` | stores the same object again |
+//! | `put_new` | if the name is taken by an object with the same bytes, returns success |
+//! | `delete` | if the object is missing, returns success |
+//! | `remove_leftovers` | returns only the number of files that the last attempt removed |
+//!
+//! A repeated `put_new` or `delete` can find that an earlier attempt succeeded although its answer
+//! was lost.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! The standard output of a child process. The child process ends when this process ends.
+//! The standard output of a child process. The child process is killed when the value that reads
+//! the output is dropped, or when this process must exit at once.
 
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::process::CommandExt;
@@ -26,16 +27,17 @@ pub(super) const STEP: Duration = Duration::from_millis(20);
 /// A running program and its standard output.
 ///
 /// The program runs in its own process group. A read returns 0 bytes only after the program has
-/// ended. Then [`status`](Self::status) returns how it ended. If no bytes arrive for 0.2 s, or if
-/// the output has ended and the program still runs, a read fails with [`ErrorKind::WouldBlock`] and
-/// may be repeated. Dropping this value before the program has ended kills the whole group and
-/// reaps the program.
+/// ended. Then [`status`](Self::status) returns how it ended. A read fails with
+/// [`ErrorKind::WouldBlock`] if no bytes arrive for 0.2 s, or if the output has ended and the
+/// program still runs. Such a read may be repeated. Dropping this value before the program has
+/// ended kills the whole group and reaps the program.
 ///
 /// If the command has a pipe for standard error, processes that the program leaves behind are
 /// killed, too, so that this pipe ends.
 pub(super) struct ChildOutput {
     child: Child,
-    /// Makes the group end with this process. Set to `None` just before the program is reaped.
+    /// Has the group killed if this process must exit at once. Set to `None` just before the
+    /// program is reaped.
     ends_with_us: Option<ChildGroup>,
     /// `None` after the output has ended.
     output: Option<Stdin>,

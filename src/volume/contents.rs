@@ -242,7 +242,7 @@ fn is_btrfs(sample: &Sample) -> bool {
         .any(|at| sample.has(at + 64, b"_BHRfS_M"))
 }
 
-/// Returns 2, 3 or 4 for an ext file system.
+/// Returns the version of an ext file system: 2, 3 or 4. Returns `None` for anything else.
 fn ext(sample: &Sample) -> Option<u8> {
     const HAS_JOURNAL: u32 = 0x4;
     // Features of ext4: extents, block numbers of 64 bits, and flexible block groups.
@@ -292,7 +292,8 @@ fn is_gpt(sample: &Sample) -> bool {
 }
 
 fn is_mbr(sample: &Sample) -> bool {
-    // Boot sectors of file systems end with the same bytes, and a GPT has an MBR that protects it.
+    // The boot sector of a file system ends with the same bytes as an MBR. A disk with a GPT also
+    // has an MBR, which protects the GPT from old programs.
     let others = [b"NTFS    ", b"EXFAT   ", b"-FVE-FS-"];
     let other = others.iter().any(|name| sample.has(3, &name[..]));
     let Some(sector) = sample.get(0, 512) else {

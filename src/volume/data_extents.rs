@@ -71,7 +71,7 @@ impl<'a> DataExtents<'a> {
             // The two calls contradict each other, so treat the rest as data.
             Ok(end) if end <= start => size,
             Ok(end) => end.min(size),
-            // The end of a file counts as a hole. So this file may have lost its end.
+            // The end of a file counts as a hole, so the file seems to end before `start`.
             Err(Errno::NXIO) => {
                 self.still_whole()?;
                 size

@@ -124,7 +124,7 @@ pub enum VolumeErrorKind {
     },
     /// An earlier write failed, so the target is not complete.
     Incomplete,
-    /// A diff cannot hold the name of a snapshot.
+    /// A diff cannot hold the name of a snapshot: the name is empty, too long, or contains NUL.
     Misnamed,
     /// The reader of the stream has closed it.
     Closed,

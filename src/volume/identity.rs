@@ -68,10 +68,10 @@ impl ImageIdentity {
         }
     }
 
-    /// Returns whether the times show the same content as when `earlier` was taken. They prove this
-    /// only if both are from a file system that [keeps times](Self::keeps_times). Always false if
-    /// `earlier` is not [settled](Self::settled), and for a device, since the time of its last
-    /// write is unknown.
+    /// Returns whether the path, the inode, the size and the times are the same as in `earlier`.
+    /// This proves equal content only if both identities are from a file system that
+    /// [keeps times](Self::keeps_times). Always false if `earlier` is not
+    /// [settled](Self::settled), and for a device, since the time of its last write is unknown.
     #[must_use]
     pub fn unchanged_since(&self, earlier: &Self) -> bool {
         let stamp = |of: &Self| (of.device, of.inode, of.size, of.mtime_ns, of.ctime_ns);

@@ -12,7 +12,7 @@ pub trait OutputStream: Write + Send {
     fn name(&self) -> String;
 
     /// Writes the buffered bytes, and makes a file durable and visible. Must be called once, after
-    /// the last byte. Fails if a write has failed. Then a new file never appears.
+    /// the last byte. Fails if a write has failed. In this case, a new file never appears.
     fn finish(&mut self) -> Result<(), VolumeError>;
 }
 

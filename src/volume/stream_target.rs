@@ -26,7 +26,8 @@ struct State<W> {
 }
 
 impl<W: Write + Send> StreamTarget<W> {
-    /// Writes an image of `size` bytes to `writer`. Messages use `name` for the stream.
+    /// Returns a target that writes an image of `size` bytes to `writer`. Messages use `name` for
+    /// the stream.
     pub fn new(writer: W, name: impl Into<String>, size: u64) -> Self {
         let state = State {
             writer,

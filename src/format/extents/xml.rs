@@ -113,7 +113,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Range<u64>>, ExtentsError> {
 }
 
 /// Returns the position after the start tag of an element. Returns `None` if a list has no such
-/// element at `place`.
+/// element at `place`, or if the tag has attributes.
 fn below(place: Place, tag: &BytesStart<'_>) -> Option<Place> {
     if !tag.attributes_raw().trim_ascii().is_empty() {
         return None;

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::format::byte_string::ByteString;
 
-/// The place at which a stream ends too early.
+/// The place at which a stream ends too early. Places marked “v2” are only in streams of version 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CutIn {
     /// In a banner, which is a line that names the next part.
@@ -233,8 +233,8 @@ impl fmt::Display for DiffErrorKind {
     }
 }
 
-/// The start of a diff, for messages: a snapshot, or the empty image. Control characters in the
-/// untrusted name are escaped; a name that is not UTF-8 is in hexadecimal.
+/// The start of a diff, for messages: a snapshot, or the empty image. Control characters and
+/// backslashes in the untrusted name are escaped; a name that is not UTF-8 is in hexadecimal.
 #[derive(Debug, Clone, Copy)]
 pub struct DiffBase<'a>(pub Option<&'a [u8]>);
 

@@ -155,7 +155,7 @@ impl<R: Read> DiffReader<R> {
         self.diffs
     }
 
-    /// Returns the number of bytes of the stream that were read or skipped.
+    /// Returns the offset of the next byte to read, from the beginning of the stream.
     pub fn offset(&self) -> u64 {
         self.input.offset()
     }
@@ -292,8 +292,8 @@ impl<R: Read> DiffReader<R> {
                     once(&mut to, (at, name), field, at)?;
                 }
                 DiffField::Protected => {
-                    // The record states a length of 8 and has one byte of data
-                    // (https://tracker.ceph.com/issues/53243). Later versions of Ceph state 1.
+                    // The record has one byte of data. Old versions of Ceph state a length of 8
+                    // (https://tracker.ceph.com/issues/53243), later ones 1. So ignore the length.
                     input.u64(CutIn::Protection)?;
                     let value = match input.u8(CutIn::Protection)? {
                         0 => false,

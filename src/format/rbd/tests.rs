@@ -50,7 +50,7 @@ fn read_all<R: Read>(input: R, piece: usize) -> Result<Vec<Diff>, DiffError> {
     Ok(diffs)
 }
 
-/// Reads the whole stream and skips all data.
+/// Reads the whole stream and skips all data. Returns the length of the stream in bytes.
 fn skim(stream: &[u8]) -> Result<u64, DiffError> {
     let mut reader = DiffReader::open(stream)?;
     while reader.next_diff()?.is_some() {
@@ -316,7 +316,8 @@ fn the_writer_refuses_records_that_a_reader_would_refuse() {
     assert_eq!(read_all(&written[..], 1).expect("a diff")[0].1.len(), 2);
 }
 
-/// Returns single bytes, with interruptions in between, and then an error in place of the end.
+/// Returns single bytes, with interruptions in between, and then an error in place of the end. The
+/// flag states whether the last read was interrupted.
 struct Flaky<'a>(&'a [u8], bool);
 
 impl Read for Flaky<'_> {
@@ -369,7 +370,8 @@ fn any_name() -> impl Strategy<Value = Option<Vec<u8>>> {
     prop::option::of(prop::collection::vec(1u8.., 1..20))
 }
 
-/// Generates extents. Each has the gap before it, a length, and its data; `None` means zeros.
+/// Generates extents. Each has the number of bytes since the previous extent, a length, and its
+/// data. If the data is `None`, the extent is zeros. Otherwise the length is not used.
 fn any_extents() -> impl Strategy<Value = Vec<(u64, u64, Option<Vec<u8>>)>> {
     let data = prop::option::of(prop::collection::vec(any::<u8>(), 1..50));
     prop::collection::vec((0u64..3, 1u64..1 << 40, data), 0..12)

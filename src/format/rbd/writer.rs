@@ -1,4 +1,4 @@
-//! Writes a v1 stream.
+//! Writes an RBD diff stream of version 1.
 
 use std::io::Write;
 

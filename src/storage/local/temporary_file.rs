@@ -37,8 +37,7 @@ impl<'a> TemporaryFile<'a> {
         let name = temporary::new_name()?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         // The process that creates a file may write to it even if its mode is read-only. So the
-        // file is read-only from the beginning. This also avoids a change of the mode, which some
-        // file systems refuse.
+        // file gets its final mode now. Some file systems refuse a later change of the mode.
         let file = rustix::fs::openat(directory, name.as_str(), flags, mode)?;
         let created = Self {
             directory,
@@ -100,7 +99,7 @@ impl<'a> TemporaryFile<'a> {
 impl Drop for TemporaryFile<'_> {
     fn drop(&mut self) {
         if !self.published {
-            // If this fails too, a hidden file stays; the caller reports the first failure.
+            // If this fails, the file stays under its temporary name until `remove_leftovers`.
             let _ = rustix::fs::unlinkat(self.directory, &self.name, AtFlags::empty());
         }
     }

@@ -23,8 +23,8 @@ use crate::storage::name::Name;
 use crate::storage::rate::Limits;
 use crate::storage::runtime;
 
-/// A store in a directory on a server. Files get the mode 0400, if the server lets a client change
-/// modes, and directories 0700.
+/// A store in a directory on a server. Directories get the mode 0700. Files get the mode 0400, or
+/// 0600 if the server does not let a client change modes.
 ///
 /// Operations follow symbolic links in the path of an object, unlike in a local directory. The
 /// protocol has no other way to open a file.
@@ -56,8 +56,8 @@ impl Drop for SftpBackend {
 }
 
 impl SftpBackend {
-    /// Connects to the store in this directory. Fails with [`StorageErrorKind::NotFound`] if there
-    /// is no such directory.
+    /// Connects to the store that `options` names. Fails with [`StorageErrorKind::NotFound`] if its
+    /// directory does not exist.
     pub fn open(options: SftpOptions) -> Result<Self, StorageError> {
         let backend = Self::new(options)?;
         let root = backend.paths.at("");
@@ -75,7 +75,7 @@ impl SftpBackend {
     }
 
     /// Connects like [`open`](Self::open), but first creates the directory, and those above it, as
-    /// needed. A failure may leave some of the directories created.
+    /// needed. If this function fails, some of the new directories may stay.
     pub fn create(options: SftpOptions) -> Result<Self, StorageError> {
         let backend = Self::new(options)?;
         let root = backend.paths.at("");

@@ -1,8 +1,8 @@
 //! A store in a directory on a server, over SFTP, through the user's own `ssh`.
 //!
-//! Uses version 3 of the protocol (draft-ietf-secsh-filexfer-02). If the server offers them, also
-//! uses these extensions of OpenSSH: renames that replace a file, hard links, waiting for the disk,
-//! the free space, and the maximum size of requests. Objects are laid out as in a local directory.
+//! Uses version 3 of the protocol (draft-ietf-secsh-filexfer-02). Also uses the extensions of
+//! OpenSSH that the server offers: renames that replace a file, hard links, `fsync`, the free
+//! space, and the maximum size of requests. Objects are laid out as in a local directory.
 //!
 //! No request waits for ever. If requests have waited for [`SftpOptions::timeout`] without a byte
 //! moving in either direction, the store ends the ssh of the connection. Running operations then

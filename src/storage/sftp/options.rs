@@ -38,7 +38,7 @@ pub struct SftpOptions {
     pub ssh: Vec<OsString>,
     /// The maximum number of connections.
     pub connections: NonZeroUsize,
-    /// The time that requests may wait without a byte moving.
+    /// If requests wait for this time without a byte moving, the connection is ended.
     pub timeout: Duration,
     /// If this is set, a server that does not answer causes an error after a few seconds.
     pub cancel: Cancel,

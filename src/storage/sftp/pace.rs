@@ -13,7 +13,7 @@ pub(super) struct Pace<'a> {
 }
 
 impl Pace<'_> {
-    /// Returns the time to wait before this many bytes may be requested.
+    /// Returns the time to wait before this many bytes may be transferred, and counts them.
     pub(super) fn pause(&self, bytes: usize) -> Duration {
         self.rate.pause(bytes as u64)
     }

@@ -20,7 +20,7 @@ const REST: Duration = Duration::from_mins(1);
 pub(super) struct Pool {
     options: SftpOptions,
     entries: Vec<Mutex<Entry>>,
-    /// Whether a connection was ever made. If so, ssh no longer asks the user.
+    /// Whether a connection was ever made. If so, ssh may no longer ask for a password.
     proven: AtomicBool,
     processes: Processes,
 }

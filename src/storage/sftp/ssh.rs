@@ -163,8 +163,8 @@ impl Ssh {
     }
 
     /// Returns the answer to a request, or an error as soon as no answer can arrive. The crate
-    /// russh-sftp would wait for ever if a request is sent while the connection ends: it drops the
-    /// pending requests before it stops accepting new ones.
+    /// russh-sftp drops the pending requests before it stops accepting new ones. So it would wait
+    /// for ever for the answer to a request that is sent while the connection ends.
     pub(super) async fn answer<T>(
         &self,
         request: impl Future<Output = SftpResult<T>>,
@@ -369,8 +369,8 @@ impl AsyncRead for Pipes {
             if self.ssh.greeting().is_none() {
                 return polled;
             }
-            // Pass on no byte of the greeting: its first bytes would be taken for the length of an
-            // answer, which would never arrive.
+            // Pass on no byte of the greeting. The reader would take its first bytes for the length
+            // of an answer, and would wait for this answer forever.
             buf.set_filled(before);
         }
         self.poll_greeting(cx)

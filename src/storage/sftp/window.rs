@@ -7,7 +7,8 @@ use std::task::Poll;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// Futures that have been polled once, oldest first. A server answers in the order of the requests.
+/// Futures that have been polled once, oldest first. Servers usually answer in the order of the
+/// requests.
 pub(super) struct Window<'a, T> {
     begun: VecDeque<Begun<'a, T>>,
 }

@@ -156,8 +156,8 @@ fn watch_input() -> Receiver<()> {
     asked
 }
 
-/// Runs a command with a shell, in a process group of its own. Its output goes to standard error,
-/// or is discarded.
+/// Runs a command with a shell, in a process group of its own. If `is_shown`, the output of the
+/// command goes to standard error. Otherwise it is discarded.
 fn start(command: &OsStr, is_shown: bool) -> io::Result<Child> {
     let output = || {
         if is_shown {
@@ -176,8 +176,8 @@ fn start(command: &OsStr, is_shown: bool) -> io::Result<Child> {
         .spawn()
 }
 
-/// Kills a command that has not been reaped, with all that it started. Does not wait long for its
-/// end, since the thaw must follow.
+/// Kills a command that has not been reaped, and all processes that it started. Waits at most
+/// [`KILL_LIMIT`] for their end, since the thaw must follow.
 fn kill(child: &mut Child) {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     // Fails if all its processes have ended.

@@ -16,7 +16,7 @@ pub enum RbdErrorKind {
     Denied,
     /// The image or snapshot exists already (17).
     Exists,
-    /// The image or snapshot is in use (16), or not empty (39).
+    /// The image or snapshot is in use (16), or the image still has snapshots (39).
     Busy,
     /// The cluster refuses the arguments (22).
     BadArgument,
