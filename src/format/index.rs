@@ -11,8 +11,8 @@ use crate::base::{ObjectHash, SignerId};
 /// The minimum length of a pack's entry in a segment, in bytes: hash, random bytes, signer, number
 /// of the encapsulation, and contents.
 const PACK_LEN_MIN: usize = 32 + 16 + 32 + 4 + Contents::LEN_MIN;
-/// Stands for the number of the encapsulation if a pack has none, because its keys derive from a
-/// key of the project and not from that of a session.
+/// Stands for the number of the encapsulation if a pack has none. The keys of such a pack derive
+/// from a key of the project, and not from the key of a session.
 const NO_SESSION: u32 = u32::MAX;
 
 /// A pack and its contents.

@@ -1,5 +1,5 @@
-//! Reasons why a selector, the text with which a user names a backup, matches no backup, or why it
-//! is not certain which backup it selects.
+//! Reasons why a selector matches no backup, or why it is not certain which backup it selects. A
+//! selector is the text with which a user names a backup.
 
 use jiff::Timestamp;
 

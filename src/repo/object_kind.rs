@@ -55,8 +55,8 @@ pub enum SealedWith {
     PackKey,
     /// The project's object key.
     ObjectKey,
-    /// The project's object key. The hashes with which the object names other objects are not
-    /// sealed.
+    /// The project's object key seals only the details of an entry of the log. The number and the
+    /// time of the entry, and the kinds and hashes of objects, are not sealed.
     Partly,
 }
 

@@ -235,10 +235,10 @@ impl Objects {
         self.delete_name(&object.name())
     }
 
-    /// Deletes both copies of an object. Also deletes everything from which a key slot could be
-    /// restored: its damaged files in `quarantine/`, and its parity, even if the project has no
-    /// parity now. Deletes these first, so that none of them stays without the slot if the process
-    /// is killed.
+    /// Deletes both copies of an object. For a key slot, also deletes everything from which the
+    /// slot could be restored: its damaged files in `quarantine/`, and its parity. Its parity may
+    /// exist even if the project stores none now. Deletes these first, so that none of them stays
+    /// without the slot if the process is killed.
     pub fn delete_twice(&self, object: ObjectRef) -> Result<(), RepoError> {
         if let ObjectRef::Key(project, hash) = object {
             self.delete_parity(project, hash)?;

@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_is_known_to_the_next_run() {
+    fn seen_leases_and_marks_are_remembered_for_the_next_process() {
         let top = tempfile::tempdir().unwrap();
         let caches = top.path().join("caches");
         let mark = [(ObjectHash::from_bytes([7; 32]), true)];

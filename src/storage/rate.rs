@@ -32,7 +32,7 @@ impl Rate {
     }
 
     /// Returns the time to wait before this many bytes may be transferred, and counts them. The
-    /// time depends only on the bytes that were counted before.
+    /// time depends only on earlier calls, and not on `bytes`.
     #[must_use]
     pub fn pause(&self, bytes: u64) -> Duration {
         self.pause_at(Instant::now(), bytes)

@@ -9,8 +9,8 @@ const DATA: usize = 32 << 20;
 const NODES: usize = 4 << 20;
 /// A pack is full at this many blobs, so that its listing stays small.
 pub(super) const BLOBS_TARGET: usize = 8192;
-/// A pack is small if it has less than a full pack divided by this number: less than 8 MiB of
-/// chunks, or less than 1 MiB of nodes.
+/// A pack with less than a quarter of a full pack is small: less than 8 MiB of chunks, or less than
+/// 1 MiB of nodes.
 const SMALL_PART: usize = 4;
 /// A segment is stored after this many packs, so that a killed process loses little work.
 const SEGMENT_PACKS: usize = 16;

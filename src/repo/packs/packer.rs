@@ -1,10 +1,10 @@
 //! Packs blobs in many threads at the same time.
 //!
 //! A worker joins new chunks into runs and compresses them into its own buffer, a part. When the
-//! part is full, the worker reserves ordinals (the numbers of its runs) in the open pack, seals the
-//! runs in place, and delivers the part to the pack. When all reservations of a pack are delivered,
-//! the pack goes to the writer. A budget limits the number of bytes between compression and the
-//! store.
+//! part is full, the worker reserves ordinals (the numbers of its runs) in the open pack. Then it
+//! seals the runs in place, and delivers the part to the pack. When all reservations of a pack are
+//! delivered, the pack goes to the writer. A budget limits the number of bytes between compression
+//! and the store.
 
 use std::collections::HashSet;
 use std::panic::resume_unwind;

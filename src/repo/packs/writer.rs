@@ -183,7 +183,7 @@ impl<'a> Writer<'a> {
                     durable(stored.iter().map(PackStored::plain).sum());
                     self.note(stored, indexed)
                 }) {
-                    // Stop receiving, so that the writer ends and its budget is closed: workers may
+                    // Stop receiving, so that the writer ends and its budget is closed. Workers may
                     // wait for bytes of the budget that a failed pack never gives back.
                     more = false;
                     failed.get_or_insert(error);

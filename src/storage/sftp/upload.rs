@@ -7,7 +7,8 @@
 //! answers. Last, the file is renamed and the directory made durable.
 //!
 //! A put that must not replace an object takes more round trips. It first tests whether the name is
-//! taken. Instead of renaming the file, it makes a hard link and then removes the temporary name.
+//! taken. Where the server supports hard links, it makes one and then removes the temporary name,
+//! instead of renaming the file.
 
 use std::sync::{Arc, Mutex};
 

@@ -181,7 +181,7 @@ impl RbdClient {
         Ok(found.ok_or_else(missing)?.number)
     }
 
-    /// Returns the name that the pool with this number has now; `None` if there is no such pool.
+    /// Returns the name of the pool with this number; `None` if there is no such pool.
     pub fn pool_name(&self, number: u64, cancel: &Cancel) -> Result<Option<String>, RbdError> {
         let mut pools = self.map(LIMIT, cancel)?.pools.iter();
         let found = pools.find(|pool| pool.number == number);

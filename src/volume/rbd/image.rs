@@ -216,8 +216,8 @@ impl<'a> LiveImage<'a> {
     }
 
     /// Removes a snapshot like [`remove_snapshot`](Self::remove_snapshot), even if the work was
-    /// cancelled. If it was cancelled, and a removal for any image got no answer in the last two
-    /// minutes, fails immediately: the user waits for the end of the program.
+    /// cancelled. The user of a cancelled program waits for its end. So if the work was cancelled,
+    /// fails immediately if a removal for any image got no answer in the last two minutes.
     pub fn remove_snapshot_anyway(&self, name: &str, cancelled: &Cancel) -> Result<(), RbdError> {
         self.remove_unless(name, &Cancel::default(), |unanswered| {
             let waits = cancelled.check().is_err() && !unanswered.is_empty();
