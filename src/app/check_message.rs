@@ -52,7 +52,7 @@ pub(crate) struct AffectedEntry {
 pub(crate) enum FindingKind {
     /// Something is damaged or missing.
     Damaged,
-    /// An object that is ignored, because its signer has no right to make it.
+    /// An object that is ignored, because it is not a valid object of a key that may make it.
     Foreign,
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct CheckSummary {
     /// The number of findings, including foreign objects and lost history.
     pub(crate) errors: u64,
     pub(crate) packs_damaged: u64,
-    /// Number of objects that are ignored, because their signers have no right to make them.
+    /// Number of findings of the kind [`Foreign`](FindingKind::Foreign).
     pub(crate) foreign: u64,
     /// The ids of the backups that cannot be restored completely, or whose records are lost.
     pub(crate) backups_affected: Vec<String>,

@@ -2,7 +2,8 @@
 //! formats it for people.
 //!
 //! Field names are an interface: published names never change. New fields may be added.
-//! Sizes are bytes, durations seconds, times RFC 3339 in UTC, ids full hexadecimal.
+//! Sizes are in bytes, durations in seconds, and times in RFC 3339 and UTC. Ids are written in
+//! full, in hexadecimal.
 
 use std::collections::BTreeMap;
 
@@ -252,7 +253,7 @@ pub(crate) struct BackupDetail {
     /// If the backup was copied, or its labels were changed: the id of its first record.
     pub(crate) original: Option<String>,
     pub(crate) base: Option<String>,
-    /// The source's description of itself.
+    /// The part of the record that describes the source.
     pub(crate) source: serde_json::Value,
     /// Contents that belong to the backup but are not part of the volume.
     pub(crate) attachments: Vec<AttachmentEntry>,

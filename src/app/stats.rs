@@ -16,8 +16,8 @@ pub(crate) struct Stats {
     /// The part of `bytes_stored` that backups use.
     pub(crate) bytes_used: u64,
     pub(crate) packs: u64,
-    /// The number of records, nodes and packs that could not be read. The other fields leave them
-    /// out.
+    /// The number of records, nodes and packs that could not be read. The other fields leave out
+    /// these records and nodes. `chunks` and `bytes_unique` include chunks of packs that are lost.
     pub(crate) unreadable: u64,
 }
 

@@ -22,11 +22,11 @@ pub(crate) struct VolumeStatusEntry {
     pub(crate) host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snapshot: Option<ByteString>,
-    /// Whether the volume is overdue: that backup is too old or does not exist, and the volume is
-    /// not retired. `None` if the user gave no maximum age.
+    /// Whether the volume is overdue: the backup `backup_id` is too old or does not exist, and the
+    /// volume is not retired. `None` if the user gave no maximum age.
     pub(crate) overdue: Option<bool>,
-    /// Whether that backup was made with a full key and has the label `status=retired`. Such a
-    /// volume is never overdue.
+    /// Whether the backup `backup_id` was made with a full key and has the label `status=retired`.
+    /// Such a volume is never overdue.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) retired: bool,
     /// The number of backups with times in the future. They do not count.

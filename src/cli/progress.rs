@@ -50,7 +50,7 @@ impl Form {
         match self {
             Self::Bar => Duration::from_millis(100),
             Self::Json => Duration::from_secs(1),
-            // A log gets few lines, and none from a short operation.
+            // Lines usually go to a log file: write few, and none for a short operation.
             Self::Lines | Self::Nothing => Duration::from_secs(30),
         }
     }

@@ -1,4 +1,4 @@
-//! Where passwords come from, and which are refused.
+//! Tests where passwords come from, and which are refused.
 
 use std::cell::RefCell;
 use std::os::fd::AsRawFd;

@@ -1,4 +1,5 @@
-//! The text of `head`: a statement for people to print, sign by hand and lock away.
+//! The text of `head`: a statement of the newest entry of the log, for people to print, sign by
+//! hand and lock away.
 
 use std::fmt::Write as _;
 

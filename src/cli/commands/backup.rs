@@ -336,7 +336,8 @@ impl Run<'_> {
         Ok(done)
     }
 
-    /// Backs up one source and shows the result like [`show`](Self::show).
+    /// Backs up one source and shows the new backups. If that succeeds, returns what
+    /// [`show`](Self::show) returns.
     fn back_up(
         &self,
         name: &str,
@@ -364,7 +365,8 @@ impl Run<'_> {
         self.show(&options.volume, &reports, started)
     }
 
-    /// Adds the new backups to the client memory of this host.
+    /// Adds the new backups to the client memory, the file that shows this host which backups it
+    /// has seen.
     fn remember(&self, volume: &str, reports: &[BackupReport]) {
         let memory = ClientMemory::new(&self.console.session, self.settings);
         let new = reports.iter().filter(|report| !report.existing);
@@ -513,7 +515,8 @@ fn open_source(console: &Console, source: &BackupSource) -> Result<Box<dyn Sourc
         }
         BackupSource::Diff(source) => {
             let stream: Box<dyn InputStream> = match source {
-                // If standard input is a file, it can be read twice.
+                // If standard input is a file, it can be read twice: first to examine the diff, and
+                // then to back it up.
                 ReadFrom::Stdin => match InputFile::stdin() {
                     Some(file) => Box::new(file),
                     None => open_diff(source)?,

@@ -98,7 +98,8 @@ const UNREADABLE: &str = "the disk may still return these parts: copy the files 
                           packs now. So if you give up these parts, delete the files: then the \
                           next backup of the same sources, on any host, stores the lost data again";
 
-/// The next step for such packs before their readable parts are stored again.
+/// The next step for packs that the disk cannot read completely, before their readable parts are
+/// stored again.
 const SAVE_REST: &str = "the same command with --yes stores their other parts again; the packs \
                          stay where they are";
 

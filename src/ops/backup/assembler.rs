@@ -39,7 +39,8 @@ impl<'a> Assembler<'a> {
         nodes: &'a PackedNodes<'a>,
     ) -> Result<Self, OpsError> {
         // With --reread, use no base. Then every node is stored unless it is present, so lost nodes
-        // are replaced. But content that the source does not list can only come from the base.
+        // are replaced. But if the source lists only changes, all other content comes from the
+        // base.
         let base = spec
             .base
             .filter(|_| !task.reread || spec.gaps == Gaps::Unchanged);

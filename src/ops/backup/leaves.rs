@@ -24,7 +24,7 @@ pub(super) const QUEUE: usize = 2;
 /// are kept.
 const IN_FLIGHT: usize = 64;
 
-/// A leaf that the source touches.
+/// A leaf of which the source sets some or all bytes.
 pub(super) struct LeafJob<W> {
     leaf: u64,
     coverage: Coverage,

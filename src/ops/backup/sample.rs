@@ -13,17 +13,17 @@ use crate::ops::error::OpsError;
 use crate::repo::{Backup, RepoError, Top, any_chunk, leaf_chunks};
 use crate::volume::ImageSource;
 
-/// The maximum number of random choices for each sample that should have data in the base. If all
-/// of them are in extents that are read, any other chunk becomes the sample.
+/// The maximum number of random choices for each sample that should have data in the base. If too
+/// few of the chosen chunks are outside the list, other random chunks outside the list are added.
 const LOOKS: u64 = 8;
 
-/// `plan` names the extents that are read. Compares `samples` of the other chunks with the base, or
-/// all of them if there are no more than `samples`. Fails if a chunk differs. Without a base, the
+/// Compares chunks outside `plan`, the extents that the backup reads, with the base. Compares
+/// `samples` of them, or all if there are fewer. Fails if a chunk differs. Without a base, the
 /// compared chunks must be zeros.
 ///
-/// About half of the samples are random chunks in which the base has data, since this data may have
-/// been discarded later. The others are chosen at random from all other chunks, even those of
-/// zeros.
+/// About half of the samples are random chunks in which the base has data, since the image may have
+/// discarded this data after the base was made. The others are random chunks outside `plan`, with
+/// or without data.
 pub(super) fn verify(
     task: &BackupTask<'_>,
     image: &dyn ImageSource,

@@ -39,9 +39,9 @@ pub struct MergeReport {
 }
 
 /// Merges diffs, oldest first, and finishes the output. Each diff must start from the snapshot to
-/// which the previous one leads. A v2 stream contributes all of its diffs, one after another. Every
-/// input is read to its end, so that damage in any input is found. After damage or another failure,
-/// the output is not finished.
+/// which the previous one leads. A stream in version 2 of the format contributes all of its diffs,
+/// one after another. Every input is read to its end, so that damage in any input is found. After
+/// damage or another failure, the output is not finished.
 ///
 /// If a diff makes the image smaller and a later one makes it larger again, the bytes in between
 /// become zeros. The result has extents for these zeros, since the image to which it is applied may

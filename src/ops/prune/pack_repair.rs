@@ -37,8 +37,8 @@ use crate::storage::{StorageErrorClass, StorageErrorKind};
 pub enum PackAction {
     /// Packs its undamaged chunks again, and moves it to `quarantine/`.
     Repack,
-    /// Nothing: a prune names, replaces or deletes the pack. No segment names it, it is going to be
-    /// deleted, or it is a pack of nodes, which are in another pack, too.
+    /// Nothing: a prune adds the pack to the index, replaces it or deletes it. No segment names the
+    /// pack, or it is going to be deleted, or it holds nodes, which are in another pack, too.
     LeftToPrune,
     /// Nothing: parity can restore the whole pack.
     Restorable,
@@ -235,8 +235,8 @@ impl PackRepair<'_> {
     fn move_packs(&mut self, steps: &mut Vec<PackStep>) -> Result<(), OpsError> {
         let packs = steps.iter().filter(|step| step.is_copied());
         let packs: Vec<_> = packs.map(|step| step.pack).collect();
-        // From now on, a copy of a chunk counts only if it is in another pack that will not be
-        // deleted.
+        // From now on, copies of chunks count only in packs that will stay. Not among them: these
+        // packs, marked and removed packs, and packs that no segment names or only superseded ones.
         let marked = Marks::load(self.project)?.packs();
         let unnamed = [self.index.unnamed()?, self.index.retired()?].concat();
         let none = marked
@@ -373,8 +373,8 @@ impl PackRepair<'_> {
         if let Err(action @ (PackAction::Denied | PackAction::Missing)) = read {
             return Ok(action);
         }
-        // Read the pack again: the first damage may have been one of the connection or of the
-        // memory.
+        // Read the pack again: an error of the connection or of the memory may have caused the
+        // damage that was found first.
         let is_whole = match read_whole(self.project, step.object) {
             Ok(listing) => damaged_runs(&self.index, listing, self.context)?.is_empty(),
             Err(RepoError::Damaged { .. } | RepoError::Foreign { .. }) => false,

@@ -65,7 +65,7 @@ pub(super) fn compare_image(
             total: Some(size),
         });
     };
-    // In a gap between chunks of the backup, all data of the image differs.
+    // In a gap between chunks of the backup, the image differs wherever it is not zero.
     let mut gap = |present: &mut PresentData<_>, different: &mut _, gap: Range<u64>| {
         while let Some(offset) = present.next().filter(|offset| *offset < gap.end) {
             task.context.cancel.check()?;

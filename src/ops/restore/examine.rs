@@ -5,7 +5,7 @@ use super::task::RestoreTask;
 use crate::ops::error::OpsError;
 use crate::repo::{ContentPart, LostChunks, RepoErrorKind};
 
-/// Searches for damage without reading the data, and fails if there is any. Finds tree nodes that
+/// Searches for damage without reading the data, and fails if it finds any. Finds tree nodes that
 /// cannot be read, chunks whose packs are missing or too short, and chunks in places that are known
 /// to be damaged.
 pub(super) fn examine(task: &RestoreTask<'_>) -> Result<(), OpsError> {

@@ -62,7 +62,7 @@ const PREFIX_MIN: usize = 4;
 
 impl Records {
     /// Maximum number of records that a new one follows, so that a record stays below its maximum
-    /// length. Without forged records, a backup never has more records to follow.
+    /// length. A backup has more records to follow only if some of them are forged.
     pub const FOLLOWS_MAX: usize = 10_000;
 
     /// Reads all records. The errors of damaged and foreign ones are kept separately. Fails if a

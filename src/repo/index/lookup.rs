@@ -16,9 +16,9 @@ use crate::repo::error::RepoError;
 pub struct CacheState {
     /// The file of the index, or `None` if the index is in memory.
     pub path: Option<PathBuf>,
-    /// The packs that it knows.
+    /// The number of packs that the index knows.
     pub packs: u64,
-    /// The blobs that it knows. A blob counts once for each of its places.
+    /// The number of blobs that the index knows. A blob counts once for each of its places.
     pub blobs: u64,
 }
 

@@ -113,7 +113,7 @@ impl Drop for Index {
 
 /// Opens the first index file that no other process has open, or a database in memory if no file
 /// can be used. A file that cannot be opened is deleted and created again. Also returns the notes
-/// of damage in this cache.
+/// of damaged packs and segments that are kept in this cache.
 fn open_file(
     project: &Project,
     cache: &Path,
@@ -137,8 +137,8 @@ fn open_file(
         notes = remove_unless_private(&path).is_ok().then_some(path);
         for number in 0..FILES_MAX {
             let path = directory.path().join(format!("index-{number}.redb"));
-            // Remove a file that another user may have prepared. This includes the files that
-            // belong to the index file: see `close` and `UnindexedPacks`.
+            // Remove a file that another user may have prepared. Two more files belong to the index
+            // file: its stamp (see `Db::close`) and the list of packs that are not indexed yet.
             for extension in ["redb", "stamp", "pending"] {
                 let _ = remove_unless_private(&path.with_extension(extension));
             }

@@ -55,10 +55,10 @@ impl Index {
     /// Replaces the segments that name a pack in `without`, and small segments if there are many.
     /// New segments name all other packs of the replaced ones, and the packs in `also`.
     ///
-    /// At every moment, a segment that counts names each of these packs. For this, each old segment
-    /// is superseded by the new one that names the last of its packs. `still_valid` is called
-    /// before each segment is stored. It must fail if the data on which the caller decided may be
-    /// out of date.
+    /// At every moment, a segment that is not superseded names each of these packs. For this, each
+    /// old segment is superseded by the new one that names the last of its packs. `still_valid` is
+    /// called before each segment is stored. It must fail if the data on which the caller decided
+    /// may be out of date.
     pub fn rewrite_segments<E: From<RepoError>>(
         &self,
         without: &HashSet<ObjectHash>,
@@ -145,10 +145,10 @@ impl Index {
         rewriter.store()
     }
 
-    /// Returns a verified listing of a pack for a new segment, since others will rely on this
-    /// segment. Takes the listing from the index if this client has read the whole pack, or if a
-    /// segment of a full key names it. Otherwise reads the listing from the pack. If no segment of
-    /// the pack's signer names the pack, reads the whole pack.
+    /// Returns a verified listing of a pack for a new segment, since other clients will rely on
+    /// this segment. Takes the listing from the index if this client has read the whole pack, or if
+    /// a segment of a full key names it. Otherwise reads the listing from the pack. If no segment
+    /// of the pack's signer names the pack, reads the whole pack.
     ///
     /// Returns `None` if the pack is damaged or foreign, if it has an unknown version, or if the
     /// index does not know it.
@@ -163,8 +163,8 @@ impl Index {
         }
         let object = ObjectRef::of_pack(self.project.id, listing.contents.kind, *pack);
         let read = read_listing(&self.project, object, None).and_then(|listing| {
-            // If the signer of the pack does not name it, another signer may list a copy with other
-            // bytes.
+            // If no segment of the pack's signer names the pack, its runs may not be the ones that
+            // this signer stored. So verify all bytes.
             if named.signers.contains(&listing.signer) {
                 Ok(listing)
             } else {
@@ -194,8 +194,8 @@ impl Index {
     }
 }
 
-/// Returns the segments to replace and their packs. Segments whose packs were added to the database
-/// first come first.
+/// Returns the segments to replace and their packs. The segments are in the order in which the
+/// first pack of each was added to the database.
 fn pick(
     db: &Db,
     segments: &EffectiveSegments,

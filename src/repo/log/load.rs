@@ -40,9 +40,10 @@ pub struct LogHead {
 }
 
 impl Log {
-    /// Reads all entries. Only entries that a full key signed count. The errors of damaged and
-    /// foreign entries are kept separately. Notes in `project` which objects are removed and which
-    /// keys are revoked. Fails if an entry needs a newer version of this program.
+    /// Reads all entries. Only entries that a full key signed count; all others are foreign. The
+    /// errors of damaged and foreign entries are kept separately. Notes in `project` which objects
+    /// are removed and which keys are revoked. Fails if an entry needs a newer version of this
+    /// program.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let listed = project.list(ObjectKind::Log)?;
         let read = parallel_map(&listed, |(object, _)| {
@@ -82,7 +83,7 @@ impl Log {
         Ok(log)
     }
 
-    /// The hashes that name its entries.
+    /// Returns the hashes of the entries that count, in no particular order.
     pub fn entries(&self) -> impl Iterator<Item = ObjectHash> {
         self.graph.entries().iter().map(|entry| entry.hash)
     }
@@ -176,7 +177,7 @@ impl Log {
         entries.flat_map(|entry| &entry.details.revoked)
     }
 
-    /// Returns the newest entry.
+    /// Returns the newest entry. `None` if there are no entries that count.
     #[must_use]
     pub fn newest(&self) -> Option<LogHead> {
         let newest = self.graph.newest()?;

@@ -14,7 +14,7 @@ pub struct CopyOptions {
     /// Then the copy fails if the target has a volume with that name and another id. It does not
     /// fail if that volume has a copy of one of the backups.
     pub volume: Option<String>,
-    /// Also copy backups that another write key signed. The holder of a write key can make a backup
+    /// Also copy backups that write keys signed. The holder of a write key can make a backup
     /// with any content, even with data of other volumes, and of any size.
     pub accept_write_keys: bool,
     /// Only find out which backups the target lacks.
@@ -42,7 +42,7 @@ pub struct CopyReport {
     /// The volume in the target.
     pub volume: String,
     /// The copy in the target with which the backup was compared. Parts of the backup that are
-    /// equal to this copy were not read.
+    /// equal to this copy were not read. `None` if the backup was not compared.
     pub base: Option<ObjectHash>,
     /// How much of the content was read, and how much was stored in the target.
     pub counts: Counts,

@@ -18,7 +18,7 @@ use crate::repo::{Backup, BlobReader, IndexContent, Project, ReadSession, Record
 
 /// Copies backups of `source` to `target`, and calls `each` with the result for each backup.
 /// `records` are the backups of the source, and `selected` are the ids of the backups to copy.
-/// Stops if `each` breaks.
+/// Stops when `each` returns `Break`.
 ///
 /// Fails, and stores nothing, if one of the volumes may not be copied to the target. Otherwise,
 /// first reports the backups that may not be copied. Does not copy backups that the target has

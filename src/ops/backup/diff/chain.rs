@@ -70,8 +70,8 @@ pub(super) enum Base {
     On(Ancestor),
     /// Like `On`, but only the name of a snapshot connects the diff with the backup.
     OnByName(Ancestor),
-    /// The diff is a full one. It is compared with this backup, to store only what differs. This is
-    /// the newest backup of the volume that can be compared.
+    /// The diff is a full one: it starts from an empty image. It is compared with this backup, to
+    /// store only the differences. This is the newest backup of the volume that can be compared.
     Compared(Ancestor),
     /// The diff is a full one, and there is no backup to compare it with.
     None,
@@ -97,7 +97,8 @@ pub(super) struct Link<'a> {
     /// The backup with this content that the volume has already. It is of the same snapshot, or of
     /// the head of the image if the diff leads to the head. `None` if there is no such backup.
     pub(super) existing: Option<&'a Backup>,
-    /// The result of the comparison with a list of changes, if there is one for this diff.
+    /// Whether the cluster's list of changes names all changes of this diff; `None` if this was not
+    /// tested.
     pub(super) list_test: Option<ListTest>,
 }
 
