@@ -60,6 +60,7 @@ pub(crate) struct RunEntry {
     pub(crate) packs: u64,
     pub(crate) bytes: u64,
     pub(crate) packs_damaged: u64,
+    /// In seconds.
     pub(crate) duration: u64,
     /// Whether the check read all packs that it had to read.
     pub(crate) complete: bool,
@@ -74,6 +75,7 @@ pub(crate) struct DrillEntry {
     pub(crate) backup_id: String,
     pub(crate) volume: String,
     pub(crate) bytes: u64,
+    /// In seconds.
     pub(crate) duration: f64,
     /// The command that examined the restored content, if there was one.
     pub(crate) command: Option<String>,

@@ -30,6 +30,7 @@ pub(crate) struct CopiedBackup {
     pub(crate) bytes_stored: u64,
     /// The number of chunks that the target lacked.
     pub(crate) chunks_new: u64,
+    /// In seconds.
     pub(crate) duration: f64,
 }
 
@@ -50,5 +51,6 @@ pub(crate) struct CopySummary {
     pub(crate) bytes_new: u64,
     pub(crate) bytes_stored: u64,
     pub(crate) dry_run: bool,
+    /// In seconds.
     pub(crate) duration: f64,
 }

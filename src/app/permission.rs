@@ -1,4 +1,4 @@
-//! The rules of roles: the attempt that each command makes, and the role that its key must have.
+//! The role that a key needs for each action on a repository.
 
 use super::failure::{Code, Failure};
 use crate::base::Role;
@@ -125,8 +125,8 @@ impl Attempt {
 mod tests {
     use super::*;
 
-    /// All attempts in their order, the roles that may make them, and the text for those that may
-    /// not.
+    /// All attempts in the order of the enum, the roles that may make them, and a part of the
+    /// message for the other roles.
     const RULES: [(Attempt, &[Role], &str); Attempt::ChangePassword as usize + 1] = {
         use Attempt::*;
         const ALL: &[Role] = &[Role::Full, Role::Write, Role::Verify];

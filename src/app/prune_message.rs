@@ -59,5 +59,6 @@ pub(crate) struct PruneSummary {
     pub(crate) uploads_removed: u64,
     /// The number of backup records and voids that were removed, because their keys were revoked.
     pub(crate) revoked_removed: u64,
+    /// In seconds.
     pub(crate) duration: f64,
 }

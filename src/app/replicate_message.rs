@@ -21,5 +21,6 @@ pub(crate) struct ReplicateSummary {
     /// Files of the copy that were read at the end; `None` without `--verify`.
     pub(crate) files_verified: Option<u64>,
     pub(crate) bytes_verified: Option<u64>,
+    /// In seconds.
     pub(crate) duration: f64,
 }

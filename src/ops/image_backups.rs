@@ -23,7 +23,8 @@ pub(super) fn identity_of(backup: &Backup) -> Option<&RbdIdentity> {
 }
 
 /// Returns the backups of this image that can be relied on, from all volumes, with the numbers of
-/// their snapshots. The backups of one volume are in order, oldest first.
+/// their snapshots; `None` if a backup names no snapshot. The backups of one volume are in order,
+/// oldest first.
 pub(super) fn backups_of_image<'a>(
     project: &Project,
     records: &'a Records,

@@ -42,8 +42,8 @@ pub(super) struct SeenLocation {
     /// The repository that was seen last.
     #[serde(flatten)]
     pub(super) last: SeenRepository,
-    /// Other repositories that were seen there, the one seen last first. There are some if, for
-    /// example, several disks are mounted there in turn.
+    /// Other repositories that were seen there, the most recently seen first. There are some if,
+    /// for example, several disks are mounted there in turn.
     #[serde(default)]
     others: Vec<SeenRepository>,
 }

@@ -1,4 +1,4 @@
-//! The text of messages.
+//! Tests the text of messages.
 
 use std::collections::BTreeMap;
 

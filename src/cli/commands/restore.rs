@@ -71,8 +71,8 @@ pub(super) fn restore(
         let notice = Notice::TargetLarger { target, bytes, cut };
         console.session.observer.notice(notice);
     }
-    // A new file needs no mark, since it does not exist until it is complete. Standard output
-    // cannot have a mark.
+    // A mark is a file that shows that a restore has not ended. A new target needs no mark, since
+    // it does not exist until it is complete. Standard output cannot have a mark.
     let marks = match &request.target {
         WriteTo::Path(path) if target.as_read_target().is_some() => {
             MarkPlaces::of(path, &console.session.environment).ok()
@@ -225,7 +225,7 @@ fn write_map(mut map: OutputFile, text: &str) -> Result<(), VolumeError> {
     map.finish()
 }
 
-/// Returns the failure of a restore that went on despite damage.
+/// Returns the failure of a restore that continued despite damage.
 fn incomplete(
     backup: &Backup,
     holes: &[Extent],

@@ -1,4 +1,5 @@
-//! Tests whether a full diff is of the same image as the volume.
+//! Tests whether a full RBD diff, which describes a whole image, is of the same image as the
+//! volume.
 
 use std::sync::atomic::Ordering;
 

@@ -174,7 +174,7 @@ impl Inspector<'_> {
         Ok(())
     }
 
-    /// Reads the data of an extent, and counts the zeros in each block of the image.
+    /// Reads the data of an extent, and counts the bytes of blocks that contain only zeros.
     fn data<R: Read, E: From<OpsError>>(
         &mut self,
         reader: &mut DiffReader<R>,

@@ -85,8 +85,8 @@ pub enum Reason {
     Rule(Rule),
     /// The rule has not used up its count, and this is the oldest backup.
     Oldest(Rule),
-    /// Nothing else keeps a backup of the volume by the key of this backup or by a full key. This
-    /// backup is the newest of those.
+    /// Nothing else keeps any of the volume's backups that the key of this backup or a full key
+    /// signed. This backup is the newest of these.
     LastOfVolume,
 }
 

@@ -1,10 +1,11 @@
-//! The associated data with which the runs of a pack, and its contents (the list of its runs and
-//! blobs), are sealed: section 8 (Pack) of `docs/format.md`.
+//! The associated data with which the runs of a pack are sealed: section 8 (Pack) of
+//! `docs/format.md`.
 
 use crate::format::{BlobKind, Magic};
 use crate::repo::project::Project;
 
-/// Returns the associated data of a pack's contents: project id and pack header.
+/// Returns the associated data that all runs of a project have in common: project id and pack
+/// header.
 pub(crate) fn pack_context(project: &Project) -> [u8; 32] {
     let mut context = [0; 32];
     context[..16].copy_from_slice(project.id.as_bytes());

@@ -39,8 +39,8 @@ pub(crate) fn this_process() -> Option<ProcessId> {
     })
 }
 
-/// Whether a process is known to have ended: it ran on this machine in this namespace, and no
-/// longer exists.
+/// Whether a process is known to have ended: it ran in this boot of this machine and in this PID
+/// namespace, and no longer exists.
 pub(crate) fn is_gone(process: &ProcessId) -> bool {
     let is_here =
         boot().as_ref() == Some(&process.boot) && namespace().as_ref() == Some(&process.namespace);
@@ -79,7 +79,7 @@ mod tests {
         assert!(is_gone(&before));
         // A process that `/proc` does not show counts as running, unless its number is free.
         assert!(is_free(child.id()) && !is_free(here.pid) && !is_free(1));
-        // A process of another machine or namespace counts as running.
+        // A process of another boot or namespace counts as running.
         for elsewhere in [
             ProcessId {
                 boot: "another".into(),

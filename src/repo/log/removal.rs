@@ -6,7 +6,8 @@ use crate::repo::error::RepoError;
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::project::Project;
 
-/// Proof that a durable entry of the log removes an object. Only this proof can delete the object.
+/// Proof that a durable entry of the log removes an object. Only the holder of this proof can
+/// delete the object.
 #[derive(Debug, Clone, Copy)]
 pub struct Removed(LogItem);
 
@@ -21,7 +22,8 @@ impl Removed {
         self.0
     }
 
-    /// Deletes the object, if it still exists.
+    /// Deletes the object, if it still exists. Does nothing for parity: its name has two hashes,
+    /// and the log states only one of them.
     pub fn delete(self, project: &Project) -> Result<(), RepoError> {
         let Some(object) = ObjectRef::of_log(project.id, self.0) else {
             return Ok(());

@@ -17,7 +17,7 @@ use crate::volume::{Freeze, FreezeOptions, ImageState, LiveImage};
 /// The number of snapshots that are made at the same time.
 const SNAPSHOTS: usize = 16;
 /// While snapshots are made, a thread waits this long between two tests. It tests whether the time
-/// limit has passed, and whether the user has cancelled.
+/// limit of the freeze has passed, and whether the user has cancelled.
 const STEP: Duration = Duration::from_millis(50);
 
 /// One of several images that are backed up as of one point in time.
@@ -37,8 +37,8 @@ pub struct ImageOfGroup<'a> {
 /// commands of `freeze` run before and after all snapshots are made. Calls `each` with the number
 /// of each image, from 0 on, and the result. Stops at the first error of `each`.
 ///
-/// If the freeze or one of the snapshots fails, or if the time limit passes, the snapshots are
-/// removed, and nothing is backed up.
+/// If the freeze or one of the snapshots fails, or if the time limit of `freeze` passes, the
+/// snapshots are removed, and nothing is backed up.
 pub fn backup_together<E: From<OpsError>>(
     project: &Project,
     images: &mut [ImageOfGroup<'_>],

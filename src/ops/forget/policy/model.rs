@@ -148,7 +148,7 @@ pub(super) fn any_rule() -> impl Strategy<Value = Rule> {
     ]
 }
 
-/// The time from one backup to the next, in seconds: minutes, hours, days or months.
+/// The time from one backup to the next, in seconds: from none to more than a year.
 fn any_step() -> impl Strategy<Value = i64> {
     prop_oneof![
         1 => Just(0_i64),

@@ -228,7 +228,7 @@ impl Site {
     }
 }
 
-/// Returns the order by a simple implementation of the rule, in quadratic time.
+/// Returns the existing records, newest first, by a slow but simple implementation of the order.
 fn plainly(site: &Site) -> Vec<u64> {
     let mut left: Vec<&Made> = site.all().collect();
     let mut order = Vec::new();
