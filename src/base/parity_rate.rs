@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The parity of large objects, in percent of their size.
+/// The parity of large objects, in percent of their size. Small objects get more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ParityRate(u8);
 

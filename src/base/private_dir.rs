@@ -1,5 +1,5 @@
-//! Private directories and files, for the cache and the state: only the user of this process may
-//! write to them.
+//! Private directories and files, in which this program keeps its cache and its state on this host.
+//! Only the user of this process may write to them.
 //!
 //! If other users could write to such a directory, they could make links in it. Through these
 //! links, this process would change other files of its user. The other users could also store files

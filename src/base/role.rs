@@ -8,12 +8,12 @@ use std::str::FromStr;
 /// `check --read-data` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Everything.
+    /// May do everything.
     Full,
     /// Backs up, deduplicates and lists. Cannot decrypt stored chunks.
     Write,
-    /// Checks that everything exists, and compares data with hashes. Decrypts only metadata. Writes
-    /// nothing but the ledger, the list of packs that later checks may skip.
+    /// Checks that all objects exist and that their bytes have the right hashes. Decrypts only
+    /// metadata. Writes nothing but the ledger, the list of packs that later checks may skip.
     Verify,
 }
 

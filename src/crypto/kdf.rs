@@ -37,13 +37,13 @@ impl Default for KdfParams {
 }
 
 impl KdfParams {
-    /// The most memory, in KiB.
+    /// The most memory that a reader accepts, in KiB.
     pub const MEMORY_KIB_MAX: u32 = 4 << 20;
-    /// The most passes over the memory.
+    /// The most passes over the memory that a reader accepts.
     pub const PASSES_MAX: u32 = 1024;
-    /// The most lanes.
+    /// The most lanes that a reader accepts.
     pub const LANES_MAX: u32 = 64;
-    /// The most work, memory in KiB times passes: about a minute of one core.
+    /// The most work that a reader accepts, memory in KiB times passes: about a minute of one core.
     pub const WORK_KIB_MAX: u64 = 64 << 20;
     /// The least memory for a new key slot, in KiB.
     pub const NEW_MEMORY_KIB_MIN: u32 = 8 << 10;

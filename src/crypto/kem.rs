@@ -57,7 +57,7 @@ impl DataPublicKey {
         &self.bytes
     }
 
-    /// Makes a new session: its encapsulation, which is stored, and its key.
+    /// Makes a new session. Returns its encapsulation, which the caller stores, and its key.
     pub fn encapsulate(&self, project: ProjectId) -> Result<(Encapsulation, Secret), RandomError> {
         let randomness = Zeroizing::new(random::<64>()?);
         Ok(self.encapsulate_with(project, &randomness))

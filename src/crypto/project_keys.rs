@@ -125,7 +125,8 @@ impl ChunkKeys {
         keyed(&self.id, plain)
     }
 
-    /// Returns the seed that makes the cuts of streams private to the project.
+    /// Returns the seed for cutting streams into chunks. Other projects have other seeds, and cut
+    /// the same stream at other places.
     #[must_use]
     pub fn cut_seed(&self) -> u64 {
         self.cuts
@@ -226,7 +227,8 @@ impl ProjectKeys {
         keyed(&self.metadata.node_id, plain)
     }
 
-    /// Returns the root of a content with this description.
+    /// Returns the root of a content: a MAC of its kind, size, chunk size and top node, which
+    /// `description` encodes.
     #[must_use]
     pub fn root(&self, description: &[u8]) -> Root {
         let root = blake3::keyed_hash(self.metadata.root.expose(), description);

@@ -15,7 +15,8 @@ use crate::base::ObjectHash;
 pub struct LedgerBody {
     /// The runs of checks, and the restore drills.
     pub about: LedgerInfo,
-    /// The packs that were read, ascending by time and result, without duplicates.
+    /// The packs that were read, in groups. The groups are in ascending order of time and then
+    /// result, without duplicates.
     pub groups: Vec<ReadPacks>,
 }
 
@@ -66,7 +67,7 @@ pub struct LedgerInfo {
     #[serde(default)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool: Option<String>,
-    /// Runs that read packs.
+    /// Runs of checks that read packs.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<AuditRun>,
@@ -80,7 +81,7 @@ pub struct LedgerInfo {
     pub replaces: Vec<ObjectHash>,
 }
 
-/// A run that read packs.
+/// A run of a check that read packs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRun {
     /// When it began.

@@ -211,7 +211,8 @@ impl<'a> ParityObject<'a> {
             })
     }
 
-    /// Returns a parity shard, or `None` if the object ends before the end of this shard.
+    /// Returns parity shard `number`; the parity shards alone are numbered from 0. Returns `None`
+    /// if the object ends before the end of this shard.
     #[must_use]
     pub fn parity_shard(&self, number: usize) -> Option<&'a [u8]> {
         let len = self.header.shard_len as usize;

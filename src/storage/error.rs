@@ -39,7 +39,7 @@ pub enum StorageErrorKind {
     NotFound,
     /// The name is taken.
     Exists,
-    /// The object exists, but the store cannot read it: a bad sector, a damaged file system.
+    /// The object exists, but the store cannot read it, for example because of a bad sector.
     Unreadable,
     /// Something other than a file is in the place of the object.
     NotAFile,
@@ -53,7 +53,7 @@ pub enum StorageErrorKind {
     ReadOnly,
     /// The user has no permission for the operation.
     Denied,
-    /// The store cannot be reached or does not answer: a lost connection, a time limit exceeded.
+    /// The store cannot be reached, did not answer in time, or the connection was lost.
     Unavailable,
     /// The server accepted the login and then closed the connection before it answered SFTP
     /// requests.
@@ -70,8 +70,8 @@ pub enum StorageErrorKind {
     Io,
 }
 
-/// The class of an error, which decides how to react to it. Several [kinds](StorageErrorKind) have
-/// the same class.
+/// The class of an error, which decides how callers react to it. Several [kinds](StorageErrorKind)
+/// have the same class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StorageErrorClass {
     /// The object does not exist.
@@ -108,7 +108,7 @@ impl StorageErrorKind {
         }
     }
 
-    /// Returns the kind of an error of the operating system in `operation`.
+    /// Returns the kind of an error that the operating system reported during `operation`.
     pub(super) fn from_io(operation: StorageOperation, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Self::NotFound,

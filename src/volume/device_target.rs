@@ -49,7 +49,7 @@ impl DeviceTarget {
     }
 
     /// Like [`open`](Self::open), but fails with [`VolumeErrorKind::NotBlank`] if the device is not
-    /// blank.
+    /// blank: if it has a known signature, data at an end, or a place that cannot be read.
     pub fn open_blank(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
         let target = Self::open(path, size)?;
         let (file, path) = (target.writer.file(), target.writer.path());

@@ -98,7 +98,7 @@ pub enum VolumeErrorKind {
     TooSmall {
         /// The size of the device in bytes.
         size: u64,
-        /// The bytes needed.
+        /// The size of the image in bytes.
         needed: u64,
     },
     /// The file system cannot hold a file of this size.

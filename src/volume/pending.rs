@@ -117,7 +117,7 @@ impl Pending {
     }
 
     /// Gives the file its final name, and makes the name durable. The caller must sync the content
-    /// before. If the file cannot be renamed, the content stays under the temporary name, which the
+    /// first. If the file cannot be renamed, the content stays under the temporary name, which the
     /// error states. May be called again after an error.
     pub(super) fn commit(&mut self) -> Result<(), VolumeError> {
         self.stays = true;

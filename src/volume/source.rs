@@ -6,7 +6,7 @@ use super::error::VolumeError;
 use super::identity::ImageIdentity;
 use super::input::InputStream;
 
-/// A volume, or a change of one, that can be backed up.
+/// A volume, or the changes of a volume, as the source of a backup.
 ///
 /// An operation takes a `&mut dyn Source` that a front end has made. The front end opens the file,
 /// device or pipe, so that it can report a wrong path before it asks for a password.

@@ -12,7 +12,7 @@ const BUFFER: usize = 16 << 10;
 pub(super) struct Input<R> {
     inner: BufReader<R>,
     offset: u64,
-    /// Skips a long range without reading it. `None` if the stream can only be read.
+    /// Skips a long range without reading it. `None` if the stream cannot seek.
     seek: Option<SeekForward<R>>,
 }
 

@@ -34,7 +34,8 @@ pub struct DiffReader<R> {
     diffs: u64,
     /// The number of diffs that were read to their end.
     whole: u64,
-    /// The snapshot to which the last of these diffs leads.
+    /// The snapshot to which the last of these diffs leads. `None` before the first diff, and if
+    /// the diff leads to the head of the image.
     snapshot: Option<Vec<u8>>,
     state: State,
 }
@@ -176,8 +177,8 @@ impl<R: Read> DiffReader<R> {
         })
     }
 
-    /// Reads the next extent of the diff. Returns `None` at the end of the diff. Skips data of the
-    /// previous extent that was not read.
+    /// Reads the next extent of the diff. Returns `None` at the end of the diff. Skips the unread
+    /// data of the previous extent.
     pub fn next_extent(&mut self) -> Result<Option<Extent>, DiffError> {
         self.guarded(|reader| {
             let input = &mut reader.input;

@@ -11,7 +11,7 @@ use super::owner::{Owner, give};
 use crate::base::lacks_links;
 use crate::storage::temporary;
 
-/// How to treat an object that already has the name.
+/// What to do if an object already has the final name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IfTaken {
     Replace,
@@ -53,8 +53,8 @@ impl<'a> TemporaryFile<'a> {
         &self.file
     }
 
-    /// Gives the file its name. If the name is taken, `if_taken` decides whether this replaces the
-    /// other file in one step or fails with `EEXIST`.
+    /// Gives the file its final name. If this name is taken, `if_taken` decides whether this
+    /// replaces the other file in one step or fails with `EEXIST`.
     pub(super) fn publish(mut self, name: &str, if_taken: IfTaken) -> io::Result<()> {
         let (at, from) = (self.directory, self.name.as_str());
         match if_taken {

@@ -16,8 +16,9 @@ use crate::storage::error::StorageErrorKind;
 use crate::storage::name::Name;
 use crate::storage::temporary;
 
-/// The maximum number of directories read at the same time on one connection. Each takes a handle,
-/// and OpenSSH's handles are usable only while fewer than 128 are open.
+/// The maximum number of directories read at the same time on one connection. Each takes a handle.
+/// The crate russh-sftp reads OpenSSH's handles only while fewer than 128 are open: it requires
+/// text, and numbers below 128 are valid text.
 const AT_ONCE: usize = 32;
 /// The number of requests for names in the first round for a directory. The first request gets
 /// names, the second the answer that there are no more. OpenSSH answers each request with at most a

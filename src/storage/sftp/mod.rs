@@ -5,10 +5,10 @@
 //! space, and the maximum size of requests. Objects are laid out as in a local directory.
 //!
 //! No request waits for ever. If requests have waited for [`SftpOptions::timeout`] without a byte
-//! moving in either direction, the store ends the ssh of the connection. Running operations then
-//! fail as [unavailable](super::StorageErrorKind::Unavailable), and the next operation opens a new
-//! connection. [`RetryBackend`](super::RetryBackend) repeats the failed operations. A slow link
-//! causes no timeout as long as bytes move.
+//! moving in either direction, the store kills the ssh process of the connection. Running
+//! operations then fail as [unavailable](super::StorageErrorKind::Unavailable), and the next
+//! operation opens a new connection. [`RetryBackend`](super::RetryBackend) repeats the failed
+//! operations. A slow link causes no timeout as long as bytes move.
 //!
 //! `docs/decisions/0011-sftp.md` gives the reasons for this design.
 

@@ -18,8 +18,8 @@ impl Pace<'_> {
         self.rate.pause(bytes as u64)
     }
 
-    /// Reports whether to collect all answers before this pause, because the pause is long. If an
-    /// answer is not read for a long time, the server seems not to answer.
+    /// Reports whether this pause is so long that the caller must read all answers before it. If an
+    /// answer stays unread during a long pause, the server seems not to answer.
     pub(super) fn is_long(&self, pause: Duration) -> bool {
         pause > self.options.timeout / 4
     }

@@ -33,7 +33,7 @@ impl Paths {
     }
 }
 
-/// Returns the path of a file in a directory. Either may be empty.
+/// Returns the path of a file in a directory. If an argument is empty, returns the other one.
 pub(super) fn join(directory: &str, path: &str) -> String {
     match (directory, path) {
         (directory, "") => directory.to_owned(),

@@ -27,7 +27,8 @@ const STDERR_KEPT: usize = 4 << 10;
 /// The time to wait for the last messages after ssh has ended. A process that ssh leaves behind,
 /// such as the master of a shared connection, may keep the pipe open for ever.
 const STDERR_WAIT: Duration = Duration::from_secs(2);
-/// The number of bytes of the first answer that are kept, to show a greeting.
+/// The number of bytes of the first answer that are kept, to show a greeting: text that the server
+/// sends in place of SFTP.
 const FIRST_KEPT: usize = 200;
 /// The type of the first packet that a server sends.
 const VERSION: u8 = 2;
