@@ -38,7 +38,7 @@ pub struct VolumeStats {
     pub backups: u64,
     /// The sum of the sizes of its backups.
     pub backed_up: u64,
-    /// The space that they use, alone and with other volumes.
+    /// The space that its backups use, alone and together with other volumes.
     pub space: Space,
     /// Why some records and nodes could not be read. These objects do not count.
     pub unread: Vec<RepoError>,

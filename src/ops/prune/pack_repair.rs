@@ -200,7 +200,7 @@ impl PackRepair<'_> {
         backups_lacking(&self.index, &records, &lost, self.context)
     }
 
-    /// The bytes of the packs that were read.
+    /// Returns the number of bytes of the packs that were read.
     #[must_use]
     pub const fn bytes_read(&self) -> u64 {
         self.bytes_read

@@ -39,7 +39,8 @@ pub(super) fn is_whole(
     Ok(true)
 }
 
-/// A walk that fails at the first blob that no existing pack has.
+/// A walk that fails at the first chunk that no existing pack has, or at the first node that cannot
+/// be read.
 struct Complete<'a> {
     index: &'a Index,
     exists: &'a dyn Fn(&ObjectHash) -> bool,

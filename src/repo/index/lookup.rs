@@ -115,8 +115,8 @@ impl Index {
         Ok(named.is_some_and(|named| named.counts() && !named.signers.is_empty()))
     }
 
-    /// Whether this client trusts that the pack holds the blobs of this listing. The pack may be
-    /// named by a segment that counts, or by a superseded one.
+    /// Whether this client trusts that the pack holds the blobs of this listing. The segment that
+    /// names the pack may be superseded.
     pub fn may_rely_on(&self, listing: &PackListing) -> Result<bool, RepoError> {
         let trust = self.trust();
         let named = self.query(|db| db.named(&listing.pack))?;
