@@ -193,9 +193,9 @@ pub(crate) fn open_project(
 }
 
 /// Opens the project that the settings name. Caches objects of a remote repository on this host.
-/// Compares the project with the client memory: the history that this host saw at this location. A
-/// check does this later. If something is lost, fails if the attempt needs the whole history.
-/// Otherwise sends a notice for each loss.
+/// Then compares the project with the client memory: the history that this host saw at this
+/// location. For a check, leaves out this comparison: the check makes it later. If history is lost,
+/// an attempt that needs all of it fails. For any other attempt, sends a notice for each loss.
 pub(crate) fn project(
     session: &Session,
     settings: &RepositorySettings,

@@ -147,7 +147,7 @@ impl fmt::Display for Origin {
 }
 
 impl Origin {
-    /// Names the password by its source, as the end of the message “no key opens with …”.
+    /// Names the password by its source, as the end of the message “no key in REPO opens with …”.
     pub(crate) fn password(&self) -> String {
         match self {
             Self::File(path) => format!("the password in {}", path.display()),

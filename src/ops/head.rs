@@ -1,7 +1,7 @@
 //! Head: adds all new objects to the signed log of a project, and states the newest entry. The user
-//! keeps this statement on paper. Later, the statement shows whether a store was rolled back. Its
-//! entry must exist, and so must every object that the entry covers, unless a log entry removed the
-//! object.
+//! keeps this statement on paper. Later, the statement shows whether a store was rolled back: the
+//! stated entry must still exist. Every object that this entry covers must exist, too, unless a log
+//! entry removed the object.
 
 use std::collections::BTreeSet;
 
@@ -61,7 +61,8 @@ pub fn head(
     let there = objects(project, &index, context)?;
     index.close();
     context.cancel.check()?;
-    // Load the log after the lists: by then, it names all objects that were deleted meanwhile.
+    // Load the log after the objects were listed. Then it names all objects that were deleted
+    // meanwhile.
     let mut log = Log::load(project)?;
     let before = log.newest();
     let mut set: BTreeSet<LogItem> = log.set().into_iter().collect();

@@ -240,8 +240,8 @@ const fn is_of_index(found: &Finding) -> bool {
     )
 }
 
-/// Returns whether a pack of chunks is damaged that `repair packs` can repair: it exists, and a
-/// segment names it.
+/// Returns whether a damaged pack of chunks exists that a segment names. `repair packs` can repair
+/// such a pack.
 fn has_damaged_chunks(found: &[Finding]) -> bool {
     let is_unindexed = |pack: &ObjectRef| {
         let names =

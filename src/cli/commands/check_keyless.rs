@@ -110,8 +110,9 @@ fn read_statement(given: &str) -> Result<Statement, Failure> {
     })
 }
 
-/// Describes the loss of history. Lost history decides the exit code even if there is other damage.
-/// Otherwise, someone could delete backups and damage a file to hide the loss.
+/// Returns the message of a check that found lost history. Callers return the exit code of lost
+/// history even if there is other damage. Otherwise, someone could delete backups and damage a file
+/// to hide the loss.
 pub(super) fn history_vanished(location: &dyn fmt::Display, is_damaged: bool) -> String {
     if is_damaged {
         format!("history has vanished from {location}, and other files are missing or damaged")

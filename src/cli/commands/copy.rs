@@ -191,8 +191,8 @@ fn with_init(failure: Failure, session: &Session, there: &RepositorySettings) ->
     ))
 }
 
-/// Returns the failure of a copy of all backups whose source lacks `lost` records, or cannot read
-/// them.
+/// Returns the failure of a copy of all backups, if `lost` records of the source are missing or
+/// cannot be read.
 fn incomplete(lost: u64) -> Failure {
     let message = format!(
         "all backups that can be read are copied, but {} cannot be read",

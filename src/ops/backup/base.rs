@@ -9,8 +9,9 @@ use crate::repo::{Backup, History, Project, Records, Top};
 use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 
 /// For a source that is read completely, returns the backup with which it is compared. This is the
-/// backup that the user named, or the volume's newest one with this kind of content. The comparison
-/// only saves work: with any base, the new backup is correct.
+/// backup that the user named, or the volume's newest one with this kind of content. Returns `None`
+/// if the volume has no such backup. The comparison only saves work: with any base, the new backup
+/// is correct.
 ///
 /// A backup by another write key is a base only if the user names it. Nobody has verified that its
 /// packs hold the blobs that its tree names.

@@ -1,4 +1,4 @@
-//! The bytes of a leaf that a source sets.
+//! The set of the bytes of a leaf (4 MiB of a volume) that a source sets.
 
 use std::ops::Range;
 

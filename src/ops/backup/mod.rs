@@ -1,7 +1,7 @@
 //! Makes backups. An image is cut into leaves, and leaves into chunks of one size. The content of a
 //! stream decides where its chunks begin. Each chunk gets an id. Chunks that the project does not
-//! have are compressed, sealed, packed and stored. Then the tree, the last segment and the record
-//! are stored.
+//! have are compressed, sealed, packed and stored. Then the tree, the last index segment and the
+//! record are stored.
 
 mod assembler;
 mod attached_file;

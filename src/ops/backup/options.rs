@@ -36,9 +36,9 @@ pub struct BackupOptions {
     pub pack_sizes: PackSizes,
     /// Which runs are opened again before they are stored, to verify them.
     pub verify_writes: VerifyWrites,
-    /// Read the whole source even if it was not written to since the base. Rely only on packs that
-    /// are present, so that lost data is stored again. If packs that the index names are missing or
-    /// damaged, every backup does both, even without this option.
+    /// Read the whole source even if it was not written to since the base was made. Rely only on
+    /// packs that are present, so that lost data is stored again. If packs that the index names are
+    /// missing or damaged, every backup does both, even without this option.
     pub reread: bool,
     /// For a source that lists its changed extents: the number of other chunks to compare with the
     /// base before anything is stored. Each takes 16 bytes of memory.

@@ -1,4 +1,4 @@
-//! The operation `backup`, and the backup of a source with one content: an image or a stream.
+//! The operation `backup`. Images and streams are backed up here, diffs in the module `diff`.
 
 use jiff::Timestamp;
 

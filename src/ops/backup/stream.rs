@@ -1,4 +1,4 @@
-//! Backup of a byte stream. Its content decides where chunks begin, so that inserted bytes do not
+//! Backs up a byte stream. Its content decides where chunks begin, so that inserted bytes do not
 //! change all later chunks.
 
 use std::io::ErrorKind;

@@ -126,8 +126,8 @@ impl CheckTask<'_> {
         }
     }
 
-    /// Reads the records, the log and the voids, and reports their damage. Also reports foreign
-    /// objects of all kinds.
+    /// Reads the records, the log and the voids, by which writers withdraw records. Reports their
+    /// damage, and foreign objects of all kinds.
     fn history(
         &mut self,
         repository: &Repository,
@@ -141,7 +141,7 @@ impl CheckTask<'_> {
         // The lease keeps a prune from deleting data that this check reads.
         let newest_first = records.all().iter().rev();
         let tops: Vec<_> = newest_first.flat_map(Backup::tops).collect();
-        // A verify key takes no lease.
+        // A verify key may not sign a lease.
         let lease = if read_data && project.role() != Role::Verify {
             lease_for_reading(project, &tops, READER, &context.observer)?
         } else {

@@ -1,4 +1,4 @@
-//! Export of an RBD diff for `rbd import-diff`: the changes from one backup to another, or all data
+//! Exports an RBD diff for `rbd import-diff`: the changes from one backup to another, or all data
 //! of one backup.
 
 use crate::base::Phase;

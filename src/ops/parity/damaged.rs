@@ -4,8 +4,8 @@ use super::undamaged::restore;
 use crate::ops::error::OpsError;
 use crate::repo::{ObjectRef, Objects, RepoError};
 
-/// The maximum number of parity objects to try for one object. A thief can store any number of
-/// them.
+/// The maximum number of parity objects to try for one object. Anyone who can write to the store
+/// can add any number of them.
 pub(super) const TRIES_MAX: usize = 16;
 
 /// Returns whether any of these objects has parity, so that a repair may restore it. Does not read

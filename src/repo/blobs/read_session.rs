@@ -15,7 +15,7 @@ use crate::storage;
 /// Minimum time between two attempts to renew a lease that had lapsed.
 const RETRY_EVERY: Duration = Duration::from_secs(30);
 
-/// A reader's lease, and the index as it was opened under it.
+/// A reader's lease, and the index, which was opened after the lease was stored.
 ///
 /// A reader stores its lease, then lists the marks, then reads the index. A prune stores its mark,
 /// removes packs from the index, lists leases, and then deletes the packs. If the prune sees the
@@ -31,8 +31,8 @@ pub struct ReadSession {
 }
 
 impl ReadSession {
-    /// Stores a lease that names these tops of trees. Then opens the index in `cache`, or in memory
-    /// if `cache` is `None`.
+    /// Stores a lease that names `tops`, the top nodes of the trees to read. Then opens the index
+    /// in `cache`, or in memory if `cache` is `None`.
     ///
     /// If the store cannot be written, there is no lease, so a prune may delete data that is being
     /// read. The observer gets a notice of this.
@@ -120,8 +120,8 @@ impl ReadSession {
     }
 }
 
-/// Stores a lease that names these tops of trees, which are going to be read. If there are more
-/// than [`Lease::TOPS_MAX`] trees, the lease names only the first of them. If the store cannot be
+/// Stores a lease that names `tops`, the top nodes of the trees to read. If there are more than
+/// [`Lease::TOPS_MAX`] trees, the lease names only the first of them. If the store cannot be
 /// written, returns `None` and sends a notice.
 pub fn lease_for_reading(
     project: &Project,

@@ -1,4 +1,5 @@
-//! Stores audits of packs of other signers that a full key has read and found undamaged.
+//! Stores audits. They state that a full key has read packs of other signers and found them
+//! undamaged.
 
 use super::state::Index;
 use crate::format::{IndexSegment, PackListing};

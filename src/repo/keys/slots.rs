@@ -32,7 +32,7 @@ impl KeyScope {
         }
     }
 
-    /// The number by which its slots state this scope.
+    /// The number that stands for this scope in a key slot.
     fn number(self) -> u8 {
         match self {
             Self::Repository => 0,
@@ -208,8 +208,8 @@ impl FoundSlot {
     }
 }
 
-/// Maximum number of key slots of a scope that are used. Otherwise anyone who can write to the
-/// store could make every wrong password take very long.
+/// Maximum number of key slots of a scope that are used. Without this limit, anyone who can write
+/// to the store could make every wrong password take very long.
 const SLOTS_MAX: usize = 64;
 /// Maximum number of slots that are read to find usable ones.
 const READ_MAX: usize = 256;
@@ -300,8 +300,9 @@ fn decode_slot(
     Ok((lock, slot))
 }
 
-/// Fails unless these bytes have this hash and are a slot. A slot of another version passes, since
-/// this function does not decide whether a slot is foreign.
+/// Fails unless these bytes have this hash and are a slot. A slot with an unknown version or
+/// feature passes: anyone can store such a slot, and only a password shows whether its maker had a
+/// key.
 pub(crate) fn verify_slot(
     object: ObjectRef,
     hash: ObjectHash,

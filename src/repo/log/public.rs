@@ -62,7 +62,7 @@ impl PublicLog {
         std::mem::take(&mut self.problems)
     }
 
-    /// The hashes and numbers of its entries.
+    /// Returns the hash and the number of each entry.
     pub fn entries(&self) -> impl Iterator<Item = (ObjectHash, u64)> {
         let entries = self.graph.entries().iter();
         entries.map(|entry| (entry.hash, entry.plain.number))

@@ -113,7 +113,7 @@ impl<'a> SourceImage<'a> {
                 // has this chunk, and all later ones.
                 return Ok(ControlFlow::Break(()));
             }
-            // No chunk of a valid leaf has such a number.
+            // A chunk of a valid leaf has a lower number.
             if found.chunk >= per_leaf {
                 return Err(StageError::from(RepoError::Tree));
             }
@@ -142,9 +142,9 @@ impl<'a> SourceImage<'a> {
     /// chunk, and the chunk in which the other image ends. If the other image is larger, both are
     /// the last chunk. Returns nothing if both images have the same size.
     ///
-    /// The images can have the same chunk there in the source, if a faulty writer did not put zeros
-    /// after the end of an image. The target gets zeros after the end of each image, so these
-    /// chunks can differ in the target.
+    /// A faulty writer may not have put zeros after the end of an image. Then the two images may
+    /// share these chunks in the source. In the target, each image gets zeros after its end, so the
+    /// chunks may differ there.
     fn cut_chunks(&self, other: &Backup) -> Vec<(u64, usize)> {
         let other = other.record.content.size;
         if self.size == other {

@@ -1,5 +1,5 @@
-//! Copies backups to another project, which has other keys. A copy opens each chunk and verifies
-//! its id. If the target does not hold the chunk yet, it is stored under the keys of the target.
+//! Copies backups to another project, which has other keys. Decrypts each chunk that it reads, and
+//! verifies its id. Stores the chunks that the target does not hold yet, under the target's keys.
 //!
 //! The backups of a volume are copied oldest first. If the target has a copy of another backup of
 //! the volume, only the parts that differ from this backup are read.

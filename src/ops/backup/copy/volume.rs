@@ -77,8 +77,8 @@ impl CopyTask<'_> {
         flow
     }
 
-    /// Returns the result for a backup of which the target already has this copy. It is an error if
-    /// the copy has lost data.
+    /// Returns the result for a backup of which the target already has this copy. Fails if the copy
+    /// has lost data.
     fn existing(&self, backup: &Backup, copy: &Backup) -> Result<CopyReport, OpsError> {
         if self.lost.contains(&copy.id) {
             return Err(OpsError::CopyLost {

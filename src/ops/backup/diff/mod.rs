@@ -1,5 +1,5 @@
-//! Backup of RBD diffs: extents are cut into leaves, merged with the base, and stored as a chain of
-//! backups.
+//! Backs up RBD diffs: cuts their extents into leaves, merges these with the base, and stores a
+//! chain of backups.
 //!
 //! A diff applies only to the content of the snapshot from which it starts. It states only the name
 //! of this snapshot, so the base is found by that name. Nothing is committed before the whole

@@ -38,13 +38,13 @@ pub(super) fn list_changes(
     }
 }
 
-/// Reports that there is no backup with which the list could be compared.
+/// Reports that the list of changes is not compared with the data, since no backup can be the base.
 pub(super) fn no_base(image: &LiveImage<'_>, why: &FullRead, context: &Context<'_>) {
     not_compared(image, NotCompared::NoBase(why.clone()), context);
 }
 
-/// Reports the result of the comparison, if the backup was committed. `is_distrusted` is true if an
-/// earlier backup found that the lists are incomplete.
+/// Reports whether the list names all changes that the backup found. Reports nothing if no backup
+/// was committed. `is_distrusted` is true if an earlier backup found that a list was incomplete.
 pub(super) fn notice_result(
     image: &LiveImage<'_>,
     report: &BackupReport,

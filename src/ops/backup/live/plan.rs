@@ -18,10 +18,10 @@ pub(super) enum Plan<'a> {
     Existing(&'a Backup),
     /// Only the changes since the snapshot of this backup are read.
     Changes(&'a Backup, ExportedSnapshot),
-    /// All data is read. If a backup and its snapshot are given, the changes since then are
-    /// compared with the cluster's list of changes. The given backup can be an earlier one of the
-    /// same snapshot, which relied on lists of changes. Then every difference is a change that the
-    /// cluster did not list.
+    /// All data is read. If a backup and its snapshot are given, the changes since this snapshot
+    /// are compared with the cluster's list of changes. The given backup can be an earlier one of
+    /// the same snapshot, which relied on lists of changes. Then every difference is a change that
+    /// the cluster did not list.
     Everything(FullRead, Option<(&'a Backup, ExportedSnapshot)>),
 }
 
