@@ -11,7 +11,7 @@ use crate::repo::{NodeReader, RepoError, Visitor, children, walk};
 /// Decides which nodes a walk enters, and receives the chunks that it finds.
 pub(super) trait BlobVisitor {
     /// Decides whether to enter the subtree of a node. The walk calls this for the top node, and
-    /// for each child in a node that it entered.
+    /// for each child node of a node that it entered.
     fn enter(&mut self, node: &BlobId) -> Result<bool, OpsError>;
 
     /// Predicts whether the walk will enter a node. Only such nodes are read ahead.

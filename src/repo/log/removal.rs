@@ -6,8 +6,8 @@ use crate::repo::error::RepoError;
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::project::Project;
 
-/// Proof that a durable entry of the log removes an object. Only the holder of this proof can
-/// delete the object.
+/// Proof that a durable entry of the log removes an object. This proof permits the deletion of the
+/// object.
 #[derive(Debug, Clone, Copy)]
 pub struct Removed(LogItem);
 
