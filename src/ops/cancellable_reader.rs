@@ -7,7 +7,8 @@ use crate::base::Cancel;
 
 /// Reads from a source whose reads fail with `WouldBlock` if no bytes arrive for a while, and waits
 /// for the bytes. While it waits, a read fails with [`Cancelled`](crate::base::Cancelled) if the
-/// operation is cancelled, and with another error if the pipeline that takes the bytes has failed.
+/// operation is cancelled. It fails with another error if the pipeline that takes the bytes has
+/// failed.
 pub(super) struct CancellableReader<'a, R> {
     source: R,
     cancel: &'a Cancel,

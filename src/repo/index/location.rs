@@ -15,7 +15,8 @@ pub struct PlacedRun {
     pub(super) signer: SignerId,
     /// Whether its blobs count for deduplication.
     pub(super) trusted: bool,
-    /// Whether the pack counts. See [`NamedRow::counts`](super::tables::NamedRow::counts).
+    /// Whether the pack counts: not only superseded segments name it. See
+    /// [`NamedRow::counts`](super::tables::NamedRow::counts).
     pub(super) counts: bool,
     pub(super) kind: BlobKind,
     pub(super) key: PackKey,
@@ -126,7 +127,8 @@ impl BlobLocation {
         self.run.trusted
     }
 
-    /// Whether the pack counts. See [`NamedRow::counts`](super::tables::NamedRow::counts).
+    /// Whether the pack counts: not only superseded segments name it. See
+    /// [`NamedRow::counts`](super::tables::NamedRow::counts).
     pub(super) fn counts(&self) -> bool {
         self.run.counts
     }
