@@ -281,8 +281,8 @@ impl Passwords<'_> {
         }
     }
 
-    /// Returns a password for a new key, in its composed form. Ignores the environment, which holds
-    /// the password of the existing key.
+    /// Returns a password for a new key, in its composed form. Ignores the environment, which may
+    /// hold the password of the existing key.
     pub(crate) fn additional(&self, file: Option<&Path>) -> Result<Password, PasswordError> {
         match file {
             Some(file) => Ok(composed(self.file(file)?.bytes)),

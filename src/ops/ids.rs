@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_at_the_ends_are_found() {
+    fn the_lowest_and_the_highest_id_are_found() {
         let ends = [[0; 32], [0xff; 32]].map(BlobId::from_bytes);
         let mut ids = Ids::<ChunkKey>::new(ends.iter().map(ChunkKey::of).collect());
         assert!(ends.iter().all(|id| ids.note(id).is_some()));

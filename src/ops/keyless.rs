@@ -145,7 +145,7 @@ impl Task<'_> {
     /// Reads all files except leases, in the order of their names. Removes from `files` those that
     /// were deleted meanwhile.
     fn read(&mut self, files: &mut HashMap<ObjectRef, Files>) -> Result<(), OpsError> {
-        // Leases have no hash: nothing can be verified without a key.
+        // The name of a lease is no hash, so a lease cannot be verified without a key.
         let readable = files.iter().flat_map(|(object, both)| {
             let is_lease = matches!(object, ObjectRef::Lease(..));
             both.iter()

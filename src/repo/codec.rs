@@ -113,7 +113,7 @@ impl Compressor {
             .filter(|_| self.paced && dense != self.dense)
         {
             let stride = if dense { STRIDE } else { 0 };
-            // If this fails, compressing only takes longer.
+            // If this fails, compressing takes longer, or the result is larger.
             let _ = zstd.set_parameter(CParameter::TargetLength(stride));
             self.dense = dense;
         }
@@ -200,7 +200,7 @@ impl Decompressor {
 /// Maximum number of plain bytes in a block of a frame (RFC 8878, section 3.1.1.2.4).
 const BLOCK_MAX: usize = 128 << 10;
 
-/// Bytes from which zstd determines the length of a frame header.
+/// The number of bytes that zstd needs to determine the length of a frame header.
 const FRAME_START: usize = 5;
 
 /// Whether these bytes are exactly one Zstandard frame. The library would also accept several, and
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_cut_or_too_short_does_not_decompress() {
+    fn only_one_whole_frame_of_the_right_length_decompresses() {
         let plain = text(500_000, 1);
         let mut buffer = Vec::new();
         let mut compressor = Compressor::for_runs(Compression::default(), 512 << 10).unwrap();

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_begins_a_span_ago_or_at_a_day_or_moment() {
+    fn the_earliest_time_is_a_span_before_now_a_day_or_an_exact_time() {
         let now = "2026-11-28T10:00:00+01:00[+01:00]"
             .parse::<Zoned>()
             .unwrap();

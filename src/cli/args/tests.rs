@@ -58,7 +58,7 @@ fn the_definition_of_the_command_line_is_consistent() {
 }
 
 #[test]
-fn global_options_are_accepted_before_and_after_a_command_and_a_command_of_repo() {
+fn global_options_are_accepted_before_and_after_the_command() {
     for line in [
         "-r /x list",
         "list -r /x",

@@ -96,7 +96,7 @@ pub enum Finding {
         project: Option<ProjectId>,
     },
     /// The repository does not fit a statement, a line of text that a user kept to recognize the
-    /// log: the repository was rolled back or replaced.
+    /// log. The repository was rolled back or replaced, or its project object cannot be read.
     StatementBroken {
         /// The fault.
         fault: StatementFault,

@@ -35,7 +35,7 @@ pub struct CheckReport {
     /// The number of backups that were checked.
     pub backups: u64,
     /// The number of packs that the index names. Packs that only superseded segments name count if
-    /// they have a wrong size, or if the check reads a part of the data.
+    /// they have a wrong size, or if the check reads only a part of the data.
     pub packs: u64,
     /// The number of bytes of packs that were read.
     pub bytes_read: u64,
@@ -63,10 +63,10 @@ pub(super) struct CheckTask<'a> {
     pub(super) bad_packs: HashSet<ObjectHash>,
     /// The missing packs.
     pub(super) missing: HashSet<ObjectHash>,
-    /// Missing packs that a backup may need. They are reported when it is known that one does.
+    /// Missing packs that a backup may need. They are reported when it is known that a backup does.
     pub(super) unreported: Vec<ObjectRef>,
     /// Damaged packs that a backup may need, with their damage. They are reported when it is known
-    /// that one does.
+    /// that a backup does.
     pub(super) unreported_damage: Vec<(ObjectHash, RepoError)>,
     /// Runs that did not open, by pack and ordinal.
     pub(super) bad_runs: HashSet<(ObjectHash, u64)>,
@@ -94,12 +94,12 @@ pub(super) struct CheckTask<'a> {
 }
 
 impl CheckTask<'_> {
-    /// Returns whether a place of a blob is known to be damaged.
+    /// Returns whether a place of a blob is in one of the `bad_packs` or `bad_runs`.
     pub(super) fn is_damaged(&self, at: &BlobLocation) -> bool {
         self.bad_packs.contains(&at.pack()) || self.bad_runs.contains(&(at.pack(), at.ordinal()))
     }
 
-    /// Returns whether a place of a blob is known to be damaged or missing.
+    /// Returns whether a place of a blob is known to be missing or damaged.
     pub(super) fn is_lost(&self, at: &BlobLocation) -> bool {
         self.missing.contains(&at.pack()) || self.is_damaged(at)
     }

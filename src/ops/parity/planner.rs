@@ -102,7 +102,7 @@ struct Planner<'a> {
     files: &'a Files,
     /// Objects that the repair restores.
     restored: HashSet<ObjectRef>,
-    /// The projects, and `None` for the repository, of which all needed objects are known.
+    /// The projects whose needed objects are all known. `None` stands for the repository.
     complete: HashSet<Option<ProjectId>>,
     /// Missing objects that have parity, and may never have been stored.
     unexplained: Vec<ObjectRef>,
@@ -209,7 +209,7 @@ impl Planner<'_> {
     /// Adds the missing objects of a project that have parity and that the log does not remove.
     /// `None` stands for the objects that belong to no project. An interrupted backup leaves parity
     /// of objects that it did not store. So if the project has a log, objects that are kept once
-    /// are unexplained. Those that are kept twice, such as key slots, are restored.
+    /// count as unexplained. Those that are kept twice, such as key slots, are restored.
     fn expect_protected(
         &mut self,
         project: Option<ProjectId>,

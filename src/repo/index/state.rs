@@ -196,8 +196,8 @@ impl Index {
     }
 
     /// Replaces the database by one that is filled from the segments. The first time, the new
-    /// database is in the same file if possible, later in memory. No look-up uses a database before
-    /// it is filled completely.
+    /// database is in the same file if possible, later in memory. No look-up runs while the
+    /// database is filled.
     ///
     /// If the index ever had packs that no segment names, their listings are read again. Chunks
     /// that were found in these packs were not stored again. So a segment must name the packs
