@@ -69,7 +69,7 @@ const NARROWEST: usize = 8;
 
 /// Returns the titles and rows. Each line has a line feed at its end. `columns` is the width of the
 /// terminal; `None` if the table is not shown on one. On a terminal, shortens names and lists of
-/// words so that the table fits, but no column of them to less than [`NARROWEST`]. All other
+/// words so that the table fits, but cuts no text to less than [`NARROWEST`] columns. All other
 /// columns keep their width, so the table may still be wider than the terminal.
 pub(crate) fn table(header: &[Column], rows: &[Vec<String>], columns: Option<usize>) -> String {
     let rows: Vec<Vec<String>> = rows
@@ -179,7 +179,7 @@ mod tests {
         ]];
         assert!(table(&words, &rows, Some(24)).ends_with("3f9a01bc  env=prod…\n"));
         let rows = [row(["3f9a01bc", &name, "8.0 GiB"])];
-        // Too narrow even for ids and sizes: these are never shortened.
+        // Ids and sizes are never shortened, even if the terminal is too narrow for them.
         let tiny = table(&HEADER, &rows, Some(10));
         assert!(
             tiny.contains("3f9a01bc") && tiny.contains("8.0 GiB"),

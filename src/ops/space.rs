@@ -12,8 +12,7 @@ use crate::repo::{Backup, BlobReader, Index, Project, Records, RepoError, RepoEr
 
 /// Maximum number of nodes that are read ahead: about 9 MiB.
 const BATCH: usize = 4096;
-/// This bit in the note of a blob means that one of our backups uses the blob. Ours are the backups
-/// that the caller of [`space`] asks about.
+/// This bit in the note of a blob means that one of our backups uses the blob: see [`Space`].
 const OURS: u8 = 1;
 /// This bit in the note of a blob means that another backup uses the blob.
 const OTHERS: u8 = 2;
@@ -22,12 +21,12 @@ const COUNTED: u8 = 4;
 
 /// Bytes of packs, in four classes. A run (blobs that are compressed together) may have blobs of
 /// several classes. Then each class counts a part of the run, in proportion to the uncompressed
-/// bytes of its blobs.
+/// bytes of its blobs. Our backups are those that the caller of [`space`] selects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes that only these backups use. They become free if all of these backups are removed.
+    /// Bytes that only our backups use. They become free if all of our backups are removed.
     pub exclusive: u64,
-    /// Bytes that these and other backups use.
+    /// Bytes that our backups and other backups use.
     pub shared: u64,
     /// Bytes that only other backups use.
     pub others: u64,
@@ -44,8 +43,8 @@ pub struct SpaceReport {
     pub unread: Vec<RepoError>,
 }
 
-/// Returns how many bytes only the backups that `is_ours` selects use, how many only other backups
-/// use, how many both use, and how many no backup uses. Reads the trees of all backups.
+/// Measures the space that our backups and other backups use. `is_ours` selects our backups. Reads
+/// the trees of all backups.
 pub fn space(
     project: &Project,
     records: &Records,

@@ -24,10 +24,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Which images to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SurveyScope<'a> {
-    /// Images of which the project has backups, in the trash or not.
+    /// Images of which the project has backups, including those in the trash.
     OfBackups,
-    /// All images in the pools and namespaces of images of which the project has backups. Also
-    /// images in the trash.
+    /// All images, including those in the trash, of each pool and namespace from which the project
+    /// has backups.
     OfPools,
     /// Images whose pool and name match the patterns in this value, and whose namespace is the one
     /// in it. Also images in the trash.
@@ -148,7 +148,8 @@ fn look(
             Err(error) => problem(&mut problems, candidate.spec.to_string(), error)?,
         }
     }
-    // Load the leases before the records: see `snapshot_uses`.
+    // A running backup holds its lease until its record is stored. So load the leases before the
+    // records. Otherwise, a snapshot that it has just made may seem unneeded.
     let leases = Leases::load(project, lease).map_err(OpsError::from)?;
     let at_work = leases.others.iter().any(|l| l.is_held_for(Work::Backup));
     let records = Records::load(project).map_err(OpsError::from)?;
@@ -371,8 +372,7 @@ pub fn remove_snapshots(
     let lease = lease_for_reading(project, &[], READER, &*context.observer)?;
     let lease = lease.ok_or(OpsError::NoLease)?;
     let survey = look(project, client, scope, Some(&lease), context)?;
-    // If a record is lost, a snapshot may only seem to be unneeded, and its data may exist only
-    // there.
+    // If a record is lost, a snapshot may seem unneeded, although its data exists nowhere else.
     let (mut records, _) = require_history(project, &AcceptedLoss::default(), None, true)?;
     if let Some(error) = records.take_damaged().into_iter().next() {
         return Err(error.into());

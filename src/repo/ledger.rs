@@ -93,7 +93,7 @@ impl LastReads {
     }
 
     /// Returns the results that an entry must state: the last time the pack was opened, damage that
-    /// is not older, and a verified hash that is newer.
+    /// was found then or later, and a hash that was verified later.
     fn needed(self) -> impl Iterator<Item = (ReadResult, u64)> {
         let damaged = self.damaged.filter(|_| self.damaged >= self.opened);
         let hashed = self.hashed.filter(|_| self.hashed > self.opened);

@@ -41,7 +41,7 @@ impl ReadFrom {
     }
 }
 
-/// Returns whether this path of a password file is `-`, or the same file as standard input.
+/// Returns whether this path of a password file is `-`, or names the same file as standard input.
 pub(crate) fn names_stdin(path: &Path) -> bool {
     path == Path::new("-") || is_stdin(path)
 }

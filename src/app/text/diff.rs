@@ -8,7 +8,7 @@ use crate::format::ByteString;
 
 use super::common::{fields, metadata, took};
 
-/// Returns a size as people read it. From 1024 bytes on, adds the exact number.
+/// Formats a size with a unit. From 1024 bytes on, adds the exact number of bytes.
 fn exact(bytes: u64) -> String {
     match ByteSize(bytes) {
         size if bytes < 1024 => size.to_string(),

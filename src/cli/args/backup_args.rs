@@ -141,8 +141,8 @@ pub(super) struct BackupArgs {
 }
 
 impl BackupArgs {
-    /// Refuses options that do not apply to the given sources. Some options do not apply to several
-    /// sources, some not to images in a cluster, and some only to such images.
+    /// Refuses options that do not apply to the given sources. Some options apply only to a single
+    /// source. Others do not apply to images in a cluster, or apply only to such images.
     fn check_images(&self) -> Result<(), Failure> {
         let images = || {
             self.sources

@@ -77,7 +77,7 @@ pub fn relabel(
     };
     let new = Records::commit(project, &record, &packed.receipt, &cleared);
     let stays = protection.committed(&cleared);
-    // If both failed, report why the commit failed.
+    // If the commit failed, report its error, even if the call after it failed, too.
     let new = new?;
     stays?;
     index.close();

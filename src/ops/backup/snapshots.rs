@@ -22,7 +22,8 @@ pub(super) struct Taken<'a> {
 
 impl<'a> Taken<'a> {
     /// Finds the volume's backups of `snapshot`, if the source shows one. Ignores backups by
-    /// another write key, since their packs may lack the blobs that their trees name.
+    /// another write key, unless the settings trust all keys. The packs of such backups may lack
+    /// the blobs that their trees name.
     pub(super) fn find(
         project: &Project,
         records: &'a Records,
@@ -41,9 +42,9 @@ impl<'a> Taken<'a> {
         }
     }
 
-    /// Returns the options for storing the source. If the volume has backups of the snapshot, the
-    /// content is not stored, but only compared. It is stored, too, with --reread, or if these
-    /// backups may be wrong.
+    /// Returns the options for storing the source. If the volume has backups of the snapshot, these
+    /// are the options of a dry run: the content is only compared. With --reread, or if these
+    /// backups may be wrong, the content is stored, too.
     pub(super) fn compare_only(&self, options: &BackupOptions) -> BackupOptions {
         let store = self.backups.is_empty() || self.may_be_wrong || options.reread;
         BackupOptions {

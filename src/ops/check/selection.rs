@@ -90,7 +90,7 @@ pub struct ReadReport {
     pub complete: bool,
 }
 
-/// How a run chose packs, as known when it ends.
+/// The choice of packs that a run made, as known when the run ends.
 pub(super) struct Chosen {
     /// The number of packs that the run chose.
     pub(super) packs: u64,
@@ -122,7 +122,7 @@ struct State {
     verified: Vec<ObjectHash>,
     /// Damaged packs that are not noted yet.
     damaged: Vec<ObjectHash>,
-    /// When packs were last noted in the ledger, or when the run began.
+    /// When this run last tried to store results in the ledger. At first, when the run began.
     noted: Instant,
 }
 

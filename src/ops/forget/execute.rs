@@ -10,9 +10,9 @@ use crate::ops::error::OpsError;
 use crate::ops::history::unnamed;
 use crate::repo::{Lease, Leases, Log, NewEntry, Project, Records, Work, Worker};
 
-/// Executes a plan: announces it in a lease, reads the leases and log entries of others, writes a
-/// log entry, and then deletes the records. If a run is interrupted, another run of the same
-/// `forget` deletes the remaining records. `host` is the name of this host.
+/// Executes a plan: announces it in a lease, reads the leases and log entries of other processes,
+/// writes a log entry, and then deletes the records. If a run is interrupted, another run of the
+/// same `forget` deletes the remaining records. `host` is the name of this host.
 pub fn forget(
     project: &Project,
     plan: &ForgetPlan<'_>,
@@ -74,8 +74,8 @@ fn item(record: ObjectHash) -> LogItem {
 
 /// Announces the records to remove, and the records that must stay if those are removed. Then fails
 /// if the plan of another run contradicts this plan. Returns the log. Each run announces its plan
-/// before it looks for the plans of others. So if two runs contradict each other, at least one of
-/// them notices.
+/// before it looks for other plans. So if two runs contradict each other, at least one of them
+/// notices.
 fn claim(
     project: &Project,
     plan: &ForgetPlan<'_>,

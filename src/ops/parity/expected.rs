@@ -44,8 +44,8 @@ pub(super) fn in_replica(
 /// Returns the objects that have one of these parity objects but no file. Leaves out those that the
 /// log removes. The log does not name key slots. But the parity of a key slot is deleted before the
 /// slot, so a slot that has parity was not removed on purpose. `known` are the objects that the
-/// caller has found, whether they are whole or not. Ignores a parity object if one of them has the
-/// hash that the parity object names.
+/// caller has found, whether they are whole or not. Ignores a parity object if a known object has
+/// the hash that the parity object names.
 pub(super) fn with_parity(
     objects: &Objects,
     parity: &[ObjectRef],

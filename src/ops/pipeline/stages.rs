@@ -9,7 +9,7 @@ use crate::volume::VolumeError;
 
 /// The parallel stages of a pipeline: the work that its threads do on each item.
 pub(crate) trait Stages: Sync {
-    /// A permit to begin an item. It may contain a buffer, which one item after another uses.
+    /// A permit to begin an item. It may contain a buffer, which later items use again.
     type Spare: Default + Send;
     /// An item as the source sends it.
     type Job: Send;
@@ -87,8 +87,8 @@ impl From<Cancelled> for StageError {
     }
 }
 
-/// A flag that is set when a pipeline fails. A source that waits for its input must test this flag,
-/// since a closed channel does not end this wait.
+/// A flag that is set when a pipeline fails. While a source waits for its input, it does not notice
+/// a closed channel. So it must test this flag.
 #[derive(Debug, Default)]
 pub(crate) struct Failed(AtomicBool);
 

@@ -26,7 +26,7 @@ pub(super) struct Walked {
 }
 
 impl Walked {
-    /// Returns whether a blob may have been missing that a newer index contains.
+    /// Returns whether the walk found a blob missing. A newer index may contain this blob.
     pub(super) fn is_incomplete(&self) -> bool {
         self.lacks_intended || !(self.obsolete.is_empty() && self.broken.is_empty())
     }
@@ -88,8 +88,8 @@ pub(super) fn walk_all(
     let mut walked = Walked::default();
     let mut done = 0;
     let is_obsolete = |backup: &Backup| records.is_voided(backup) || records.is_removed(backup);
-    // First walk the trees that full keys rely on. These walks fail at damage, and later walks do
-    // not enter the same nodes again. The trees of removed records are walked later: someone may
+    // First walk the trees of full keys. These walks fail at damage, and later walks do not enter
+    // the same nodes again. The trees of removed records are walked later: someone may
     // have stored such a record again, and its data may be damaged.
     for of_full in [true, false] {
         let new = &mut |kind, id: &BlobId, known| match new(kind, id, known) {

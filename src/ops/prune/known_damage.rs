@@ -49,7 +49,7 @@ pub(super) fn add_damaged_packs(
 }
 
 /// Reads a pack. Returns the ordinals of the damaged runs: they do not open, or they hold a blob
-/// whose content does not have its id.
+/// whose content does not match its id.
 pub(super) fn damaged_runs(
     index: &Index,
     listing: PackListing,

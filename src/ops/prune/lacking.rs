@@ -55,9 +55,7 @@ pub(super) fn backups_lacking(
 struct Search<'a> {
     lost: &'a HashSet<BlobId>,
     /// The nodes of the index, with [`WHOLE`] or [`LACKS`] for those that were walked. A node that
-    /// is missing here is in no pack. The table takes 17 bytes for each node, as [`Usage`] does.
-    ///
-    /// [`Usage`]: super::usage::Usage
+    /// is missing here is in no pack. The table takes 17 bytes for each node.
     nodes: Ids<NodeKey>,
     /// For each node from the top to the current one: whether a part below it is known to be lost.
     open: Vec<bool>,
@@ -90,7 +88,7 @@ impl<'a> Search<'a> {
         self.nodes.noted(node) != Some(WHOLE)
     }
 
-    /// Notes the verdict on a node. If the node lacks a part, the node above it does, too.
+    /// Notes whether a node lacks a part. If it does, the node above it does, too.
     fn conclude(&mut self, node: &BlobId, lacks: bool) {
         if let Some(note) = self.nodes.note(node) {
             *note = if lacks { LACKS } else { WHOLE };

@@ -141,8 +141,8 @@ pub(super) struct Steps {
     pub(super) rescue: Vec<ObjectHash>,
     /// Packs that the index names, that do not exist, and that no backup needs.
     pub(super) lost: Vec<ObjectHash>,
-    /// Packs with a used blob that is known to be damaged, and that no other pack has. These packs
-    /// stay as they are.
+    /// Packs with a used blob that is known to be damaged, if no other pack has this blob. These
+    /// packs stay as they are.
     pub(super) damaged: Vec<(BlobKind, ObjectHash)>,
 }
 
@@ -304,8 +304,8 @@ fn unused(listed: &ListedPack) -> PackUse {
     }
 }
 
-/// Merges some of the packs in `mergeable` if that pays. The chosen packs have at most `budget`
-/// used bytes together.
+/// Plans to merge some of the packs in `mergeable`, if that pays. The chosen packs have at most
+/// `budget` used bytes together.
 fn merge(plan: &mut PrunePlan, mergeable: Vec<PackUse>, budget: u64) {
     plan.steps.merge = small::choose(mergeable, &plan.steps.repack, budget);
     plan.merge = Amount::of(&plan.steps.merge);

@@ -385,7 +385,7 @@ impl Copier<'_> {
         let is_intact = |location: &BlobLocation| {
             opened.is_some_and(|plain| Opener::blob(project, location, plain).is_ok())
         };
-        // If the content of a blob does not have its id, only this blob is damaged.
+        // If the content of a blob does not match its id, only this blob is damaged.
         let (intact, damaged): (Vec<_>, Vec<_>) = wanted.partition(is_intact);
         if let Some(plain) = opened {
             let places = intact.iter().map(|l| (l.blob().id, l.range()));
@@ -407,8 +407,8 @@ impl Copier<'_> {
     }
 
     /// Copies a run as it is, so that it need not be compressed again. Verifies each blob first,
-    /// since the writer of the run may have stored anything under its id. Returns false if a blob
-    /// in the run is damaged, or if another pack has one of these blobs by now.
+    /// since the writer of the run may have stored other content under the id of the blob. Returns
+    /// false if a blob in the run is damaged, or if another pack has one of these blobs by now.
     fn copy_whole(
         &mut self,
         run: &Arc<PlacedRun>,
@@ -444,7 +444,7 @@ impl Copier<'_> {
     }
 }
 
-/// Whether every blob of an opened run has its id.
+/// Whether every blob of an opened run matches its id.
 fn all_intact(project: &Project, run: &Arc<PlacedRun>, plain: &[u8]) -> bool {
     let mut blobs = run.locations();
     blobs.all(|location| Opener::blob(project, &location, plain).is_ok())

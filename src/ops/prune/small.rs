@@ -2,8 +2,9 @@
 //!
 //! Merging must end, and must not copy the same data again and again. So a pack is merged only into
 //! packs that are filled at least [`GROWTH`] times as much. As a result, even the smallest data is
-//! copied only a few times (the logarithm of the size of a pack). Few small packs are left: each is
-//! larger than half of all smaller ones together. A prune right after another one merges nothing.
+//! copied only a few times, each time into a pack that is so much fuller. Few small packs are left,
+//! since each is larger than half of all smaller ones together. A prune right after another one
+//! merges nothing.
 
 use std::collections::HashSet;
 

@@ -20,8 +20,8 @@ const FUTURE_MAX: Duration = Duration::from_mins(20);
 /// The state of the repository. A prune reads it in the order of these fields, except that it reads
 /// the certificates first.
 ///
-/// If a prune stores a mark and then reads the fields in this order, it sees every backup that has
-/// not seen the mark: its lease or its record.
+/// Because of this order, a prune that has stored a mark sees the lease or the record of every
+/// backup that has not seen the mark.
 pub(super) struct RepoState {
     pub(super) marks: Marks,
     /// Read before the records: a backup deletes its lease only after it has stored its record.
@@ -41,8 +41,8 @@ impl RepoState {
         lease: Option<&Lease>,
         index: &Index,
     ) -> Result<Self, OpsError> {
-        // Test this first: if the certificate of a key is unreadable, the objects that the key
-        // signed seem foreign.
+        // Verify the certificates first: if the certificate of a key is unreadable, the objects
+        // that the key signed seem foreign.
         let certificates = project.verify_certificates(&Log::load(project)?)?;
         let mut marks = Marks::load(project)?;
         let leases = Leases::load(project, lease)?;

@@ -262,7 +262,7 @@ impl Usage {
     }
 
     /// Returns the packs with a used blob that enough other packs keep. If [`keep`](Self::keep) got
-    /// a pack with `settles` set, the result has every later pack with one of its used chunks.
+    /// a pack with `settles` set, later packs with one of the same used chunks are in the result.
     pub(super) fn duplicates(&self) -> &[ObjectHash] {
         &self.duplicates
     }

@@ -117,7 +117,7 @@ impl BlobVisitor for Search<'_> {
         if error.kind() != RepoErrorKind::Damaged {
             return Err(error.into());
         }
-        // The chunks below it are not known.
+        // The chunks below this node are not known.
         self.needs.nowhere = true;
         Ok(())
     }

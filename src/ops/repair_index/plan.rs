@@ -25,9 +25,9 @@ pub enum IndexAction {
     Name,
     /// Nothing: this process may not read the segment, so it is not known to be damaged.
     Denied,
-    /// Nothing: backups lack data, or may lack data because a record cannot be read. Perhaps no
-    /// other segment than this damaged or missing one names the pack with the data. The pack is
-    /// missing, or its list of its content cannot be read.
+    /// Nothing: backups lack data, or may lack data because a record cannot be read. Perhaps only
+    /// this damaged or missing segment names the pack with the data. That pack is missing, or its
+    /// own list of its content cannot be read.
     MayBeNeeded,
     /// Nothing: no segment names the pack, and its own list of its content cannot be read.
     NoListing,

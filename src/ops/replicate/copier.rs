@@ -146,7 +146,7 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Reads objects that are named by their hashes from the source. Returns the result for each of
+    /// Reads objects of the source that are named by their hashes. Returns the result for each of
     /// them. All of them are in memory at the same time.
     pub(super) fn read(&self, jobs: Vec<Job>) -> Result<Vec<(Job, Fetched)>, OpsError> {
         let bytes: u64 = jobs.iter().map(|job| job.size).sum();

@@ -174,7 +174,7 @@ impl Task<'_> {
         self.copy(jobs)
     }
 
-    /// Copies records, voids and entries. Returns whether the copy has everything now. Returns
+    /// Copies records, voids and log entries. Returns whether the copy has everything now. Returns
     /// false if the source no longer has one of these objects, or if the target no longer has a
     /// pack or segment that they need.
     fn history(&mut self, project: ProjectId, listed: &Listed) -> Result<bool, OpsError> {
@@ -189,7 +189,7 @@ impl Task<'_> {
             return Ok(false);
         }
         // A prune of the target may have begun before the records existed. It may have deleted
-        // packs that they need, and may still do so as long as its lease exists.
+        // packs that the records need, and may still do so as long as its lease exists.
         self.notice_leases(project)?;
         Ok(!self.has_lost(project, listed)?)
     }
@@ -222,8 +222,8 @@ impl Task<'_> {
             let newest = there.map(|(.., info)| info.modified).max();
             Ok::<_, OpsError>(newest)
         };
-        // This run has just stored records or entries, so the newest of their times shows the time
-        // now.
+        // This run has just stored records or log entries. So the newest of their times shows the
+        // time now, by the clock of the target.
         let newest = HISTORY.into_iter().map(modified);
         let newest = newest.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
         let now = newest.max();
@@ -284,7 +284,7 @@ impl Task<'_> {
             self.report_lacking(project, &lacking)?;
         }
         // A source that hides entries of the log, even if it lists them again later, may not decide
-        // what is deleted. Neither may one that is damaged anywhere.
+        // what is deleted. Nor may a source that has any damage.
         if self.options.mirror && self.report.errors == 0 && !has_other_entries {
             self.mirror(project, &logs, listed)?;
         }

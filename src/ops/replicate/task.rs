@@ -1,4 +1,4 @@
-//! The state of one copy: both stores, the files of the target, and the findings.
+//! The state of one run of `replicate`: the source, the target and its files, and the findings.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(super) struct Task<'a> {
     history: VanishedHistory,
     /// Objects that this run has copied.
     pub(super) copied: HashSet<ObjectRef>,
-    /// The objects that this run has copied or compared, of those that a store keeps in two copies.
+    /// Of the objects that a store keeps in two copies, those that this run has copied or compared.
     settled: HashSet<ObjectRef>,
     /// The public keys that sign the logs of the projects.
     pub(super) authorities: HashMap<ProjectId, SignerId>,
@@ -71,7 +71,7 @@ impl<'a> Task<'a> {
         })
     }
 
-    /// Reports a finding, once for each object.
+    /// Reports a finding, at most once for each object of each store.
     pub(super) fn found(&mut self, side: Side, object: ObjectRef, finding: &Finding) {
         if self.reported.insert((side == Side::Source, object)) {
             self.report.errors += 1;
@@ -128,7 +128,7 @@ impl<'a> Task<'a> {
             self.count_old(&ObjectKind::Key.directory(*project), &keys);
         }
         self.parity_of_repository()?;
-        // With this file, the directory becomes a repository.
+        // Store the repository file last: with it, the directory becomes a repository.
         self.twice(ObjectRef::Repository, Some(file)).map(drop)
     }
 
@@ -254,8 +254,8 @@ impl<'a> Task<'a> {
     }
 
     /// Copies objects that are kept once. If all of them fit into one batch, they begin to exist at
-    /// the same moment. Returns those that the source no longer has. In this case, does not store
-    /// the other objects of the same batch and of later batches.
+    /// the same moment. Returns those that the source no longer has. If there are any, stores
+    /// neither the other objects of their batch nor later batches.
     pub(super) fn copy_together(
         &mut self,
         project: ProjectId,

@@ -31,8 +31,8 @@ use crate::ops::image_mark::ImageMark;
 use crate::repo::{Backup, LostChunks, Project, Records};
 use crate::volume::{DiffTarget, ExportedSnapshot, ImageState, LiveImage, RbdErrorKind, Snapshot};
 
-/// The time to wait until a client of an interrupted restore no longer counts as a user. The
-/// cluster needs half a minute to forget a client that was killed.
+/// The longest time to wait until a client of an interrupted restore no longer counts as a user.
+/// The cluster needs half a minute to forget a client that was killed.
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// How many more times to try if a snapshot with the name of the safety snapshot exists. Each
@@ -261,7 +261,7 @@ fn require_size(
 }
 
 /// Returns ranges joined with the parts that `diverged` names. These parts are widened to whole
-/// chunks, and end at the end of the backup.
+/// chunks, and cut off at the end of the backup.
 fn joined(ranges: &ExtentList, diverged: &ExtentList, backup: &Backup) -> ExtentList {
     let content = &backup.record.content;
     let diverged = diverged.widened(content.chunk_size.into());
@@ -325,9 +325,10 @@ fn exported(snapshot: &Snapshot) -> ExportedSnapshot {
     }
 }
 
-/// Returns a backup of a snapshot that still exists, together with this snapshot; `None` if there
-/// is none with chunks of the same size. Prefers `backup` itself. Otherwise, takes the newest
-/// snapshot, which is likely to differ least from the image.
+/// Returns a backup of a snapshot that still exists, together with this snapshot. The backup must
+/// have the size of the snapshot, and chunks of the same size as those of `backup`. Prefers
+/// `backup` itself. Otherwise, takes the newest snapshot, which is likely to differ least from the
+/// image. `None` if there is no such backup.
 fn common_snapshot<'a>(
     project: &Project,
     records: &'a Records,

@@ -30,7 +30,7 @@ impl Samples {
         }))
     }
 
-    /// Adds the next chunk of the sequence.
+    /// Takes the next chunk of the sequence, and may choose it.
     pub(super) fn pass(&self, chunk: &ChunkRef) {
         let mut state = lock(&self.0);
         state.seen += 1;

@@ -16,8 +16,8 @@ use crate::volume::{DiffTarget, LiveImage};
 /// Returns consecutive backups of a volume, oldest first. The last one is `to`. The first one is
 /// `from`, or without it, the oldest backup of the volume. Leaves out backups that their writer
 /// withdrew or that another one replaced. Fails if `from` or `to` is one of these. Also fails if
-/// `from` is newer than `to` or of another volume, or if a backup is a stream or has chunks of
-/// another size.
+/// `from` is newer than `to`, or of another volume. All backups must be images with chunks of the
+/// same size.
 pub fn series<'a>(
     records: &'a Records,
     from: Option<&'a Backup>,

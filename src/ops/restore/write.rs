@@ -90,8 +90,8 @@ pub(crate) fn write_changes(
 }
 
 /// Writes these parts of the backup, in ascending order, to a target that holds `present` bytes of
-/// other content. The parts begin and end at the boundaries of chunks. Places without a chunk
-/// become zero, if they are before `present`. Finishes the target.
+/// other content. The parts begin and end at the boundaries of chunks. Before the offset
+/// `present`, places without a chunk become zero. Finishes the target.
 pub(super) fn write_ranges(
     task: &RestoreTask<'_>,
     ranges: &ExtentList,

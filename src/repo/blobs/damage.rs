@@ -25,7 +25,7 @@ pub fn still_damaged(index: &Index) -> Result<BTreeMap<ObjectHash, Vec<u64>>, Re
 }
 
 /// Reads runs that are near each other in one pack, with one request if possible. Returns the
-/// ordinals of those that do not open, or hold a blob that does not have its id. A run that the
+/// ordinals of those that do not open, or hold a blob that does not match its id. A run that the
 /// store does not have counts as damaged.
 pub fn damaged_among(
     index: &Index,
@@ -40,7 +40,7 @@ pub fn damaged_among(
     match fetch(index, first, &mut stored) {
         Ok(()) => {}
         Err(RepoError::Damaged { .. }) if runs.len() > 1 => {
-            // Some of them may still be readable.
+            // Some of the runs may still be readable.
             let mut damaged = Vec::new();
             for run in runs.chunks(1) {
                 damaged.extend(damaged_among(index, opener, run)?);
@@ -61,7 +61,7 @@ pub fn damaged_among(
     Ok(damaged)
 }
 
-/// Returns whether a run opens and all of its blobs have their ids. Fails if it cannot be fetched.
+/// Returns whether a run opens and all of its blobs match their ids. Fails if it cannot be fetched.
 fn is_whole(index: &Index, opener: &mut Opener, run: &Arc<PlacedRun>) -> Result<bool, RepoError> {
     let range = run.range();
     let mut stored = vec![0; to_usize(range.end - range.start)];
@@ -79,7 +79,7 @@ fn fetch(index: &Index, run: &Arc<PlacedRun>, stored: &mut [u8]) -> Result<(), R
         .map_err(|error| RepoError::reading(object, error))
 }
 
-/// Returns whether a run with these stored bytes opens, and all of its blobs have their ids.
+/// Returns whether a run with these stored bytes opens, and all of its blobs match their ids.
 fn opens(index: &Index, opener: &mut Opener, run: &Arc<PlacedRun>, stored: &mut [u8]) -> bool {
     let project = index.project();
     let Some(first) = run.locations().next() else {

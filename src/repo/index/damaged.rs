@@ -29,12 +29,12 @@ pub struct KnownDamage {
     pub needed: Vec<ObjectHash>,
 }
 
-/// Returns whether a run opens and all of its blobs have their ids. Fails if the run cannot be
+/// Returns whether a run opens and all of its blobs match their ids. Fails if the run cannot be
 /// fetched.
 pub(crate) type TestRun<'a> = dyn FnMut(&Arc<PlacedRun>) -> Result<bool, RepoError> + 'a;
 
 impl Index {
-    /// Remembers that a run does not open, or that a blob in it does not have its id.
+    /// Remembers that a run does not open, or that a blob in it does not match its id.
     pub(crate) fn note_damaged(&self, place: &BlobLocation) {
         self.note_damaged_runs(place.pack(), [place.ordinal()]);
     }
@@ -64,7 +64,7 @@ impl Index {
 
     /// Reads again all bytes of the packs that were noted as damaged outside of their runs. Returns
     /// those that are still damaged, with the error of each. Forgets the notes about the others,
-    /// except packs that this process may not read.
+    /// but keeps those about packs that this process may not read.
     pub fn damaged_outside_runs(&self) -> Result<BTreeMap<ObjectHash, RepoError>, RepoError> {
         let noted = self.damage.read();
         let (mut still, mut cured) = (BTreeMap::new(), Noted::default());
@@ -226,8 +226,8 @@ impl Index {
         Ok(false)
     }
 
-    /// Returns whether one of these damaged runs of a pack has a used blob without another place on
-    /// which this client may rely. Damaged runs must have been excluded before.
+    /// Returns whether these damaged runs of a pack have a used blob of which this client trusts no
+    /// other copy. The caller must have excluded all damaged runs.
     pub(crate) fn holds_damaged_only(
         &self,
         pack: &ObjectHash,

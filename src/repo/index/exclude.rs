@@ -50,8 +50,8 @@ impl Index {
         self.query(Db::sizes)
     }
 
-    /// Returns the packs that count and are missing among the stored ones, or too short there.
-    /// Leaves out packs that are [excluded](Self::exclude) or that the log removes.
+    /// Returns the packs that count, but are not in `stored` or are too short there. Leaves out
+    /// packs that are [excluded](Self::exclude) or that the log removes.
     pub(super) fn lost_among(&self, stored: &StoredPacks) -> Result<Vec<ObjectHash>, RepoError> {
         let named = self.expected_sizes()?.into_iter();
         let lost = named.filter(|(pack, size)| !stored.has(pack, *size) && !self.is_excluded(pack));
@@ -67,7 +67,7 @@ impl Index {
     }
 
     /// From now on, look-ups find no blob in these packs, which are going to be deleted, or may be
-    /// deleted already. Only [`find_anywhere`](Self::find_anywhere) still does.
+    /// deleted already. Only [`find_anywhere`](Self::find_anywhere) still finds such blobs.
     pub fn exclude(&self, packs: impl IntoIterator<Item = ObjectHash>) {
         write_lock(&self.usable).exclude(packs);
     }

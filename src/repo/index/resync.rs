@@ -18,7 +18,7 @@ impl Index {
     /// the look-up in any case: a resync of another thread may have ended between the look-up and
     /// this call.
     ///
-    /// Reads segments that others have stored meanwhile, since a prune may have repacked the blob.
+    /// Reads the new segments of other processes, since a prune may have repacked the blob.
     /// Verifies the cache at the first call, since the cache may be damaged. Reads the listings of
     /// packs that no segment names, since a segment may be lost. This includes packs that are going
     /// to be deleted, since a backup may have begun to use one. Also reads the listings of packs

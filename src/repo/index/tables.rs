@@ -185,8 +185,8 @@ pub(super) struct NamedRow {
     pub(super) whole: bool,
     /// Whether only retired segments name the pack, so that it counts for reading only.
     pub(super) retired: bool,
-    /// The signers of the segments that name the pack with these contents. If any of these segments
-    /// count, only their signers are listed.
+    /// The signers of the segments that name the pack with these contents. If some of these
+    /// segments count, the list has only the signers of those that count.
     pub(super) signers: Vec<SignerId>,
 }
 

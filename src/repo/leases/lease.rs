@@ -61,8 +61,8 @@ struct State {
     body: LeaseBody,
     /// When the last renewal began, as [`now`] returned it.
     put: Duration,
-    /// When the last renewal began whose time in the store this process has read, as [`now`]
-    /// returned it. Before the first such renewal, when the work began.
+    /// When the newest renewal began of which this process has read the lease's time in the store,
+    /// as [`now`] returned it. Before the first such renewal, when the work began.
     looked: Duration,
     /// The lease's time in the store, as this process read it last. `None` before it has read one.
     stored: Option<SystemTime>,
@@ -155,8 +155,8 @@ impl Lease {
         worker: Worker<'_>,
     ) -> Result<Self, RepoError> {
         let begun = now();
-        // A lease for work that deletes states the store's time, so that nobody can use the lease
-        // later. This process knows the store's time only after it has stored the lease. Until
+        // A lease for work that deletes states the store's time, so that an old copy of the lease
+        // does not count. This process knows the store's time only after it has stored the lease. Until
         // then, the lease states other work.
         let first = if Work::deletes(work.word()) {
             Work::Read
@@ -254,7 +254,7 @@ impl Lease {
     /// Stores the lease again now, and tests whether it had lapsed by the store's clock. Uses this
     /// clock because the clocks of a virtual machine do not show that the machine was paused.
     ///
-    /// Call this before this process stores an object on which others rely. Then call
+    /// Call this before this process stores an object on which other processes rely. Then call
     /// [`may_have_expired`](Self::may_have_expired) or [`has_lapsed`](Self::has_lapsed). If another
     /// process may have seen this lease as expired, the object must not be stored.
     pub fn confirm(&self) -> Result<(), RepoError> {
@@ -402,7 +402,7 @@ impl Drop for Lease {
 }
 
 impl State {
-    /// Whether others may soon see the lease as expired, or may already see it as expired.
+    /// Whether other processes may see the lease as expired, now or soon.
     fn is_late(&self) -> bool {
         is_late(self.put.min(self.looked))
     }
@@ -413,8 +413,8 @@ impl Held {
         lock(&self.state)
     }
 
-    /// Changes the body with `change`, and stores the lease again. Meanwhile, only other renewals
-    /// wait for the store.
+    /// Changes the body with `change`, and stores the lease again. While this waits for the store,
+    /// only other renewals must wait.
     fn renew(&self, change: impl FnOnce(&mut LeaseBody)) -> Result<(), RepoError> {
         let _one_at_a_time = lock(&self.renewing);
         self.put(change)?;

@@ -7,13 +7,13 @@ use crate::ops::image_backups::trusted;
 use crate::repo::{Backup, Project, Records};
 
 /// The backups of one volume of the target, by their [origins](origin). Leaves out backups by write
-/// keys other than the key in use.
+/// keys other than the key in use, unless the settings of the target trust all keys.
 #[derive(Default)]
 pub(super) struct Copies(HashMap<ObjectHash, Backup>);
 
 /// Returns the origin of a backup: its first record. Copies of the backup, and records of it with
-/// other labels, have the same origin. If another write key made the backup, ignores the origin
-/// that it states, since it may be false.
+/// other labels, have the same origin. If another write key made the backup, the stated origin may
+/// be false. So it is ignored, unless the settings trust all keys.
 pub(super) fn origin(project: &Project, backup: &Backup) -> ObjectHash {
     let stated = backup.record.original;
     let stated = stated.filter(|_| trusted(project, backup));

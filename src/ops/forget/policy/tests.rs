@@ -294,7 +294,7 @@ fn periods_begin_in_the_given_time_zone() {
          2026-10-24T22:00 => -
          2026-10-25T22:59 => daily",
     );
-    // Sunday evening in UTC is Monday in this zone.
+    // In this zone, Monday begins at 23:00 on Sunday in UTC.
     case(
         "weekly 2",
         NOW,
