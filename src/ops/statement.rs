@@ -7,7 +7,8 @@ use std::str::FromStr;
 use crate::base::{ObjectHash, ProjectId, SignerId};
 use crate::crypto::hash;
 
-/// The number of bytes of a hash that are written on paper.
+/// The number of bytes of the fingerprint in a statement. Also the minimum number of bytes of the
+/// entry's hash there.
 const SHOWN: usize = 20;
 /// The fields before the project's id.
 const PREFIX: &str = "CUTTLEBONE:HEAD:1";
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_forty_digits_that_are_printed_identify_the_entry() {
+    fn forty_digits_of_the_hash_identify_the_entry() {
         let one = statement();
         let whole = one.entry.clone();
         let short = Statement {

@@ -40,8 +40,8 @@ pub(super) struct PruneLimits {
 /// The losses that the user accepts for ever.
 #[derive(Debug, Args)]
 pub(super) struct AcceptLossArgs {
-    /// Accept the loss of a missing or damaged backup, certificate or log entry, so that “prune” and
-    /// “forget” continue; can be repeated. Give the id, or at least its first 8 digits. “all”
+    /// Accept the loss of a missing or damaged backup, certificate or log entry, so that “prune”
+    /// and “forget” continue; can be repeated. Give the id, or at least its first 8 digits. “all”
     /// accepts all losses. If there is no backup at all, “prune” then deletes all data. First copy
     /// back what a copy of the repository still has: “replicate --mirror” later deletes it there
     #[arg(long = "accept-loss", value_name = "NAME", value_delimiter = ',')]

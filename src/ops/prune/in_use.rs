@@ -89,8 +89,8 @@ pub(super) fn walk_all(
     let mut done = 0;
     let is_obsolete = |backup: &Backup| records.is_voided(backup) || records.is_removed(backup);
     // First walk the trees of full keys. These walks fail at damage, and later walks do not enter
-    // the same nodes again. The trees of removed records are walked later: someone may
-    // have stored such a record again, and its data may be damaged.
+    // the same nodes again. The trees of removed records are walked later: someone may have stored
+    // such a record again, and its data may be damaged.
     for of_full in [true, false] {
         let new = &mut |kind, id: &BlobId, known| match new(kind, id, known) {
             Err(RepoError::Missing { .. })

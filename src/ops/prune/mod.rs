@@ -439,8 +439,8 @@ impl Prune<'_> {
         Ok(())
     }
 
-    /// Returns those of these segments that another existing segment supersedes. The others count
-    /// again, since the segment that superseded them no longer exists.
+    /// Returns which of these segments another existing segment supersedes. The others count again,
+    /// since the segment that superseded them no longer exists.
     fn still_replaced(
         &self,
         segments: impl Iterator<Item = ObjectHash>,

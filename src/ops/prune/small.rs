@@ -19,9 +19,9 @@ const MANY: usize = 8;
 /// Merged packs are filled at least this many times as much as each of the packs they replace.
 const GROWTH: u64 = 3;
 
-/// Chooses small packs for which it pays to merge them. They are merged together with the used
-/// blobs of `copied`, which go to new packs in any case. The chosen packs have at most `budget`
-/// used bytes. Returns them in reverse order.
+/// Chooses the small packs that are worth merging. They are merged together with the used blobs of
+/// `copied`, which go to new packs in any case. The chosen packs have at most `budget` used bytes.
+/// Returns them in reverse order.
 pub(super) fn choose(mergeable: Vec<PackUse>, copied: &[PackUse], mut budget: u64) -> Vec<PackUse> {
     let mut chosen = HashSet::new();
     for kind in [BlobKind::Chunk, BlobKind::Node] {

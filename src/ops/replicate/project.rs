@@ -60,7 +60,7 @@ impl Task<'_> {
     pub(super) fn project(&mut self, project: ProjectId) -> Result<(), OpsError> {
         self.report.projects += 1;
         // If the authority (the public key that signs the log) is not known, the project object is
-        // damaged. This was reported.
+        // damaged. This damage was reported before.
         let Some(authority) = self.authorities.get(&project).copied() else {
             return Ok(());
         };
@@ -291,7 +291,7 @@ impl Task<'_> {
         Ok(())
     }
 
-    /// Lists the source again, and reports those of these objects that it still lacks.
+    /// Lists the source again, and reports which of these objects the source still lacks.
     fn report_lacking(
         &mut self,
         project: ProjectId,

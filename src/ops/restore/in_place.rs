@@ -8,8 +8,9 @@
 //!
 //! A run that is killed after it has marked the image leaves the mark. The next run searches for
 //! the differing parts again, and keeps the safety snapshot of the first run. If the image may have
-//! changed since that snapshot, the next run also makes another one. In this case, the image may
-//! hold parts of its old content and of the backup. Or a user may have rolled it back and used it.
+//! changed since that snapshot, the next run also makes another one. The reason of the change is
+//! not known: the first run may have written parts of the backup, or a user may have rolled the
+//! image back and used it.
 
 use std::ops::Range;
 use std::time::Duration;

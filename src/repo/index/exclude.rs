@@ -67,7 +67,7 @@ impl Index {
     }
 
     /// From now on, look-ups find no blob in these packs, which are going to be deleted, or may be
-    /// deleted already. Only [`find_anywhere`](Self::find_anywhere) still finds such blobs.
+    /// deleted already. Only [`find_anywhere`](Self::find_anywhere) still finds them.
     pub fn exclude(&self, packs: impl IntoIterator<Item = ObjectHash>) {
         write_lock(&self.usable).exclude(packs);
     }

@@ -156,8 +156,8 @@ impl Lease {
     ) -> Result<Self, RepoError> {
         let begun = now();
         // A lease for work that deletes states the store's time, so that an old copy of the lease
-        // does not count. This process knows the store's time only after it has stored the lease. Until
-        // then, the lease states other work.
+        // does not count. This process knows the store's time only after it has stored the lease.
+        // Until then, the lease states other work.
         let first = if Work::deletes(work.word()) {
             Work::Read
         } else {
@@ -360,9 +360,9 @@ impl Leases {
         readers.flat_map(|lease| lease.tops.iter().copied())
     }
 
-    /// Returns a record on which this process and a `forget` of another process disagree. The
-    /// record is in `keeps`, and the other process removes it, or it is in `removes`, and the other
-    /// process keeps it. `None` if there is no such record.
+    /// Returns a record on which this process and a `forget` of another process disagree. Either the
+    /// record is in `keeps` and the other process removes it, or the record is in `removes` and the
+    /// other process keeps it. `None` if there is no such record.
     #[must_use]
     pub fn contradict(
         &self,

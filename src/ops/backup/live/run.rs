@@ -345,7 +345,7 @@ fn export(
             Some(failure),
         ) => Err(failure.into()),
         (stored, _) => {
-            let ended = end.ok_or(OpsError::Internal("an export that did not end"));
+            let ended = end.ok_or(OpsError::Internal("the export succeeded without an end"));
             Ok((stored?, ended?))
         }
     }
