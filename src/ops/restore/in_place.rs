@@ -8,7 +8,7 @@
 //!
 //! A run that is killed after it has marked the image leaves the mark. The next run searches for
 //! the differing parts again, and keeps the safety snapshot of the first run. If the image may have
-//! changed since that snapshot, the next run also makes another one. The reason of the change is
+//! changed since that snapshot, the next run also makes another one. The cause of the change is
 //! not known: the first run may have written parts of the backup, or a user may have rolled the
 //! image back and used it.
 

@@ -360,9 +360,9 @@ impl Leases {
         readers.flat_map(|lease| lease.tops.iter().copied())
     }
 
-    /// Returns a record on which this process and a `forget` of another process disagree. Either the
-    /// record is in `keeps` and the other process removes it, or the record is in `removes` and the
-    /// other process keeps it. `None` if there is no such record.
+    /// Returns a record on which this process and a `forget` of another process disagree. Either
+    /// the record is in `keeps` and the other process removes it, or the record is in `removes` and
+    /// the other process keeps it. `None` if there is no such record.
     #[must_use]
     pub fn contradict(
         &self,
