@@ -1,4 +1,4 @@
-//! How much parity is stored.
+//! How much parity is stored: redundant bytes from which damaged objects can be repaired.
 
 use std::fmt;
 use std::str::FromStr;

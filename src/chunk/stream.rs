@@ -89,7 +89,7 @@ impl<R: Read> StreamCutter<R> {
         }
     }
 
-    /// Returns the next chunk, which is never empty. Returns none at the end of the stream.
+    /// Returns the next chunk, which is never empty, or `None` at the end of the stream.
     ///
     /// An error loses no bytes, and is not the end of the stream.
     pub fn next_chunk(&mut self) -> io::Result<Option<&[u8]>> {

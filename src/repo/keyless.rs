@@ -70,7 +70,7 @@ pub fn repository_ids(objects: &Objects) -> Result<Vec<RepositoryId>, RepoError>
 
 /// Reads the file with this name and size in bytes. The file must be `object` or its second copy.
 /// Verifies all that can be verified without a key. Fails with [`RepoError::Damaged`] if the file
-/// is damaged, missing or not readable.
+/// is damaged or missing, or if this process has no permission to read it.
 pub fn verify_stored(
     objects: &Objects,
     object: ObjectRef,
@@ -93,8 +93,8 @@ pub fn verify_stored(
 }
 
 /// Reads the file with this name and size in bytes. The file must be `object` or its second copy.
-/// If the object has no file, reads the object from a batch. Verifies the bytes like
-/// [`verify_stored`], and returns them.
+/// If the object has no file, reads the object from a batch (one file with many small objects).
+/// Verifies the bytes like [`verify_stored`], and returns them.
 pub fn read_stored(
     objects: &Objects,
     object: ObjectRef,

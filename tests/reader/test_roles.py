@@ -81,7 +81,7 @@ class Roles(InRepository):
                 self.assertEqual(done.returncode, 1)
                 self.assertIn("no-key", done.stderr)
 
-    def test_verify_key_misses_a_pack(self):
+    def test_check_with_a_verify_key_reports_a_missing_pack(self):
         del self.files[self.packs("image")[0]]
         done = self.run_reader("--check", password=b"v")
         self.assertEqual(done.returncode, 1)
@@ -124,7 +124,7 @@ class Roles(InRepository):
         done = self.run_reader("--list")
         self.assertNotIn("unknown-feature", done.stderr)
 
-    def test_later_version_of_a_write_signer_is_foreign(self):
+    def test_record_of_a_write_signer_with_unknown_version_or_feature_is_foreign(self):
         for number, head in enumerate(
             [header(b"CTLBbkup", version=2), header(b"CTLBbkup", features=1)]
         ):

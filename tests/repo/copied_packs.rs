@@ -1,5 +1,5 @@
-//! Damaged copies of genuine packs. The name of a copy is the hash of its bytes, and its contents
-//! keep the valid signature of the genuine pack.
+//! Damaged copies of genuine packs. The name of a copy is the hash of its bytes. Its list of
+//! contents and the valid signature of this list are those of the genuine pack.
 
 use std::sync::Arc;
 use std::time::Duration;

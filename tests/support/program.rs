@@ -257,7 +257,7 @@ pub(crate) fn with_default_signals() -> Command {
     command
 }
 
-/// Reads the output of the program until it ends.
+/// Waits for a run of the program to end. Returns its output. Fails after [`HANGS`].
 #[track_caller]
 pub(crate) fn finish(mut child: Child, args: &[&str]) -> Ran {
     let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! The command `restore`, to an image in a Ceph cluster.
+//! The command `restore`, if its target is an image in a Ceph cluster.
 
 use std::time::Instant;
 

@@ -1,4 +1,5 @@
-//! The header of a v2 stream, which describes the image.
+//! The header of a v2 stream (the output of `rbd export --export-format 2`), which describes the
+//! image.
 
 use std::io::Read;
 

@@ -116,7 +116,8 @@ impl CheckTask<'_> {
         Ok(compared)
     }
 
-    /// Begins an entry for the ledger, chooses packs, and reads them.
+    /// Begins an entry for the ledger (the project's list of verified and damaged packs), chooses
+    /// packs, and reads them.
     pub(super) fn read_chosen(
         &mut self,
         index: &Index,
@@ -210,7 +211,7 @@ impl CheckTask<'_> {
         })?;
         let seen = recover(seen.into_inner());
         self.read.extend(seen);
-        // Only a full key can store an audit.
+        // Only a full key can store an audit (a signed list of packs that were read as a whole).
         if ledger_run.level == VerifiedLevel::Opened {
             self.proven.append(&mut recover(proven.into_inner()));
         }
@@ -310,9 +311,9 @@ impl CheckTask<'_> {
     }
 }
 
-/// Remembers the damage of a pack on this host, so that the next backup of the same data stores it
-/// again. `bad` are the ordinals of the damaged runs. If it is `None`, the damaged parts are not
-/// known. Then notes all parts of the pack, unless the pack is missing.
+/// Remembers the damage of a pack on this host, so that the next backup of the same data stores
+/// this data again. `bad` are the ordinals of the damaged runs. If `bad` is `None`, the damaged
+/// parts are not known. Then notes all parts of the pack, unless the pack is missing.
 fn note_damage(
     index: &Index,
     pack: ObjectHash,
@@ -351,8 +352,8 @@ struct PackBuffers {
     opener: Opener,
 }
 
-/// Reads a pack. If it seems damaged, reads it once more: memory or the connection may have changed
-/// the data.
+/// Reads a pack. If the pack exists but seems damaged, reads it once more: memory or the connection
+/// may have changed the data.
 fn read_twice(
     index: &Index,
     object: ObjectRef,

@@ -71,7 +71,8 @@ pub(super) struct PackUse {
     pub(super) unused: u64,
     /// The number of used blobs.
     pub(super) blobs: u64,
-    /// The number of the volume that uses most of the pack.
+    /// The number of the volume that uses most of the pack; 0 for a pack of nodes. Means nothing if
+    /// `blobs` is 0.
     pub(super) class: u8,
 }
 
@@ -137,7 +138,8 @@ impl Usage {
     }
 
     /// Notes that this node and all blobs below it are used. Calls `new` for every blob that was
-    /// not noted before. Does not enter nodes that were noted before.
+    /// not noted before. Does not enter nodes that were noted before, except those that could not
+    /// be read then.
     pub(super) fn walk(
         &mut self,
         blobs: &BlobReader,
@@ -155,8 +157,8 @@ impl Usage {
         walk_blobs(blobs, top, BATCH, context, &mut used)
     }
 
-    /// Like [`walk`](Self::walk), but goes on after damage. Returns the first damage. Nodes that
-    /// are missing or cannot be read do not count as noted.
+    /// Like [`walk`](Self::walk), but goes on after damage. Returns the first damage, or `None`. A
+    /// later walk enters nodes again that were missing or could not be read.
     pub(super) fn walk_readable(
         &mut self,
         blobs: &BlobReader,
@@ -202,8 +204,9 @@ impl Usage {
         self.lacks_held
     }
 
-    /// The used chunks that were in no pack when this table was made. After
-    /// [`find_usage`](super::in_use::find_usage), these are the lost chunks.
+    /// Returns the used blobs that were in no pack when this table was made. After
+    /// [`find_usage`](super::in_use::find_usage), these are the chunks that backups of full keys
+    /// have lost.
     pub(super) fn lost(&self) -> &HashSet<BlobId> {
         &self.others
     }
@@ -213,7 +216,8 @@ impl Usage {
         !self.others.is_empty() || !self.lost_to_writers.is_empty()
     }
 
-    /// Returns whether a backup needs this chunk, which is lost.
+    /// Returns whether this chunk is lost: a backup needs it, and it was in no pack when this table
+    /// was made.
     pub(super) fn is_lost(&self, chunk: &BlobId) -> bool {
         self.others.contains(chunk) || self.lost_to_writers.contains(chunk)
     }
@@ -356,7 +360,8 @@ impl Usage {
         }
     }
 
-    /// Returns whether a blob is used, no matter which pack keeps it.
+    /// Returns whether a blob is used, no matter which pack keeps it. Returns false for a blob that
+    /// was in no pack when this table was made.
     pub(super) fn is_used(&self, kind: BlobKind, id: &BlobId) -> bool {
         match kind {
             BlobKind::Chunk => {
@@ -391,8 +396,8 @@ struct MarkUsed<'a, 'n> {
 }
 
 impl MarkUsed<'_, '_> {
-    /// Stores the error of a blob that is missing or cannot be read, or fails if the walk tolerates
-    /// no damage.
+    /// Stores the error if it is the first damage. Fails if the walk tolerates no damage, or if the
+    /// error is not about damage.
     fn go_on(&mut self, error: RepoError) -> Result<(), OpsError> {
         match &mut self.damage {
             Some(first) if error.kind() == RepoErrorKind::Damaged => {

@@ -34,7 +34,7 @@ pub(super) enum Copied {
     Stored(u64),
     /// The target has something else under the name of the object.
     Differs,
-    /// The source cannot deliver it.
+    /// The object in the source is damaged or cannot be read.
     Damaged(RepoError),
     /// The source no longer has it.
     Gone,
@@ -45,7 +45,7 @@ pub(super) enum Copied {
 pub(super) enum Fetched {
     /// Its bytes.
     Whole(Vec<u8>),
-    /// The source cannot deliver it.
+    /// The object in the source is damaged or cannot be read.
     Damaged(RepoError),
     /// The source no longer has it.
     Gone,

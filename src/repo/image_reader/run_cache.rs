@@ -76,7 +76,7 @@ impl RunCache {
     }
 
     /// Returns a run from the cache, or opens it with `open`. If several threads want the same run
-    /// at the same time, only one opens it. If `open` fails, the next thread calls its own.
+    /// at the same time, only one opens it. If its `open` fails, the next thread calls its own.
     pub(crate) fn get<E>(
         &self,
         key: RunKey,

@@ -30,7 +30,8 @@ enum Source<'a> {
     Pack,
 }
 
-/// Packs for which segments of different signers list different contents.
+/// Packs for which segments list different contents, while neither the pack itself nor a segment
+/// of a full key decides between them.
 type Disputed = Vec<ObjectHash>;
 
 /// A transaction that adds packs.
@@ -49,8 +50,8 @@ struct Adding<'t> {
 
 impl Db {
     /// Adds segments and the packs that they name, in one transaction. If segments state different
-    /// contents for a pack, the segment of a full key decides. Returns the packs for which no full
-    /// key decides.
+    /// contents for a pack, the contents that were read from the pack itself count. If there are
+    /// none, the segment of a full key decides. Returns the packs for which nothing decides.
     pub(super) fn insert(
         &self,
         segments: &[NewSegment],
@@ -415,7 +416,7 @@ fn use_session(
     Ok(number)
 }
 
-/// Notes that one pack fewer uses this session. If it was the last one, removes the session.
+/// Notes that one pack fewer uses this session. Removes the session if no other pack uses it.
 fn drop_session(transaction: &WriteTransaction, number: u32) -> Result<(), DbError> {
     if number == NO_SESSION {
         return Ok(());

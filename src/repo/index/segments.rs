@@ -131,7 +131,8 @@ pub(super) struct Lost {
     pub(super) any: bool,
     /// The segments that no longer count, and of which the database has packs.
     pub(super) segments: Vec<ObjectHash>,
-    /// The packs in the database that no segment names any longer, by number.
+    /// The numbers of the packs in the database that no segment names any longer. Empty if `any` is
+    /// false.
     pub(super) packs: Vec<u32>,
 }
 
@@ -144,7 +145,7 @@ impl SegmentsSeen {
         })
     }
 
-    /// Returns the segments that were lost between the time when these were listed and `now`.
+    /// Returns the segments that were lost between the time when `self` was listed and `now`.
     pub(super) fn lost_until(&self, now: &EffectiveSegments) -> Lost {
         let rows = now.rows.iter();
         let then: HashSet<_> = rows

@@ -35,7 +35,7 @@ pub(super) const BLOBS: TableDefinition<[u8; 16], u64> = TableDefinition::new("b
 /// The further places of blobs, in other packs.
 pub(super) const MORE: MultimapTableDefinition<[u8; 16], u64> =
     MultimapTableDefinition::new("more");
-/// The blocks of the filter.
+/// The blocks of the filter (a Bloom filter of the ids of blobs), by layer and number.
 pub(super) const FILTER: TableDefinition<(u32, u32), &[u8]> = TableDefinition::new("filter");
 /// The sessions, by their number in this database: the number of packs with this session, and its
 /// encapsulation. Each backup with a write key makes a session, with a key for its chunks.

@@ -8,8 +8,8 @@ use crate::base::ObjectHash;
 use crate::repo::removals::Removals;
 
 /// The packs in which blobs are found: all packs, except those that are known to be missing, too
-/// short, excluded, or removed by the log. In the other packs, no blob is found in a run that is
-/// known to be damaged.
+/// short, excluded, or removed by the log. In the remaining packs, no blob is found in a run that
+/// is known to be damaged.
 #[derive(Default)]
 pub(super) struct UsablePacks {
     /// The packs in the store; `None` until they are listed.

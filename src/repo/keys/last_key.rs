@@ -16,7 +16,7 @@ pub struct LastKey {
 }
 
 impl LastKey {
-    /// The file below `caches` for the repository at this location. Creates nothing.
+    /// Names the file below `caches` for the repository at this location. Creates nothing.
     #[must_use]
     pub fn new(caches: &Path, location: &str) -> Self {
         let name = ObjectHash::from_bytes(hash(&[location.as_bytes()]));

@@ -21,9 +21,9 @@ pub enum RunLen {
     /// 4 MiB, for data that is read completely. Compresses best.
     #[default]
     Leaf,
-    /// 512 KiB, for data from which a later backup reads single chunks. It does so if the next diff
-    /// of a volume changes only a part of a chunk: it reads the rest from the base. Takes 1 % more
-    /// space and halves the time of such reads.
+    /// 512 KiB, for data from which a later backup reads single chunks. If a diff changes only a
+    /// part of a chunk, the backup of the diff reads the rest of the chunk from the base. Takes 1 %
+    /// more space and halves the time of such reads.
     Part,
 }
 

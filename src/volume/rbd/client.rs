@@ -105,8 +105,8 @@ pub struct RbdClient {
     options: RbdOptions,
     map: OnceLock<OsdMap>,
     /// Locked while a snapshot is removed, so that only one is removed at a time: the cluster has
-    /// to free the data of a snapshot. Maps each image for which the cluster did not answer such a
-    /// request to the time at which the request failed.
+    /// to free the data of a snapshot. Has each image for which the cluster did not answer a
+    /// request to remove a snapshot, with the time at which that request failed.
     pub(super) removing: Mutex<BTreeMap<RbdSpec, Instant>>,
 }
 
@@ -127,8 +127,8 @@ impl RbdClient {
         &self.options
     }
 
-    /// Returns the cluster's id, which never changes. Asks the cluster, but only once. Does not use
-    /// the id in the configuration file, which may differ.
+    /// Returns the cluster's id, which never changes. Asks the cluster, and keeps its answer. Does
+    /// not use the id in the configuration file, which may differ.
     pub fn fsid(&self, cancel: &Cancel) -> Result<String, RbdError> {
         self.fsid_within(LIMIT, cancel)
     }
@@ -139,8 +139,8 @@ impl RbdClient {
         Ok(self.map(limit, cancel)?.fsid.clone())
     }
 
-    /// Returns the cluster's id and its pools. Asks for both at once, and only once, since each
-    /// start of `ceph` takes more time than any other request.
+    /// Returns the cluster's id and its pools. Asks for both at once, and keeps the answer, since
+    /// each start of `ceph` takes more time than any other request.
     fn map(&self, limit: Duration, cancel: &Cancel) -> Result<&OsdMap, RbdError> {
         if let Some(map) = self.map.get() {
             return Ok(map);
@@ -161,7 +161,7 @@ impl RbdClient {
     }
 
     /// Returns a sentence that names the configuration files of the options, if none of them exists
-    /// on this host.
+    /// on this host. Returns `None` if one exists, or if the options name no file.
     fn missing_configuration(&self) -> Option<String> {
         let conf = self.options.conf.as_ref()?;
         // Ceph takes a list of files.

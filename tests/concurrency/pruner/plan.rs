@@ -34,7 +34,7 @@ impl Uses {
     }
 }
 
-/// Makes the plan. Returns false if an object is missing.
+/// Makes the plan. Returns false, and makes no plan, if no pack has one of the needed blobs.
 pub(super) fn plan(
     scenario: &Scenario,
     store: &Store,
@@ -86,9 +86,10 @@ pub(super) fn plan(
     true
 }
 
-/// Decides after the last look which of the candidates to delete. The others stay marked for the
-/// next prune. The program also deletes nothing if it finds a mark that another prune has stored
-/// meanwhile. The model does not need this.
+/// Decides, after the last look at the store, which of the candidates to delete. The others stay
+/// marked for the next prune. Deletes none if a needed blob is missing. Also deletes none if a blob
+/// of a candidate is in use, and no other pack that a segment names has it. Unlike the model, the
+/// program also deletes nothing if it finds a mark that another prune has stored meanwhile.
 pub(super) fn plan_last(scenario: &Scenario, store: &Store, p: &mut Pruner) {
     let readable = store.blobs(p.packs);
     let uses = Uses::find(scenario, store, p);

@@ -1,4 +1,4 @@
-"""Section 10: trees."""
+"""Section 10 of docs/format.md: trees."""
 
 from typing import NamedTuple
 

@@ -47,8 +47,9 @@ fn marked_and_in_use(series: &Series, day: usize) -> (MemoryBackend, Vec<ObjectH
 }
 
 /// A backup is committed while a prune marks packs that the backup uses. The prune is killed before
-/// it checks again. Then the record needs packs that no segment names. The next prune stores a
-/// segment that names them again. There are also unnamed packs of a killed backup.
+/// it checks again. Then the record needs packs that no segment names. The next prune rescues these
+/// packs: it stores a segment that names them again. There are also unnamed packs of a killed
+/// backup.
 #[test]
 fn marked_packs_that_a_committed_backup_needs_are_rescued() {
     let series = Series::of(3);
