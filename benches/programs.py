@@ -38,8 +38,8 @@ class Program:
         os.makedirs(self.out)
 
     def place(self, image):
-        """Copies the image to the path that the program backs up. It is the same path for all
-        days."""
+        """Copies the image to the path that the program backs up. This path stays the same in all
+        steps of the benchmark."""
         run(["cp", "--sparse=always", "--reflink=auto", image, self.image], self)
 
     def version(self):

@@ -81,7 +81,7 @@ impl MarkPlaces {
     }
 
     /// Stores a mark durably, in place of an older one. Uses the first path at which this succeeds.
-    /// If all paths fail, returns the error of the first path.
+    /// If all paths fail, returns the error of the first path. Fails if there is no path.
     pub(crate) fn write(&self, mark: &RestoreMark) -> io::Result<()> {
         let text = serde_json::to_vec(mark).map_err(io::Error::other)?;
         let mut failure = None;

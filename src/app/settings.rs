@@ -65,7 +65,7 @@ pub(crate) struct ConnectionSettings {
     pub(crate) ssh: Vec<OsString>,
     /// The number of connections to a server.
     pub(crate) count: NonZeroUsize,
-    /// The longest time that a server may take to answer.
+    /// A request to a server fails after this time without a byte in either direction.
     pub(crate) timeout: Duration,
     pub(crate) limits: Limits,
 }

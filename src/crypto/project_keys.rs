@@ -267,7 +267,8 @@ impl ProjectKeys {
         self.chunks.as_ref().ok_or(RoleError { held, needed })
     }
 
-    /// Returns the key that seals the chunks of full keys. Fails unless this is a full key.
+    /// Returns the key that seals the chunks that holders of full keys store. Fails unless this is
+    /// a full key.
     pub fn data(&self) -> Result<&Secret, RoleError> {
         match &self.data {
             DataKeys::Full { key, .. } => Ok(key),

@@ -124,9 +124,9 @@ impl MissingHistory {
 
     /// Fails with [`OpsError::HistoryCut`] if the user does not accept the loss of a missing
     /// object, or of a damaged log entry or certificate. Fails with [`OpsError::NotMissing`] if the
-    /// user names an object that is neither missing nor damaged. Fails with
-    /// [`OpsError::SeveralMissing`] if a name is not unique. Otherwise, adds an entry to the log
-    /// for the losses that no entry accepts yet. Adds none in a dry run.
+    /// user names an object that is neither missing nor damaged, and whose loss no entry of the log
+    /// accepts. Fails with [`OpsError::SeveralMissing`] if a name is not unique. Otherwise, adds an
+    /// entry to the log for the losses that no entry accepts yet. Adds none in a dry run.
     pub fn accept(
         mut self,
         project: &Project,

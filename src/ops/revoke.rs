@@ -8,15 +8,17 @@ use crate::base::ObjectHash;
 use crate::format::Revoked;
 use crate::repo::{Backup, Certified, Project, Records, Worker};
 
-/// Returns the backups that this key made, in the order of the records.
+/// Returns the backups that this key signed, in the order of `records`. The result is empty for a
+/// full key, because the certificate of a full key names no signer.
 #[must_use]
 pub fn backups_of_key<'a>(records: &'a Records, key: &Certified) -> Vec<&'a Backup> {
     let of_key = |backup: &&Backup| Some(backup.signer) == key.certificate.signer;
     records.all().iter().filter(of_key).collect()
 }
 
-/// Returns those of `backups` that still count if `accepted` are accepted. These are the accepted
-/// backups, and the backups that they follow or name as heads, directly or through others.
+/// Returns those of `backups` that still count if their key is revoked and `accepted` are accepted.
+/// These are the accepted backups, and the backups that they follow or name as heads, directly or
+/// through other backups.
 #[must_use]
 pub fn that_count<'a>(
     records: &Records,

@@ -224,8 +224,8 @@ impl Objects {
 
     /// Deletes an object, if it still exists.
     pub fn delete(&self, object: ObjectRef) -> Result<(), RepoError> {
-        // If the object is in a batch, unpack the batch. Otherwise the object would still exist in
-        // it.
+        // If the object is in a batch, unpack the batch first. Otherwise the object would still
+        // exist in the batch.
         if let (Some(_), Some(project)) = (self.batches.place(object), object.project()) {
             self.unpack_batches(project)?;
         }
@@ -360,7 +360,7 @@ impl Objects {
             buffer.resize(to_usize(size));
             match self.backend.get_range(&name, 0, buffer) {
                 Ok(()) => return Ok(()),
-                // Each attempt to read a bad sector may take a long time.
+                // Do not try again: each attempt to read a bad sector may take a long time.
                 Err(error) if error.kind == StorageErrorKind::Unreadable => {
                     return Err(RepoError::reading(object, error));
                 }

@@ -39,7 +39,7 @@ impl Live {
 }
 
 /// Returns what `status` forecasts for the next backup of the only image: `"changes"` or
-/// `"everything"`. The text is the reason to read everything.
+/// `"everything"`. The text is the reason to read everything, or empty if there is no reason.
 pub(super) fn next(live: &Live) -> (Value, String) {
     let mut lines = live.world.json(&["status"]);
     lines.retain(|line| line["message_type"] == "volume");

@@ -32,7 +32,8 @@ impl Keys {
         }
     }
 
-    /// Returns the arguments, with an option that selects the key of this role.
+    /// Returns the arguments, with an option that selects the key of this role. The role “full”
+    /// needs no option.
     fn with<'a>(&'a self, role: &str, args: &[&'a str]) -> Vec<&'a str> {
         let file = match role {
             "write" => &self.write,

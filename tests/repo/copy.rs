@@ -357,7 +357,7 @@ fn a_backup_that_is_copied_later_than_a_newer_one_does_not_become_the_newest() {
     let copies = of_volume(&target, "disk");
     assert_eq!(copies[1].record.follows, [copies[0].id]);
     assert_eq!(copies[2].record.follows, []);
-    // The next backup follows both copies that no other one follows.
+    // The next backup follows the two copies that no other backup follows.
     let host = Host::without_cache();
     let next = host.back_up(&target, "disk", a).unwrap();
     let follows: BTreeSet<_> = target.backup(next.id).record.follows.into_iter().collect();

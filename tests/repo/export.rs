@@ -275,7 +275,7 @@ fn an_exported_diff_names_snapshots_as_the_records_or_the_user_do() {
 }
 
 #[test]
-fn an_export_between_backups_without_a_diff_is_refused() {
+fn an_export_between_volumes_or_of_a_stream_is_refused() {
     let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
     let host = Host::without_cache();
     let image = Image::new(LEAF).with(5, b"data");

@@ -494,7 +494,7 @@ fn open_all(store: &MemoryBackend) -> [usize; 3] {
 }
 
 #[test]
-fn a_newer_version_or_feature_counts_only_in_an_object_of_a_full_key() {
+fn a_newer_version_or_feature_stops_a_prune_only_in_an_object_of_a_full_key() {
     let genuine = Genuine::new();
     let test_repo = open(&genuine.store);
     let project = test_repo.project.id;

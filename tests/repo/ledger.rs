@@ -126,7 +126,7 @@ fn a_time_in_the_future_never_counts_and_a_merge_leaves_it_out() {
     state(&owner.project, group(now() - hour, level, &[2]));
     let later = now() + 2000 * hour;
     let verified = load(&owner.project, later).verified(level);
-    // The packs count as verified at the time when the store received the entry, not later.
+    // The pack counts as verified at the time when the store received the entry, not later.
     assert!(verified[&pack(1)] <= now());
     for _ in 0..10 {
         let new = NewLedgerEntry::default();

@@ -49,7 +49,7 @@ fn is_whole(path: &PathBuf) -> bool {
     ObjectHash::from_bytes(*hash.as_bytes()) == hash_of(path)
 }
 
-/// Returns the calls of the store that an incremental backup of a large image makes, including
+/// Returns the calls to the store that an incremental backup of a large image makes, including
 /// those that open the repository.
 fn calls_of_a_backup(with_cache: bool) -> Vec<Call> {
     let store = FaultBackend::new();
@@ -112,7 +112,7 @@ fn results_are_the_same_with_and_without_cached_objects() {
         image.write(n * 5 * LEAF, &noise(100 + n, CHUNK));
         let other_host = TestRepo::open(store.copy(), &plain.notices).unwrap();
         let without = plain.back_up(&other_host, "disk", &image).unwrap();
-        // Both hosts take turns, so that each finds the objects of the other.
+        // The hosts `second` and `first` take turns, so that each finds the objects of the other.
         for host in [&second, &first] {
             let test_repo = open_with_cache(host, store.clone());
             let made = host.back_up(&test_repo, "disk", &image).unwrap();

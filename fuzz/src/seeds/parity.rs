@@ -11,7 +11,8 @@ pub(super) fn parities() -> Named {
     let rate = ParityRate::new(5).expect("a valid rate");
     let of = ObjectHash::from_bytes(fixture::hash(&content));
     let parity = parity_of(ObjectKind::Pack, of, &[&content], rate).expect("packs have parity");
-    // The first byte is the length of what is left of the object.
+    // The first byte is the length of the remaining bytes of the object. These bytes follow it, and
+    // then the parity.
     let input = |left: &[u8], parity: &[u8]| {
         let len = u8::try_from(left.len()).expect("short");
         [&[len], left, parity].concat()

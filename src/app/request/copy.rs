@@ -24,7 +24,7 @@ pub(crate) struct CopyRequest {
 pub(crate) struct CopyTarget {
     /// The location of the repository.
     pub(crate) repository: OsString,
-    /// The name of the project; `None` if it has the same name as the source.
+    /// The name of the project; `None` if it has the same name as the project of the source.
     pub(crate) project: Option<String>,
     pub(crate) password: PasswordOptions,
 }

@@ -126,7 +126,7 @@ fn require_complete(
 }
 
 /// Returns the ids of the backups to copy. Leaves out withdrawn and forgotten backups, unless the
-/// user names them: then copying them fails later, with the reason.
+/// user names them. Copying such a backup fails later, unless the target already has a copy of it.
 fn select(
     console: &Console,
     settings: &RepositorySettings,

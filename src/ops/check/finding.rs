@@ -16,8 +16,8 @@ pub enum Finding {
         /// The error of reading it.
         problem: Arc<RepoError>,
     },
-    /// The signer of an object may not make such an object, or the signer's key was revoked.
-    /// Readers ignore the object.
+    /// No key that may make such an object has signed this one, or the key of its signer was
+    /// revoked. Readers ignore the object.
     ObjectForeign {
         /// The object.
         object: ObjectRef,
@@ -183,8 +183,9 @@ impl Finding {
         }
     }
 
-    /// Converts an error into a finding. The finding is about a single object or blob if the error
-    /// names one.
+    /// Converts an error into a finding. An error about a damaged or foreign object, or about an
+    /// unusable blob, becomes a finding about this object or blob. Any other error becomes a
+    /// finding about the repository as a whole.
     pub(crate) fn from_error(problem: RepoError) -> Self {
         match problem {
             RepoError::Damaged { object, .. } => Self::ObjectDamaged {

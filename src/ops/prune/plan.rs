@@ -106,7 +106,7 @@ pub struct PrunePlan {
     /// Unused packs that an earlier prune marked and that are not deleted yet. Their grace period
     /// has not passed, a lease names them, or they may have chunks that are missing elsewhere.
     pub waiting: Amount,
-    /// Unused packs that are too young, or that may belong to a running backup.
+    /// Unused packs that are younger than the grace period, or that may belong to a running backup.
     pub young: Amount,
     /// Packs that an earlier prune marked and that are used again.
     pub rescue: Amount,
@@ -147,8 +147,8 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    /// Returns the packs whose used blobs will be copied to other packs. The data of a volume stays
-    /// together, in the order of its packs.
+    /// Returns the packs whose used blobs will be copied to other packs. Sorts the packs by the
+    /// volume that uses most of each, so that the data of a volume stays together.
     pub(super) fn copied(&self) -> Vec<PackUse> {
         let packs = self.repack.iter().chain(&self.merge);
         let mut packs: Vec<PackUse> = packs.copied().collect();

@@ -25,7 +25,8 @@ pub struct OrderedRecord<'a> {
     pub replaces: Option<ObjectHash>,
     /// Its time; `None` if the record is passed over, because it is forgotten or voided.
     pub time: Option<Timestamp>,
-    /// Whether a missing record that it follows is a gap.
+    /// Whether a record that it follows, and that is missing without permission, is among the
+    /// [gaps](History::gaps).
     pub shows_gaps: bool,
 }
 
@@ -59,7 +60,7 @@ impl History {
     /// followed records that are not among `records`. It returns whether the project has such a
     /// record, or permits that it is missing.
     ///
-    /// Takes O(n log n) steps for n records and references.
+    /// Takes O(n log n) steps for n records and references, if no record replaces another.
     #[must_use]
     pub fn new(records: &[OrderedRecord<'_>], known: impl Fn(&ObjectHash) -> bool) -> Self {
         let successors = Successors::new(records);

@@ -7,9 +7,10 @@ use crate::format::{StreamEntries, StreamEntry};
 use crate::repo::error::RepoError;
 
 /// A node ends after an id that ends in six zero bits, if the node has at least [`ENTRIES_MIN`]
-/// entries.
+/// entries. It also ends when it has [`StreamEntries::MAX`] entries.
 const CUT_MASK: u8 = 0x3f;
-/// The minimum number of entries in a node. Without it, a level could be as long as the one below.
+/// The minimum number of entries in a node that ends after such an id. Without this minimum, a
+/// level could be as long as the level below.
 const ENTRIES_MIN: usize = 8;
 
 /// The tree of a stream that is being written, chunk by chunk.
@@ -32,7 +33,8 @@ impl<'a, S: NodeStore> StreamTree<'a, S> {
         self.push_at(0, chunk)
     }
 
-    /// Stores the remaining nodes and returns the top node. `None` for an empty stream.
+    /// Stores the remaining nodes and returns the id of the top node. Returns `None` for an empty
+    /// stream.
     pub fn finish(mut self) -> Result<Option<BlobId>, RepoError> {
         let mut level = 0;
         loop {

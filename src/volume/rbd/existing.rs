@@ -105,7 +105,7 @@ impl<'a> LiveImage<'a> {
     }
 
     /// Fails with [`RbdErrorKind::Replaced`] unless the image is still the given one, and has
-    /// snapshots with these names and numbers. `request` is for the error.
+    /// snapshots with these names and ids. `request` is for the error.
     pub fn require_same(
         &self,
         identity: &RbdIdentity,

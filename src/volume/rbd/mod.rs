@@ -1,8 +1,8 @@
 //! Images in a Ceph cluster, read and written through the programs `rbd` and `ceph`.
 //!
 //! No library of Ceph is linked. Each request runs a program without a shell, and each name is one
-//! argument, so no character of a name has a special meaning. A program that runs too long is
-//! killed, and every program ends with this process.
+//! argument, so no character of a name has a special meaning. A program that gives no answer or
+//! makes no progress for too long is killed, and every program ends with this process.
 
 mod client;
 mod error;

@@ -57,7 +57,8 @@ class ProjectKeys:
         return MAC(key, plain)
 
     def pack_key(self, kind: int, encapsulation: bytes | None) -> bytes:
-        """Returns `k` of section 8. `encapsulation` is None if the pack has no session."""
+        """Returns the key `k` of section 8 of docs/format.md. `encapsulation` is None if the pack
+        has no session."""
         if kind == NODE:
             return self.tree
         require(self.data is not None, "no-key", "this role cannot open chunks")

@@ -29,8 +29,8 @@ fn u64s(values: &[u64]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// Returns a stream of two snapshots and of the image itself (its head). `protection` is a record
-/// of the first snapshot, or empty.
+/// Returns a stream of two snapshots and of the image itself (its head). `protection` is the record
+/// `p` of the first snapshot, or empty.
 fn image(protection: &[u8]) -> Vec<u8> {
     let metadata = [&4u32.to_le_bytes()[..], b"key\xff", &0u32.to_le_bytes()].concat();
     let header = [

@@ -1,4 +1,4 @@
-//! The backup with which a backup is compared while it is copied.
+//! The base of a copy: the backup with which the backup to copy is compared.
 
 use std::sync::atomic::AtomicBool;
 

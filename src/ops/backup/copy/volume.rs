@@ -229,9 +229,11 @@ impl VolumeCopy<'_> {
 
     /// Returns the backup with which to compare `backup`. It is of the same volume, and the target
     /// has a copy of it. It is the next older such backup, or else the next newer one. The kinds of
-    /// content and the chunk sizes must be equal. A backup by another write key may be false, so it
-    /// is a base only for backups by that key. If data of the target was lost, returns `None`, so
-    /// that lost data is stored again.
+    /// content and the chunk sizes must be equal. A backup by a write key that the source does not
+    /// trust may be false, so it is a base only for backups by that key.
+    ///
+    /// Returns `None` if there is no such backup. If data of the target was lost, always returns
+    /// `None`, so that the lost data is stored again.
     fn base_of<'b>(&'b self, backup: &Backup) -> Option<CopyBase<'b>> {
         let (kind, chunk_size) = (backup.record.content.kind, backup.record.content.chunk_size);
         if self.options.reread {
@@ -344,9 +346,10 @@ impl VolumeCopy<'_> {
         }
     }
 
-    /// Returns what the copy states about its source. The copy counts as a backup of the key of the
-    /// target. If another write key made the original, its statements may be false. Then leaves out
-    /// the statements that later backups rely on.
+    /// Returns what the copy states about its source, or `None` if the original states nothing. The
+    /// copy counts as a backup of the key of the target. If a write key that the source does not
+    /// trust made the original, the original may be false. Then the copy leaves out the statements
+    /// that later backups rely on.
     fn source_info(&self, backup: &Backup) -> Option<SourceInfo> {
         let stated = backup.record.source.clone()?;
         if trusted(self.source, backup) {
@@ -364,7 +367,8 @@ impl VolumeCopy<'_> {
         })
     }
 
-    /// Returns the id of the copy of a backup. `record` is the id of the backup in the source.
+    /// Returns the id of the copy of a backup, or `None` if the target has no copy of it. `record`
+    /// is the id of the backup in the source.
     fn copy_of(&self, record: ObjectHash) -> Option<ObjectHash> {
         let backup = self.records.get(record)?;
         self.copies.of(self.source, backup).map(|copy| copy.id)

@@ -43,8 +43,9 @@ pub(super) fn no_base(image: &LiveImage<'_>, why: &FullRead, context: &Context<'
     not_compared(image, NotCompared::NoBase(why.clone()), context);
 }
 
-/// Reports whether the list names all changes that the backup found. Reports nothing if no backup
-/// was committed. `is_distrusted` is true if an earlier backup found that a list was incomplete.
+/// Reports whether the list names all changes that the backup found. Reports nothing if the list
+/// was not compared, or if a dry run made no backup. `is_distrusted` is true if an earlier backup
+/// found that a list was incomplete.
 pub(super) fn notice_result(
     image: &LiveImage<'_>,
     report: &BackupReport,

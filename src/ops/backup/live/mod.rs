@@ -1,11 +1,11 @@
 //! Backup of an image in a cluster. The base is a backup of a snapshot that still exists and still
-//! has the same number. The cluster lists the changes since that snapshot. Without such a backup,
-//! all data is read and compared with the newest backup of the volume.
+//! has the same id. The cluster lists the changes since that snapshot. Without such a backup, all
+//! data is read and compared with the newest backup of the volume.
 //!
 //! The order of the steps makes every interruption harmless. A run first loads the records and
 //! makes the snapshot. Then it exports and stores the data, verifies the snapshots, and commits.
-//! Only then it removes older snapshots. A run that is killed leaves a snapshot that the next run
-//! removes.
+//! Only then does it remove older snapshots. A run that is killed before its commit leaves a
+//! snapshot that the next run removes.
 
 mod change_list;
 mod kept;
