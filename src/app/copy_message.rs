@@ -20,7 +20,7 @@ pub(crate) struct CopiedBackup {
     /// Whether the target had the copy already.
     pub(crate) existing: bool,
     /// The copy in the target with which the backup was compared. Only the parts that differ were
-    /// read from the source.
+    /// read from the source. `None` if the backup was compared with no copy.
     pub(crate) base: Option<String>,
     /// Bytes of the content that were read from the source.
     pub(crate) bytes_read: u64,

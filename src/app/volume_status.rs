@@ -79,7 +79,8 @@ pub(crate) struct StatusSummary {
     /// The command that removes these snapshots.
     #[serde(skip)]
     pub(crate) removal: String,
-    /// Why the cluster could not be asked; `None` if it was asked, or need not be.
+    /// Why the cluster could not be asked, or not about all images. `None` if there was no such
+    /// problem, or if the cluster was not asked.
     pub(crate) cluster_problem: Option<String>,
 }
 

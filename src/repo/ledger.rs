@@ -229,7 +229,7 @@ impl Ledger {
         runs
     }
 
-    /// Returns the drills, oldest first.
+    /// Returns the drills of full keys, oldest first.
     #[must_use]
     pub fn drills(&self) -> Vec<DrillRun> {
         let mut drills = self.drills.clone();
@@ -405,7 +405,8 @@ pub fn new_seed() -> Result<ObjectHash, RepoError> {
     Ok(ObjectHash::from_bytes(random()?))
 }
 
-/// Puts packs into the order that a seed gives. Without the seed, the order cannot be predicted.
+/// Puts packs or other objects into the order that a seed gives. Without the seed, the order cannot
+/// be predicted.
 pub fn order_by_seed<T>(seed: &ObjectHash, packs: &mut [(ObjectRef, T)]) {
     packs.sort_by_cached_key(|(pack, _)| {
         let name = pack.hash().unwrap_or(*seed);

@@ -189,7 +189,7 @@ impl FaultBackend {
         self.lock().plan = Some(plan);
     }
 
-    /// Returns whether the planned fault has not happened yet.
+    /// Returns whether there is a plan whose fault has not happened yet.
     #[must_use]
     pub fn is_planned(&self) -> bool {
         self.lock().plan.is_some()

@@ -41,8 +41,8 @@ const NOT_INSTALLED: i32 = 3;
 /// A cluster of one host.
 pub(crate) struct Cluster {
     directory: TempDir,
-    /// A process that stops and removes the cluster when its standard input ends: when this value
-    /// is dropped, or when the test process ends in any other way.
+    /// A process that stops and removes the cluster when its standard input ends. That happens when
+    /// this value is dropped, or when the test process ends.
     keeper: Child,
 }
 

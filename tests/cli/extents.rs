@@ -9,7 +9,7 @@ use crate::support::program::World;
 
 const MIB: usize = 1 << 20;
 
-/// Returns a world with an image of 8 MiB, and a backup of it in the volume `v`.
+/// Returns a world with a backup of an image of 8 MiB in the volume `v`, and the path of the image.
 fn world() -> (World, String) {
     let world = World::new();
     let mut content = noise(1, 2 * MIB);
@@ -25,7 +25,7 @@ fn change(image: &str, at: u64) {
 }
 
 #[test]
-fn only_listed_extents_are_read_whatever_the_form_of_the_list() {
+fn lists_of_all_forms_name_the_chunks_that_may_have_changed() {
     let (world, image) = world();
     for (number, form) in (0..).zip(["json", "xml", "txt"]) {
         change(&image, 130_560 + number);

@@ -35,7 +35,7 @@ fn python() -> Option<PathBuf> {
     })
 }
 
-/// Returns the size in bytes of the chunks that differ, each compressed by itself.
+/// Returns the size in bytes of the changed chunks that are not zero, each compressed by itself.
 fn changed_bytes(before: &Path, after: &Path) -> u64 {
     let (a, b) = (File::open(before).unwrap(), File::open(after).unwrap());
     let size = b.metadata().unwrap().len();

@@ -14,8 +14,8 @@ enum Rule {
     /// Entries are never deleted.
     EntriesStay,
     /// The objects that an entry removes may be missing, even if the entry does not follow the
-    /// entry of the statement. A process that loads the log just before `head` appends its entry
-    /// does not know this entry, so it cannot follow it.
+    /// entry of the statement. A process may load the log just before `head` appends that entry.
+    /// The process then appends an entry that does not follow it.
     AnyEntryExcuses,
     /// A new entry names, as its previous entries, all entries that no other entry names yet.
     NamesAllTips,

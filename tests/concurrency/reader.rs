@@ -23,7 +23,7 @@ pub(super) struct Reader {
     has_lease: bool,
     /// The packs that marks name.
     marked: Set,
-    /// The packs in which it finds blobs.
+    /// The packs in which the reader finds blobs.
     places: Set,
 }
 
@@ -67,8 +67,8 @@ impl Reader {
         needed.fold(0, |all, pack| all | one(pack))
     }
 
-    /// Returns the next step of the reader after its look, or `None` if it has not located all
-    /// blobs.
+    /// Returns the next step after the reader has read the marks and the index. Returns `None` if
+    /// the index does not locate all blobs in unmarked packs.
     fn resolved(&mut self, scenario: &Scenario, n: usize, store: &Store) -> Option<Pc> {
         self.places &= !self.marked;
         self.marked = 0;

@@ -1,7 +1,7 @@
-//! A model of a backup with a write key. The lease of the backup lapses while the record is being
-//! stored. A prune may have deleted the pack of the backup by then. The backup withdraws the record
-//! with a void, since a write key cannot sign a log entry that removes the record. Prunes, another
-//! backup of the volume and a thief of a second write key run at the same time.
+//! A model of a backup with a write key. The lease of the backup may lapse before the record is
+//! stored. Then a prune may have deleted the pack of the backup, so the backup withdraws the record
+//! with a void: a write key cannot sign a log entry that removes the record. Prunes, another backup
+//! of the volume and a thief of a second write key run at the same time.
 
 use super::search::{self, breaks, has_fault, holds};
 
@@ -10,8 +10,8 @@ use super::search::{self, breaks, has_fault, holds};
 enum Rule {
     /// A backup whose lease has lapsed withdraws the record that it has stored.
     LapsedWithdraws,
-    /// If the call that stores the record fails, the backup withdraws the record, too: the store
-    /// may have the record anyway.
+    /// A backup whose lease has lapsed withdraws the record even if the call that stores it fails:
+    /// the store may have the record anyway.
     FailedWithdraws,
     /// A withdrawn record is not used as a base.
     VoidedIsNoBase,
@@ -30,8 +30,9 @@ enum Rule {
 /// The records and voids that a process has seen.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 struct Records {
-    /// Whether the record of the backup that may be too late exists, and that of the next backup.
+    /// Whether the record of the backup that may be too late exists.
     first: bool,
+    /// Whether the record of the next backup exists.
     second: bool,
     /// Whether the first record was withdrawn.
     is_voided: bool,
@@ -117,7 +118,7 @@ struct State {
     next: Next,
     prune: Prune,
     prunes_left: u8,
-    /// What a prune did wrong, if it did something wrong.
+    /// What a prune did wrong; `None` if it did nothing wrong.
     fault: Option<&'static str>,
 }
 

@@ -264,7 +264,7 @@ fn a_circle_between_files_is_found() {
             ("base/mod.rs", "mod a; pub use a::A;"),
             ("base/a.rs", "use crate::base::B;"),
         ],
-        // A `mod.rs` that only declares a file, which imports from it.
+        // A `mod.rs` only declares a file, and this file imports from the `mod.rs`.
         &[("base/mod.rs", "mod a;"), ("base/a.rs", "use super::B;")],
         // `a.rs` and a file in `a/`.
         &[

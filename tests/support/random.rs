@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Random numbers. Prints the seed, so that a failure can be repeated.
+/// Random numbers. Prints the seed. To repeat a failure, change `new` so that it uses this seed.
 pub(crate) struct Random(u64);
 
 impl Random {

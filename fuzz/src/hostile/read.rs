@@ -1,4 +1,4 @@
-//! Reads the repository in every possible way.
+//! Reads the records, trees and chunks of a repository that an attacker may have changed.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -62,7 +62,7 @@ impl NodeStore for BoundedReader<'_> {
     }
 }
 
-/// Reads all readable data of the project.
+/// Reads the first eight backups of the project, within the limits above.
 pub(super) fn all(f: &Fixture) -> Reach {
     let mut reach = Reach::default();
     let Ok(records) = Records::load(&f.project) else {

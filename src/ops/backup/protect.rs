@@ -248,7 +248,8 @@ struct ResealedNodes<'a> {
 impl NodeReader for ResealedNodes<'_> {
     fn read(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
         let plain = self.blobs.rescue(BlobKind::Node, id)?;
-        // Stores two new copies, even if one pack with the node stays.
+        // `add_node` stores two new copies, even if one pack with the node stays. It stores none if
+        // two such packs stay.
         self.packer.add_node(*id, &plain)?;
         let node = Node::decode(&plain).map_err(|_| RepoError::Tree)?;
         Ok(Arc::new(node))

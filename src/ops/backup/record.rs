@@ -37,9 +37,10 @@ pub(super) struct Entry {
     pub(super) packed: Packed,
     pub(super) source: SourceInfo,
     pub(super) base: Option<ObjectHash>,
-    /// The records that it follows.
+    /// The records of the volume that the backup follows.
     pub(super) follows: Vec<ObjectHash>,
-    /// The heads: the records of the project that no other record had named when the backup began.
+    /// The heads: the records of the project that no other record named as head when the backup
+    /// began.
     pub(super) heads: Vec<ObjectHash>,
 }
 

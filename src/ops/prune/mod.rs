@@ -50,6 +50,7 @@ use crate::repo::{
 };
 
 /// The age at which a prune removes interrupted uploads, and parity of objects that do not exist.
+/// Parity of an object that the log removes need not have this age.
 const UPLOAD_LIFE: Duration = Duration::from_hours(24);
 /// The age that applies instead if the grace period is zero and no other process holds a lease.
 const UPLOAD_LIFE_ALONE: Duration = Duration::from_mins(1);
@@ -298,8 +299,9 @@ impl Prune<'_> {
         still_valid(self.lease.as_deref(), self.context)
     }
 
-    /// Replaces index segments by new segments, which lack the marked packs and name the rescued
-    /// ones. Returns the replaced segments that no mark names yet.
+    /// Replaces index segments by new segments, which lack the marked packs. The new segments name
+    /// the rescued packs: marked packs that are in use again. Returns the replaced segments that no
+    /// mark names yet.
     fn update_index(
         &self,
         steps: &Steps,

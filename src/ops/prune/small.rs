@@ -2,9 +2,9 @@
 //!
 //! Merging must end, and must not copy the same data again and again. So a pack is merged only into
 //! packs that are filled at least [`GROWTH`] times as much. As a result, even the smallest data is
-//! copied only a few times, each time into a pack that is so much fuller. Few small packs are left,
-//! since each is larger than half of all smaller ones together. A prune right after another one
-//! merges nothing.
+//! copied only a few times, each time into a much fuller pack. Few small packs are left, since each
+//! is larger than half of all smaller ones together. A prune right after another one merges
+//! nothing.
 
 use std::collections::HashSet;
 
@@ -13,15 +13,15 @@ use crate::base::ObjectHash;
 use crate::format::BlobKind;
 use crate::repo::PackSizes;
 
-/// At least this many packs are merged at once. Packs of chunks become one pack. Packs of nodes
-/// become two packs, since each node is stored in two packs.
+/// At least this many packs are merged at once. Packs of chunks become one pack, or several full
+/// ones. Packs of nodes become twice as many, since each node is stored in two packs.
 const MANY: usize = 8;
 /// Merged packs are filled at least this many times as much as each of the packs they replace.
 const GROWTH: u64 = 3;
 
 /// Chooses the small packs that are worth merging. They are merged together with the used blobs of
 /// `copied`, which go to new packs in any case. The chosen packs have at most `budget` used bytes.
-/// Returns them in reverse order.
+/// Returns them in the reverse order of `mergeable`.
 pub(super) fn choose(mergeable: Vec<PackUse>, copied: &[PackUse], mut budget: u64) -> Vec<PackUse> {
     let mut chosen = HashSet::new();
     for kind in [BlobKind::Chunk, BlobKind::Node] {

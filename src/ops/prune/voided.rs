@@ -14,7 +14,8 @@ use crate::repo::{
     Worker,
 };
 
-/// Returns whether all blobs that a backup needs are in packs that exist.
+/// Returns whether all nodes of a backup can be read, and all of its chunks are in packs that
+/// exist.
 pub(super) fn is_whole(
     index: &Index,
     exists: &dyn Fn(&ObjectHash) -> bool,

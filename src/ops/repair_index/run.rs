@@ -47,13 +47,13 @@ impl IndexRepair<'_> {
         self.index.close();
     }
 
-    /// Runs the plan. Calls `done` after each step, with whether the problem of the step is solved
-    /// now. Returns the bytes of packs that were read.
+    /// Runs the plan. Calls `done` for each finished step, with whether the problem of the step is
+    /// solved now. Returns the bytes of packs that were read.
     ///
     /// Each damaged segment is first stored in `quarantine/`. Each pack is read as a whole before a
-    /// segment names it, since other processes rely on segments of full keys. Damaged segments are
-    /// superseded last, after other segments name all undamaged packs. Nothing is deleted. The
-    /// repair can be interrupted at any time, and run again.
+    /// segment names it, since other processes trust segments that a key of the role `full` signed.
+    /// The last new segment supersedes the damaged ones. At that time, segments name all undamaged
+    /// packs. Nothing is deleted. The repair can be interrupted at any time, and run again.
     pub fn run(&self, done: &mut dyn FnMut(&IndexStep, bool)) -> Result<u64, OpsError> {
         if self.lease.is_none() {
             return Err(OpsError::Internal("the plan of a dry run cannot be run"));

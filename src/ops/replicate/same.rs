@@ -73,8 +73,9 @@ pub(super) fn prefer_known(objects: &Objects, object: ObjectRef, pair: Pair) -> 
     }
 }
 
-/// Returns the repository file of the source, and the fault of one of its copies. Fails if the
-/// target has the file of another repository, or projects that differ from those of the source.
+/// Returns the repository file of the source, and the fault of one of its copies, if any. Fails if
+/// the target has the file of another repository, or a project object that differs from the
+/// source's. Without a repository file, the target must not have projects that the source lacks.
 pub(super) fn require(
     source: &Objects,
     target: &Objects,
@@ -122,7 +123,7 @@ pub(super) fn require(
     Ok((file, fault))
 }
 
-/// Reads the copies of an object in a store that are whole.
+/// Returns the undamaged copies of an object in a store.
 fn copies(
     objects: &Objects,
     present: &HashMap<Name, u64>,

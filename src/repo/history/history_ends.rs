@@ -22,7 +22,7 @@ pub struct HistoryEnds {
 
 impl HistoryEnds {
     /// Finds the ends of these records. A record that only records of write keys name is an end,
-    /// too, since no process relies on the names in records of write keys.
+    /// too, since the holder of a write key can invent names.
     #[must_use]
     pub fn of(records: &Records) -> Self {
         let full = records.all().iter().filter(|backup| backup.is_full);

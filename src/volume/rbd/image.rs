@@ -98,8 +98,8 @@ impl<'a> LiveImage<'a> {
         self.client.options().shown()
     }
 
-    /// Returns the state of the image. Asks for the cluster's ids and for the state at the same
-    /// time.
+    /// Returns the state of the image. Asks for the ids of the cluster and of the pool, and for the
+    /// state, at the same time.
     pub fn state(&self, cancel: &Cancel) -> Result<ImageState, RbdError> {
         let (pool_id, info) = join(
             || self.client.pool_id(&self.spec.pool, cancel),
@@ -216,7 +216,7 @@ impl<'a> LiveImage<'a> {
     }
 
     /// Removes a snapshot like [`remove_snapshot`](Self::remove_snapshot), even if the work was
-    /// cancelled. The user of a cancelled program waits for its end. So if the work was cancelled,
+    /// cancelled. The user of a cancelled program waits for its end. So after a cancellation, this
     /// fails immediately if a removal for any image got no answer in the last two minutes.
     pub fn remove_snapshot_anyway(&self, name: &str, cancelled: &Cancel) -> Result<(), RbdError> {
         self.remove_unless(name, &Cancel::default(), |unanswered| {
