@@ -18,7 +18,8 @@ pub struct DifferentExtent {
 /// The result of a comparison.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CompareReport {
-    /// Whether the contents are known to be equal, because their roots are equal.
+    /// Whether the contents are known to be equal, because their roots are equal. A root is a keyed
+    /// hash that identifies a content.
     pub identical: bool,
     /// Number of extents that differ.
     pub extents: u64,

@@ -1,4 +1,5 @@
-//! Reads from the ledger which part of the data was verified, and when.
+//! Reads from the ledger (the project's list of checks and drills) which part of the data was
+//! verified, and when.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::SystemTime;
@@ -87,7 +88,8 @@ pub fn audit_list(project: &Project, context: &Context<'_>) -> Result<AuditList,
     })
 }
 
-/// Returns the time at this number of milliseconds since 1970.
+/// Returns the time at this number of milliseconds since 1970, or 1970-01-01 UTC if it is too
+/// large.
 fn timestamp(milliseconds: u64) -> Timestamp {
     let milliseconds = i64::try_from(milliseconds).ok();
     let time = milliseconds.and_then(|time| Timestamp::from_millisecond(time).ok());

@@ -154,8 +154,8 @@ impl Repository {
         Ok(())
     }
 
-    /// Returns an error for each foreign key slot in the unlocked scope: a slot without proof that
-    /// a full key made it.
+    /// Returns an error for each foreign key slot in the unlocked scope: a slot that was added
+    /// without a full key, or whose key was revoked.
     pub fn foreign_slots(&self, observer: &dyn Observer) -> Result<Vec<RepoError>, RepoError> {
         let keys = self.list_keys(observer)?.into_iter();
         let foreign = keys

@@ -29,8 +29,8 @@ pub enum ObjectKind {
     Mark,
     /// A statement that packs were read and found undamaged.
     Audit,
-    /// A statement that packs were read, with the result for each, or that restores were tried. The
-    /// program uses it only to decide which packs a later check may skip.
+    /// A statement that packs were read, with the result for each, or that restores were tried.
+    /// Checks and drills use it to choose what to read, and reports show it. Nothing else uses it.
     Ledger,
     /// A file with records, voids and log entries that begin to exist at the same moment.
     Batch,

@@ -204,7 +204,8 @@ impl Repository {
     }
 
     /// Reads one copy of an object that is kept twice, of this project or of the repository. Fails
-    /// if this copy is damaged or foreign.
+    /// if this copy is damaged or foreign. Without a key of the repository, does not verify the MAC
+    /// of the repository file.
     pub fn verify_copy(
         &self,
         project: &Project,
@@ -274,8 +275,8 @@ fn verify_object(
         let why = Damage::Impossible("it has other public keys than the key in use");
         return Err(RepoError::damaged(object, why));
     }
-    // This public key comes from the project's secret or from a key slot, not from the project
-    // object.
+    // The public key in `keys` comes from the project's secret or from a key slot, not from the
+    // project object.
     verify_signature_of(id, stored, keys.authority())
 }
 

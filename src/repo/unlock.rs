@@ -121,9 +121,10 @@ impl Locked {
         }
     }
 
-    /// Tries a password on all keys. Tries the last used key first, and then the others. Those that
-    /// take less work come first, so that an expensive slot does not delay the right one. Returns
-    /// `None` if the password opens no key. Skips slots that cannot be tried, and sends notices.
+    /// Tries a password on the keys until it opens one. Tries the last used key first, and then the
+    /// others. Those that take less work come first, so that an expensive slot does not delay the
+    /// right one. Returns `None` if the password opens no key. Skips slots that cannot be tried,
+    /// and sends notices.
     /// Fails if there are no slots. Also fails if the password opens only slots that need a newer
     /// program, or slots that do not belong to this repository.
     pub fn try_password(

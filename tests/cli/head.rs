@@ -12,7 +12,7 @@ fn head(world: &World) -> Value {
     world.json_one(&["head"], "head")
 }
 
-/// Returns the sorted names in the directory of the log. None if there is no directory.
+/// Returns the sorted names in the directory of the log, or no names if there is no directory.
 fn entries(world: &World) -> Vec<String> {
     let Ok(listed) = fs::read_dir(world.project().join("log")) else {
         return Vec::new();

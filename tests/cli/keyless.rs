@@ -125,8 +125,8 @@ fn damage_of_any_kind_to_any_object_is_found_without_a_key_and_no_other_object_i
                 .components()
                 .any(|part| part.as_os_str() == directory)
         };
-        // Nothing names a void, a mark, a key slot, or an entry of the ledger. Nothing names the
-        // newest entry of the log, either: only the next entry will name it.
+        // The log names no marks, key slots or entries of the ledger. It does not name its newest
+        // entry and the void yet, which is newer than this entry: only the next entry will.
         let is_named = !["voids", "marks", "keys", "log", "ledger"]
             .into_iter()
             .any(is_in);
@@ -148,7 +148,7 @@ fn blames_only(world: &World, object: &Path, way: Way) {
     let name = object.file_name().unwrap().to_str().unwrap();
     let shown = name.trim_end_matches(".copy");
     // If a directory or a dangling link is in the place of an object, the object is missing. Only
-    // the log shows the loss of an object, and it does not name voids and marks.
+    // the log shows the loss of an object. It never names marks, and does not name the void yet.
     let may_miss = matches!(way, Way::Directory | Way::Dangling)
         && ["voids", "marks"]
             .iter()
@@ -206,7 +206,7 @@ fn copy(from: &str, to: &str) {
 }
 
 #[test]
-fn objects_that_forget_and_prune_removed_are_not_missed() {
+fn objects_that_forget_and_prune_removed_do_not_count_as_missing() {
     let (world, statement) = with_statement();
     let first = world.json(&["list"])[0]["backup_id"]
         .as_str()

@@ -92,7 +92,7 @@ fn step(found: &[Value]) -> &Value {
 fn a_damaged_pack_is_moved_and_the_next_backup_on_any_host_stores_the_lost_data_again() {
     let damaged = Damaged::new();
     let world = &damaged.world;
-    // From now on, the log requires all packs.
+    // From now on, the log names all packs, so a pack may be missing only if the log removes it.
     world.ok(&["head"]);
     let text = world.ok(&PLAN);
     assert!(text.contains("no pack is known to be damaged"), "{text}");
@@ -237,6 +237,7 @@ fn a_pack_that_is_whole_again_is_not_moved() {
     let damaged = Damaged::new();
     let world = &damaged.world;
     damaged.lost();
+    // The same bit is flipped a second time.
     damage(&damaged.pack);
     world.ok(&REPAIR);
     assert!(damaged.pack.exists());

@@ -1,5 +1,6 @@
-//! A year with a vault: a custodian without keys fills it each month and audits it each quarter.
-//! Meanwhile disks fail, thieves delete backups, and someone replaces the vault by an older state.
+//! A year with a vault (a copy of the repository that is kept offline). A custodian without keys
+//! fills it each month and audits it each quarter. Meanwhile disks fail, thieves delete backups,
+//! and someone replaces the vault by an older state.
 
 use std::fs;
 use std::path::{Path, PathBuf};

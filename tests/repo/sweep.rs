@@ -218,9 +218,10 @@ pub(super) fn failures(n: u64) -> Vec<Plan> {
     .to_vec()
 }
 
-/// Loses each write in turn, like a store that reports data as durable when it is not. A lost chunk
-/// cannot be replaced, but it is reported. If a record is lost, its backup does not exist. Every
-/// other object exists twice or can be rebuilt. Returns the number of affected backups in all runs.
+/// Loses each write in turn, like a store that reports data as durable when it is not. A check must
+/// report a lost chunk, and a backup with --reread must store it again. If a record is lost, its
+/// backup does not exist. Every other object exists twice or can be rebuilt. Returns the number of
+/// affected backups in all runs.
 pub(super) fn lose_each_write<W: Work>(work: &W) -> u64 {
     // Threads change the order of writes, so a sweep over all writes can miss the packs of chunks.
     lose_each(work, "write", |n| Plan::at_write(n, Fault::Volatile))

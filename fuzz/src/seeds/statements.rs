@@ -1,4 +1,4 @@
-//! Audits and entries of the ledger.
+//! Seeds of audits and of entries of the ledger. Most have a fault, which the seed's name states.
 
 use super::{Named, cut, with};
 

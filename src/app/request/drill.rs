@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub(crate) struct DrillRequest {
     /// The maximum number of backups.
     pub(crate) sample: usize,
-    /// The maximum number of bytes of content of all these backups together.
+    /// The maximum number of bytes of content of all these backups together; `None` for no limit.
     pub(crate) max_bytes: Option<u64>,
     /// A command for the shell. It gets the path of the restored file as its last argument.
     pub(crate) command: Option<String>,

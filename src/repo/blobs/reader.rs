@@ -259,8 +259,8 @@ impl BlobReader {
     }
 
     /// Returns a blob's plain bytes, from any pack in which it is undamaged. Packs that are about
-    /// to be deleted are tried after all others. Unlike [`chunk`](Self::chunk), does not resync
-    /// the index.
+    /// to be deleted are tried after all others. Unlike [`chunk`](Self::chunk), does not bring the
+    /// index up to date.
     pub fn rescue(&self, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>, RepoError> {
         let mut failure = None;
         let mut places = self.index.find_all_readable(id)?;

@@ -1,5 +1,5 @@
-"""Sections 4 to 7, 11 to 18, 22 and 23: all objects but packs, index segments, tree nodes and
-parity."""
+"""Sections 4 to 7, 11 to 18, 22 and 23 of docs/format.md: all objects but packs, index segments,
+tree nodes and parity."""
 
 from typing import NamedTuple
 
@@ -129,7 +129,8 @@ def slot_metadata(bundle: dict[str, bytes]) -> bytes:
 
 
 def decode_slot(data: bytes, name: bytes | None, project_id: bytes | None, password: bytes) -> Slot:
-    """`project_id`: from the directory of the slot. None for the slots of the repository."""
+    """Opens a key slot. `project_id` comes from the directory of the slot. It is None for the slots
+    of the repository."""
     check_name(data, name)
     fields = Fields(data)
     header = take_magic(fields, b"CTLBslot")
@@ -333,8 +334,8 @@ def decode_log(data: bytes, name: bytes | None, keys: ProjectKeys) -> Entry:
 
 
 def decode_plain_log(data: bytes, name: bytes | None, project_id: bytes, signing_public: bytes):
-    """Needs no secret key. Returns the entry without its body, the bytes before the nonce, and
-    the rest."""
+    """Decodes an entry without a secret key. Returns the entry without its body, the bytes before
+    the nonce, and the nonce with the sealed body. The last is empty if the entry has no body."""
     check_name(data, name)
     require(len(data) <= MAX_LOG, "limit-exceeded", "the entry is too long")
     fields = Fields(data[:-SIGNATURE])

@@ -22,9 +22,9 @@ use crate::repo::{Backup, BlobReader, IndexContent, Project, ReadSession, Record
 ///
 /// Fails, and stores nothing, if one of the volumes may not be copied to the target. Otherwise,
 /// first reports the backups that may not be copied. Does not copy backups that the target has
-/// already. If a backup is damaged, the others are still copied. Each copy is committed as soon as
-/// it is complete. After a failure, the operation can be repeated, and uses all data that was
-/// stored.
+/// already. If such a copy is known to have lost data, the result for the backup is an error. If a
+/// backup is damaged, the others are still copied. Each copy is committed as soon as it is
+/// complete. After a failure, the operation can be repeated, and uses all data that was stored.
 pub fn copy(
     source: &Project,
     records: &Records,
