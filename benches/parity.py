@@ -4,11 +4,12 @@
   benches/parity.py [--size 2048] [--rate 5%] [--reps 7] [--work DIR] [--json FILE]
 
 Makes an image of --size MiB: half of it is text that compresses, half is random. Each repetition
-backs up the image into a new repository without parity and into a new one with parity. The order of
-the two alternates. The image is in the page cache. Prints the median ratios of CPU time, wall time,
-peak memory and size of the repository. CPU time is user and system time of the program and its
-children. Then takes the last repository with parity. In each of its packs of 30 MiB or more, flips
-100 bits and zeroes 64 KiB. Repairs this repository, and checks it. Needs target/release/cuttlebone.
+backs up the image into a new repository without parity and into a new one with parity. Every second
+repetition backs up with parity first. The image is in the page cache. Prints the median ratios of
+CPU time, wall time, peak memory and size of the repository. CPU time is user and system time of the
+program and its children. Then takes the last repository with parity. In each of its packs of 30 MiB
+or more, flips 100 bits and zeroes 64 KiB. Repairs this repository, and checks it. Needs
+target/release/cuttlebone.
 """
 
 import argparse

@@ -1,16 +1,16 @@
-//! The memory that packs take between compression and the store.
+//! Limits the memory that packs take after they are compressed and before they are stored.
 
 use std::num::NonZeroUsize;
 
-/// Maximum number of bytes between compression and the store: a pack that is being stored, and half
-/// of the next one. With 64 MiB, a backup is not faster.
+/// Maximum number of bytes that are compressed but not stored yet: a pack that is being stored, and
+/// half of the next one. With 64 MiB, a backup is not faster.
 const BUDGET: usize = 48 << 20;
 
 /// The minimum for each packer, in bytes. With less, packs could be so small that a prune repacks
 /// them.
 const BUDGET_MIN: usize = 16 << 20;
 
-/// The bytes between compression and the store that each packer of a project may take.
+/// The number of bytes that each packer of a project may hold compressed but not stored yet.
 ///
 /// Packers do not share this memory. If they did, a packer that waits for its source would keep the
 /// bytes of its open pack, and could stop all other packers.

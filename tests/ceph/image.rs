@@ -89,7 +89,7 @@ impl Cluster {
 }
 
 /// Returns ascending extents in an image of this size: single bytes and long ranges. Some have
-/// equal data. Zeros are extents of zeros or extents of data.
+/// equal data. Some are zero extents, and some are data extents that hold only zeros.
 fn extents(size: u64, random: &mut Random) -> Vec<(Extent, Vec<u8>)> {
     let (mut extents, mut end) = (Vec::new(), 0);
     loop {

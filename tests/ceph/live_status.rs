@@ -17,7 +17,8 @@ fn status(live: &Live, args: &[&str]) -> (Value, Value) {
     (lines.remove(0), summary)
 }
 
-/// Returns the snapshots that a command shows, as `IMAGE@SNAPSHOT` with their needs.
+/// Returns the snapshots that a command shows, as `IMAGE@SNAPSHOT`, each with its `need`: the
+/// reason why it is kept, or `no_backup`.
 fn needs(ran: &Ran) -> Vec<(String, String)> {
     let lines = json_lines(std::str::from_utf8(&ran.stdout).unwrap());
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -66,7 +67,7 @@ fn the_status_says_what_the_next_backup_of_an_image_reads_and_why() {
     let (volume, _) = status(&live, &[]);
     assert_eq!(volume["image"]["name"], "stat-next/new");
     assert_eq!(volume["image"]["next"], "changes");
-    // Its snapshot is removed.
+    // After the snapshot of the newest backup is removed, the next backup reads everything.
     let snapshot = format!("stat-next/new@{}", live.tracking("stat-next/new"));
     cluster.rbd(&["snap", "rm", "--no-progress", &snapshot]);
     let (volume, _) = status(&live, &[]);

@@ -348,7 +348,7 @@ fn a_record_that_cannot_be_read_is_reported_if_all_backups_were_asked_for() {
 }
 
 #[test]
-fn a_missing_certificate_gives_exit_code_21_if_all_backups_were_asked_for() {
+fn a_missing_certificate_gives_exit_code_21_if_all_backups_or_whole_volumes_were_asked_for() {
     let (world, target) = with_target();
     let writer = world.add_key("of the writer", "write", &[]);
     let disk = world.write("by writer.img", &noise(5, MIB));

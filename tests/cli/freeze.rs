@@ -86,7 +86,8 @@ fn two_freezes_on_one_machine_do_not_overlap() {
         // Each freeze lasts 300 ms, its limit, since nobody asks for the thaw earlier.
         guard(&directory, "300", &note("freeze"), &note("thaw"))
     });
-    // Keep the standard inputs open: the end of its standard input asks a guard to thaw at once.
+    // Keep the standard inputs open: if the standard input of a guard ends, the guard thaws at
+    // once.
     let _inputs: Vec<_> = guards.iter_mut().map(|guard| guard.stdin.take()).collect();
     for mut guard in guards {
         assert!(guard.wait().unwrap().success());

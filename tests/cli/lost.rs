@@ -328,7 +328,7 @@ fn a_missing_pack_that_no_backup_needs_is_no_damage() {
 }
 
 #[test]
-fn a_damaged_copy_of_the_repository_file_is_healed_by_the_other_copy() {
+fn a_damaged_repository_file_is_repaired_by_copying_its_second_copy_over_it() {
     let world = World::new();
     let disk = world.write("disk", &noise(1, MIB));
     back_up(&world, &disk, "v");

@@ -159,7 +159,7 @@ fn a_list_of_extents_asks_which_of_two_newest_backups_it_starts_from() {
     let base = ["--base", &ids[0], "--to-snapshot", "three"];
     world.ok(&[&args[..], &base].concat());
     world.restores("v", &images[0]);
-    // The new backup follows both, so there is only one newest backup again.
+    // The new backup follows both of the newest backups, so it is now the only newest backup.
     world.ok(&from("three"));
     assert!(!world.run(&["list"]).stderr.contains("lines"));
     assert_eq!(listed(&world).len(), 5);

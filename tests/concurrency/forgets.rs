@@ -11,7 +11,7 @@ use super::search::{self, breaks, holds};
 enum Rule {
     /// The lease lists the records to remove and to keep before the forget looks at other leases.
     AnnounceBeforeLook,
-    /// A forget fails if the lease of another one removes a record that it keeps.
+    /// A forget fails if the lease of another forget removes a record that this forget keeps.
     LookAtLeases,
     /// A forget verifies that the records that it keeps still exist.
     LookAtRecords,

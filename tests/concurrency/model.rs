@@ -32,7 +32,7 @@ pub(super) enum Rule {
     /// The check notices packs that no segment names any longer.
     LostNames,
     /// If a new segment supersedes others, the check assumes that a pack was removed from the
-    /// index. A comparison with the last look would miss a pack that was first named after it.
+    /// index. A comparison with the last look would miss a pack that was first named later.
     RewritesCount,
     /// A writer whose lease has lapsed stores no segment before it has looked again.
     LapsedNamesNothing,

@@ -100,7 +100,7 @@ def read_log(directory: Path, project_id: bytes, public: bytes, batched) -> dict
 
 
 def is_whole(directory: Path, kind: int, name: bytes, batched) -> bool:
-    """Returns whether one copy of an object has the hash that names it."""
+    """Returns whether a batch holds the object, or a file of it has the hash that names it."""
     if (kind, name) in batched:
         return True
     place = directory / DIRECTORIES.get(kind, "parity")

@@ -196,7 +196,7 @@ fn restore_and_check_reject_a_valid_node_in_the_wrong_place() {
         let chunk = forger.chunk(&noise(1, CHUNK));
         let leaf = forger.children(0, CHUNKS, &[chunk]);
         let branch = forger.children(1, 64, &[leaf]);
-        // One tree lacks a level, and another one has a level too many.
+        // `missing` lacks level 1. In `twice`, only the first of two subtrees lacks level 1.
         let missing = forger.children(2, 64, &[leaf]);
         let above = forger.children(2, 64, &[branch]);
         let twice = forger.children(3, 64, &[forger.children(2, 64, &[leaf]), above]);

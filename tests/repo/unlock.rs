@@ -129,8 +129,8 @@ fn slots_that_cannot_be_tried_are_skipped_and_named() {
     );
 }
 
-/// Returns a slot of version 2 of the repository. Its beginning is the same in all versions, and
-/// the rest is unknown.
+/// Returns a key slot of version 2, which the password opens. The beginning of a slot is the same
+/// in all versions. The program that is tested does not know the rest of version 2.
 fn slot_of_version_2(slot: &[u8], password: &[u8]) -> Vec<u8> {
     let mut newer = slot[..64].to_vec();
     newer[8] = 2;
@@ -260,7 +260,8 @@ fn thousands_of_files_among_the_key_slots_do_not_hide_the_key() {
         };
         store.put(&name, &[&garbage]).unwrap();
     }
-    // Valid slots, which any password might open. They are stored later than the slot of the key.
+    // These slots are valid, so any password might open one of them. They are stored after the
+    // slot of the key.
     for number in 0..100 {
         add(&store, &changed(&slot, 20, &params(8, 1, 1), number));
     }
@@ -283,7 +284,8 @@ fn thousands_of_files_among_the_key_slots_do_not_hide_the_key() {
     );
 }
 
-/// Tries a password that does not open this repository. Returns all reads of the store meanwhile.
+/// Tries a password that does not open this repository. Returns all reads of the store that the
+/// attempt made.
 fn reads(store: &MemoryBackend, password: &[u8]) -> Vec<String> {
     let log = Arc::new(Mutex::new(Vec::new()));
     let logged = Arc::clone(&log);

@@ -231,12 +231,12 @@ impl PackRepair<'_> {
     }
 
     /// Copies the undamaged chunks of the packs to repack. Then deletes the packs that are stored
-    /// in `quarantine/` now.
+    /// in `quarantine/` now, except those with an undamaged chunk that could not be copied.
     fn move_packs(&mut self, steps: &mut Vec<PackStep>) -> Result<(), OpsError> {
         let packs = steps.iter().filter(|step| step.is_copied());
         let packs: Vec<_> = packs.map(|step| step.pack).collect();
-        // From now on, copies of chunks count only in packs that will stay. Not among them: these
-        // packs, marked and removed packs, and packs that no segment names or only superseded ones.
+        // From now on, copies of chunks count only in packs that will stay. So exclude these packs,
+        // marked and removed packs, and packs that no segment or only superseded segments name.
         let marked = Marks::load(self.project)?.packs();
         let unnamed = [self.index.unnamed()?, self.index.retired()?].concat();
         let none = marked
@@ -315,7 +315,8 @@ impl PackRepair<'_> {
         Ok(intact.map(|at| at.blob().id).collect())
     }
 
-    /// Returns the chunks in these runs of a pack that cannot be read there.
+    /// Returns the chunks in these damaged runs of a pack that cannot be read from the pack.
+    /// Returns none for a pack of nodes.
     fn damaged_chunks(&self, pack: &ObjectHash, runs: &[u64]) -> Result<HashSet<BlobId>, OpsError> {
         let mut damaged = HashSet::new();
         let listing = self.index.listing(pack)?;
@@ -398,7 +399,7 @@ impl PackRepair<'_> {
         Ok(PackAction::Repack)
     }
 
-    /// Returns the listing of a pack that the index has named.
+    /// Returns the listing of a pack that the index knew before. Fails if the index has lost it.
     fn listing(&self, pack: &ObjectHash) -> Result<PackListing, OpsError> {
         let lost = OpsError::Internal("the index has lost a pack that it knew");
         self.index.listing(pack)?.ok_or(lost)

@@ -6,9 +6,9 @@ use crate::format::{LogItem, LogKind};
 use crate::ops::error::OpsError;
 use crate::repo::{Log, NewEntry, Project, Records, RepoError, Worker};
 
-/// Names these files in an entry of the log, and deletes them. `records` were read by a prune that
-/// does not stop because of these files. Leaves files that this process cannot read, since other
-/// users may be able to read them. Also leaves directories.
+/// Names the damaged files among `records` in an entry of the log, and deletes them. `records` were
+/// read by a prune that does not stop because of these files. Leaves files that this process cannot
+/// read, since other users may be able to read them. Also leaves directories.
 pub(super) fn remove(project: &Project, records: &Records, by: Worker<'_>) -> Result<(), OpsError> {
     let ignored = records.ignored().map(|(_, error)| &**error);
     let errors = records.damaged().iter().chain(ignored);

@@ -24,10 +24,10 @@ use crate::repo::{self, ObjectRef, Objects};
 
 use self::task::Task;
 
-/// Copies all projects, or one of them, to `target`. Replaces nothing that is there already.
-/// Deletes objects there only if `options.mirror` is set. Reports damage of either store through
-/// `each`. `Err` means that the copy could not be finished. The next attempt uses all that was
-/// copied before.
+/// Copies all projects, or those that `options.project` selects, to `target`. Replaces no file of
+/// the target. Deletes objects there only if `options.mirror` is set. Reports damage of either
+/// store through `each`. `Err` means that the copy could not be finished. The next attempt uses all
+/// that was copied before.
 pub fn replicate(
     source: &Objects,
     target: &Objects,

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 /// The options of a copy.
 #[derive(Debug, Clone, Default)]
 pub struct ReplicateOptions {
-    /// Copy only the project whose id begins with these digits.
+    /// Copy only projects whose ids begin with these digits.
     pub project: Option<String>,
     /// Delete the objects from the target that the log removes and the source no longer has.
     pub mirror: bool,

@@ -57,7 +57,7 @@ pub(super) enum OpenedDb {
 impl Tables {
     /// Returns the location of the blob in this place. Returns `None` if the place holds another
     /// blob whose id has the same first half. Also returns `None` if the place is untrusted and too
-    /// many untrusted places were tried already.
+    /// many untrusted places of this blob were returned already.
     fn location(
         &self,
         place: u64,

@@ -73,7 +73,8 @@ impl Index {
             Ok((segments, picked))
         })?;
         let mut replaced: Vec<_> = segments.replaced().collect();
-        // Unreadable segments are replaced, too: the listings of their packs were read instead.
+        // With `Replace`, unreadable segments are replaced, too: the listings of their packs were
+        // read instead.
         let unreadable: Vec<_> = match unreadable {
             UnreadableSegments::Replace => segments.unreadable().collect(),
             UnreadableSegments::Keep => Vec::new(),

@@ -1,4 +1,4 @@
-//! Bundles: the secrets that the key slots of each role hold. Section 5 (Key slot) of
+//! Bundles: the secrets that the key slots of each role hold. See section 5 (Key slot) of
 //! `docs/format.md`.
 
 use zeroize::Zeroizing;

@@ -61,8 +61,8 @@ struct State {
     body: LeaseBody,
     /// When the last renewal began, as [`now`] returned it.
     put: Duration,
-    /// When the newest renewal began of which this process has read the lease's time in the store,
-    /// as [`now`] returned it. Before the first such renewal, when the work began.
+    /// When the newest renewal began after which this process read the lease's time in the store,
+    /// as [`now`] returned it. Before the first such renewal, the time when the work began.
     looked: Duration,
     /// The lease's time in the store, as this process read it last. `None` before it has read one.
     stored: Option<SystemTime>,

@@ -1,5 +1,5 @@
 //! The log of a project. It states which objects were added, and which were removed on purpose.
-//! Section 12 (Log) of `docs/format.md`.
+//! See section 12 (Log) of `docs/format.md`.
 //!
 //! A record, void, pack or segment is deleted only after an entry that removes it is durable
 //! ([`Removed`] proves it). The only exception is a damaged pack that a repair moves to

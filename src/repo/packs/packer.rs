@@ -2,9 +2,9 @@
 //!
 //! A worker joins new chunks into runs and compresses them into its own buffer, a part. When the
 //! part is full, the worker reserves ordinals (the numbers of its runs) in the open pack. Then it
-//! seals the runs in place, and delivers the part to the pack. When all reservations of a pack are
-//! delivered, the pack goes to the writer. A budget limits the number of bytes between compression
-//! and the store.
+//! seals the runs in place, and delivers the part to the pack. A pack gets no more reservations
+//! after it is closed. When all reservations of a closed pack are delivered, the pack goes to the
+//! writer. A budget limits the number of bytes that are compressed but not stored yet.
 
 use std::collections::HashSet;
 use std::panic::resume_unwind;
@@ -111,7 +111,8 @@ pub struct Packer<'a> {
     options: PackerOptions,
     context: [u8; 32],
     open: Mutex<Option<Arc<OpenPack>>>,
-    /// The key that seals all packs of chunks of this packer. `None` before the first such pack.
+    /// The key from which the keys of all packs of chunks of this packer derive. `None` before the
+    /// first such pack.
     key: Mutex<Option<(PackKey, Secret)>>,
     nodes: Mutex<(Vec<u8>, Vec<Run>)>,
     to_writer: Sender<ToWriter>,

@@ -39,7 +39,7 @@ pub struct LocalBackend {
     owner: Option<Owner>,
     path: PathBuf,
     location: String,
-    /// Directories that are known to be durable, so that a put need not check again.
+    /// Directories that are known to be durable, so that a put need not make them durable again.
     durable: Mutex<HashSet<String>>,
     writer: Writer,
 }

@@ -24,7 +24,8 @@ impl Pace<'_> {
         pause > self.options.timeout / 4
     }
 
-    /// Waits. After a cancellation, running operations finish without a limit.
+    /// Waits for this time. After a cancellation, does not wait: running operations finish without
+    /// a limit on their rate.
     pub(super) async fn wait(&self, pause: Duration) {
         runtime::sleep(pause, &self.options.cancel).await;
     }

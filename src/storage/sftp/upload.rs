@@ -7,8 +7,8 @@
 //! answers. Last, the file is renamed and the directory made durable.
 //!
 //! A put that must not replace an object takes more round trips. It first tests whether the name is
-//! taken. Where the server supports hard links, it makes one and then removes the temporary name,
-//! instead of renaming the file.
+//! taken. If the server supports hard links, the put does not rename the file. Instead, it makes a
+//! hard link with the new name, and then removes the temporary name.
 
 use std::sync::{Arc, Mutex};
 
@@ -183,7 +183,8 @@ impl Upload<'_> {
         Ok((file.unwrap_or_else(nothing)?, directories))
     }
 
-    /// Writes all bytes, and waits until they are on the server's disk.
+    /// Writes all bytes, and waits until they are on the server's disk, if the server supports
+    /// that.
     async fn send(
         &self,
         first: &PooledConnection,

@@ -51,7 +51,7 @@ pub(super) struct SnapshotItem {
     pub(super) id: u64,
     pub(super) name: String,
     pub(super) size: u64,
-    /// Missing in old versions.
+    /// Missing in old versions of Ceph.
     #[serde(default, deserialize_with = "truth")]
     pub(super) protected: Option<bool>,
 }
@@ -78,7 +78,8 @@ pub(super) struct Pool {
     pub(super) name: String,
 }
 
-/// Decodes a truth value. Some versions of Ceph print truth values as strings.
+/// Decodes a truth value. Some versions of Ceph print truth values as strings. Returns `None` for
+/// null, and for a string that is neither `true` nor `false`.
 fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

@@ -111,9 +111,9 @@ impl Scenario {
         }
     }
 
-    /// The backups that may not have seen a mark that is stored now. This matters only if segments
-    /// do not name all packs that records need. Otherwise marks may be deleted earlier than in the
-    /// program, and need no such protection.
+    /// Returns the backups that may not have seen a mark that is stored now. Returns none if
+    /// segments name all packs that records need. Then nothing is lost even if prunes delete marks
+    /// earlier than in the program.
     fn missed_by(&self, store: &Store) -> Set {
         if self.has_unnamed { store.backups() } else { 0 }
     }
@@ -464,7 +464,7 @@ impl Pruner {
             dead,
             ..Self::default()
         };
-        // A prune without grace looks again at these, and then deletes them.
+        // A prune without grace looks again at its candidates and marks, and then deletes them.
         let (candidates, own) = if scenario.grace || self.is_last_look && !matches!(pc, Pc::Look(_))
         {
             (0, 0)

@@ -1,4 +1,4 @@
-"""Section 2: cryptography."""
+"""Cryptography: section 2 of docs/format.md."""
 
 import functools
 import hashlib

@@ -1,4 +1,4 @@
-"""Sections 8 and 9: packs and index segments."""
+"""Packs and index segments: sections 8 and 9 of docs/format.md."""
 
 import struct
 from typing import NamedTuple
@@ -19,11 +19,11 @@ MAX_RUNS = MAX_BLOBS = MIB
 PACK_HEAD = 32
 PACK_HEADER = b"CTLBpack" + bytes([1]) + bytes(7)
 PROJECT_KEY = 2**32 - 1
-"""In an index segment: the pack has no session."""
+"""In an index segment, this number means that the pack has no session."""
 ENDING = 32 + 32 + SIGNATURE
 """The bytes after descriptors and encapsulation in contents: hash, signer and signature."""
-# The smallest and the largest `t`, the length of the sealed contents: one run of one blob, and the
-# most runs of one blob.
+# The smallest and the largest `t`, the length of the sealed contents: for one run, and for the
+# maximum number of runs, with one blob in each run.
 SEALED_CONTENTS = (
     NONCE + 12 + 60 + ENDING + TAG,
     NONCE + 12 + 60 * MAX_RUNS + ENCAPSULATION + ENDING + TAG,
@@ -188,7 +188,7 @@ class Segment(NamedTuple):
     signer: bytes
     packs: list[Listing]
     superseded: list[bytes]
-    """This list counts only if the signer is full."""
+    """This list counts only if a full key signed the segment."""
 
 
 def take_listing(fields: Fields, encapsulations: list[bytes]) -> Listing:

@@ -1,4 +1,4 @@
-"""Parity (section 24): restores a damaged object from its parity object."""
+"""Parity (section 24 of docs/format.md): restores a damaged object from its parity object."""
 
 from typing import NamedTuple
 
