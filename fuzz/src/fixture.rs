@@ -290,7 +290,8 @@ impl PlainRun {
         Self::new(Codec::Raw, blob, plain.to_vec())
     }
 
-    /// Appends the blobs of another run, if neither is compressed.
+    /// Appends the blobs of another run, if neither is compressed. Otherwise, returns the other
+    /// run.
     pub(crate) fn join(&mut self, other: Self) -> Result<(), Self> {
         if self.run.codec != Codec::Raw || other.run.codec != Codec::Raw {
             return Err(other);

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::format::ByteString;
 
 /// One diff of a stream. `from` and `to` are names of snapshots: strings, or `{"hex": …}` if they
-/// are not UTF-8. `size` is the size of the image at `to`.
+/// are not UTF-8. `size` is the size of the image at `to`, in bytes.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct DiffEntry {
     /// `None` if the diff starts from an empty image.

@@ -225,7 +225,8 @@ fn split_host(text: &str) -> Option<(&str, &str)> {
     Some((&text[..end], &text[end + 1..]))
 }
 
-/// Splits `HOST:PORT` into host and port. The host may be an address in brackets.
+/// Splits `HOST:PORT` into host and port. The host may be an address in brackets. The port is
+/// `None` if the text has none.
 fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),

@@ -1,5 +1,6 @@
-//! Writes messages to standard output and standard error. No other module does this, except the
-//! progress bar. The content of backups and diffs does not pass through this module.
+//! Writes messages to standard output and standard error. Apart from this module, only the progress
+//! bar, the prompt for a password, and the process that freezes file systems print text. The
+//! content of backups and diffs does not pass through this module.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};

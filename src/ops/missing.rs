@@ -15,7 +15,7 @@ pub struct MissingRecord {
     pub id: ObjectHash,
     /// The name of its volume, if a backup by a full key or a removed backup follows it.
     pub volume: Option<String>,
-    /// The time of the oldest backup by a full key that names it.
+    /// The time of the oldest backup by a full key that names it; `None` if no such backup does.
     pub before: Option<Timestamp>,
 }
 
@@ -93,7 +93,7 @@ impl MissingHistory {
             && self.certificates.is_empty()
     }
 
-    /// Returns whether all of these objects exist, but cannot be read.
+    /// Returns whether nothing is missing: all of these objects exist, but cannot be read.
     #[must_use]
     pub fn is_only_damage(&self) -> bool {
         let damaged = self.certificates.iter().all(|c| c.damage.is_some());

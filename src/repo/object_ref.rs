@@ -277,8 +277,8 @@ impl ObjectRef {
         })
     }
 
-    /// Returns each object that may have this hash as its name and that parity protects. They need
-    /// not exist. With `None`, returns the object that belongs to no project.
+    /// Returns each object that may have this hash as its name and that parity protects. These
+    /// objects need not exist. Without a project, returns only the key slot of the repository.
     #[must_use]
     pub fn all_named(project: Option<ProjectId>, hash: ObjectHash) -> Vec<Self> {
         let Some(project) = project else {

@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn parallel_map_starts_no_further_call_after_a_failure() {
+    fn parallel_map_starts_at_most_one_call_per_thread_after_a_failure() {
         let items: Vec<usize> = (0..100).collect();
         let started = AtomicUsize::new(0);
         let failed = parallel_map(&items, |item| {

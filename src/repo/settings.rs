@@ -12,8 +12,8 @@ use super::project::Project;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId, Silent};
 use crate::format::{ProjectSettings, SealedObject};
 
-/// An object with settings: the hash that names it, and the bytes of one of its copies if this copy
-/// can be read.
+/// An object with settings: the hash that names it, and the bytes of one of its copies. `None` if
+/// this copy cannot be read, or has too many bytes to keep them in memory.
 pub(super) type FoundSettings = (ObjectHash, Option<Vec<u8>>);
 
 /// The maximum length of an object with settings, in bytes.

@@ -68,7 +68,7 @@ impl ImageIdentity {
         }
     }
 
-    /// Returns whether the path, the inode, the size and the times are the same as in `earlier`.
+    /// Returns whether path, device, inode, size and times are the same as in `earlier`.
     /// This proves equal content only if both identities are from a file system that
     /// [keeps times](Self::keeps_times). Always false if `earlier` is not
     /// [settled](Self::settled), and for a device, since the time of its last write is unknown.

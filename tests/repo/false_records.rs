@@ -131,7 +131,7 @@ fn a_record_of_a_write_key_neither_replaces_another_record_nor_explains_a_missin
     let listed: Vec<_> = records.listed().map(|backup| backup.id).collect();
     assert!(listed.contains(&theft.genuine) && listed.contains(&forged));
     let log = Log::load(&theft.full.project).unwrap();
-    assert_eq!(records.vanished(), [], "only the write key names it");
+    assert_eq!(records.vanished(), [], "no full key names the record");
     assert_eq!(records.unconfirmed(&log), [missing]);
     let (report, findings) = theft.host.check(&theft.full, false);
     assert_eq!(report.errors, 0, "{findings:?}");
@@ -189,7 +189,7 @@ fn a_file_that_is_no_record_is_not_missing_even_if_a_forgotten_record_named_it()
 }
 
 #[test]
-fn a_foreign_file_is_not_missing_whatever_names_it() {
+fn a_foreign_file_is_not_missing_even_if_a_record_of_a_full_key_names_it() {
     let theft = Theft::new();
     let store = theft.full.project.objects.backend();
     let garbage = b"garbage";

@@ -79,7 +79,7 @@ impl Streams {
         }
     }
 
-    /// Backs up the streams. Returns the number of new chunks.
+    /// Backs up the streams `step` and `line`. Returns the number of new chunks.
     fn ingest(
         &self,
         host: &Host,
@@ -111,9 +111,10 @@ impl Work for Streams {
     }
 
     fn run_reread(&self, host: &Host, test_repo: &TestRepo) -> Result<(), OpsError> {
-        // Only the record of “x” may be lost. Then the newest backup is of the later state of the
-        // image, which was zeroed after “x”. The full diff up to “x” shares no data with it. The
-        // program cannot tell whether the diff is of the same image, so the user must accept it.
+        // A crash can lose the record of “x” alone. Then the newest backup is of the later state of
+        // the image, which was zeroed after “x”. The full diff up to “x” shares no data with this
+        // backup. The program cannot find out whether the diff is of the same image, so the user
+        // must accept the diff.
         let options = |volume: &str| BackupOptions {
             accept: Accept {
                 new_content: true,

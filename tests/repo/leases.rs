@@ -268,7 +268,8 @@ fn no_version_of_a_prune_lease_lacks_the_time_of_the_store() {
     let copied = {
         let (stored, store) = (Arc::clone(&stored), store.clone());
         Intercepted::new(&store.clone(), move |operation, name| {
-            // After each put of the lease, the program lists the leases. Then copy the lease.
+            // After each put of the lease, the program lists the leases. Before this listing, copy
+            // the lease.
             if operation == StorageOperation::List && name.ends_with("/leases") {
                 let lease = store.get(&only_lease(&store), 1 << 20).unwrap();
                 stored.lock().unwrap().push(lease);

@@ -130,7 +130,7 @@ fn a_write_key_backs_up_what_only_a_full_key_can_restore() {
 }
 
 #[test]
-fn a_write_key_costs_less_than_two_kibibytes_a_pack() {
+fn a_pack_of_a_write_key_is_at_most_2_kib_larger() {
     let image = Image::new(LEAF).with(0, &noise(4, 9 * CHUNK));
     let size = |with_write_key: bool| {
         let store = MemoryBackend::new();

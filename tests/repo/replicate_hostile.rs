@@ -58,7 +58,7 @@ fn project_names(project: ProjectId) -> [Name; 2] {
 }
 
 #[test]
-fn the_authority_of_a_log_is_that_of_the_project_object_that_was_compared() {
+fn the_log_is_verified_with_the_project_object_that_was_compared() {
     let source = Source::new();
     let project = source.test_repo.project.id;
     let target = MemoryBackend::new();

@@ -23,7 +23,8 @@ impl LoopDevice {
         Self::over(|backing| fs::write(backing, content).unwrap())
     }
 
-    /// Creates a device of this size, in bytes, that is all zeros and takes no space.
+    /// Creates a device of this size, in bytes, that is all zeros and takes no space. If that is
+    /// not possible, skips the test and returns `None`.
     pub(crate) fn sparse(size: u64) -> Option<Self> {
         Self::over(|backing| File::create(backing).unwrap().set_len(size).unwrap())
     }

@@ -46,11 +46,11 @@ pub(crate) enum AcceptedBackups {
 pub(crate) enum NewKeyAccess {
     /// The same scope as that of the key in use.
     SameAsOwn,
-    /// The project of the settings.
+    /// The project that the settings of the command name.
     Project {
         role: Role,
-        /// Patterns of the names of volumes that the new key may back up. Empty if it may back up
-        /// all.
+        /// Patterns of the names of volumes that the new key may back up. If there are none, the
+        /// volumes are not limited.
         volumes: Vec<String>,
     },
 }

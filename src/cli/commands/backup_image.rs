@@ -44,7 +44,7 @@ pub(super) struct FoundImage {
 /// The images that a pattern matches.
 pub(super) struct FoundImages {
     pub(super) images: Vec<FoundImage>,
-    /// Pools whose images cannot be listed, and why.
+    /// For each pool whose images cannot be listed: the pattern with the pool's name, and why.
     pub(super) failed: Vec<(String, Failure)>,
 }
 
@@ -83,11 +83,12 @@ impl Images {
         self.together.is_some()
     }
 
-    /// Returns the images that a pattern matches. Fails if there are none, since the user has then
-    /// made a mistake. A pattern without `*` and `?` is the name of one image, which must exist.
+    /// Returns the images that a pattern matches. A pattern without `*` and `?` is the name of one
+    /// image, which must exist.
     ///
     /// If the Ceph user may not list the images of one of the pools, the other pools are still
-    /// searched.
+    /// searched. Fails if all pools could be searched and no image was found: then the user has
+    /// made a mistake.
     pub(super) fn find(
         &self,
         console: &Console,

@@ -216,7 +216,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // If this fails, the file stays in a directory that only this user can read.
+        // If the deletion fails, the file stays in a directory that only this user can read.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn check_list(
 }
 
 /// Compares `samples` chunks outside of the listed extents with the base. Then reads the listed
-/// extents, and stores the chunks that the base does not have.
+/// extents, and stores those of their chunks that the project lacks.
 pub(super) fn store_listed(
     task: &BackupTask<'_>,
     image: &dyn ImageSource,

@@ -12,8 +12,8 @@ const SHARED_MIN: u64 = 32;
 
 /// Returns whether the content that was just stored has enough chunks in common with `newest`, the
 /// backup with which it was compared. Chunks of zeros do not count. Two states of one image have a
-/// part of their data in common, at the same places. Unrelated images have nothing in common.
-/// Returns true if `newest` is damaged or contains only zeros.
+/// part of their data in common, at the same places. Unrelated images have almost nothing in
+/// common. Returns true if `newest` is damaged or contains only zeros.
 pub(super) fn shares_data(task: &BackupTask<'_>, newest: Top) -> Result<bool, OpsError> {
     let same = task.tally.same.load(Ordering::Relaxed);
     let data = task.tally.data.load(Ordering::Relaxed);

@@ -27,7 +27,7 @@ use crate::volume::{Gaps, ImageSource, InputStream, Source, SourceData};
 /// Backs up a source. Returns a report for each backup: one for an image or a stream, and one for
 /// each diff of a stream of diffs, oldest first.
 ///
-/// Nothing is committed before the whole content is stored.
+/// A backup is committed only after its whole content is stored.
 pub fn backup(
     project: &Project,
     source: &mut dyn Source,

@@ -1,5 +1,5 @@
 //! Reads the copies that a plan relies on. A prune deletes packs whose used blobs are also in other
-//! packs. The copies in those packs may be damaged without anyone knowing it.
+//! packs. Before that, it must find out whether the copies in these other packs are damaged.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -28,8 +28,8 @@ pub(super) type DamagedRuns = BTreeMap<ObjectHash, Vec<u64>>;
 /// reads the runs there: one copy of each chunk, and two of each node. If a run is damaged, reads
 /// all of its pack. Returns the damaged runs.
 ///
-/// `damage` are the runs that are known to be damaged. If the packs that stay have too few copies
-/// of a blob, reads none of them: [`repack`](super::repack::repack) then copies the blob.
+/// `damage` has the runs that are known to be damaged. If the packs that stay have too few copies
+/// of a blob, reads none of these copies: [`repack`](super::repack::repack) then copies the blob.
 pub(super) fn find_damaged(
     index: &Index,
     usage: &Usage,

@@ -26,15 +26,17 @@ pub(super) struct Walked {
 }
 
 impl Walked {
-    /// Returns whether the walk found a blob missing. A newer index may contain this blob.
+    /// Returns whether the walk found a missing or damaged blob. A newer index may contain an
+    /// undamaged copy of this blob.
     pub(super) fn is_incomplete(&self) -> bool {
         self.lacks_intended || !(self.obsolete.is_empty() && self.broken.is_empty())
     }
 }
 
 /// Finds the blobs that records and running processes use. Returns them with the packs of the
-/// index. Goes on if a chunk is in no pack, since there is no pack to keep for it. Fails if a node
-/// that a backup of a full key needs is in no pack, since the blobs below this node are not known.
+/// index and the problems in the trees. Goes on if a chunk is in no pack, since there is no pack to
+/// keep for it. Fails if a node that a backup of a full key needs is in no pack, since the blobs
+/// below this node are not known.
 pub(super) fn find_usage(
     index: &Arc<Index>,
     state: &RepoState,

@@ -35,7 +35,7 @@ pub(crate) fn confirm(lease: Option<&Lease>, context: &Context<'_>) -> Result<()
 }
 
 /// Fails if the lease may have expired. Then another prune may have changed the repository, so the
-/// plan may be out of date. Also fails if the work is cancelled.
+/// plan may be out of date. Also fails if the work is cancelled. A dry run has no lease.
 pub(crate) fn still_valid(lease: Option<&Lease>, context: &Context<'_>) -> Result<(), OpsError> {
     context.cancel.check()?;
     match lease {

@@ -93,7 +93,7 @@ impl<'a> Spared<'a> {
     }
 }
 
-/// The index was rebuilt during the prune, and the store had changed.
+/// The error if the index was rebuilt during the prune, after the store had changed.
 const FORGOTTEN: OpsError = OpsError::Internal("the index has lost a pack that it knew");
 
 /// A run, and the blobs of it that are used.

@@ -104,7 +104,7 @@ impl RepoState {
         is_younger || self.may_be_wanted(pack, modified)
     }
 
-    /// Returns the packs in marks that are older than the grace period.
+    /// Returns the packs of those marks that are at least as old as the grace period.
     pub(super) fn due(&self, grace: Duration) -> HashSet<ObjectHash> {
         let now = self.leases.now;
         let is_due = |since: SystemTime| now.duration_since(since).is_ok_and(|age| age >= grace);

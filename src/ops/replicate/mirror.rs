@@ -19,7 +19,8 @@ const ORDER: [LogKind; 6] = [
 ];
 
 impl Task<'_> {
-    /// Deletes the objects that an entry of the log removes and that the source no longer has.
+    /// Deletes from the target the objects that an entry of the log removes and that the source no
+    /// longer has. Deletes only objects of the kinds in [`ORDER`], and their parity.
     pub(super) fn mirror(
         &mut self,
         project: ProjectId,

@@ -130,9 +130,10 @@ impl Task<'_> {
         }))
     }
 
-    /// Returns the listed objects of a kind that the target lacks, ordered by name. Of the packs
-    /// and the parity that the target has, compares only the sizes. Verifies all other objects in
-    /// the target by their hashes.
+    /// Returns the listed objects of a kind that the target lacks, ordered by name. With the option
+    /// `newer_than`, leaves out older objects, but no log entries. Of the packs and the parity that
+    /// the target has, compares only the sizes. Verifies all other objects in the target by their
+    /// hashes. Reports objects of the target that differ from the source.
     fn lacking(&mut self, listed: &Listed, kind: ObjectKind) -> Result<Vec<Job>, OpsError> {
         let of_kind = listed.objects.iter().filter(|(o, _)| o.kind() == kind);
         let (mut jobs, mut same_size, mut differing) = (Vec::new(), Vec::new(), Vec::new());

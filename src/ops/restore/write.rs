@@ -1,4 +1,4 @@
-//! Writes a backup to a target: many threads fetch and verify chunks, and a few write them.
+//! Writes a backup to a target: many threads fetch and verify chunks, and one or two write them.
 
 use std::sync::atomic::Ordering;
 

@@ -30,7 +30,7 @@ pub struct Index {
     relies_on_unnamed: AtomicBool,
     /// Whether packs were excluded that this process may rely on.
     excluded_used: AtomicBool,
-    /// Whether [`close`](Index::close) was called, since the work with the index ended normally.
+    /// Whether [`close`](Index::close) was called: the work with the index has ended normally.
     pub(super) closes: AtomicBool,
     /// The damage that was noted, by this process or earlier ones.
     pub(super) damage: DamageNotes,
@@ -44,7 +44,7 @@ pub(super) struct LastResync {
     pub(super) ended: Instant,
     /// Whether the resync changed the index.
     pub(super) found: bool,
-    /// The packs that were missing before this resync, or before an earlier one.
+    /// Packs that this resync or an earlier one found missing in the store.
     pub(super) gone: HashSet<ObjectHash>,
 }
 
@@ -152,7 +152,8 @@ impl Index {
         *write_lock(&self.recent_runs) = RecentRuns::default();
     }
 
-    /// Queries the database. If the query fails, rebuilds the database and queries it again.
+    /// Queries the database. If the query fails, rebuilds the database and queries it again. A
+    /// database in memory is not rebuilt: then the query fails.
     pub(super) fn query<T>(
         &self,
         query: impl Fn(&Db) -> Result<T, DbError>,
@@ -161,8 +162,9 @@ impl Index {
     }
 
     /// Runs a step that does more than query the database. If the database fails, rebuilds it and
-    /// runs the step again. The step must itself [`catch`] panics, and only those of the database:
-    /// other panics are not a sign of a damaged cache.
+    /// runs the step again. A database in memory is not rebuilt: then the step fails. The step must
+    /// itself [`catch`] panics, and only those of the database: other panics are not a sign of a
+    /// damaged cache.
     pub(super) fn run_step<T>(
         &self,
         step: impl Fn(&Db) -> Result<T, StepError>,
@@ -196,8 +198,8 @@ impl Index {
     }
 
     /// Replaces the database by one that is filled from the segments. The first time, the new
-    /// database is in the same file if possible, later in memory. No look-up runs while the
-    /// database is filled.
+    /// database is in the same file if possible. Later ones are in memory. No look-up runs while
+    /// the database is filled.
     ///
     /// If the index ever had packs that no segment names, their listings are read again. Chunks
     /// that were found in these packs were not stored again. So a segment must name the packs
@@ -234,7 +236,7 @@ impl Index {
     }
 
     /// Opens the database file again, which verifies all of it. Returns whether it was damaged and
-    /// has been rebuilt.
+    /// has been rebuilt; false for a database in memory.
     pub(super) fn verify(&self) -> Result<bool, RepoError> {
         let mut current = self.current_mut();
         let Some(path) = current.db.path().map(Path::to_owned) else {

@@ -78,8 +78,8 @@ pub struct KeySummary {
     pub project: Option<String>,
     /// Its role, as its certificate or its slot states it. A foreign slot may state any role.
     pub role: Role,
-    /// Shell patterns of the names of volumes that the key may back up. If there are none, it may
-    /// back up all volumes.
+    /// Shell patterns of the names of volumes that the key may back up. If there are none, its
+    /// certificate allows all volumes.
     pub volumes: Vec<String>,
     /// Its info: label, creation time and so on. Empty if the slot is foreign.
     pub info: SlotInfo,

@@ -53,8 +53,8 @@ impl<'a> TemporaryFile<'a> {
         &self.file
     }
 
-    /// Gives the file its final name. If this name is taken, `if_taken` decides whether this
-    /// replaces the other file in one step or fails with `EEXIST`.
+    /// Gives the file its final name. If another file has this name, `if_taken` decides: the call
+    /// replaces that file in one step, or fails with `EEXIST`.
     pub(super) fn publish(mut self, name: &str, if_taken: IfTaken) -> io::Result<()> {
         let (at, from) = (self.directory, self.name.as_str());
         match if_taken {

@@ -49,7 +49,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(2);
 pub fn guard_freeze(before: Option<&OsStr>, after: Option<&OsStr>, limit: Duration) -> bool {
     let ignored = Arc::new(AtomicBool::new(false));
     for signal in [SIGHUP, SIGINT, SIGTERM] {
-        // If this fails, the signal ends this process, as it does by default.
+        // If the registration fails, the signal ends this process, as it does by default.
         let _ = signal_hook::flag::register(signal, Arc::clone(&ignored));
     }
     // When a process ends that a command started, its children become children of this process,

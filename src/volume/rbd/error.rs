@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 /// with the number of the error (errno).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RbdErrorKind {
-    /// The program cannot be started.
+    /// The program `rbd` or `ceph` cannot be started.
     NotStarted,
     /// There is no such pool, namespace, image or snapshot (exit code 2).
     NotFound,

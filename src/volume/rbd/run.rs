@@ -52,7 +52,8 @@ impl Run {
         })
     }
 
-    /// Returns the pipe to the program; `None` if it was returned before.
+    /// Returns the pipe to the program. `None` if it was returned before, or if the program has no
+    /// standard input.
     pub(super) fn take_input(&mut self) -> Option<ChildStdin> {
         self.output.take_stdin()
     }
@@ -66,7 +67,8 @@ impl Run {
         &self.request
     }
 
-    /// Reads the output like [`ChildOutput`]. At its end, fails unless the program exited with 0.
+    /// Reads the output like [`ChildOutput`], and returns the result of this read. At the end of
+    /// the output, fails unless the program exited with 0.
     pub(super) fn read(&mut self, into: &mut [u8]) -> Result<io::Result<usize>, RbdError> {
         match self.output.read(into) {
             Ok(0) if !into.is_empty() => match self.output.status() {
@@ -98,8 +100,8 @@ fn last_of(mut pipe: ChildStderr) -> Vec<u8> {
     kept
 }
 
-/// Runs a program to its end and returns its output of at most `max` bytes. The program is killed
-/// after `limit`, or if the work is cancelled.
+/// Runs a program to its end and returns its output. Fails if the output has more than `max` bytes.
+/// The program is killed after `limit`, or if the work is cancelled.
 pub(super) fn answer(
     command: Command,
     request: String,
