@@ -19,9 +19,9 @@ use crate::fixture::{self, Fixture, PROJECT, PlainRun, fixture, hash};
 use crate::texts::set_root;
 pub(crate) use read::Reach;
 
-/// The valid segment is left out.
+/// The segment that correctly lists all packs is left out.
 pub(crate) const NO_SEGMENT: u8 = 1;
-/// There is a segment that cannot be decrypted, so that the index reads the listings in the packs.
+/// There is a segment that cannot be decrypted. So the index reads the listings in the packs.
 pub(crate) const BAD_SEGMENT: u8 = 2;
 /// There are two packs with the same nodes. In the first pack, the first blob is damaged. The
 /// second pack is intact.
@@ -31,7 +31,7 @@ pub(crate) const CUT_PACK: u8 = 8;
 
 /// The runs of chunks are compressed.
 pub(crate) const COMPRESSED: u8 = 16;
-/// A mark names all packs and segments.
+/// A mark names all packs, and all segments that can be decrypted.
 pub(crate) const MARKED: u8 = 32;
 
 /// The bytes of a node, stored uncompressed.
@@ -46,9 +46,10 @@ pub(crate) const CHUNK_ZSTD: u8 = 3;
 pub(crate) const SEGMENT: u8 = 4;
 /// The body of a record.
 pub(crate) const RECORD: u8 = 5;
-/// A record of an image: `u64` size, `u8` binary logarithm of the chunk size, `u8` top.
+/// A record of an image: `u64` size, `u8` binary logarithm of the chunk size, `u8` top. The top is
+/// the number of a blob, modulo the number of blobs; 255 stands for no top.
 pub(crate) const IMAGE: u8 = 6;
-/// A record of a stream: `u64` size, `u8` top.
+/// A record of a stream: `u64` size, `u8` top (as in [`IMAGE`]).
 pub(crate) const STREAM: u8 = 7;
 /// Flag of a blob: its id is not the id that its bytes have.
 pub(crate) const LIE: u8 = 0x80;
@@ -155,7 +156,8 @@ impl Repo {
         }
     }
 
-    /// Adds a run of one blob.
+    /// Adds a run of one blob, or with [`JOIN`], adds the blob to the last run of its kind. Ignores
+    /// an empty run.
     fn run(&mut self, kind: BlobKind, tag: u8, mut run: PlainRun) {
         if run.content.is_empty() {
             return;
@@ -209,9 +211,9 @@ impl Repo {
         });
     }
 
-    /// Returns the id of the blob that `id` refers to: its first byte is the number of the blob,
-    /// modulo the number of blobs. An id whose last byte is odd stays unchanged, and no pack has
-    /// it.
+    /// Returns the id of the blob that `id` refers to. The number of this blob is the first byte of
+    /// `id`, modulo the number of blobs. If the last byte of `id` is odd, or if there are no blobs,
+    /// returns `id` itself. No pack has a blob with this id.
     fn resolve(&self, id: BlobId) -> BlobId {
         let bytes = id.as_bytes();
         match self.ids.len() {
@@ -318,8 +320,9 @@ impl Repo {
         }
     }
 
-    /// Replaces the ids in a segment's body by those of packs, blobs and segments that exist, if
-    /// the body can be decoded. So the segment makes false statements about real objects.
+    /// Replaces ids in a segment's body by those of packs, blobs and segments that exist. So the
+    /// segment makes false statements about real objects. Ids that end with an odd byte stay. If
+    /// the body cannot be decoded, returns it unchanged.
     fn segment(&self, packs: &[PackListing], earlier: &[ObjectHash], body: &[u8]) -> Vec<u8> {
         let Ok(mut segment) = IndexSegment::decode(body) else {
             return body.to_vec();

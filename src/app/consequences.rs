@@ -15,7 +15,7 @@ use crate::ops::{AffectedBackup, AffectedVolume, CheckReport, Finding};
 pub(crate) struct Repairable {
     /// Whether a damaged object has parity, or a second copy that is whole.
     pub(crate) here: bool,
-    /// Whether this repository has lost an object that another copy of it may have.
+    /// Whether this repository has lost an object that another copy of the repository may have.
     pub(crate) elsewhere: bool,
     /// Whether index segments are damaged, or backups need packs that no segment names.
     pub(crate) index: bool,

@@ -123,7 +123,7 @@ impl Contents {
     }
 
     /// Returns the encoded contents from the kind to the last descriptor of a run. An index segment
-    /// has the same bytes.
+    /// contains the same bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.encoded_len());

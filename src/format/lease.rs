@@ -68,9 +68,8 @@ pub struct ProcessId {
 impl LeaseBody {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
-    /// A body has room for this number of packs and as many top nodes. A body without
-    /// packs and without top nodes has room for this number of records in `removes` and as many in
-    /// `keeps`.
+    /// A body can hold this number of packs and as many top nodes. A body without packs and without
+    /// top nodes can hold this number of records in `removes` and as many in `keeps`.
     pub const IDS_MAX: usize = 100_000;
 
     /// Returns the body, to be compressed and sealed.

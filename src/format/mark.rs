@@ -39,7 +39,7 @@ pub struct MarkBody {
 impl MarkBody {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
-    /// A body has room for this number of packs, as many segments and as many records.
+    /// A body can hold this number of packs, as many segments and as many records.
     pub const IDS_MAX: usize = 80_000;
 
     /// Returns the body, to be compressed and sealed.

@@ -401,7 +401,7 @@ impl Task<'_> {
 /// An error that means damage of one object.
 struct Damaged(RepoError);
 
-/// Separates damage from errors that stop the check.
+/// Separates damage from errors that stop the check. Returns `None` if there is neither.
 fn damage(read: Result<(), RepoError>) -> Result<Option<Damaged>, RepoError> {
     match read {
         Ok(()) => Ok(None),

@@ -43,7 +43,7 @@ pub struct Project {
     pub(super) removals: Arc<KnownRemovals>,
     /// When this host first saw the leases and marks of other processes.
     pub(super) watch: Arc<Watch>,
-    /// The memory of each packer.
+    /// The memory that each packer may use.
     pub(super) pack_memory: PackMemory,
 }
 
@@ -100,7 +100,8 @@ impl Project {
         self.keys.role()
     }
 
-    /// Returns the secret that all its keys derive from. Fails unless the role of the key is full.
+    /// Returns the secret that all keys of the project derive from. Fails unless the role of the
+    /// key in use is full.
     pub(super) fn secret(&self) -> Result<&Secret, RepoError> {
         let (held, needed) = (self.role(), Role::Full);
         let secret = self.secret.as_ref();

@@ -222,8 +222,8 @@ impl Project {
         self.load(self.list(T::KIND)?)
     }
 
-    /// Returns the objects of a kind that can be opened and whose signers may sign this kind. The
-    /// kind must be sealed under the object key and named by hashes.
+    /// Returns the hashes of the objects of a kind that can be opened and whose signers may sign
+    /// this kind. The kind must be sealed under the object key and named by hashes.
     pub fn intact(&self, kind: ObjectKind) -> Result<Vec<ObjectHash>, RepoError> {
         const BODY_MAX: usize = 64 << 20;
         let listed = self.list(kind)?;

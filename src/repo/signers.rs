@@ -67,8 +67,9 @@ impl Signers {
         read_lock(&self.known).listed == *listed
     }
 
-    /// Returns the role of a signer. If several certificates name it, returns the role with the
-    /// most rights. `None` if no certificate names it.
+    /// Returns the role of a signer: full for the project's own key, and for another key the role
+    /// that its certificate states. Of several certificates, the one with the most rights counts.
+    /// `None` if this is another key and no certificate names it.
     #[must_use]
     pub fn role_of(&self, signer: &SignerId) -> Option<Role> {
         if *signer == self.authority {
@@ -118,9 +119,9 @@ impl Signers {
         Err(ForeignReason::Volume(volume.to_owned()))
     }
 
-    /// Returns whether objects of this signer may require this feature. If so, a program that does
-    /// not know the feature must stop. A full key may require any feature. Other keys may require
-    /// only those that their certificates list.
+    /// Returns whether objects of this signer may require this feature. If such an object requires
+    /// a feature that the program does not know, the program must stop. A full key may require any
+    /// feature. Other keys may require only those that their certificates list.
     #[must_use]
     pub fn may_require(&self, signer: &SignerId, feature: &str) -> bool {
         let known = read_lock(&self.known);

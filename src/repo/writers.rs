@@ -79,8 +79,7 @@ impl Project {
     /// Reads all certificates again, and brings the signers up to date. Returns an error for each
     /// certificate that is missing or cannot be read although the log names it as added or revoked.
     /// Skips certificates whose loss the log explains or accepts. Objects of the keys of lost
-    /// certificates seem foreign, so the caller must delete nothing. `log` must have been read
-    /// before this call.
+    /// certificates seem foreign. So if there is an error, the caller must delete nothing.
     pub fn verify_certificates(&self, log: &Log) -> Result<Vec<RepoError>, RepoError> {
         let (certificates, listed, damaged) = self.read_certificates()?;
         let set = log.set().into_iter();

@@ -12,7 +12,8 @@ use crate::support::{LoopDevice, noise, run, skip, skip_for_kernel};
 
 const MIB: usize = 1 << 20;
 
-/// A world with a backup of a volume “v”, and its content.
+/// Returns a world (a directory with a repository) with a backup of a volume “v”. Also returns the
+/// content of this backup.
 fn backed_up(size: usize) -> (World, Vec<u8>) {
     let world = World::new();
     let content = noise(1, size);

@@ -1,13 +1,14 @@
-//! A model of the packs that clients rely on. A client with a full key and one with a write key
-//! back up a chunk, while a thief with another write key stores wrong data under its id. Meanwhile,
-//! full keys audit, repack and rebuild the index. The backups of the two clients must be complete,
-//! and a restore must return the data that they stored.
+//! A model of the packs that clients rely on, depending on who made the packs. A client with a full
+//! key and one with a write key back up the same chunk. A thief with another write key stores wrong
+//! data under the id of this chunk. Meanwhile, full keys audit, repack and rebuild the index. The
+//! backups of the two clients must be complete, and a restore must return the data that they
+//! stored.
 //!
 //! In this model, a prune is one step. The races of backups with prunes are in the main model.
 
 use super::search::{self, breaks, holds};
 
-/// The rules of provenance. A scenario can break each of them.
+/// The rules that protect the clients. A scenario can break each of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
     /// A client does not rely on a pack of another write key, unless an audit names it.
@@ -36,7 +37,9 @@ enum Rule {
 /// Chunks, one bit each.
 type Chunks = u8;
 
+/// The chunk that the clients back up.
 const X: Chunks = 1;
+/// Another chunk, which the honest client stored before.
 const Y: Chunks = 1 << 1;
 
 /// The signers of packs and segments.
@@ -90,8 +93,8 @@ struct State {
     packs: [Option<Pack>; PACKS],
     clients: [Client; 2],
     records: u8,
-    /// The attacks that the thief can still make: store wrong data, list it, list X in a pack of
-    /// another key.
+    /// The attacks that the thief can still make, one bit each: store wrong data, list this data,
+    /// list X in a pack of another key.
     attacks: u8,
 }
 

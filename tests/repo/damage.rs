@@ -353,8 +353,7 @@ fn assert_damage_is_contained(whole: &Whole, object: ObjectRef, name: &Name, kin
         );
     }
     if kind == Kind::Delete {
-        // All data was stored again, except the data of the first day, which was not backed up
-        // again.
+        // All data was stored again, except that of the first backup, which was not made again.
         assert!(failed_after.len() <= 1, "{when}");
     }
 }

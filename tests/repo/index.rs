@@ -114,7 +114,7 @@ fn keep_time(path: &Path, time: SystemTime) {
         .unwrap();
 }
 
-/// Returns how often a rebuild of the cache was reported.
+/// Returns how often a rebuild of the cache was reported since the last call.
 fn rebuilt(host: &Host) -> usize {
     let notices = host.notices.take();
     let is_rebuilt = |notice: &&Notice| matches!(notice, Notice::IndexRebuilt(_));
@@ -220,8 +220,8 @@ fn an_index_cache_with_flipped_bits_is_rebuilt() {
     }
     assert!(noticed > 0);
     assert_eq!(flip(&warm, 0, 4096, false), 1);
-    // At least one other page must be noticed. Which one is not known, since redb does not use all
-    // pages.
+    // Damage of at least one other page must be noticed. It is not known of which page, since redb
+    // does not use all pages.
     let mut pages = (1..len / 4096).map(|page| flip(&warm, page * 4096, 4096, false));
     assert!(pages.any(|noticed| noticed == 1));
 }

@@ -341,7 +341,7 @@ fn a_copy_of_parity_under_a_wrong_name_is_removed() {
         let planned = ops::plan_repair(&objects, WITH_PARITY, &context).unwrap();
         let found = (planned.steps(), planned.unexplained());
         assert_eq!(found, (&[][..], &[][..]), "{duplicate}");
-        // Now the object that the name of the copy states is damaged, too.
+        // Now the protected object is damaged, too.
         let duplicate = ObjectRef::Parity(project, of, wrong(2)).name();
         let (protected, of_object) = whole.object_of(of);
         let store = whole.damaged(&of_object, protected.kind(), Way::Flip);

@@ -127,7 +127,7 @@ fn a_record_of_a_write_key_whose_tree_is_not_whole_does_not_stop_a_prune() {
         };
         assert_eq!(*found, object, "{lost}");
         assert!(host.restore_image(&full, &full.backup(real)).unwrap() == image(2));
-        // The planted record stays, with all blobs that it still reaches.
+        // The record of the write key stays, with all blobs that it still reaches.
         assert_eq!(full.backup(planted).id, planted);
         if lost == "packs" {
             let left = names(&store, "trees");

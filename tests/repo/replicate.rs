@@ -131,7 +131,7 @@ impl Source {
         remove(&self.store, &self.test_repo, first);
     }
 
-    /// Like `change`, and removes the backups that existed before.
+    /// Does the same as `change`, and then removes the backups that existed before.
     pub(super) fn replace(&self, seed: u64) {
         let before = self.test_repo.backups();
         self.change(seed);
@@ -205,8 +205,8 @@ fn a_copy_is_a_whole_repository_at_each_moment_wherever_it_is_interrupted() {
     assert!(seen.len() >= 4, "{seen:?}");
 }
 
-/// Copies to a copy of `target` that fails before its n-th put below the directory `part`. Returns
-/// this store as the interrupted copy left it.
+/// Makes a second store with the objects of `target`, and replicates to that store. The store fails
+/// before its n-th put below the directory `part`. Returns the objects that it has then.
 pub(super) fn interrupted_at(
     source: &Source,
     target: &MemoryBackend,

@@ -43,7 +43,7 @@ pub(super) fn hash(bytes: &[u8]) -> ObjectHash {
     ObjectHash::from_bytes(crypto::hash(&[bytes]))
 }
 
-/// Adds a key slot with the bundle of a case: of the repository, or of a project.
+/// Adds a key slot, of the repository or of a project, with the bundle (the secrets) of a case.
 pub(super) fn add_slot(store: &MemoryBackend, project: ProjectId, bundle: &Value) {
     let (scope, role, names): (_, _, &[_]) = if bundle.get("repository_secret").is_some() {
         (Scope::Repository, Role::Full, &["repository_secret"])

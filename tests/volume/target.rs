@@ -77,8 +77,8 @@ fn a_complete_image_stays_if_its_name_is_taken_meanwhile() {
 fn many_threads_write_one_image() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("disk");
-    // Use pieces below and above the length that bypasses the page cache. The size exceeds the sync
-    // window, and is not a multiple of a block.
+    // Use pieces below and above the length that bypasses the page cache. The size is not a
+    // multiple of a block. It exceeds 64 MiB, after which the writer starts to sync the data.
     let size = (72 << 20) + 12_345;
     let image = noise(2, size);
     for piece in [64 << 10, 512 << 10, 2 << 20] {

@@ -109,8 +109,8 @@ fn role() -> impl TypedValueParser<Value = Role> {
         .try_map(|name| name.parse::<Role>())
 }
 
-/// Returns the scope of a new key: that of the key in use, unless an option chooses another. Fails
-/// if `volumes` are given for a key with another role than “write”.
+/// Returns the access of a new key: that of the key in use, unless an option chooses another. Fails
+/// if `volumes` are given for a key with another role than “write”, or if a pattern is empty.
 fn access(
     role: Option<Role>,
     this_project: bool,

@@ -47,7 +47,7 @@ pub struct CheckReport {
     pub entries_vanished: Vec<ObjectHash>,
     /// The data that was read, if any.
     pub data: Option<ReadReport>,
-    /// The ends of the history that was checked.
+    /// The newest records and log entries of the history that was checked.
     pub ends: HistoryEnds,
 }
 
@@ -63,10 +63,10 @@ pub(super) struct CheckTask<'a> {
     pub(super) bad_packs: HashSet<ObjectHash>,
     /// The missing packs.
     pub(super) missing: HashSet<ObjectHash>,
-    /// Missing packs that a backup may need. They are reported when it is known that a backup does.
+    /// Missing packs that a backup may need. They are reported when a backup is found to need them.
     pub(super) unreported: Vec<ObjectRef>,
-    /// Damaged packs that a backup may need, with their damage. They are reported when it is known
-    /// that a backup does.
+    /// Damaged packs that a backup may need, with their damage. They are reported when a backup is
+    /// found to need them.
     pub(super) unreported_damage: Vec<(ObjectHash, RepoError)>,
     /// Runs that did not open, by pack and ordinal.
     pub(super) bad_runs: HashSet<(ObjectHash, u64)>,

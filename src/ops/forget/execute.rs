@@ -10,9 +10,9 @@ use crate::ops::error::OpsError;
 use crate::ops::history::unnamed;
 use crate::repo::{Lease, Leases, Log, NewEntry, Project, Records, Work, Worker};
 
-/// Executes a plan: announces it in a lease, reads the leases and log entries of other processes,
-/// writes a log entry, and then deletes the records. If a run is interrupted, another run of the
-/// same `forget` deletes the remaining records. `host` is the name of this host.
+/// Executes a plan: announces it in a lease, and reads the leases and log entries of other
+/// processes. Then writes a log entry, and deletes the records. If a run is interrupted, another
+/// run of the same `forget` deletes the remaining records. `host` is the name of this host.
 pub fn forget(
     project: &Project,
     plan: &ForgetPlan<'_>,
@@ -90,8 +90,8 @@ fn claim(
     let leases = Leases::load(project, Some(lease))?;
     let there = Records::present(project)?;
     let log = Log::load(project)?;
-    // After this plan was made, another run may have written entries for records, and crashed
-    // before it deleted these records.
+    // After this plan was made, another run may have written entries that remove records, and
+    // crashed before it deleted these records.
     let is_removed = |id: &ObjectHash| {
         log.removed(LogKind::Record, *id) && !plan.log.removed(LogKind::Record, *id)
     };

@@ -179,9 +179,9 @@ impl<'a> Task<'a> {
         self.report.old_keys += self.present.keys().filter(is_old).count() as u64;
     }
 
-    /// Stores in the target both copies of an object that is kept twice. Takes the bytes from
+    /// Stores both copies of an object that is kept twice in the target. Takes the bytes from
     /// `whole`, or else from the source. Returns the bytes of the first copy. Returns `None` if
-    /// both copies in the source are damaged, or if this run has settled the object before.
+    /// neither copy in the source is whole, or if this run has settled the object before.
     fn twice(
         &mut self,
         object: ObjectRef,

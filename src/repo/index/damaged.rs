@@ -15,7 +15,7 @@ use crate::repo::error::RepoError;
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::pack_listing::read_whole;
 
-/// The number of packs that hold each node.
+/// The number of packs that should hold each node.
 const NODE_COPIES: usize = 2;
 
 /// The damage that was noted earlier and still exists.
@@ -23,7 +23,7 @@ const NODE_COPIES: usize = 2;
 pub struct KnownDamage {
     /// The ordinals of damaged runs, for each pack.
     pub runs: BTreeMap<ObjectHash, Vec<u64>>,
-    /// The packs in `runs` that are still needed: this client relies on them, and a blob in their
+    /// The packs in `runs` that are still needed. This client relies on them, and a blob in their
     /// damaged runs is in too few other packs. A chunk must be in at least one other pack, and a
     /// node in at least two.
     pub needed: Vec<ObjectHash>,
@@ -133,7 +133,8 @@ impl Index {
     }
 
     /// Reads again all runs and segments that were noted as damaged. Returns the ordinals of the
-    /// runs that are still damaged, for each pack. Forgets the notes about all others.
+    /// runs that are still damaged, for each pack. Forgets the notes about runs and segments that
+    /// are not damaged now.
     pub(crate) fn still_damaged_by(
         &self,
         test: &mut TestRun<'_>,
@@ -141,8 +142,8 @@ impl Index {
         Ok(by_pack(&self.find_noted(test)?))
     }
 
-    /// Returns the noted damage that still exists, and forgets all other notes. Does not test
-    /// damage outside of runs, which does not affect readers.
+    /// Returns the noted damage that still exists, and forgets all other notes. Returns notes of
+    /// damage outside of runs without a test, since such damage does not affect readers.
     fn find_noted(&self, test: &mut TestRun<'_>) -> Result<Noted, RepoError> {
         let noted = self.damage.read();
         if noted == Noted::default() {
@@ -201,8 +202,9 @@ impl Index {
         Ok(damaged)
     }
 
-    /// Returns whether too few other packs hold a blob of these runs. If this client does not rely
-    /// on the pack, returns `false`: the holder of a write key may have stored wrong data.
+    /// Returns whether too few other packs hold a blob of these runs. If the index does not know
+    /// the pack, returns `false`. If this client does not rely on the pack, also returns `false`:
+    /// the holder of a write key may have stored wrong data.
     fn lacks(&self, pack: &ObjectHash, runs: &[u64]) -> Result<bool, RepoError> {
         let Some(listing) = self.listing(pack)? else {
             return Ok(false);
@@ -248,7 +250,7 @@ impl Index {
         Ok(false)
     }
 
-    /// Whether this place is known to be damaged.
+    /// Returns whether this place is known to be damaged.
     pub(super) fn is_damaged(&self, place: &BlobLocation) -> bool {
         read_lock(&self.usable).is_damaged(place)
     }

@@ -20,7 +20,8 @@ const PROBES: usize = 6;
 /// Names a block: the number of its layer, and its number in the layer.
 pub(super) type BlockKey = (u32, u32);
 
-/// The filter of an index. The caller stores its blocks; see [`maybe_has`](Self::maybe_has).
+/// The filter of an index. The caller stores its blocks: [`take_dirty`](Self::take_dirty) returns
+/// those to store, and the `load` functions read them back.
 #[derive(Default)]
 pub(super) struct Filter {
     /// The number of ids in each layer.
@@ -90,7 +91,8 @@ impl Filter {
         Ok(false)
     }
 
-    /// Puts an id into the newest layer, or into a new layer if the newest one is full.
+    /// Puts an id into the newest layer. If there is no layer, or if the newest one is full, adds a
+    /// layer first.
     pub(super) fn put<E>(
         &mut self,
         id: &BlobId,

@@ -1,5 +1,5 @@
-//! Look-ups in an index. All except [`Index::find_anywhere`] ignore places from which a blob must
-//! not be read: see [`UsablePacks`](super::usable_packs::UsablePacks).
+//! Look-ups in an index. All look-ups of blobs except [`Index::find_anywhere`] ignore places from
+//! which a blob must not be read: see [`UsablePacks`](super::usable_packs::UsablePacks).
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -104,36 +104,36 @@ impl Index {
         Ok(places)
     }
 
-    /// Whether the index knows this pack.
+    /// Returns whether the index knows this pack.
     pub fn has_pack(&self, pack: &ObjectHash) -> Result<bool, RepoError> {
         self.query(|db| db.has_pack(pack))
     }
 
-    /// Whether a segment that is not superseded names this pack.
+    /// Returns whether a segment that is not superseded names this pack.
     pub fn is_named(&self, pack: &ObjectHash) -> Result<bool, RepoError> {
         let named = self.query(|db| db.named(pack))?;
         Ok(named.is_some_and(|named| named.counts() && !named.signers.is_empty()))
     }
 
-    /// Whether this client trusts that the pack holds the blobs of this listing. The segment that
-    /// names the pack may be superseded.
+    /// Returns whether this client trusts that the pack holds the blobs of this listing. The
+    /// segment that names the pack may be superseded.
     pub fn may_rely_on(&self, listing: &PackListing) -> Result<bool, RepoError> {
         let trust = self.trust();
         let named = self.query(|db| db.named(&listing.pack))?;
         Ok(named.is_some_and(|named| trust.pack(&listing.pack, &listing.signer, &named)))
     }
 
-    /// The packs that only superseded segments name. Some of them may no longer exist.
+    /// Returns the packs that only superseded segments name. Some of them may no longer exist.
     pub fn retired(&self) -> Result<Vec<ObjectHash>, RepoError> {
         self.query(Db::retired)
     }
 
-    /// The packs that no segment names.
+    /// Returns the packs that no segment names.
     pub fn unnamed(&self) -> Result<Vec<ObjectHash>, RepoError> {
         self.query(Db::unnamed)
     }
 
-    /// The listing of a pack, if the index knows the pack.
+    /// Returns the listing of a pack. `None` if the index does not know the pack.
     pub fn listing(&self, pack: &ObjectHash) -> Result<Option<PackListing>, RepoError> {
         self.query(|db| db.listing(pack))
     }

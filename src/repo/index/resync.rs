@@ -24,8 +24,9 @@ impl Index {
     /// to be deleted, since a backup may have begun to use one. Also reads the listings of packs
     /// that only segments of other write keys name, since these segments may be wrong.
     ///
-    /// If the last resync changed nothing, another one within 10 seconds is skipped, so that many
-    /// missing blobs cost little time. Threads that call this at the same time share one resync.
+    /// If the last resync changed nothing, another one within 10 seconds is skipped, and the result
+    /// is false. So many missing blobs cost little time. Threads that call this at the same time
+    /// share one resync.
     pub fn resync(&self) -> Result<bool, RepoError> {
         self.resync_after_loss(&[])
     }
@@ -71,14 +72,15 @@ impl Index {
         Ok(found)
     }
 
-    /// Whether all of these packs were already missing at a [resync](Self::resync_after_loss).
+    /// Returns whether an earlier [resync](Self::resync_after_loss) found all of these packs
+    /// missing.
     pub(super) fn was_resynced_without(&self, missing: &[ObjectHash]) -> bool {
         let last = lock(&self.last_resync);
         let last = last.as_ref();
         last.is_some_and(|last| missing.iter().all(|pack| last.gone.contains(pack)))
     }
 
-    /// The names of the segments in the database, in the order of the database.
+    /// Returns the names of the segments in the database, in the order of the database.
     fn segment_names(&self) -> Result<Vec<ObjectHash>, RepoError> {
         let segments = self.query(Db::segments)?;
         Ok(segments.into_iter().map(|segment| segment.name).collect())

@@ -98,7 +98,7 @@ impl Log {
     }
 
     /// Returns the objects that the log of this project removed when it was read last. Reads the
-    /// log if this was not done before.
+    /// log if this process has not read it yet.
     pub(crate) fn removals(project: &Project) -> Result<Removals, RepoError> {
         match project.removals.get() {
             Some(known) => Ok(known),
@@ -140,8 +140,8 @@ impl Log {
         self.removed(kind, hash).then(|| Removed::new(item))
     }
 
-    /// Returns whether this record, or this entry of the log, may be missing: the log removes the
-    /// record, or accepts the loss of the record or entry.
+    /// Returns whether a record or an entry of the log with this hash may be missing. It may be
+    /// missing if the log removes the record, or accepts the loss of the record or entry.
     #[must_use]
     pub fn excuses(&self, record: ObjectHash) -> bool {
         self.removed(LogKind::Record, record) || self.lost.contains(&record)

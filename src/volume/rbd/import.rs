@@ -68,7 +68,8 @@ pub struct RbdImport {
     /// The maximum time in which the program may take no data. It is also the maximum time until
     /// the program ends after it was given all data.
     stall: Duration,
-    /// Why a write failed. The caller of the write got only the text of this error.
+    /// The error of a write that stalled. The caller of the write got only its text. `None` if no
+    /// write stalled.
     failure: Option<RbdError>,
     cancel: Cancel,
 }
@@ -106,8 +107,8 @@ impl RbdImport {
         self.wait()
     }
 
-    /// Ends the input, waits for the program, and returns why the import failed. `None` if the
-    /// program succeeded.
+    /// Returns why the import failed. If a write stalled, returns its error at once. Otherwise,
+    /// ends the input and waits for the program. Returns `None` if the program succeeded.
     #[must_use]
     pub fn failure(mut self) -> Option<RbdError> {
         if self.failure.is_some() {

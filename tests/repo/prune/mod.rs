@@ -1,5 +1,5 @@
-//! Tests of pruning. No used data is deleted, and all unused data is deleted in the end. This holds
-//! even if other processes run at the same time, or if calls fail.
+//! Tests of pruning. No used data is deleted, and all unused data is deleted in the end. The same
+//! must hold while other processes run, and if calls fail.
 
 mod backups;
 mod copies;
@@ -241,8 +241,8 @@ impl Series {
     }
 }
 
-/// Makes a backup and deletes its index segments, as if the backup had been killed before it stored
-/// them. The record stays. Returns its id.
+/// Makes a backup and deletes its index segments. A backup that is killed before it stores them
+/// leaves the same packs, but here, the record stays. Returns the id of the backup.
 fn leave_unnamed_packs(test_repo: &TestRepo, store: &MemoryBackend) -> ObjectHash {
     let named: BTreeSet<_> = names(store, "index").into_iter().collect();
     let image = Image::new(LEAF).with(0, &noise(77, 3 * CHUNK));

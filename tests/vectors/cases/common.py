@@ -29,7 +29,7 @@ SHORT = [bytes([0xA0 + i]) * 32 for i in range(8)]
 SKIPPABLE = bytes.fromhex("502a4d1801000000") + b"x"
 SAND, TEXT = Random("sand")(16), b"cuttlebone " * 20
 IDENTITY = bytes([1]) + bytes(31)
-"""The encoding of the neutral point."""
+"""The encoding of the neutral point of Ed25519."""
 
 
 def certificate(
@@ -87,8 +87,8 @@ class Cases(list):
         self.inputs = inputs
 
     def add(self, name: str, comment: str, data: bytes | None, expect, /, **inputs):
-        """`expect`: the error's kind, or the decoded fields. Inputs that are equal to those of the
-        first case are left out."""
+        """Adds a case. `expect` is the error's kind, or the decoded fields. Inputs that are equal
+        to those of the first case are left out."""
         assert name not in [case["name"] for case in self], name
         inputs = {
             key: value for key, value in as_json(self.inputs | inputs).items() if value is not None
@@ -109,7 +109,8 @@ class Cases(list):
 
     def headers(self, magic: bytes, make, unproven="does-not-open"):
         """Adds every fault of a header. `make(head)` returns an object with this header that is
-        valid otherwise. `unproven`: the error of an object whose header was changed afterwards."""
+        valid otherwise. `unproven` is the error of an object whose header was changed after the
+        object was sealed."""
         other = b"CTLBrepo" if magic != b"CTLBrepo" else b"CTLBslot"
         self.add(
             "magic-other-object",
@@ -236,8 +237,8 @@ def signature_faults(
     cases: Cases, magic: bytes, make, body, shown, writers=True, verifiers=False
 ):
     """Adds wrong signatures, and signers that may not sign an object of this kind. `make(body, …)`
-    returns a sealed object. `shown`: the fields of a valid object. `writers`, `verifiers`: whether
-    a write or verify key may sign."""
+    returns a sealed object. `shown` has the fields of a valid object. `writers` and `verifiers` say
+    whether a write key and a verify key may sign."""
     head = header(magic)
 
     def after(change):

@@ -17,8 +17,9 @@ LONG, DENSE = b'{"x":"' + bytes(200).hex().encode() + b'"}', b'{"x":0}'
 def sealed_json(
     kind: str, magic: bytes, body: dict, right, wrong, *, inputs=SIGNED, writers=False, limit=MIB
 ) -> Cases:
-    """Returns the cases of an object with a JSON body. `right`: (name, comment, body). `wrong`:
-    (name, changed members), or (name, changed members, error) if it is not bad-value."""
+    """Returns the cases of an object with a JSON body. `right` lists (name, comment, body). `wrong`
+    lists (name, changed members), or (name, changed members, error) if the error is not
+    bad-value."""
     cases = Cases(**inputs)
     random = Random(kind)
 

@@ -220,8 +220,8 @@ def trees() -> Cases:
         add(name, comment, tree, content, whole(at, data))
 
     def broken(name, comment, kind, build):
-        """`build(tree)` returns kind of content, size, chunk size and top. `kind`: an error, or the
-        expected result."""
+        """Adds a case with a wrong tree. `build(tree)` returns kind of content, size, chunk size
+        and top. `kind` is an error, or the expected result."""
         tree = Tree(KEYS)
         add(name, comment, tree, tree.content(*build(tree)), kind)
 

@@ -33,10 +33,10 @@ impl KeptSnapshots<'_> {
 
     /// Returns the numbers of the snapshots that must stay, in addition to `newest`:
     ///
-    /// - If another process backs up now: the snapshots without a backup, since that process may
-    ///   have made one of them. For each, the snapshot on which its backup would build stays, too.
-    ///   That process may also make its snapshot later. Then it builds on the newest backup before
-    ///   this one, so the snapshot of that backup stays, too.
+    /// - If another process backs up now: the snapshots of this project that have no backup, since
+    ///   that process may have made one of them. For each, the snapshot on which its backup would
+    ///   build stays, too. That process may also make its snapshot later. Then it builds on the
+    ///   newest backup before this one, so the snapshot of that backup stays, too.
     /// - The snapshot on which the next backup with a full key builds, if this backup is by a write
     ///   key. A full key does not build on backups by write keys, unless the settings trust all
     ///   keys.

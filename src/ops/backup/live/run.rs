@@ -124,7 +124,7 @@ impl<'a> PreparedBackup<'a> {
         })
     }
 
-    /// Makes the snapshot to back up, unless `cancel` stops this.
+    /// Makes the snapshot to back up. Fails if `cancel` is set before the snapshot is made.
     pub(super) fn make_snapshot(&self, cancel: &Cancel) -> Result<TrackingSnapshot<'a>, OpsError> {
         // The name of a snapshot contains the time in seconds. So the snapshot of an earlier backup
         // that began in this second may have the same name.
@@ -351,9 +351,9 @@ fn export(
     }
 }
 
-/// Returns the metadata of the image, given the answer of the cluster. If the metadata cannot be
-/// parsed, sends a notice and returns `None`. Does the same if the Ceph user may only read the
-/// image, since Ceph opens an image for writing to list its metadata.
+/// Returns the metadata of the image, given the answer of the cluster. `None` if there is none. If
+/// the metadata cannot be parsed, sends a notice and returns `None`. Does the same if the Ceph user
+/// may only read the image, since Ceph opens an image for writing to list its metadata.
 ///
 /// Fails if the metadata contains the mark of an interrupted restore, unless the options allow that
 /// or name a snapshot. Removes the mark from the result.

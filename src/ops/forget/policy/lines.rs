@@ -90,9 +90,9 @@ impl Made {
     }
 
     /// Returns a history with only the backups of these keys, as if a full key had made all of
-    /// them. Also returns the place of each of them in this history. If all backups between a
-    /// backup and an older one are left out, the backup follows the older one directly in the
-    /// returned history.
+    /// them. Also returns the position of each of them in `self`. If all backups between a backup
+    /// and an older one are left out, the backup follows the older one directly in the returned
+    /// history.
     fn only(&self, keys: &[Option<u8>]) -> (Self, Vec<usize>) {
         let counts = |place: &usize| keys.contains(&self.backups[*place].1);
         let places: Vec<usize> = (0..self.backups.len()).filter(counts).collect();
@@ -266,8 +266,8 @@ fn no_rule_removes_a_genuine_backup_because_of_thirty_forged_ones() {
         |_, place| vec![place],
         |newest, place| vec![place, newest],
     ];
-    // Times of the forged backups: the ends of the 30 days, the last 60 hours of these days, the
-    // next 30 days, and 30 days from day 70 on.
+    // The times of the forged backups are at the ends of the 30 days, in the last 60 hours of these
+    // days, in the next 30 days, or in the 30 days from day 70 on.
     let times: [fn(i64) -> i64; 4] = [
         |number| 24 * number + 23,
         |number| DAY_30 - 60 + 2 * number,
