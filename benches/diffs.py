@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times reading, writing and merging of RBD diffs, and prints medians.
+"""Measures how long it takes to read, write and merge RBD diffs, and prints medians.
 
   benches/diffs.py [--sizes 8G,16T] [--used 1000] [--days 3] [--change 400] [--reps 3] [--work DIR]
 

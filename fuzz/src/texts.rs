@@ -37,7 +37,7 @@ pub fn record(data: &[u8]) {
         let bytes = fixture::sealed_body(&f.keys, Magic::Backup, &record.encode());
         let name = ObjectHash::from_bytes(hash(&bytes));
         fixture::put(&store, ObjectRef::Backup(PROJECT, name), &bytes);
-        let records = Records::load(&f.project).expect("damaged records do not stop it");
+        let records = Records::load(&f.project).expect("a damaged record is no error");
         assert_eq!(records.all().len() + records.damaged().len(), 1);
         use_records(&records);
     });

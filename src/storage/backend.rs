@@ -53,9 +53,10 @@ pub trait Backend: Send + Sync {
     /// is longer than `limit` bytes.
     fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError>;
 
-    /// Fills `buf` from `offset` on. Fails with [`Truncated`](super::StorageErrorKind::Truncated)
-    /// if the object ends before `buf` is full; `buf` then holds unspecified bytes. A call with an
-    /// empty `buf` only checks that the object exists.
+    /// Fills `buf` with the bytes of the object from `offset` on. Fails with
+    /// [`Truncated`](super::StorageErrorKind::Truncated) if the object ends before `buf` is full;
+    /// `buf` then holds unspecified bytes. A call with an empty `buf` only checks that the object
+    /// exists.
     fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError>;
 
     /// Returns the object's size in bytes.

@@ -25,8 +25,8 @@ fn ids(test_repo: &TestRepo) -> HashSet<BlobId> {
 }
 
 /// Returns the last part of the name of each object, and its bytes without the header. Of a key
-/// slot, the fields from the scope to the cost parameters are also left out. All objects of a kind
-/// have these bytes in common.
+/// slot, the fields from the scope to the cost parameters are also left out. Objects of one kind
+/// may have the same bytes in the parts that are left out.
 fn stored(store: &MemoryBackend) -> Vec<(String, Vec<u8>)> {
     let objects = store.list("").unwrap();
     let read = |name| store.get(name, u64::MAX).unwrap();
@@ -141,7 +141,7 @@ fn backups_at_the_same_time_do_not_disturb_each_other() {
             .with(LEAF, &noise(10 * day + thread, 2 * CHUNK))
             .with(3 * LEAF, &noise(100 + day, CHUNK))
     };
-    // One cache that several processes use at the same time, and one host without a cache.
+    // Two threads use one cache at the same time. The others use a host without a cache.
     let (shared, bare) = (Host::with_cache(), Host::without_cache());
     thread::scope(|scope| {
         for number in 0..4 {

@@ -135,7 +135,7 @@ fn the_state_of_a_lease_is_known_while_the_store_takes_long_to_renew_it() {
     });
 }
 
-/// The pack may have been read by another user who found the damage.
+/// Another user, who may read the pack, may have found the damage.
 #[test]
 fn a_missing_permission_is_no_damage_of_a_pack_and_does_not_prove_it_whole() {
     let store = MemoryBackend::new();

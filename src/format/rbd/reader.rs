@@ -350,8 +350,8 @@ impl<R: Read> DiffReader<R> {
     }
 
     /// Checks the order of the diffs of a v2 stream. The first diff must start from the empty
-    /// image, and each other diff from the snapshot to which the previous one leads. Only the last
-    /// diff must lead to the head of the image, which has no name.
+    /// image, and each other diff from the snapshot to which the previous one leads. The last diff
+    /// must lead to the head of the image, which has no name. All others must lead to snapshots.
     ///
     /// `from` and `to` are the names of the snapshots of the diff at `start`, with the offsets of
     /// their records.

@@ -17,7 +17,8 @@ use crate::volume::{Gaps, ImageSource, VolumeError};
 /// The extents of a leaf that may contain data, as ranges of bytes of the image, ascending.
 pub(super) type Extents = Vec<Range<u64>>;
 
-/// Reads an image and stores the chunks that the base does not have.
+/// Reads an image and stores the chunks that the project lacks. Takes over the tree of the base
+/// where it has the same chunks, if the base has the chunk size of the project.
 pub(super) fn store_image(
     task: &BackupTask<'_>,
     image: &dyn ImageSource,

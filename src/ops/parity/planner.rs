@@ -82,7 +82,8 @@ impl Plan {
     }
 }
 
-/// Returns the protected object of a project, or of the repository, whose name is no hash.
+/// Returns the protected object whose name is no hash: the project object, or the repository file
+/// for `None`.
 pub(super) fn unnamed_of(project: Option<ProjectId>) -> ObjectRef {
     project.map_or(ObjectRef::Repository, ObjectRef::Project)
 }
@@ -208,8 +209,8 @@ impl Planner<'_> {
 
     /// Adds the missing objects of a project that have parity and that the log does not remove.
     /// `None` stands for the objects that belong to no project. An interrupted backup leaves parity
-    /// of objects that it did not store. So if the project has a log, objects that are kept once
-    /// count as unexplained. Those that are kept twice, such as key slots, are restored.
+    /// of objects that it did not store. So if the project has a log, only objects that are kept
+    /// twice, such as key slots, are added. All others count as unexplained.
     fn expect_protected(
         &mut self,
         project: Option<ProjectId>,

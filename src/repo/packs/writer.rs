@@ -102,7 +102,8 @@ impl<'a> Writer<'a> {
 
     /// Stores packs until the channel closes. Passes the parts of each pack to `spent`. When a pack
     /// is durable, passes the number of plain bytes of its chunks to `durable`. When a segment is
-    /// stored, passes the ids in it to `indexed`. Also returns the number of stored bytes.
+    /// stored, passes the ids in it to `indexed`. Returns the proof that all packs are durable, and
+    /// the number of stored bytes.
     pub(super) fn run(
         mut self,
         packs: &Receiver<ToWriter>,

@@ -55,7 +55,7 @@ pub(super) async fn get_spread(
     Ok(bytes)
 }
 
-/// Fills `buf` from `offset` on.
+/// Fills `buf` with the bytes of the object from `offset` on.
 pub(super) async fn get_range(
     pool: &Arc<Pool>,
     first: &PooledConnection,
