@@ -71,7 +71,8 @@ pub(crate) struct ConnectionSettings {
 }
 
 /// Returns the number of threads to use, at most [`THREADS_MAX`]. `chosen` is the number that the
-/// user gave.
+/// user gave. If it is `None`, returns one thread for each core, but at most
+/// [`THREADS_DEFAULT_MAX`].
 pub(crate) fn worker_threads(chosen: Option<NonZeroUsize>) -> NonZeroUsize {
     let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     match chosen {

@@ -89,8 +89,8 @@ pub enum Notice {
         /// The error, which names the blob or the pack.
         problem: String,
     },
-    /// A restore could not store the file that shows later commands that it is running. If the
-    /// restore is interrupted, no later command will report the interruption.
+    /// A restore could not store its mark, the file in which later commands find that the restore
+    /// has not finished. If the restore is interrupted, no later command will report this.
     NoRestoreMark {
         /// Why the file could not be stored.
         problem: String,

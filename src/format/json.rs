@@ -46,7 +46,7 @@ pub(super) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// Deserializes a member that is an object or null.
+/// Deserializes a member that is an object or null. Null gives `None`.
 pub(super) fn nullable_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

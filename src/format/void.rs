@@ -17,7 +17,7 @@ pub struct VoidBody {
     pub requires: Vec<String>,
     /// The hash of the record.
     pub record: ObjectHash,
-    /// The reason, in words.
+    /// The reason, in words; `None` if the void states none.
     #[serde(default)]
     pub reason: Option<String>,
     /// When the signer withdrew the record.

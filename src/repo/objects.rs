@@ -59,7 +59,8 @@ impl Objects {
         }
     }
 
-    /// Returns the cache on this host, if it has copies of objects of this kind.
+    /// Returns the cache on this host. Returns `None` if there is no cache, or if it keeps no
+    /// objects of this kind.
     fn copies_of(&self, object: ObjectRef) -> Option<&ObjectCache> {
         let copies = self.copies.as_deref();
         copies.filter(|_| object.kind().info().cached)

@@ -37,7 +37,8 @@ impl<'a> DataExtents<'a> {
         }
     }
 
-    /// Returns the first extent from the position on, and moves the position to its end.
+    /// Returns the first extent from the position on, and moves the position to its end. Returns
+    /// `None` if no data follows.
     fn advance(&mut self) -> Result<Option<Range<u64>>, VolumeError> {
         let size = self.size;
         if self.position >= size {

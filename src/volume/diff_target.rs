@@ -107,8 +107,8 @@ impl<W: Write + Send> DiffTarget<W> {
         lock(&self.state)
     }
 
-    /// Runs `write` on the state, if `len` bytes may be written at `offset`. After an error the
-    /// target has failed for good.
+    /// Runs `write` on the state, if `len` bytes may be written at `offset`. After an error, all
+    /// later calls fail.
     fn run(
         &self,
         operation: VolumeOperation,

@@ -169,7 +169,7 @@ fn an_empty_image_reads_as_no_bytes_and_an_image_of_zeros_as_zeros() {
 proptest! {
     #![proptest_config(super::model::config(24))]
 
-    /// Images that grow, shrink and get holes, with any chunk size.
+    /// Images that grow, shrink and get holes, with several chunk sizes.
     #[test]
     fn random_ranges_of_random_images_read_as_the_images(
         chunk_kib in prop::sample::select(vec![4_usize, 16, 64, 256]),

@@ -210,7 +210,8 @@ impl<'a> ClientMemory<'a> {
         self.files.as_ref()?.lock()
     }
 
-    /// Reads the file. If that fails, sends a notice: the next change replaces the file.
+    /// Reads the file. Returns `None` if no repository was seen at this location. If reading fails,
+    /// also returns `None`, and sends a notice: the next change replaces the file.
     fn read(&self) -> Option<SeenLocation> {
         match self.files.as_ref()?.read(&self.location) {
             Ok(seen) => seen,

@@ -11,7 +11,8 @@ use crate::cli::console::Console;
 use crate::ops::{self, KeylessReport, Statement, StatementError};
 use crate::repo::ObjectRef;
 
-/// The maximum length of a file with a statement, in bytes. A statement has about 200 bytes.
+/// The maximum length in bytes of a file with a statement, the line with which “cuttlebone head”
+/// describes the newest state of the log. A statement has about 200 bytes.
 const STATEMENT_MAX: u64 = 64 << 10;
 
 pub(super) fn check_keyless(

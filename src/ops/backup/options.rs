@@ -18,8 +18,8 @@ pub struct BackupOptions {
     /// Whether the user chose that name. A name that was derived from the file must not join two
     /// sources in one volume.
     pub volume_chosen: bool,
-    /// Selects the backup to compare with, or on which a diff builds, instead of the volume's
-    /// newest one.
+    /// Selects the backup to compare with, or on which a diff builds. If it is `None`, the program
+    /// chooses one of the volume.
     pub base: Option<String>,
     /// Accept `base` for a diff or a list of extents even if it is of another volume or of another
     /// snapshot.
@@ -47,7 +47,7 @@ pub struct BackupOptions {
     pub accept: Accept,
     /// The properties of the source that the user states.
     pub stated: Stated,
-    /// The name of this host.
+    /// The name of this host, for the record; `None` to leave it out.
     pub host: Option<String>,
 }
 
@@ -90,7 +90,7 @@ pub struct Accept {
 }
 
 /// Properties of a source that the user states, because neither an image nor a list of extents
-/// contains them.
+/// contains them. `None` means that the user did not state a property.
 #[derive(Debug, Clone, Default)]
 pub struct Stated {
     /// The snapshot at which a list of changed extents starts.
@@ -118,7 +118,8 @@ pub struct BackupReport {
     pub size: u64,
     /// Bytes and chunks that were read, changed and stored.
     pub counts: Counts,
-    /// The backup that the source was compared with, or that the changes build on.
+    /// The backup that the source was compared with, or that the changes build on; `None` if there
+    /// is none.
     pub base: Option<ObjectHash>,
     /// Whether only the name of a snapshot connects the diff with the backup that it builds on.
     pub base_by_name: bool,

@@ -248,8 +248,8 @@ fn divide<'a>(
     let decided = policy.decide(&links, now, zone);
     let (mut keep, mut remove) = (Vec::new(), Vec::new());
     for ((entry, backup), mut reasons) in entries.iter().zip(present).zip(decided).rev() {
-        // The history passes over records that were voided, or forgotten and deleted. So if this
-        // entry has a backup, the backup was voided.
+        // The history passes over records that were voided, or forgotten and deleted. So if an
+        // entry that is passed over still has a backup, the backup was voided.
         reasons.extend(entry.passed_over.then_some(Reason::Voided));
         match backup.filter(is_selected) {
             Some(backup) if reasons.is_empty() => remove.push(backup),

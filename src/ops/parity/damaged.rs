@@ -9,7 +9,8 @@ use crate::repo::{ObjectRef, Objects, RepoError};
 pub(super) const TRIES_MAX: usize = 16;
 
 /// Returns whether any of these objects has parity, so that a repair may restore it. Does not read
-/// the parity. A directory that cannot be listed counts as empty.
+/// the parity. A directory that cannot be listed counts as empty. The repository file and project
+/// objects count as objects without parity, since their hashes are not known.
 pub fn has_parity(objects: &Objects, damaged: &[ObjectRef]) -> Result<bool, RepoError> {
     for object in damaged {
         let found = match (object, object.hash()) {
@@ -30,7 +31,8 @@ pub fn has_parity(objects: &Objects, damaged: &[ObjectRef]) -> Result<bool, Repo
 }
 
 /// Returns whether parity can restore a damaged object. A directory of parity that cannot be listed
-/// counts as empty.
+/// counts as empty. Returns false for the repository file and for a project object, since their
+/// hashes are not known.
 pub(crate) fn is_restorable(objects: &Objects, object: ObjectRef) -> Result<bool, OpsError> {
     let Some(hash) = object.hash() else {
         return Ok(false);

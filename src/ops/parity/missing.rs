@@ -17,7 +17,8 @@ pub struct ParityState {
     pub missing: Vec<(ObjectRef, u64)>,
     /// The objects with parity, with their sizes, and the parity objects with theirs.
     pub protected: Vec<ProtectedObject>,
-    /// Parity of objects that do not exist, and when it was stored.
+    /// Parity of objects that do not exist, and when it was stored. Also contains the parity of a
+    /// damaged repository file or project object, since the hash of such an object is not known.
     pub unneeded: Vec<(ObjectRef, SystemTime)>,
 }
 

@@ -27,8 +27,8 @@ pub(super) enum Unusable {
     Denied,
 }
 
-/// Returns the files that cannot be used, with the reason for each, and the number of bytes that
-/// were read.
+/// Reads the files. Returns those that cannot be used, with the reason for each. Also returns the
+/// total size of the files in bytes, without those that are too long to be read.
 pub(super) fn find_unusable(
     objects: &Objects,
     files: &Files,

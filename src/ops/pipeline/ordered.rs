@@ -12,7 +12,7 @@
 //!   gives the spare back. So there are never more items in the pipeline than spares, even if one
 //!   item takes long.
 //! * **No deadlock.** The sink never stops receiving. The item that it waits for has its spare
-//!   already. Either a worker has the item, or it is the next one in a queue.
+//!   already. Either a worker or a finisher has the item, or it is the next one in a queue.
 //! * **Failure.** A stage that fails or panics reports that to the sink, as its last message. The
 //!   sink then returns and drops its channel ends. A stage that waits for another one wakes, finds
 //!   the channel closed, and returns as well. A source that waits for its input checks [`Failed`].

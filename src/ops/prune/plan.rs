@@ -57,7 +57,7 @@ pub struct PruneOptions {
     pub grace: Duration,
     /// The losses of history that the user accepts.
     pub accept_loss: AcceptedLoss,
-    /// The name of this host.
+    /// The name of this host, for the log; `None` to leave it out.
     pub host: Option<String>,
 }
 

@@ -43,7 +43,8 @@ impl ListedPack {
 
 impl Index {
     /// Reads the segments that the cache lacks, and forgets those that no longer count. Rebuilds
-    /// the cache if a segment, or a pack that no segment names, has vanished.
+    /// the cache if a segment has vanished that no other segment supersedes and that the log does
+    /// not remove. Also rebuilds it if a pack of the cache has vanished that no segment names.
     pub fn sync(&self) -> Result<(), RepoError> {
         let listed = self.list_segments()?;
         let segments = self.read_missing(&listed)?;
@@ -70,8 +71,8 @@ impl Index {
     }
 
     /// Updates the cache like [`sync`](Self::sync), with segments that were listed a moment ago.
-    /// Lists the segments again only in two cases: another process on this host has added newer
-    /// segments to the cache, or the cache has packs that no segment names.
+    /// Lists the segments again if another process on this host has added newer segments to the
+    /// cache. Also lists them again if the cache has packs that no segment names.
     pub(super) fn sync_as_of(&self, seen: &SegmentsSeen) -> Result<(), RepoError> {
         if !self.unnamed()?.is_empty() {
             return self.sync();

@@ -50,14 +50,14 @@ impl fmt::Debug for SftpBackend {
 impl Drop for SftpBackend {
     fn drop(&mut self) {
         // Tasks of the shared runtime may hold connections. Such a task ends after the ssh process
-        // of its connection has ended.
+        // of its connection has ended. So end these processes.
         self.pool.close();
     }
 }
 
 impl SftpBackend {
     /// Connects to the store that `options` names. Fails with [`StorageErrorKind::NotFound`] if its
-    /// directory does not exist.
+    /// path does not name a directory.
     pub fn open(options: SftpOptions) -> Result<Self, StorageError> {
         let backend = Self::new(options)?;
         let root = backend.paths.at("");

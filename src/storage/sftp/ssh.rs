@@ -59,7 +59,8 @@ pub(super) struct Ssh {
 }
 
 impl Ssh {
-    /// Starts ssh. Must be called within the runtime.
+    /// Starts ssh. If `may_ask` is false, ssh asks the user nothing, for example no passphrase.
+    /// Must be called within the runtime.
     pub(super) fn start(options: &SftpOptions, may_ask: bool) -> io::Result<(Arc<Self>, Pipes)> {
         let mut child = command(options, may_ask).spawn()?;
         let missing = || io::Error::other("a pipe is missing");

@@ -83,9 +83,9 @@ impl<'s, 'p, 'a> LeafCutter<'s, 'p, 'a> {
         }
     }
 
-    /// Sends the last leaf. If the image became smaller, `cut` is its new size in bytes. Then the
-    /// bytes after `cut` in the leaf of `cut` become zeros. The tree drops all leaves after this
-    /// leaf.
+    /// Sends the last leaf. If the image became smaller, `cut` is its new size in bytes, otherwise
+    /// `None`. The bytes after `cut` in the leaf of `cut` become zeros. The tree drops all leaves
+    /// after this leaf.
     pub(super) fn finish(&mut self, cut: Option<u64>) -> Result<(), StageError> {
         if let Some(size) = cut.filter(|size| !size.is_multiple_of(LEAF_SIZE)) {
             let leaf = size / LEAF_SIZE;
