@@ -146,7 +146,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         project.put_sealed(ObjectRef::Index, &segment.encode())?;
     }
     // The chunks of each leaf are scattered over the packs. One in ten places of a leaf has no
-    // chunk. All remaining places have different chunks, since the factor is a prime.
+    // chunk. All remaining places have different chunks, since the factor is a prime that is larger
+    // than the number of chunks.
     let leaves = chunks / RUN_CHUNKS;
     let factor = 0x9e37_79b1_85eb_ca87_u128;
     let scattered = |n: u64| (u128::from(n) * factor % u128::from(chunks)) as u64;

@@ -121,7 +121,7 @@ pub(crate) struct HeadStatement {
     pub(crate) objects: u64,
     /// The content of the QR code: the statement in one line.
     pub(crate) qr_content: String,
-    /// The QR code, as text.
+    /// The QR code, as text; `None` if it is not printed.
     #[serde(skip)]
     pub(crate) qr: Option<String>,
 }

@@ -27,9 +27,9 @@ pub struct ProjectSettings {
     /// [`trusts_all`](Self::trusts_all). Any other text means the same as `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<String>,
-    /// The parity that is stored with new objects, in percent. With 0, new objects get no parity,
-    /// but older objects may have some. Any other value that is not a valid rate is ignored, as if
-    /// the field were missing.
+    /// The parity that is stored with new objects, in percent. With 0 or without this field, new
+    /// objects get no parity, but older objects may have some. Any other value that is not a valid
+    /// rate is ignored, as if the field were missing.
     #[serde(default, deserialize_with = "percent_or_none")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parity: Option<u64>,

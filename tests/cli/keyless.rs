@@ -125,8 +125,8 @@ fn damage_of_any_kind_to_any_object_is_found_without_a_key_and_no_other_object_i
                 .components()
                 .any(|part| part.as_os_str() == directory)
         };
-        // The log names no marks, key slots or entries of the ledger. It does not name its newest
-        // entry and the void yet, which is newer than this entry: only the next entry will.
+        // The log names no marks, key slots or entries of the ledger. Only the next entry of the
+        // log will name its newest entry, and the void, which was stored after that entry.
         let is_named = !["voids", "marks", "keys", "log", "ledger"]
             .into_iter()
             .any(is_in);

@@ -1,5 +1,5 @@
 //! Runs the commands of the README block by block, as a reader would. The test starts a Ceph
-//! cluster and an SSH server, and makes the devices.
+//! cluster and an SSH server, and makes the devices that the commands name.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,5 +1,6 @@
 //! Checks that modules import only from lower layers, only through the `mod.rs` of another folder,
-//! and never in a circle. Also checks that files and lines stay short.
+//! and never in a circle. Also checks that files and lines stay short, and that clap, child
+//! processes and skipped tests are used only in certain places.
 //!
 //! The checks read the sources as text. The compiler sees only one crate, so it would accept
 //! sources that break these rules.

@@ -9,7 +9,8 @@ pub(crate) struct DrillRequest {
     pub(crate) sample: usize,
     /// The maximum number of bytes of content of all these backups together; `None` for no limit.
     pub(crate) max_bytes: Option<u64>,
-    /// A command for the shell. It gets the path of the restored file as its last argument.
+    /// A command for the shell. It gets the path of the restored file as its last argument. With
+    /// `None`, the restored data is discarded.
     pub(crate) command: Option<String>,
     /// The directory of the restored file; `None` for the system's directory of temporary files.
     pub(crate) scratch: Option<PathBuf>,

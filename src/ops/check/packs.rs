@@ -338,8 +338,8 @@ fn note_damage(
 enum PackVerdict {
     /// No damage was found at the level of this check.
     Whole(PackListing),
-    /// The pack is damaged. If its runs could be read, the list has the ordinals of the damaged
-    /// runs.
+    /// The pack is damaged. The list has the ordinals of the damaged runs. `None` if the runs were
+    /// not read.
     Damaged(RepoError, Option<Vec<u64>>),
 }
 

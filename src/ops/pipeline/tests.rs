@@ -44,7 +44,7 @@ struct Setup {
     finishers: usize,
     queue: usize,
     in_flight: usize,
-    /// Each n-th item is sent directly to the sink; 0 for none.
+    /// Items whose numbers are multiples of this are sent directly to the sink; 0 for none.
     past_workers: usize,
     fault: Option<(Place, Fault)>,
 }

@@ -158,7 +158,7 @@ impl<'a> ChunkFetcher<'a> {
 }
 
 /// Returns how many chunks from the beginning of `places` are read with one request. `places` is
-/// sorted by location.
+/// sorted by pack and run.
 fn read_together(places: &[Placed]) -> usize {
     let [(first, _), ..] = places else { return 0 };
     let limit = first.run_range().start + READ_MAX;

@@ -50,8 +50,8 @@ struct Adding<'t> {
 
 impl Db {
     /// Adds segments and the packs that they name, in one transaction. If segments state different
-    /// contents for a pack, the contents that were read from the pack itself count. If there are
-    /// none, the segment of a full key decides. Returns the packs for which nothing decides.
+    /// contents for a pack, the contents that were read from the pack itself count. If the pack was
+    /// not read, the segment of a full key decides. Returns the packs for which nothing decides.
     pub(super) fn insert(
         &self,
         segments: &[NewSegment],
@@ -189,9 +189,9 @@ impl Db {
         Ok(())
     }
 
-    /// Removes the segments in `gone`, which no longer count, and the packs that no remaining
-    /// segment names. Those segments of `gone` that are also in `keep` stay with their packs, for
-    /// reading only.
+    /// Removes the segments in `gone`, which no longer count, and those of their packs that no
+    /// remaining segment names. Those segments of `gone` that are also in `keep` stay with their
+    /// packs, for reading only.
     pub(super) fn forget(&self, gone: &[ObjectHash], keep: &[ObjectHash]) -> Result<(), DbError> {
         let gone: HashSet<_> = gone.iter().collect();
         let mut transaction = self.database.begin_write()?;

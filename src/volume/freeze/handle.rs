@@ -69,7 +69,7 @@ pub struct Thaw;
 #[derive(Debug)]
 pub struct Freeze {
     guard: Child,
-    /// Dropped to ask for the thaw.
+    /// A byte in this pipe, or the end of the pipe, asks for the thaw. `None` after that.
     input: Option<ChildStdin>,
     lines: Receiver<String>,
     late: Arc<AtomicBool>,
