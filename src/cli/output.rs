@@ -1,5 +1,5 @@
 //! Writes messages to standard output and standard error. Apart from this module, only the progress
-//! bar, the prompt for a password, and the process that freezes file systems print text. The
+//! bar, the prompt for a password, and the guard of a freeze (`volume/freeze/`) print text. The
 //! content of backups and diffs does not pass through this module.
 
 use std::ffi::OsString;

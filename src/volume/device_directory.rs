@@ -11,8 +11,8 @@ use super::mounts::mounts;
 
 /// The directory of devices.
 const DEVICES: &str = "/dev";
-/// The only directory below [`DEVICES`] that is meant for regular files. They hold memory that
-/// programs share.
+/// The only directory below [`DEVICES`] that is meant for regular files. These files hold memory
+/// that programs share.
 const SHARED_MEMORY: &str = "/dev/shm";
 
 /// Fails with [`VolumeErrorKind::NoDevice`] if `path` is in the directory of devices, and does not

@@ -49,7 +49,8 @@ impl DeviceTarget {
     }
 
     /// Like [`open`](Self::open), but fails with [`VolumeErrorKind::NotBlank`] if the device is not
-    /// blank: if it has a known signature, data at an end, or a place that cannot be read.
+    /// blank: if it has a known signature, data in its first or last MiB, or if one of the places
+    /// that are examined cannot be read.
     pub fn open_blank(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
         let target = Self::open(path, size)?;
         let (file, path) = (target.writer.file(), target.writer.path());

@@ -490,7 +490,7 @@ fn a_copy_that_is_killed_at_any_moment_alongside_prunes_of_the_original_is_whole
 }
 
 #[test]
-fn a_copy_of_one_project_has_no_other() {
+fn a_project_to_copy_is_selected_by_the_first_digits_of_its_id() {
     let world = with_backups();
     let id = world
         .project()

@@ -18,7 +18,8 @@ use crate::volume::{Target, WriteOrder};
 
 /// The number of units in the pipeline for each thread that fills units.
 const IN_FLIGHT: usize = 2;
-/// The number of threads that write, and wait for the disk while the others compute.
+/// The number of threads that write to a target that accepts any order. They wait for the disk
+/// while other threads compute.
 const WRITERS: usize = 2;
 
 /// Writes a backup to a target, and finishes the target. The target must be opened for an image of
@@ -75,8 +76,8 @@ pub(crate) fn write_all(task: &RestoreTask<'_>, target: &dyn Target) -> Result<(
     Ok(target.finish()?)
 }
 
-/// Writes the parts of the backup that differ from `base`, in ascending order, and finishes the
-/// target. Both backups are images with chunks of `chunk_size` bytes.
+/// Writes the parts of the backup that differ from `base`, and finishes the target. Both backups
+/// are images with chunks of `chunk_size` bytes.
 pub(crate) fn write_changes(
     task: &RestoreTask<'_>,
     base: &Backup,
@@ -89,8 +90,8 @@ pub(crate) fn write_changes(
     Ok(target.finish()?)
 }
 
-/// Writes these parts of the backup, in ascending order, to a target that holds `present` bytes of
-/// other content. The parts begin and end at the boundaries of chunks. Before the offset
+/// Writes these parts of the backup to a target that holds `present` bytes of other content. The
+/// parts begin and end at the boundaries of chunks. Within the parts and before the offset
 /// `present`, places without a chunk become zero. Finishes the target.
 pub(super) fn write_ranges(
     task: &RestoreTask<'_>,

@@ -216,9 +216,9 @@ const READ_MAX: usize = 256;
 /// Maximum number of unusable slots that are reported by name.
 const NAMED_MAX: usize = 3;
 
-/// Reads the key slots of a scope, at most [`SLOTS_MAX`], and returns them in the order of their
-/// ids. If there are more, prefers `first`, then slots of which both copies exist, then the oldest.
-/// Sends notices about unusable slots and about slots beyond the maximum.
+/// Returns the usable key slots of a scope, at most [`SLOTS_MAX`], in the order of their ids. If
+/// there are more, prefers `first`, then slots of which both copies exist, then the oldest. Sends
+/// notices about unusable slots and about slots beyond the maximum.
 pub(crate) fn read_slots(
     objects: &Objects,
     scope: KeyScope,

@@ -49,7 +49,8 @@ pub(super) fn add_objects(
                     u64::try_from(stat.st_size).unwrap_or(0),
                     directory::modified(&stat),
                 ),
-                // This entry cannot be read, but the object does not count as missing.
+                // An entry that is not a file cannot be read. List it, so that the object does not
+                // count as missing.
                 _ if is_object => (0, directory::modified(&stat)),
                 // Some file systems do not include types in a listing.
                 FileType::Directory => {

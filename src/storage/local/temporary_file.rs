@@ -99,7 +99,7 @@ impl<'a> TemporaryFile<'a> {
 impl Drop for TemporaryFile<'_> {
     fn drop(&mut self) {
         if !self.published {
-            // If this fails, the file stays under its temporary name until `remove_leftovers`.
+            // If this fails, the file stays until `remove_leftovers` deletes it.
             let _ = rustix::fs::unlinkat(self.directory, &self.name, AtFlags::empty());
         }
     }

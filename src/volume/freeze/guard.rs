@@ -1,4 +1,4 @@
-//! The guard: the process that freezes and thaws.
+//! The guard: the process that freezes and thaws the programs that use volumes.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

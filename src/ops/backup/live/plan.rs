@@ -58,7 +58,7 @@ pub(super) struct Wishes<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Chooses the plan for `target`, one of the image's `snapshots`.
+    /// Chooses the plan for a backup of the snapshot `target`. `snapshots` are those of the image.
     pub(super) fn choose(
         project: &Project,
         records: &'a Records,
