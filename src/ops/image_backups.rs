@@ -22,9 +22,9 @@ pub(super) fn identity_of(backup: &Backup) -> Option<&RbdIdentity> {
     backup.record.source.as_ref()?.rbd.as_ref()
 }
 
-/// Returns the backups of this image that can be relied on, from all volumes, with the numbers of
-/// their snapshots; `None` if a backup names no snapshot. The backups of one volume are in order,
-/// oldest first.
+/// Returns the backups of this image that can be relied on, from all volumes. Returns each with the
+/// number of its snapshot, or with `None` if it names no snapshot. The backups of one volume are in
+/// order, oldest first.
 pub(super) fn backups_of_image<'a>(
     project: &Project,
     records: &'a Records,

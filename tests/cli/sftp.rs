@@ -223,8 +223,8 @@ fn a_server_that_never_answers_again_ends_a_copy_and_a_repair_with_an_error() {
     remote.ok(&["check", "--read-data", "-q"]);
 }
 
-/// Backs up, restores and prunes while the server is stopped, its connections are killed, it is
-/// restarted, its disk is full, or the program itself is killed.
+/// Backs up, restores and prunes. In each round, one of these faults happens: the server does not
+/// answer, its connections are killed, it is restarted, its disk is full, or the program is killed.
 #[test]
 fn no_fault_of_server_or_connection_hangs_the_program_or_harms_a_backup() {
     let Some(mut remote) = RemoteRepo::empty() else {

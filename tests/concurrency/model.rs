@@ -117,15 +117,15 @@ pub(super) struct Scenario {
     pub(super) lapses: Option<usize>,
     /// How often a backup checks before it fails.
     pub(super) rounds: u8,
-    /// Whether a prune merges segments even if it needs no new segment, and may find new packs too
-    /// young to be marked.
+    /// Whether a prune also merges segments if it needs no new segment. If true, a prune may also
+    /// find new packs too young to be marked.
     pub(super) thorough: bool,
     /// Whether no segment names some of the packs that records need at the beginning.
     pub(super) has_unnamed: bool,
     /// Whether prunes must be able to clean up after a crash of all actors.
     pub(super) at_rest: bool,
-    /// Whether the actor in `lapses` may be stopped while it stores its record, and whether it may
-    /// crash then.
+    /// Whether the actor in `lapses` may crash after it was stopped while it stored its record.
+    /// `None` if it cannot be stopped while it stores its record.
     pub(super) late_commit: Option<LateCommit>,
 }
 

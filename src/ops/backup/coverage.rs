@@ -81,8 +81,9 @@ impl Coverage {
         let mut end = 0_usize;
         let pieces = self.ranges().map(Some).chain([None]);
         let pieces = pieces.flat_map(move |range| {
-            // There are at most two gaps between two ranges: the rest of the chunk in which the
-            // first range ends, and the start of the chunk in which the second range begins.
+            // Between two ranges, there are at most two gaps. The first gap is the rest of the
+            // chunk in which the first range ends. The second gap is the start of the chunk in
+            // which the second range begins.
             let edge = end.next_multiple_of(chunk);
             match range {
                 None => [end..edge, 0..0],

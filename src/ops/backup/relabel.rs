@@ -22,7 +22,7 @@ use crate::repo::{Log, Project, Records, RunLen};
 ///
 /// If the operation is interrupted after the new record is stored, the new record counts, and the
 /// next `forget` removes the old one. Fails for a withdrawn backup. Also fails for a backup by a
-/// write key: a new record by a full key would mean that a full key has verified the data.
+/// write key: the new record would be by a full key, as if a full key had verified the data.
 pub fn relabel(
     project: &Project,
     id: ObjectHash,

@@ -54,7 +54,8 @@ impl Log {
     ///
     /// Leaves out removed objects that earlier entries have removed, and details of removed records
     /// that earlier entries have. Also leaves out content that the writer of a removed record may
-    /// have invented. If nothing remains, writes an entry only if `always` or `summary` is set.
+    /// have invented. If neither objects nor details remain, writes an entry only if `always` or
+    /// `summary` is set.
     pub fn append(
         &mut self,
         project: &Project,

@@ -311,8 +311,8 @@ impl Packer<'_> {
         self.deliver(&pack, part_number, first_ordinal, runs, part)
     }
 
-    /// Adds a tree node, unless the project has it. Each node is a run of its own, since nodes are
-    /// read one by one.
+    /// Adds a tree node, unless enough packs of the project have it. Each node is a run of its own,
+    /// so that a reader can open one node without others.
     pub fn add_node(&self, id: BlobId, plain: &[u8]) -> Result<(), RepoError> {
         // Store a node again if it is in fewer packs than it should be.
         let has_copies = || {

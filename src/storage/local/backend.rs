@@ -134,7 +134,8 @@ impl LocalBackend {
         Ok(File::from(file))
     }
 
-    /// Returns the attributes of the entry with the name of an object. It need not be a file.
+    /// Returns the attributes of the directory entry with the name of an object. The entry need not
+    /// be a file.
     fn stat_any(&self, name: &Name) -> io::Result<Stat> {
         let directory = directory::open_below(&self.root, name.directory())?;
         let stat = rustix::fs::statat(&directory, name.last(), AtFlags::SYMLINK_NOFOLLOW)?;
