@@ -1,7 +1,7 @@
 //! A model of a backup with a write key. The lease of the backup may lapse before the record is
-//! stored. Then a prune may have deleted the pack of the backup, so the backup withdraws the record
-//! with a void: a write key cannot sign a log entry that removes the record. Prunes, another backup
-//! of the volume and a thief of a second write key run at the same time.
+//! stored. Then a prune may have deleted the pack of the backup. So the backup withdraws the record
+//! with a void, since a write key cannot sign a log entry that removes the record. Prunes, another
+//! backup of the volume and a thief of a second write key run at the same time.
 
 use super::search::{self, breaks, has_fault, holds};
 

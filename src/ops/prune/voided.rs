@@ -68,8 +68,8 @@ impl BlobVisitor for Complete<'_> {
 }
 
 /// Removes the records of `backups` and their voids. A void is the object with which a writer
-/// withdrew a record. Also removes voids that an interrupted prune or a forget left behind: those
-/// that name a record which the log removes and which no longer exists.
+/// withdrew a record. Also removes voids that an interrupted prune or a forget left behind. Such a
+/// void names a record that the log removes and that no longer exists.
 pub(super) fn remove(
     project: &Project,
     records: &Records,

@@ -10,7 +10,7 @@ use crate::repo::no_backup::{LostRecord, NewestReadable};
 
 impl Records {
     /// Returns the records that are lost: first those that cannot be read, then those that are
-    /// missing although others name them.
+    /// missing although other records or the log name them.
     #[must_use]
     pub fn lost(&self) -> &[LostRecord] {
         &self.lost_records().lost
