@@ -41,7 +41,7 @@ pub struct AuditList {
     pub coverage: Vec<Coverage>,
     /// Runs that read packs, oldest first, with the roles of their keys.
     pub runs: Vec<(Role, AuditRun)>,
-    /// Restore drills, oldest first.
+    /// Restore drills with full keys, oldest first.
     pub drills: Vec<DrillRun>,
 }
 

@@ -83,7 +83,7 @@ pub enum Reason {
     Voided,
     /// A rule keeps it.
     Rule(Rule),
-    /// The rule has not used up its count, and this is the oldest backup.
+    /// The rule has no count, or has not used it up, and this is the oldest backup.
     Oldest(Rule),
     /// Nothing else keeps any of the volume's backups that the key of this backup or a full key
     /// signed. This backup is the newest of these.

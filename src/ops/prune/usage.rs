@@ -124,7 +124,7 @@ impl Usage {
         Ok((usage, packs))
     }
 
-    /// Whether the signer of a pack is trusted to have stored the right content under each id.
+    /// Whether this client trusts that a pack holds the right content under each id.
     pub(super) fn trusts(&self, pack: &ObjectHash) -> bool {
         !self.untrusted.contains(pack)
     }
