@@ -30,7 +30,8 @@ pub struct Space {
     pub shared: u64,
     /// Bytes that only other backups use.
     pub others: u64,
-    /// Bytes that no backup uses, in packs of the index.
+    /// Bytes that no backup uses, in packs of the index. Copies of a chunk in further packs count
+    /// as unused, too.
     pub unused: u64,
 }
 

@@ -17,7 +17,8 @@ pub struct AddedParity {
     pub bytes: u64,
     /// The number of objects that already had enough parity.
     pub kept: u64,
-    /// The number of objects that are damaged, so that no parity could be made.
+    /// The number of objects that got no parity, since they are damaged or need a newer version of
+    /// this program.
     pub damaged: u64,
 }
 

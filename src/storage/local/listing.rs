@@ -73,8 +73,8 @@ pub(super) fn add_objects(
     Ok(())
 }
 
-/// Returns the names of a directory's direct subdirectories. Returns an empty list if there is no
-/// such directory.
+/// Returns the names of a directory's direct subdirectories, without those that are not valid in a
+/// [`Name`]. Returns an empty list if there is no such directory.
 pub(super) fn directories(at: &OwnedFd, path: &str) -> Result<Vec<String>, Errno> {
     let opened = match directory::open_below(at, path) {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),

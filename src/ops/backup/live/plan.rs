@@ -14,7 +14,7 @@ use crate::volume::{ExportedSnapshot, Snapshot};
 
 /// How to back up a snapshot.
 pub(super) enum Plan<'a> {
-    /// The volume has a backup of this very snapshot.
+    /// The volume has a backup of this very snapshot, and the user did not ask to read everything.
     Existing(&'a Backup),
     /// Only the changes since the snapshot of this backup are read.
     Changes(&'a Backup, ExportedSnapshot),
