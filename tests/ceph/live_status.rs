@@ -17,8 +17,8 @@ fn status(live: &Live, args: &[&str]) -> (Value, Value) {
     (lines.remove(0), summary)
 }
 
-/// Returns the snapshots that a command shows, as `IMAGE@SNAPSHOT`, each with its `need`: the
-/// reason why it is kept, or `no_backup`.
+/// Returns the snapshots that a command shows, as `IMAGE@SNAPSHOT`, each with its `need`: a word
+/// for why it is needed or not needed.
 fn needs(ran: &Ran) -> Vec<(String, String)> {
     let lines = json_lines(std::str::from_utf8(&ran.stdout).unwrap());
     let text = |value: &Value| value.as_str().unwrap().to_owned();
