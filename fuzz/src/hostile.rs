@@ -77,7 +77,7 @@ pub fn hostile_repository(data: &[u8]) {
     run(data);
 }
 
-/// Like [`hostile_repository`]. Returns how much could be read.
+/// Does the same as [`hostile_repository`], and returns how much could be read.
 pub(crate) fn run(data: &[u8]) -> Reach {
     let Some((flags, items)) = data.split_first() else {
         return Reach::default();

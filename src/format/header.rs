@@ -88,7 +88,7 @@ impl Magic {
         Ok(header)
     }
 
-    /// Reads a header of this kind. Only the magic is checked.
+    /// Reads a header of this kind. Checks only the magic, which is its first 8 bytes.
     pub(super) fn read_unverified(self, reader: &mut Reader<'_>) -> Result<Header, FormatError> {
         let bytes: [u8; HEADER_LEN] = reader.array()?;
         if bytes.starts_with(self.bytes()) {

@@ -1,7 +1,7 @@
-//! A check without a key. Every object whose name is a hash must have this hash. The two copies of
-//! an object must be equal. Every object that the signed log names must exist, unless an entry
-//! removes it. If a statement (a line that names a log entry) is given, the log must have this
-//! entry.
+//! A check without a key. Every object whose name is a hash must have this hash. Both copies of an
+//! object that is kept twice must be equal. Every object that the signed log names must exist,
+//! unless an entry removes it. If a statement (a line that names a log entry) is given, the log
+//! must have this entry.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -153,7 +153,8 @@ impl Project {
         self.load_with(listed, |_| {})
     }
 
-    /// Like [`load`](Self::load), with a callback for foreign objects.
+    /// Does the same as [`load`](Self::load), and calls `foreign` with the error of each foreign
+    /// object.
     pub(super) fn load_with<T: Body>(
         &self,
         listed: Vec<(ObjectRef, ObjectInfo)>,

@@ -15,7 +15,8 @@ use super::project::Project;
 use crate::base::{Notice, ObjectHash, Observer, Role, Silent};
 use crate::format::{Certificate, LogDetails, LogItem, LogKind, Revoked};
 
-/// Certificates, the names of all that are in the store, and the errors of some of them.
+/// The valid certificates, the names of all certificates in the store, and the errors of those that
+/// cannot be read.
 type ReadCertificates = (Certificates, HashSet<ObjectHash>, Vec<RepoError>);
 
 impl Project {
@@ -78,7 +79,7 @@ impl Project {
 
     /// Reads all certificates again, and brings the signers up to date. Returns an error for each
     /// certificate that is missing or cannot be read although the log names it as added or revoked.
-    /// Skips certificates whose loss the log explains or accepts. Objects of the keys of lost
+    /// Skips certificates that the log removes or accepts as lost. Objects of the keys of lost
     /// certificates seem foreign. So if there is an error, the caller must delete nothing.
     pub fn verify_certificates(&self, log: &Log) -> Result<Vec<RepoError>, RepoError> {
         let (certificates, listed, damaged) = self.read_certificates()?;

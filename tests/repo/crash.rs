@@ -1,5 +1,6 @@
-//! The store crashes or fails at each of its calls in turn. Committed backups are not affected, and
-//! the next backup uses the stored data.
+//! The store crashes or fails at each of its calls in turn. If it keeps its promises, committed
+//! backups are not affected, and the next backup uses the stored data. If a crash loses a write
+//! that the store had reported as durable, `check` reports the affected backups.
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Every kind of damage to every object: no panic, never wrong data, and check reports the affected
-//! backups.
+//! Damages every object in every way. No command panics or returns wrong data, and `check` reports
+//! the affected backups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

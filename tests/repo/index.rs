@@ -1,4 +1,5 @@
-//! The index cache: if it is damaged, it is rebuilt with one notice, and no data is lost.
+//! Damages the index cache. If damage is noticed, the cache is rebuilt with one notice. In any
+//! case, no data is lost.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;

@@ -1,4 +1,4 @@
-//! Random chains of RBD diffs, against a plain model of an image.
+//! Compares backups of random chains of RBD diffs with a plain model of the image.
 
 use std::collections::BTreeSet;
 

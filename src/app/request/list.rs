@@ -15,9 +15,9 @@ pub(crate) struct ListRequest {
     pub(crate) volume: Option<String>,
     /// A backup must have all of these labels.
     pub(crate) labels: Vec<LabelMatch>,
-    /// The host that made the backup.
+    /// The host that made the backup; `None` for any host.
     pub(crate) host: Option<String>,
-    /// The earliest time at which the backup was made.
+    /// The earliest time at which the backup was made; `None` for any time.
     pub(crate) since: Option<Since>,
     /// How many of the newest backups of each volume to list; `None` for all.
     pub(crate) latest: Option<u64>,

@@ -22,10 +22,9 @@ const NOTE_EVERY: Duration = Duration::from_mins(10);
 /// How much of the data a check reads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReadData {
-    /// The packs from which the check chooses.
+    /// The part of the data to read.
     pub part: DataPart,
-    /// Of these packs, chooses only those that were never verified, or last verified at least this
-    /// long ago. `None` sets no such limit.
+    /// Leaves out packs that were verified less than this time ago. `None` leaves out none.
     pub unverified_for: Option<Duration>,
     /// After this time, the run begins no further pack.
     pub time_limit: Option<Duration>,
@@ -118,9 +117,9 @@ struct State {
     run: AuditRun,
     /// The number of packs that were read, or that are missing.
     read: u64,
-    /// Verified packs that are not noted yet.
+    /// Verified packs that are not in the ledger yet.
     verified: Vec<ObjectHash>,
-    /// Damaged packs that are not noted yet.
+    /// Damaged packs that are not in the ledger yet.
     damaged: Vec<ObjectHash>,
     /// When this run last tried to store results in the ledger. At first, when the run began.
     noted: Instant,
@@ -223,7 +222,7 @@ impl<'a> LedgerRun<'a> {
             .is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// Notes a pack that was read.
+    /// Notes the outcome of reading a pack. `size` is the size of the pack in bytes.
     pub(super) fn note(&self, pack: ObjectHash, size: u64, outcome: ReadOutcome) {
         let mut state = lock(&self.state);
         state.read += 1;

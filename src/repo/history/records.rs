@@ -255,13 +255,13 @@ impl Records {
         Ok(ids.collect())
     }
 
-    /// All backups, oldest first, including voided and replaced ones.
+    /// Returns all backups, oldest first, including voided and replaced ones.
     #[must_use]
     pub fn all(&self) -> &[Backup] {
         &self.backups
     }
 
-    /// The backups to list, oldest first: all that no other backup has replaced.
+    /// Returns the backups to list, oldest first: all that no other backup has replaced.
     #[must_use]
     pub fn listed(&self) -> impl DoubleEndedIterator<Item = &Backup> {
         let listed = |b: &&Backup| !self.replaced.contains(&b.id);
@@ -280,7 +280,7 @@ impl Records {
         self.places.get(&id).copied()
     }
 
-    /// Whether another backup has replaced this one. A replaced backup is not listed.
+    /// Returns whether another backup has replaced this one. A replaced backup is not listed.
     #[must_use]
     pub fn is_replaced(&self, backup: &Backup) -> bool {
         self.replaced.contains(&backup.id)
@@ -301,8 +301,8 @@ impl Records {
         self.removed.contains(&backup.id)
     }
 
-    /// Damaged files in the directory of records that count as using no data, because the log
-    /// removes their records or accepts their loss.
+    /// Returns the damaged files in the directory of records that count as using no data, because
+    /// the log removes their records or accepts their loss.
     pub fn ignored(&self) -> impl Iterator<Item = (ObjectRef, &Arc<RepoError>)> {
         self.ignored.iter().map(|(object, error)| (*object, error))
     }
@@ -311,7 +311,7 @@ impl Records {
         &self.lost
     }
 
-    /// The errors of records that cannot be read.
+    /// Returns the errors of records that cannot be read.
     #[must_use]
     pub fn damaged(&self) -> &[RepoError] {
         &self.damaged
@@ -327,18 +327,19 @@ impl Records {
         std::mem::take(&mut self.foreign)
     }
 
-    /// The names of the volumes that have backups, or had some.
+    /// Returns the names of the volumes that have backups, or had some.
     pub fn volumes(&self) -> impl Iterator<Item = &str> {
         self.histories.keys().map(String::as_str)
     }
 
-    /// The history of a volume, if it has or had any records.
+    /// Returns the history of a volume. `None` if the volume has no records and had none.
     #[must_use]
     pub fn history(&self, volume: &str) -> Option<&History> {
         self.histories.get(volume)
     }
 
-    /// The backups of the volume with this name that are neither voided nor replaced, oldest first.
+    /// Returns the backups of the volume with this name that are neither voided nor replaced,
+    /// oldest first.
     #[must_use]
     pub fn of_volume(&self, name: &str) -> impl DoubleEndedIterator<Item = &Backup> {
         let history = self.histories.get(name).into_iter();
@@ -347,8 +348,8 @@ impl Records {
         backups.filter(|b| !self.is_replaced(b))
     }
 
-    /// The records that a new backup of this volume follows: those that no other record follows,
-    /// newest first, and at most [`FOLLOWS_MAX`](Self::FOLLOWS_MAX).
+    /// Returns the records that a new backup of this volume follows. These are the records that no
+    /// other record follows, newest first, and at most [`FOLLOWS_MAX`](Self::FOLLOWS_MAX).
     #[must_use]
     pub fn unfollowed(&self, volume: &str) -> Vec<ObjectHash> {
         let history = self.histories.get(volume).into_iter();
@@ -356,8 +357,8 @@ impl Records {
         unfollowed.take(Self::FOLLOWS_MAX).collect()
     }
 
-    /// The backups of a volume that end a line of history: those that no other backup follows,
-    /// directly or through others. Ignores voided and replaced backups. Newest first.
+    /// Returns the backups of a volume that end a line of history, newest first. No other backup
+    /// follows them, directly or through others. Ignores voided and replaced backups.
     #[must_use]
     pub fn tips(&self, volume: &str) -> Vec<&Backup> {
         let history = self.histories.get(volume).into_iter();
@@ -365,7 +366,7 @@ impl Records {
         tips.filter_map(|id| self.get(id)).collect()
     }
 
-    /// The records that no other record lists in its `heads`.
+    /// Returns the records that no other record lists in its `heads`.
     #[must_use]
     pub fn heads(&self) -> Vec<ObjectHash> {
         let named: HashSet<_> = self.backups.iter().flat_map(|b| &b.record.heads).collect();
@@ -376,31 +377,31 @@ impl Records {
             .collect()
     }
 
-    /// The existing records that do not count, since the key that signed them was revoked and no
-    /// revocation accepts them.
+    /// Returns the existing records that do not count, since the key that signed them was revoked
+    /// and no revocation accepts them.
     pub fn revoked(&self) -> impl Iterator<Item = ObjectHash> {
         self.revoked.iter().copied()
     }
 
-    /// Whether the store has this record, or had it until another one replaced it. Damaged and
-    /// foreign records do not count, but those of a revoked key do.
+    /// Returns whether the store has this record, or had it until another one replaced it. Damaged
+    /// and foreign records do not count, but those of a revoked key do.
     pub(super) fn is_genuine(&self, id: &ObjectHash) -> bool {
         self.places.contains_key(id) || self.replaced.contains(id) || self.revoked.contains(id)
     }
 
-    /// Whether this record is not missing: it is genuine, or a foreign file has this name. The name
-    /// is the hash of that file, so no record can have the same name.
+    /// Returns whether this record is not missing: it is genuine, or a foreign file has this name.
+    /// The name is the hash of that file, so no record can have the same name.
     pub(super) fn exists(&self, id: &ObjectHash) -> bool {
         self.is_genuine(id) || self.foreign_names.contains(id)
     }
 
-    /// The entries of the log that no other entry names.
+    /// Returns the entries of the log that no other entry names.
     #[must_use]
     pub fn log_tips(&self) -> &[ObjectHash] {
         &self.log_tips
     }
 
-    /// All entries of the log.
+    /// Returns all entries of the log.
     pub(crate) const fn log_entries(&self) -> &HashSet<ObjectHash> {
         &self.log_entries
     }

@@ -83,8 +83,9 @@ fn compare<E: From<RepoError>>(
     Ok(ControlFlow::Continue(()))
 }
 
-/// Returns the children of a subtree at `level`. If the subtree is lower, returns the subtree
-/// itself as the only child: a node above it would have it as its first child.
+/// Returns the children of a subtree at `level`. An empty list means that the subtree is zero. If
+/// the subtree is lower, returns the subtree itself as the only child: a node above it would have
+/// it as its first child.
 pub(super) fn below(
     nodes: &impl NodeReader,
     top: Top,

@@ -18,7 +18,7 @@ fn image(chunks: u64) -> Image {
     })
 }
 
-/// Adds the objects of another store.
+/// Adds to `store` the objects of `other` that `store` lacks.
 pub(super) fn add_objects(store: &MemoryBackend, other: &MemoryBackend) {
     let known = store.list("projects").unwrap();
     for object in other.list("projects").unwrap() {

@@ -34,7 +34,7 @@ use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
 
 const HOUR: Duration = Duration::from_hours(1);
 const GRACE: Duration = Duration::from_hours(24);
-/// The clock error that is tolerated.
+/// The clock error that a prune tolerates.
 const CLOCK_ERROR: Duration = Duration::from_mins(10);
 /// Longer than the lifetime of a lease.
 const EXPIRED: Duration = Duration::from_mins(11);

@@ -74,7 +74,7 @@ struct Damaged {
 
 impl Damaged {
     fn new() -> Self {
-        // Each pack has room for two chunks. Each leaf has a run of its own.
+        // Each pack has space for two chunks. Each leaf has a run of its own.
         let image = Image::new(2 * LEAF).with(0, &noise(1, CHUNK));
         let first = image.with(LEAF, &noise(2, CHUNK));
         let second = first.clone().with(LEAF / 2, &noise(3, CHUNK));
