@@ -105,7 +105,7 @@ impl MarkPlaces {
         write(place, directory, text)
     }
 
-    /// Removes the mark.
+    /// Removes the mark from all paths. Succeeds if there is no mark.
     pub(crate) fn remove(&self) -> io::Result<()> {
         self.places
             .iter()

@@ -26,7 +26,7 @@ const CONNECTIONS_DEFAULT: NonZeroUsize = NonZeroUsize::new(2).expect("not zero"
 /// The maximum number of connections to a server. By default sshd accepts ten connections that have
 /// not logged in yet (`MaxStartups`).
 pub(crate) const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
-/// In seconds.
+/// The default timeout of requests to a server, in seconds.
 const TIMEOUT_DEFAULT: NonZeroU64 = NonZeroU64::new(60).expect("not zero");
 const DEFAULT_PROJECT: &str = "default";
 
@@ -40,7 +40,7 @@ pub(crate) struct RepositoryOptions {
     /// The command that connects to a server, quoted as for a shell.
     pub(crate) ssh_command: Option<String>,
     pub(crate) connections: Option<NonZeroUsize>,
-    /// Seconds.
+    /// Seconds without a byte from or to the server after which a request fails.
     pub(crate) timeout: Option<NonZeroU64>,
     /// Bytes a second.
     pub(crate) limit_upload: Option<ByteSize>,

@@ -50,7 +50,7 @@ pub enum ImageEvent {
     },
     /// An earlier restore to the image was interrupted, or is still running.
     InterruptedRestore {
-        /// The id of the backup.
+        /// The id of the backup that this restore writes.
         backup: String,
         /// The volume of the backup.
         volume: String,
@@ -148,7 +148,7 @@ pub enum FullRead {
     },
     /// Another snapshot now has the name of the newest backup's snapshot.
     SnapshotReplaced {
-        /// The name.
+        /// The name of both snapshots.
         snapshot: String,
     },
     /// There is no backup of an older snapshot that can be the base of the new backup.

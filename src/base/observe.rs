@@ -22,7 +22,7 @@ pub enum Phase {
     Restore,
     /// Compares trees, index and names. Counts backups instead of bytes.
     CheckStructure,
-    /// Reads packs and opens every blob.
+    /// Reads packs or other objects, and verifies them. A full key also decrypts each blob.
     CheckData,
     /// Walks trees to find the data in use. Counts trees or backups instead of bytes.
     Mark,
@@ -179,7 +179,7 @@ pub enum Notice {
     TargetLarger {
         /// The target.
         target: String,
-        /// The bytes after the end of the backup.
+        /// The number of bytes after the end of the backup.
         bytes: u64,
         /// Whether the restore cuts these bytes off. Otherwise they stay as they are.
         cut: bool,
@@ -321,7 +321,7 @@ pub enum Notice {
 pub enum RebuildReason {
     /// The directory of the cache cannot be used.
     Directory {
-        /// Where it is.
+        /// The path of the directory.
         path: PathBuf,
         /// The system's message.
         problem: String,

@@ -188,8 +188,9 @@ impl Objects {
         Ok(())
     }
 
-    /// Stores the parity of an object, if the project has parity. The caller stores the object
-    /// afterwards. So every stored object has its parity, even if the process is killed.
+    /// Stores the parity of an object, if the project has parity and if parity can protect this
+    /// kind of object. The caller stores the object afterwards. So each such object in the store
+    /// has its parity, even if the process is killed.
     pub fn protect(&self, object: ObjectRef, parts: &[&[u8]]) -> Result<(), RepoError> {
         let Some(rate) = self.parity else {
             return Ok(());

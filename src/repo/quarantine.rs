@@ -57,8 +57,9 @@ pub fn read_damaged(
 }
 
 /// Stores the bytes of a damaged object in the directory for damaged objects. When the function
-/// returns, they are durable. The caller then replaces the object. Returns the name of the stored
-/// file.
+/// succeeds, the bytes are durable. The caller then replaces the object. Returns the name of the
+/// stored file. Fails with [`RepoError::QuarantineFull`] if the directory already has
+/// [`VERSIONS_MAX`] other versions of the file.
 pub fn quarantine(backend: &dyn Backend, name: &Name, bytes: &[u8]) -> Result<Name, RepoError> {
     let flat = name.as_str().replace('/', ".");
     for version in 0..VERSIONS_MAX {

@@ -114,7 +114,8 @@ impl ImageSource for RawImage {
                 // Compare both times: a program can set the first one, but not the second one.
                 (mtime_ns, ctime_ns) != (then.mtime_ns, then.ctime_ns)
             } else {
-                // Some file systems return the current time instead of a stored one.
+                // Some file systems return the current time instead of a stored one. So compare the
+                // time only if it was not near the current time when the image was opened.
                 then.settled && mtime_ns != then.mtime_ns
             })
     }

@@ -1,5 +1,6 @@
 //! Foreign objects in the store: garbage, moved objects, objects without a signature, and objects
-//! with a signature by another key or for another place. They must be ignored and stop no command.
+//! with a signature by another key, for another project, or for another kind of object. They must
+//! be ignored and stop no command.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Block devices, and full or read-only file systems. Tests need privileges to make them.
+//! Block devices, and full or read-only file systems. Tests need privileges to make them. Without
+//! these privileges, the tests are skipped.
 
 use std::fs;
 

@@ -35,9 +35,9 @@ pub(crate) enum CopySelection {
     /// All backups of the project.
     All,
     Some {
-        /// Single backups.
+        /// Single backups, as the user named them.
         backups: Vec<String>,
-        /// Volumes of which all backups are copied.
+        /// The names of volumes of which all backups are copied.
         volumes: Vec<String>,
     },
 }

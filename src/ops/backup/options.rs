@@ -40,8 +40,8 @@ pub struct BackupOptions {
     /// packs that are present, so that lost data is stored again. If packs that the index names are
     /// missing or damaged, every backup does both, even without this option.
     pub reread: bool,
-    /// For a source that lists its changed extents: the number of other chunks to compare with the
-    /// base before anything is stored. Each takes 16 bytes of memory.
+    /// For a source that lists its changed extents: the number of chunks outside these extents to
+    /// compare with the base before anything is stored. Each takes 16 bytes of memory.
     pub verify_sample: u64,
     /// The risks that the user accepts.
     pub accept: Accept,

@@ -304,8 +304,8 @@ fn unused(listed: &ListedPack) -> PackUse {
     }
 }
 
-/// Plans to merge some of the packs in `mergeable`, if that pays. The chosen packs have at most
-/// `budget` used bytes together.
+/// Plans to merge some of the packs in `mergeable`, if there are many small ones. The chosen packs
+/// have at most `budget` used bytes together.
 fn merge(plan: &mut PrunePlan, mergeable: Vec<PackUse>, budget: u64) {
     plan.steps.merge = small::choose(mergeable, &plan.steps.repack, budget);
     plan.merge = Amount::of(&plan.steps.merge);

@@ -25,7 +25,7 @@ const BATCH_BLOBS: usize = 512 << 10;
 /// A pack in the store.
 #[derive(Debug, Clone)]
 pub struct ListedPack {
-    /// The kind of its blobs, which decides in which directory it is.
+    /// The kind of its blobs, which decides in which directory the pack is.
     pub kind: BlobKind,
     /// Its name.
     pub hash: ObjectHash,
@@ -34,7 +34,7 @@ pub struct ListedPack {
 }
 
 impl ListedPack {
-    /// The pack as an object of this project.
+    /// Returns the pack as an object of this project.
     #[must_use]
     pub fn object(&self, project: ProjectId) -> ObjectRef {
         ObjectRef::of_pack(project, self.kind, self.hash)
@@ -261,8 +261,8 @@ impl Index {
     }
 
     /// Adds the packs in the store that no segment names, except those in `skip`, from the listings
-    /// in the packs. With `doubts`, also reads the listings of packs that only other write keys
-    /// name. Returns the packs that are new, or have other contents now.
+    /// in the packs. With `doubts`, also reads the listings of packs that only segments of other
+    /// write keys name. Returns the packs that are new, or have other contents now.
     pub(super) fn add_unnamed(
         &self,
         db: &Db,

@@ -19,7 +19,8 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Opens the bytes of an entry. Fails with [`RepoError::Foreign`] if no full key of the project
-    /// signed it, or if it belongs to another project.
+    /// signed it, or if it belongs to another project. Also fails with this error if the bytes do
+    /// not have the form of a signed entry.
     pub(super) fn open(
         project: &Project,
         hash: ObjectHash,
@@ -99,7 +100,8 @@ impl Entry {
     }
 }
 
-/// Verifies the signature of an entry, and decodes the parts that are not sealed.
+/// Verifies the signature of an entry, and decodes the parts that are not sealed. Fails as
+/// [`Entry::open`] does.
 fn verify<'a>(
     authority: &SignerId,
     project: ProjectId,

@@ -12,8 +12,8 @@ const SHARDS: usize = 16;
 ///
 /// A thread that wants to store a blob first queries the index and then inserts the id. In between,
 /// the writer may have stored a segment that names the blob, and [released](Self::release) the id.
-/// So the thread compares [`releases`](Self::releases) before and after, and queries the index
-/// again if they differ.
+/// So the thread reads [`releases`](Self::releases) before the query and after the insertion. If
+/// the two numbers differ, it queries the index again.
 pub(super) struct InFlightIds {
     shards: [Mutex<Shard>; SHARDS],
     releases: AtomicU64,

@@ -39,7 +39,8 @@ pub(super) struct CopyTask<'a> {
     pub(super) lost: HashSet<ObjectHash>,
     /// Receives the result for each backup, and decides whether to go on.
     pub(super) each: &'a mut EachCopy<'a>,
-    /// The content of the index of the target that was used last, if that index was in memory.
+    /// The content of the target's index after the previous backup was copied, if that index was in
+    /// memory.
     pub(super) content: Option<IndexContent>,
 }
 

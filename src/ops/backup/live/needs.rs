@@ -23,7 +23,7 @@ pub enum SnapshotNeed {
     NoBackup,
     /// The image is in the trash, so there will be no next backup.
     InTrash,
-    /// This program made the snapshot for another project.
+    /// This program made the snapshot for another project. This project has no backup of it.
     OtherProject,
 }
 
@@ -34,7 +34,8 @@ pub struct SnapshotUse {
     pub snapshot: Snapshot,
     /// Whether this program made it for this project, as its name shows.
     pub is_own: bool,
-    /// The id of its newest backup, and the volume of that backup; `None` if there is no backup.
+    /// The id of its newest backup, and the name of the volume of that backup; `None` if there is
+    /// no backup.
     pub backup: Option<(ObjectHash, String)>,
     /// Why it is needed, or why it is not.
     pub need: SnapshotNeed,
