@@ -48,7 +48,7 @@ pub(crate) struct ImageStatusEntry {
     pub(crate) reason: Option<String>,
     /// The backup on which the next one builds; `None` unless `next` is `changes`.
     pub(crate) base: Option<String>,
-    /// The snapshot of the image of which `base` is a backup.
+    /// The snapshot of the image of which `base` is a backup; `None` unless `next` is `changes`.
     pub(crate) base_snapshot: Option<String>,
     /// The number of snapshots of the image that cuttlebone made for this project.
     pub(crate) snapshots: usize,
@@ -105,7 +105,8 @@ pub(crate) struct SnapshotEntry {
     pub(crate) unneeded: bool,
     /// Whether the snapshot was removed.
     pub(crate) removed: bool,
-    /// Why the snapshot was not removed, although nothing needs it.
+    /// Why the snapshot could not be removed, although nothing needs it. `None` if no attempt
+    /// failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<String>,
 }

@@ -123,13 +123,13 @@ pub struct DrillRun {
     pub bytes: u64,
     /// How long the restore took, in milliseconds.
     pub milliseconds: u64,
-    /// The command that examined the restored content.
+    /// The command that examined the restored content; `None` if there was no such command.
     #[serde(default)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// Whether the backup was restored completely, and the command, if any, succeeded.
     pub success: bool,
-    /// Why the restore or the command failed.
+    /// Why the restore or the command failed; `None` if both succeeded.
     #[serde(default)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

@@ -143,7 +143,8 @@ pub struct RemovedRecord {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub heads: Vec<ObjectHash>,
-    /// The record that the removed record had replaced.
+    /// The record that the removed record had replaced; `None` if it replaced none, or if no full
+    /// key signed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<ObjectHash>,
     /// The time of the backup.
@@ -211,7 +212,7 @@ pub struct OpenedEntry<'a> {
     pub entry: LogEntry,
     /// All bytes before the nonce. The associated data of the sealed part includes their hash.
     pub plain: &'a [u8],
-    /// The nonce of the sealed part, and the sealed part.
+    /// The nonce of the sealed part, and the sealed part; `None` if the entry has no sealed part.
     pub sealed: Option<([u8; NONCE_LEN], &'a [u8])>,
 }
 

@@ -60,12 +60,13 @@ impl Certificates {
         all.find(|c| c.certificate.slot == slot && c.role == role)
     }
 
-    /// Returns the key with this slot. Its certificate may have any role.
+    /// Returns the key with this slot, whose certificate may have any role; `None` if no
+    /// certificate names the slot.
     pub(super) fn naming(&self, slot: ObjectHash) -> Option<&Certified> {
         self.0.iter().find(|c| c.certificate.slot == slot)
     }
 
-    /// Returns a certificate that names this public key.
+    /// Returns a certificate that names this public key; `None` if there is none.
     #[must_use]
     pub fn of_signer(&self, signer: &SignerId) -> Option<&Certified> {
         self.all_of(signer).next()

@@ -354,7 +354,7 @@ impl FaultBackend {
 }
 
 impl State {
-    /// Counts a call, and returns the fault that is planned for it.
+    /// Counts a call, and returns the fault that is planned for it, if any.
     fn due(&mut self, call: &Call, writes: bool) -> Option<Fault> {
         let plan = self.plan.as_mut()?;
         let counts = match plan.calls {

@@ -54,7 +54,8 @@ pub(super) struct ImageWriter {
     file: File,
     path: PathBuf,
     size: u64,
-    /// The same file, opened with `O_DIRECT`, for writes of long aligned buffers.
+    /// The same file, opened with `O_DIRECT`, for writes of long aligned buffers; `None` if the
+    /// file cannot be opened in this way.
     direct: Option<File>,
     direct_works: AtomicBool,
     dont_cache: AtomicBool,

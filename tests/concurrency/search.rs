@@ -31,7 +31,7 @@ struct Outcome {
     states: usize,
     /// Number of different stores after a crash of all actors.
     rests: usize,
-    /// The steps that lead to a fault, and the fault.
+    /// The steps that lead to a fault, and the fault; `None` if no state has a fault.
     counterexample: Option<(Vec<String>, String)>,
 }
 

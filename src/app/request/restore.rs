@@ -15,7 +15,7 @@ pub(crate) struct RestoreRequest {
     pub(crate) existing: Existing,
     /// Whether to restore all other parts if some cannot be read.
     pub(crate) keep_going: bool,
-    /// A new file for a map of the restored and the missing parts.
+    /// A new file for a map of the restored and the missing parts; `None` for no map.
     pub(crate) map: Option<PathBuf>,
 }
 

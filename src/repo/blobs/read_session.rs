@@ -26,7 +26,8 @@ pub struct ReadSession {
     lease: Option<Lease>,
     index: Arc<Index>,
     observer: Arc<dyn Observer>,
-    /// The time of the last attempt to renew a lapsed lease.
+    /// The time of the last attempt to renew a lapsed lease. `None` before the first attempt, and
+    /// if the next one may follow immediately.
     resumed: Mutex<Option<Duration>>,
 }
 
