@@ -67,7 +67,7 @@ pub fn unneeded_parity(
 
 /// Returns whether parity protects a key slot, settings or a certificate. The log does not remove
 /// such objects: the parity of a key slot is deleted before the slot, and settings and certificates
-/// are never deleted. Returns `false` if the parity is damaged, missing, or longer than [`LEN_MAX`].
+/// are never deleted. Returns `false` if the parity cannot be read, or is longer than [`LEN_MAX`].
 fn is_kept(objects: &Objects, parity: ObjectRef, of: ObjectHash) -> Result<bool, RepoError> {
     const KINDS: [ObjectKind; 3] = [
         ObjectKind::Key,
