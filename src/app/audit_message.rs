@@ -80,7 +80,7 @@ pub(crate) struct DrillEntry {
     /// The command that examined the restored content, if there was one.
     pub(crate) command: Option<String>,
     pub(crate) success: bool,
-    /// Why the restore or the command failed.
+    /// Why the restore or the command failed. `None` if both succeeded.
     pub(crate) problem: Option<String>,
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct VolumeDamage {
     pub(crate) whole: u64,
     /// The id of the newest of these other backups. `None` if there are none.
     pub(crate) newest_whole: Option<String>,
-    /// When that backup began.
+    /// When the backup `newest_whole` began. `None` if there is no such backup.
     #[serde(serialize_with = "optional_rfc3339")]
     pub(crate) newest_whole_time: Option<Timestamp>,
 }

@@ -32,7 +32,8 @@ pub(super) fn writer_of(of: &Metadata) -> Option<String> {
 }
 
 /// Finds a mount for writing of a device, of its partitions, or of devices on top of these, through
-/// at most `layers` layers of devices. `directory` is the directory of the device in `/sys`.
+/// at most `layers` layers of devices. Describes the mount as a sentence without a full stop.
+/// Returns `None` if there is none. `directory` is the directory of the device in `/sys`.
 fn written_through(directory: &Path, layers: u32) -> Option<String> {
     for part in parts_of(directory) {
         let mount = part.mount().filter(|(_, mount)| !mount.is_read_only);
@@ -112,7 +113,8 @@ struct Part {
 }
 
 impl Part {
-    /// Finds a mount of the device. If it is mounted several times, prefers a mount for writing.
+    /// Returns the beginning of a sentence about the device, and a mount of the device. Prefers a
+    /// mount for writing. Returns `None` if the device is not mounted.
     fn mount(&self) -> Option<(String, Mount)> {
         let number = fs::read_to_string(self.directory.join("dev")).unwrap_or_default();
         let number = number.trim();
@@ -141,8 +143,9 @@ fn parts_of(directory: &Path) -> Vec<Part> {
     std::iter::once(whole).chain(partitions).collect()
 }
 
-/// Finds mounts of a device and of its partitions, and devices on top of them. `directory` is the
-/// directory of the device in `/sys`.
+/// Finds a mount of a device or of one of its partitions, or a device on top of one of them.
+/// Describes this use as a sentence without a full stop. Returns `None` if there is none.
+/// `directory` is the directory of the device in `/sys`.
 fn device_user(directory: &Path) -> Option<String> {
     for part in parts_of(directory) {
         if let Some((prefix, mount)) = part.mount() {
@@ -176,7 +179,7 @@ fn attached(of: &Metadata) -> Option<String> {
 }
 
 /// Finds the loop device to which a file or device is attached. Returns the directory in which the
-/// kernel describes the loop device.
+/// kernel describes the loop device. Returns `None` if there is no such loop device.
 fn loop_of(of: &Metadata) -> Option<PathBuf> {
     entries(Path::new("/sys/block")).into_iter().find(|device| {
         let backing = fs::read_to_string(device.join("loop/backing_file"));

@@ -113,7 +113,8 @@ pub(super) struct Scenario {
     /// Whether a later run deletes marked packs, after the grace period. Otherwise the run that
     /// marks them deletes them, after a second look.
     pub(super) grace: bool,
-    /// The actor that may be stopped, once, until its lease has lapsed.
+    /// The actor that may be stopped, once, until its lease has lapsed. `None` if no actor may be
+    /// stopped.
     pub(super) lapses: Option<usize>,
     /// How often a backup checks before it fails.
     pub(super) rounds: u8,
@@ -151,7 +152,7 @@ pub(super) enum Role {
     },
     Pruner {
         /// The pack that the prune stores, and the mostly unused packs whose used blobs it copies
-        /// into that pack.
+        /// into that pack. `None` if the prune repacks nothing.
         repacks: Option<(u8, Set)>,
     },
     Forgetter {

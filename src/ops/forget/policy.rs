@@ -217,7 +217,7 @@ fn oldest(history: &[Link<'_>], counted: &[Option<Counted<'_>>]) -> Vec<bool> {
 struct Way {
     /// The number of periods with a backup, or of backups if the rule has no periods.
     used: u64,
-    /// The last of these periods.
+    /// The last of these periods. `None` if there is none yet, or if the rule has no periods.
     period: Option<[i16; 4]>,
     /// The rule counts only backups after this time. `None` if the way has no backup yet.
     since: Option<Timestamp>,

@@ -69,7 +69,7 @@ impl ParityStep {
 pub struct RepairSources<'a> {
     /// Whether parity is used.
     pub parity: bool,
-    /// Another copy of the repository.
+    /// Another copy of the repository. `None` if no other copy is used.
     pub replica: Option<&'a Objects>,
 }
 

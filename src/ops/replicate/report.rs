@@ -5,11 +5,11 @@ use std::time::SystemTime;
 /// The options of a copy.
 #[derive(Debug, Clone, Default)]
 pub struct ReplicateOptions {
-    /// Copy only projects whose ids begin with these digits.
+    /// Copy only projects whose ids begin with these digits. `None` copies all projects.
     pub project: Option<String>,
     /// Delete the objects from the target that the log removes and the source no longer has.
     pub mirror: bool,
-    /// Leave out data and backups that the source stored before this time.
+    /// Leave out data and backups that the source stored before this time. `None` leaves out none.
     pub newer_than: Option<SystemTime>,
     /// Read the whole target at the end.
     pub verify: bool,

@@ -408,7 +408,7 @@ pub(super) fn open_tables(database: &Database) -> Result<Tables, DbError> {
     })
 }
 
-/// Loads a block of the filter.
+/// Loads a block of the filter. Returns `None` if the table does not have the block.
 pub(super) fn load_block(
     table: &impl ReadableTable<(u32, u32), &'static [u8]>,
     key: BlockKey,

@@ -72,6 +72,7 @@ impl Graph {
     }
 
     /// Returns the newest entry: of those with the largest number, the one with the largest hash.
+    /// Returns `None` if there are no entries.
     pub(super) fn newest(&self) -> Option<&Entry> {
         let key = |entry: &&Entry| (entry.plain.number, entry.hash);
         self.entries.iter().max_by_key(key)
