@@ -19,6 +19,7 @@ mod keyless;
 mod keys;
 mod leases;
 mod ledger;
+mod location;
 mod log;
 mod no_backup;
 mod object_cache;
@@ -65,8 +66,8 @@ pub use error::{Damage, ForeignReason, RepoError, RepoErrorKind};
 pub use history::{ForgottenRecord, History, HistoryEnds, HistoryEntry, OrderedRecord, Records};
 pub use image_reader::{ChunkFetcher, ContentExtent, ImageReader, RunCache};
 pub use index::{
-    BlobLocation, CacheState, Index, IndexContent, KnownDamage, ListedPack, LostChunks, PlacedRun,
-    Rewritten, UnreadableSegments,
+    CacheState, Index, IndexContent, KnownDamage, ListedPack, LostChunks, Rewritten,
+    UnreadableSegments,
 };
 pub use init::InitOptions;
 pub use key_admin::Grant;
@@ -77,12 +78,13 @@ pub use keyless::{
 pub use keys::{KeyScope, KeySummary, LastKey, NewKey};
 pub use leases::{Lease, Leases, Mark, Marks, OtherLease, Work, Worker};
 pub use ledger::{Ledger, NewLedgerEntry, new_seed, order_by_seed, since_1970};
+pub use location::{BlobLocation, PlacedRun};
 pub use log::{Log, LogHead, NewEntry, PublicLog, Removed, removed_record};
 pub use no_backup::{LostRecord, NewestReadable, NoBackupReason};
 pub use object_kind::{KindInfo, ObjectKind, SealedWith};
 pub use object_ref::ObjectRef;
 pub use objects::Objects;
-pub use pack_listing::{listing_of, read_listing, read_whole};
+pub use pack_listing::{listing_of, read_listing, read_whole, read_whole_with};
 pub use packs::{
     IndexStored, PackSizes, PackWorker, Packer, PackerOptions, PackerReport, Pending, RunLen,
     UnindexedPacks, VerifyWrites,

@@ -1,19 +1,24 @@
 //! Reads and writes the sealed and signed contents of a pack, which list its runs.
 
-use crate::base::{SignerId, to_usize};
+use std::sync::Arc;
+
+use crate::base::{Buffer, SignerId, to_usize};
 use crate::crypto::{ObjectHasher, SealNonce, verify_signature};
 use crate::format::{
     Contents, FormatError, HEADER_LEN, NONCE_LEN, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN,
     PackHead, PackListing, SignedContents,
 };
+use crate::storage::{Backend, Name};
 
 use super::error::{Damage, RepoError};
+use super::location::PlacedRun;
 use super::object_ref::ObjectRef;
 use super::project::Project;
 
 /// The number of bytes that are read first from the end of a pack. Most listings fit into it.
 const TAIL_GUESS: u64 = 256 << 10;
-/// The maximum length of each read when a whole pack is verified, in bytes.
+/// The maximum length of each read when a whole pack is verified, in bytes. A longer run is read at
+/// once, too.
 const PIECE: u64 = 4 << 20;
 
 /// Reads the listing of a pack, in two or three requests. `size` is the length of the pack in
@@ -31,37 +36,89 @@ pub fn read_listing(
 /// those that its signer signed, and have the hash that is its name. The hash alone is not enough:
 /// anyone who can write to the store can store genuine contents after other bytes.
 pub fn read_whole(project: &Project, object: ObjectRef) -> Result<PackListing, RepoError> {
+    read_whole_with(project, object, &mut Buffer::default(), |_, _| ())
+}
+
+/// Reads a whole pack like [`read_whole`], and passes each run to `each`, in order, with the stored
+/// bytes of the run. `each` may overwrite these bytes. They are in `buffer`, which holds a few runs
+/// at a time. The hash and the signature of the pack are verified after the last run.
+pub fn read_whole_with(
+    project: &Project,
+    object: ObjectRef,
+    buffer: &mut Buffer,
+    mut each: impl FnMut(Arc<PlacedRun>, &mut [u8]),
+) -> Result<PackListing, RepoError> {
     let found = read_contents(project, object, None)?;
-    let (backend, name) = (project.objects.backend(), object.name());
-    let gap = found.before - u64::from(found.listing.contents.gap)..found.before;
-    let mut hasher = ObjectHasher::default();
-    let (mut signed, mut gap_is_zero) = (None, true);
-    let mut at = 0;
-    let mut buffer = vec![0; to_usize(found.size.min(PIECE))];
-    while at < found.size {
-        let end = if at < found.before {
-            found.before
-        } else {
-            found.size
-        };
-        let piece = &mut buffer[..to_usize((end - at).min(PIECE))];
-        let read = backend.get_range(&name, at, piece);
-        read.map_err(|e| RepoError::reading(object, e))?;
-        hasher.update(piece);
-        if at < found.before {
-            let from = gap.start.saturating_sub(at).min(piece.len() as u64);
-            gap_is_zero &= piece[to_usize(from)..].iter().all(|byte| *byte == 0);
+    let mut pieces = Pieces::new(project, object, buffer);
+    let mut runs = PlacedRun::all_of(found.listing.clone()).peekable();
+    while let Some(first) = runs.next() {
+        let start = pieces.at;
+        let mut now = vec![first];
+        while let Some(run) = runs.next_if(|run| run.range().end - start <= PIECE) {
+            now.push(run);
         }
-        at += piece.len() as u64;
-        if at == found.before {
-            signed = Some(hasher.so_far());
+        let end = now.last().map_or(start, |run| run.range().end);
+        let piece = pieces.next(end)?;
+        for run in now {
+            let range = run.range();
+            each(
+                run,
+                &mut piece[to_usize(range.start - start)..to_usize(range.end - start)],
+            );
         }
     }
-    if gap_is_zero && signed == Some(found.signed) && hasher.name() == found.listing.pack {
-        Ok(found.listing)
-    } else {
-        let why = Damage::Impossible("its bytes are not those that were signed");
-        Err(RepoError::damaged(object, why))
+    let gap = found.before - u64::from(found.listing.contents.gap);
+    let mut gap_is_zero = true;
+    while pieces.at < found.before {
+        let start = pieces.at;
+        let piece = pieces.next(found.before.min(start + PIECE))?;
+        let from = gap.saturating_sub(start).min(piece.len() as u64);
+        gap_is_zero &= piece[to_usize(from)..].iter().all(|byte| *byte == 0);
+    }
+    let signed = pieces.hasher.so_far();
+    while pieces.at < found.size {
+        pieces.next(found.size.min(pieces.at + PIECE))?;
+    }
+    if pieces.hasher.name() != found.listing.pack {
+        return Err(RepoError::damaged(object, Damage::WrongHash));
+    }
+    if !gap_is_zero || signed != found.signed {
+        return Err(RepoError::damaged(object, not_signed()));
+    }
+    Ok(found.listing)
+}
+
+/// Reads and hashes a pack from its beginning, one piece after the other.
+struct Pieces<'a> {
+    backend: &'a dyn Backend,
+    object: ObjectRef,
+    name: Name,
+    buffer: &'a mut Buffer,
+    hasher: ObjectHasher,
+    /// The number of bytes that were read.
+    at: u64,
+}
+
+impl<'a> Pieces<'a> {
+    fn new(project: &'a Project, object: ObjectRef, buffer: &'a mut Buffer) -> Self {
+        Self {
+            backend: project.objects.backend(),
+            object,
+            name: object.name(),
+            buffer,
+            hasher: ObjectHasher::default(),
+            at: 0,
+        }
+    }
+
+    /// Reads the piece up to the offset `end`.
+    fn next(&mut self, end: u64) -> Result<&mut [u8], RepoError> {
+        self.buffer.resize(to_usize(end - self.at));
+        let read = self.backend.get_range(&self.name, self.at, self.buffer);
+        read.map_err(|e| RepoError::reading(self.object, e))?;
+        self.hasher.update(self.buffer);
+        self.at = end;
+        Ok(self.buffer)
     }
 }
 
@@ -144,10 +201,13 @@ pub fn listing_of(
     let (listing, signed) = open_listing(project, object, head, &rest[..len], size)?;
     let gap = before.len() - listing.contents.gap as usize;
     if signed != found || before[gap..].iter().any(|byte| *byte != 0) {
-        let why = Damage::Impossible("its bytes are not those that were signed");
-        return Err(RepoError::damaged(object, why));
+        return Err(RepoError::damaged(object, not_signed()));
     }
     Ok(listing)
+}
+
+fn not_signed() -> Damage {
+    Damage::Impossible("its bytes are not those that were signed")
 }
 
 /// Signs and seals the contents of a pack that begins with `head`. `before` is the hash of all

@@ -436,3 +436,38 @@ fn an_object_with_both_copies_damaged_is_reported() {
     host.check_clean(&test_repo, "after the next backup");
     Host::without_cache().check_clean(&test_repo, "after the next backup, on another host");
 }
+
+/// A check reads a large pack one piece at a time.
+#[test]
+fn check_finds_a_flipped_bit_in_each_piece_of_a_large_pack() {
+    let store = MemoryBackend::new();
+    let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let len = 5 * LEAF;
+    let image = Image::new(len).with(0, &noise(1, usize::try_from(len).unwrap()));
+    let mut options = options("disk");
+    options.pack_sizes = PackSizes::default();
+    let input = host.image(&image).unwrap();
+    let made = host.run(&test_repo, input, &options).unwrap();
+    host.check_clean(&test_repo, "before the damage");
+    let listed = store.list("").unwrap();
+    let packs = listed.iter().filter(|listed| {
+        let (object, _) = ObjectRef::parse(&listed.name).unwrap();
+        matches!(object, ObjectRef::Pack(..))
+    });
+    let pack = packs.max_by_key(|pack| pack.size).unwrap();
+    assert!(pack.size > 2 * LEAF, "the pack has several pieces");
+    let bytes = store.get(&pack.name, u64::MAX).unwrap();
+    let in_runs = (0..pack.size / LEAF).map(|piece| piece * LEAF + LEAF / 2);
+    let in_runs: Vec<u64> = in_runs.filter(|at| at + LEAF / 4 < pack.size).collect();
+    for at in in_runs.iter().copied().chain([0, pack.size - 1]) {
+        let mut damaged = bytes.clone();
+        damaged[usize::try_from(at).unwrap()] ^= 1;
+        store.put(&pack.name, &[&damaged]).unwrap();
+        let (report, _) = host.check(&test_repo, true);
+        // Even without the first or last byte of the pack, all of its runs open.
+        let affected = BTreeSet::from_iter(in_runs.contains(&at).then_some(made.id));
+        assert_eq!(set(&report), affected, "bit flipped at {at}");
+        assert!(report.errors > 0, "bit flipped at {at}");
+    }
+}

@@ -1,8 +1,8 @@
 //! Verifies the packs of the index, and their content.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
@@ -17,11 +17,11 @@ use crate::ops::context::thread_pool;
 use crate::ops::error::OpsError;
 use crate::repo::{
     Damage, Index, Log, ObjectRef, Opener, PlacedRun, Project, RepoError, listing_of, read_whole,
-    still_damaged,
+    read_whole_with, still_damaged,
 };
 
-/// The maximum number of packs that are in memory at the same time. Each pack is read completely,
-/// so this number limits the memory.
+/// The maximum number of threads that read packs. A thread that reads a damaged pack has the whole
+/// pack in memory.
 const READERS_MAX: usize = 3;
 
 /// The kind of packs whose content every key can open.
@@ -288,13 +288,8 @@ impl CheckTask<'_> {
                 continue;
             };
             let object = ObjectRef::of_pack(self.project.id, listing.contents.kind, pack);
-            let why = Damage::Impossible("a part of it cannot be decrypted");
-            let damage = RepoError::Damaged {
-                object,
-                source: why,
-            };
             if !self.bad_packs.contains(&pack) {
-                self.unreported_damage.push((pack, damage));
+                self.unreported_damage.push((pack, bad_part(object)));
             }
             self.bad_runs
                 .extend(bad.into_iter().map(|ordinal| (pack, ordinal)));
@@ -343,17 +338,17 @@ enum PackVerdict {
     Damaged(RepoError, Option<Vec<u64>>),
 }
 
-/// The memory of one thread that reads packs. All packs use the same memory, since new memory for
-/// each pack would take an eighth of the CPU time of the check.
+/// The memory of one thread that reads packs. All packs use the same memory.
 #[derive(Default)]
 struct PackBuffers {
-    /// A whole pack.
-    pack: Buffer,
+    /// A piece of a pack.
+    piece: Buffer,
     opener: Opener,
 }
 
-/// Reads a pack. If the pack exists but seems damaged, reads it once more: memory or the connection
-/// may have changed the data.
+/// Reads a pack, one piece at a time. If the pack exists but seems damaged, reads it once more:
+/// memory or the connection may have changed the data. The second time, also searches the damaged
+/// runs.
 fn read_twice(
     index: &Index,
     object: ObjectRef,
@@ -363,19 +358,21 @@ fn read_twice(
     buffers: &mut PackBuffers,
     observer: &dyn Observer,
 ) -> Result<(PackVerdict, ReadOutcome), RepoError> {
-    let mut read = || {
-        if opens {
-            read_pack(index, object, pack, size, buffers)
-        } else {
-            hash_pack(index, object, pack)
-        }
+    let first = if opens {
+        open_pack(index.project(), object, buffers)
+    } else {
+        hash_pack(index, object, pack)
     };
-    let first = match read()? {
+    let first = match first? {
         PackVerdict::Damaged(error, _) if !error.is_missing() => error,
         verdict @ PackVerdict::Damaged(..) => return Ok((verdict, ReadOutcome::Missing)),
         verdict @ PackVerdict::Whole(_) => return Ok((verdict, ReadOutcome::Whole)),
     };
-    let second = read()?;
+    let second = if opens {
+        read_pack(index, object, pack, size, &mut buffers.opener)?
+    } else {
+        hash_pack(index, object, pack)?
+    };
     let outcome = match &second {
         PackVerdict::Whole(_) => {
             observer.notice(Notice::GoodWhenReadAgain {
@@ -408,21 +405,45 @@ fn hash_pack(index: &Index, object: ObjectRef, pack: ObjectHash) -> Result<PackV
     Ok(PackVerdict::Whole(listing))
 }
 
-/// Reads a whole pack, and verifies its hash, its signature, and all of its runs and blobs. `size`
-/// is the number of bytes to read.
+/// Reads a pack, one piece at a time, and verifies its hash, its signature, and all of its runs and
+/// blobs. Does not return which runs are damaged.
+fn open_pack(
+    project: &Project,
+    object: ObjectRef,
+    PackBuffers { piece, opener }: &mut PackBuffers,
+) -> Result<PackVerdict, RepoError> {
+    let mut all_open = true;
+    let read = read_whole_with(project, object, piece, |run, stored| {
+        all_open = all_open && opens_whole(project, &run, stored, opener);
+    });
+    match read {
+        Ok(listing) if all_open => Ok(PackVerdict::Whole(listing)),
+        Ok(_) => Ok(PackVerdict::Damaged(bad_part(object), None)),
+        Err(error @ (RepoError::Damaged { .. } | RepoError::Foreign { .. })) => {
+            Ok(PackVerdict::Damaged(error, None))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The error of a pack with a run that does not open.
+fn bad_part(object: ObjectRef) -> RepoError {
+    let source = Damage::Impossible("a part of it cannot be decrypted");
+    RepoError::Damaged { object, source }
+}
+
+/// Reads a whole pack into memory, and verifies it like [`open_pack`]. If it is damaged, also
+/// returns which runs are. `size` is the number of bytes to read.
 fn read_pack(
     index: &Index,
     object: ObjectRef,
     pack: ObjectHash,
     size: u64,
-    PackBuffers {
-        pack: bytes,
-        opener,
-    }: &mut PackBuffers,
+    opener: &mut Opener,
 ) -> Result<PackVerdict, RepoError> {
     let project = index.project();
-    let damaged = |source| RepoError::Damaged { object, source };
-    let read = match project.objects.get_into(object, size, bytes) {
+    let mut bytes = Buffer::default();
+    let read = match project.objects.get_into(object, size, &mut bytes) {
         // The pack is longer than the index states. All runs that the index knows may still be at
         // the beginning of the pack.
         Err(RepoError::Damaged {
@@ -430,7 +451,7 @@ fn read_pack(
             ..
         }) => {
             bytes.resize(to_usize(size));
-            project.objects.get_start(object, bytes)
+            project.objects.get_start(object, &mut bytes)
         }
         read => read,
     };
@@ -439,7 +460,7 @@ fn read_pack(
         Err(error @ RepoError::Damaged { .. }) => return Ok(PackVerdict::Damaged(error, None)),
         Err(error) => return Err(error),
     }
-    let (damage, listing) = match listing_of(project, object, bytes) {
+    let (damage, listing) = match listing_of(project, object, &bytes) {
         Ok(listing) => (None, Some(listing)),
         // To find the affected backups, use the runs that the index lists. The list of runs in the
         // damaged pack may be that of another pack.
@@ -450,14 +471,11 @@ fn read_pack(
     };
     let bad = listing
         .clone()
-        .map(|listing| bad_runs(project, listing, bytes, opener));
+        .map(|listing| bad_runs(project, listing, &mut bytes, opener));
     Ok(match (damage, listing, bad) {
         (None, Some(listing), Some(bad)) if bad.is_empty() => PackVerdict::Whole(listing),
         (Some(damage), _, bad) => PackVerdict::Damaged(damage, bad),
-        (None, _, bad) => {
-            let why = Damage::Impossible("a part of it cannot be decrypted");
-            PackVerdict::Damaged(damaged(why), bad)
-        }
+        (None, _, bad) => PackVerdict::Damaged(bad_part(object), bad),
     })
 }
 
@@ -470,20 +488,30 @@ fn bad_runs(
     opener: &mut Opener,
 ) -> Vec<u64> {
     let mut bad = Vec::new();
-    for placed in PlacedRun::all_of(listing) {
-        let run: Vec<_> = placed.locations().collect();
-        let [first, ..] = &run[..] else { continue };
-        let range = first.run_range();
-        let whole = bytes
-            .get_mut(to_usize(range.start)..to_usize(range.end))
-            .and_then(|stored| opener.open_run(project, first, stored).ok())
-            .is_some_and(|opened| {
-                run.iter()
-                    .all(|blob| Opener::blob(project, blob, opened).is_ok())
-            });
-        if !whole {
-            bad.push(first.ordinal());
+    for run in PlacedRun::all_of(listing) {
+        let range = run.range();
+        let stored = bytes.get_mut(to_usize(range.start)..to_usize(range.end));
+        if !stored.is_some_and(|stored| opens_whole(project, &run, stored, opener)) {
+            bad.push(run.ordinal());
         }
     }
     bad
+}
+
+/// Returns whether a run opens and each of its blobs has the content that its id states. Overwrites
+/// the stored bytes of the run.
+fn opens_whole(
+    project: &Project,
+    run: &Arc<PlacedRun>,
+    stored: &mut [u8],
+    opener: &mut Opener,
+) -> bool {
+    let Some(first) = run.locations().next() else {
+        return true;
+    };
+    let opened = opener.open_run(project, &first, stored);
+    opened.is_ok_and(|opened| {
+        run.locations()
+            .all(|blob| Opener::blob(project, &blob, opened).is_ok())
+    })
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::reader::Opener;
 use crate::base::{ObjectHash, to_usize};
 use crate::repo::error::RepoError;
-use crate::repo::index::{Index, KnownDamage, PlacedRun};
+use crate::repo::index::{Index, KnownDamage};
+use crate::repo::location::PlacedRun;
 
 /// Reads again all runs and segments that were noted as damaged. Forgets the notes about those that
 /// are undamaged now. From now on, only [`Index::find_anywhere`] finds blobs in runs that are still

@@ -8,7 +8,7 @@ use super::reader::{BlobReader, Opener};
 use crate::base::BlobId;
 use crate::format::{BlobKind, Node};
 use crate::repo::error::RepoError;
-use crate::repo::index::BlobLocation;
+use crate::repo::location::BlobLocation;
 
 /// Nodes of a pack with at most this many bytes between them are read with one request.
 const GAP: u64 = 64 << 10;

@@ -11,7 +11,8 @@ use crate::crypto::{PackCipher, PackRandom};
 use crate::format::{BlobKind, Codec, Node};
 use crate::repo::codec::Decompressor;
 use crate::repo::error::{Damage, RepoError};
-use crate::repo::index::{BlobLocation, Index};
+use crate::repo::index::Index;
+use crate::repo::location::BlobLocation;
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::project::Project;
 

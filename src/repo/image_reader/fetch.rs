@@ -7,7 +7,7 @@ use crate::base::{Buffer, to_usize};
 use crate::format::BlobKind;
 use crate::repo::blobs::{BlobReader, Opener};
 use crate::repo::error::RepoError;
-use crate::repo::index::BlobLocation;
+use crate::repo::location::BlobLocation;
 use crate::repo::tree::ChunkRef;
 
 /// Runs of a pack with at most this many bytes between them are read with one request.

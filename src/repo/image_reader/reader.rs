@@ -11,7 +11,7 @@ use crate::format::{BlobKind, Content, Node};
 use crate::repo::backup::Backup;
 use crate::repo::blobs::{BlobReader, Opener};
 use crate::repo::error::{RepoError, RepoErrorKind};
-use crate::repo::index::BlobLocation;
+use crate::repo::location::BlobLocation;
 use crate::repo::tree::{ChunkRef, ContentPart, ContentTree, NodeReader, Top};
 
 /// Maximum number of leaf nodes that a reader holds. Each takes some 2 KiB and lists the chunks of

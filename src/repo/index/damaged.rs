@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::damage_notes::Noted;
 use super::db::Db;
-use super::location::{BlobLocation, PlacedRun};
 use super::segments::read_segment;
 use super::state::Index;
 use crate::base::{BlobId, ObjectHash, read_lock, write_lock};
 use crate::format::BlobKind;
 use crate::repo::error::RepoError;
+use crate::repo::location::{BlobLocation, PlacedRun};
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::pack_listing::read_whole;
 

@@ -12,7 +12,6 @@ use redb::{
 };
 
 use super::filter::{BlockKey, Filter};
-use super::location::{BlobLocation, PlacedRun};
 use super::panics::{DbError, catch};
 use super::tables::{
     BLOBS, FILTER, FORMAT, IDENTITY, LAYERS, META, MORE, NAMED, NO_SESSION, NUMBERS, NamedRow,
@@ -23,6 +22,7 @@ use super::trust::{Trust, UntrustedPlaces};
 use crate::base::{BlobId, ObjectHash, SignerId, lock, read_lock};
 use crate::crypto::Encapsulation;
 use crate::format::{Contents, PACK_HEAD_LEN, PackKey, PackListing};
+use crate::repo::location::{BlobLocation, PlacedRun};
 
 /// Size of redb's page cache, in bytes. Its default of 1 GiB is meant for servers.
 const CACHE_SIZE: usize = 24 << 20;

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use super::db::Db;
-use super::location::BlobLocation;
 use super::state::Index;
 use super::stored_packs::StoredPacks;
 use crate::base::{ObjectHash, read_lock, write_lock};
 use crate::repo::error::RepoError;
+use crate::repo::location::BlobLocation;
 use crate::repo::removals::Removals;
 
 impl Index {

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::db::Db;
-use super::location::BlobLocation;
 use super::state::Index;
 use crate::base::{BlobId, ObjectHash, read_lock, write_lock};
 use crate::format::PackListing;
 use crate::repo::error::RepoError;
+use crate::repo::location::BlobLocation;
 
 /// How much the cached index of a project contains.
 #[derive(Debug, Clone)]

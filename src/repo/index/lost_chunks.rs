@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use super::location::BlobLocation;
 use super::state::Index;
 use super::stored_packs::{PackName, StoredPacks};
 use crate::base::{BlobId, lock};
 use crate::repo::error::{Damage, RepoError, RepoErrorKind};
+use crate::repo::location::BlobLocation;
 
 /// Finds lost chunks without reading chunks. A chunk is lost if each of its packs is missing, too
 /// short, or known to be damaged where the chunk is.

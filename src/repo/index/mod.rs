@@ -21,7 +21,6 @@ mod db;
 mod db_write;
 mod exclude;
 mod filter;
-mod location;
 mod lookup;
 mod lost_chunks;
 mod open;
@@ -40,7 +39,6 @@ mod usable_packs;
 mod vouch;
 
 pub use damaged::KnownDamage;
-pub use location::{BlobLocation, PlacedRun};
 pub use lookup::CacheState;
 pub use lost_chunks::LostChunks;
 pub use open::IndexContent;

@@ -4,8 +4,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::location::{BlobLocation, PlacedRun};
 use crate::base::BlobId;
+use crate::repo::location::{BlobLocation, PlacedRun};
 
 /// Maximum number of blobs in all kept runs. Each takes about 110 bytes of memory.
 const BLOBS_MAX: usize = 128 << 10;

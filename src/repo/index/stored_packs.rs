@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::location::BlobLocation;
 use crate::base::ObjectHash;
 use crate::format::BlobKind;
+use crate::repo::location::BlobLocation;
 
 /// The kind and the hash of a pack. The kind determines in which directory the pack is.
 pub(super) type PackName = (BlobKind, ObjectHash);

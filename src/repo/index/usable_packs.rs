@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::location::BlobLocation;
 use super::stored_packs::{PackName, StoredPacks};
 use crate::base::ObjectHash;
+use crate::repo::location::BlobLocation;
 use crate::repo::removals::Removals;
 
 /// The packs in which blobs are found: all packs, except those that are known to be missing, too

@@ -16,7 +16,8 @@ use crossbeam_channel::Sender;
 
 use super::super::blobs::{pack_context, run_context};
 use super::super::error::RepoError;
-use super::super::index::{BlobLocation, Index};
+use super::super::index::Index;
+use super::super::location::BlobLocation;
 use super::super::object_ref::ObjectRef;
 use super::super::pack_listing::read_listing;
 use super::budget::{Budget, CloseOnDrop, CloseOnPanic};

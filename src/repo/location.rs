@@ -15,8 +15,8 @@ pub struct PlacedRun {
     pub(super) signer: SignerId,
     /// Whether its blobs count for deduplication.
     pub(super) trusted: bool,
-    /// Whether the pack counts: not only superseded segments name it. See
-    /// [`NamedRow::counts`](super::tables::NamedRow::counts).
+    /// Whether the pack counts: not only superseded segments name it. See `NamedRow::counts` of the
+    /// index.
     pub(super) counts: bool,
     pub(super) kind: BlobKind,
     pub(super) key: PackKey,
@@ -127,8 +127,8 @@ impl BlobLocation {
         self.run.trusted
     }
 
-    /// Whether the pack counts: not only superseded segments name it. See
-    /// [`NamedRow::counts`](super::tables::NamedRow::counts).
+    /// Whether the pack counts: not only superseded segments name it. See `NamedRow::counts` of the
+    /// index.
     pub(super) fn counts(&self) -> bool {
         self.run.counts
     }
