@@ -345,7 +345,7 @@ impl Attributes {
     /// Reports whether this is a regular file. An entry for which the server stated no mode counts
     /// as a regular file.
     pub(super) fn is_file(&self) -> bool {
-        self.mode.is_none_or(|mode| mode & TYPE_MASK == REGULAR)
+        !self.is_known() || self.mode.is_some_and(|mode| mode & TYPE_MASK == REGULAR)
     }
 
     pub(super) fn is_directory(&self) -> bool {
@@ -514,6 +514,26 @@ async fn within<T>(
         }
         if Instant::now() >= until {
             return Err(Late::Timeout);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_without_a_stated_type_counts_as_a_file() {
+        let with = |mode| Attributes {
+            size: 0,
+            modified: 0,
+            mode,
+        };
+        for mode in [None, Some(0), Some(0o644), Some(REGULAR | 0o644)] {
+            assert!(with(mode).is_file(), "{mode:?}");
+        }
+        for mode in [DIRECTORY, FIFO, 0o120_000] {
+            assert!(!with(Some(mode | 0o755)).is_file(), "{mode:o}");
         }
     }
 }
