@@ -44,6 +44,7 @@ fn without_help_of_help(mut words: Vec<OsString>) -> Vec<OsString> {
         return words;
     };
     let mut command = Cli::command();
+    command.build();
     for word in &words[1..=help] {
         match command.find_subcommand(word) {
             Some(below) => command = below.clone(),

@@ -11,6 +11,7 @@ use super::backup_args::BackupArgs;
 use super::cache_args::CacheCommand;
 use super::check_args::CheckArgs;
 use super::copy_args::CopyArgs;
+use super::deferred::Deferred;
 use super::diff_args::DiffCommand;
 use super::drill_args::DrillArgs;
 use super::forget_args::ForgetArgs;
@@ -116,7 +117,7 @@ pub(super) enum Top {
     #[command(after_help = "Example:\n  cuttlebone repo list")]
     Repo {
         #[command(subcommand)]
-        command: Command,
+        command: Deferred<Command>,
     },
 }
 

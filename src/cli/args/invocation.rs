@@ -28,7 +28,10 @@ impl Invocation {
     pub(crate) fn new(cli: Cli, environment: &Environment) -> Result<Self, Failure> {
         let display = cli.globals.display_settings(environment)?;
         let threads = worker_threads(cli.globals.threads);
-        let (Top::Direct(command) | Top::Repo { command }) = cli.command;
+        let command = match cli.command {
+            Top::Direct(command) => command,
+            Top::Repo { command } => command.0,
+        };
         let action = action(command, cli.globals, environment)?;
         if display.json && action.fills_stdout() {
             return Err(Failure::usage(

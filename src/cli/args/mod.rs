@@ -8,6 +8,7 @@ mod ceph_args;
 mod check_args;
 mod command_line;
 mod copy_args;
+mod deferred;
 mod diff_args;
 mod drill_args;
 mod duration;
