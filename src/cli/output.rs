@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -32,7 +32,9 @@ pub(crate) struct Output {
     style: Style,
     stdout: Stream,
     stderr: Stream,
-    zone: TimeZone,
+    /// The local time zone. To find it, all names of time zones are read, so this waits until a time
+    /// is shown.
+    zone: LazyLock<TimeZone>,
     /// The width of the terminal on standard output, if there is one.
     columns: Option<usize>,
     /// The width of the terminal on standard error, if there is one.
@@ -55,7 +57,7 @@ impl Output {
             style,
             Box::new(io::stdout()),
             Box::new(io::stderr()),
-            TimeZone::system(),
+            TimeZone::system,
             columns,
         );
         Self {
@@ -68,14 +70,14 @@ impl Output {
         style: Style,
         stdout: Box<dyn Write + Send>,
         stderr: Box<dyn Write + Send>,
-        zone: TimeZone,
+        zone: fn() -> TimeZone,
         columns: Option<usize>,
     ) -> Self {
         Self {
             style,
             stdout: Mutex::new(stdout),
             stderr: Mutex::new(stderr),
-            zone,
+            zone: LazyLock::new(zone),
             columns,
             error_columns: None,
         }
@@ -426,7 +428,10 @@ pub(crate) mod tests {
             Box::new(captured.stdout.clone()),
             Box::new(captured.stderr.clone()),
         );
-        (Output::with(style, out, err, TimeZone::UTC, None), captured)
+        (
+            Output::with(style, out, err, || TimeZone::UTC, None),
+            captured,
+        )
     }
 
     struct Broken(io::ErrorKind);
@@ -571,7 +576,7 @@ pub(crate) mod tests {
     fn a_closed_pipe_is_not_a_failure_but_a_full_disk_is() {
         let with = |kind| {
             let (out, err) = (Box::new(Broken(kind)), Box::new(io::sink()));
-            Output::with(Style::default(), out, err, TimeZone::UTC, None).show(&change())
+            Output::with(Style::default(), out, err, || TimeZone::UTC, None).show(&change())
         };
         assert!(with(io::ErrorKind::BrokenPipe).is_ok());
         assert!(with(io::ErrorKind::StorageFull).is_err());
