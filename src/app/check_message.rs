@@ -61,15 +61,15 @@ pub(crate) struct CheckSummary {
     /// The number of findings, including foreign objects and lost history.
     pub(crate) errors: u64,
     pub(crate) packs_damaged: u64,
-    /// Number of findings of the kind [`Foreign`](FindingKind::Foreign).
+    /// The number of findings of the kind [`Foreign`](FindingKind::Foreign).
     pub(crate) foreign: u64,
     /// The ids of the backups that cannot be restored completely, or whose records are lost.
     pub(crate) backups_affected: Vec<String>,
-    /// Backups that were checked.
+    /// The number of backups that were checked.
     pub(crate) backups: u64,
-    /// Packs that the index names.
+    /// The number of packs that the index names.
     pub(crate) packs: u64,
-    /// Bytes of packs that were read.
+    /// The number of bytes of packs that were read.
     pub(crate) bytes_read: u64,
     /// `None` if the user did not ask to read data.
     #[serde(flatten)]
@@ -87,13 +87,13 @@ pub(crate) struct DataRead {
     pub(crate) level: &'static str,
     /// The seed of the random order in which the check read packs.
     pub(crate) seed: String,
-    /// Packs from which this check chose. A check of a part of the data also chooses from packs
-    /// that only superseded segments name. A check of all data reads these only if a backup uses
-    /// them.
+    /// The number of packs from which this check chose. A check of a part of the data also chooses
+    /// from packs that only superseded segments name. A check of all data reads these only if a
+    /// backup uses them.
     pub(crate) packs_total: u64,
-    /// Packs that this check chose to read.
+    /// The number of packs that this check chose to read.
     pub(crate) packs_chosen: u64,
-    /// Packs that were read and are undamaged.
+    /// The number of packs that were undamaged when they were first read.
     pub(crate) packs_verified: u64,
     /// Whether all packs that this check had to read were read. If not, the time limit was reached,
     /// or a check of all data could not find out which packs backups use.
@@ -117,14 +117,14 @@ impl DataRead {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct KeylessSummary {
     pub(crate) errors: u64,
-    /// Files that were read: objects, and their second copies.
+    /// The number of files that were read: objects, and their second copies.
     pub(crate) files: u64,
     pub(crate) bytes_read: u64,
     pub(crate) projects: u64,
-    /// Objects that the logs of all projects name, and that must exist.
+    /// The number of objects that the logs of all projects name, and that must exist.
     pub(crate) objects_required: u64,
-    /// Whether each object that the given statement covers exists, or was removed by the log.
-    /// `None` if the user gave no statement.
+    /// Whether the log has the entry of the given statement, and each object that the statement
+    /// covers is undamaged or was removed by the log. `None` if the user gave no statement.
     pub(crate) statement_holds: Option<bool>,
     pub(crate) duration: f64,
 }

@@ -50,7 +50,7 @@ impl Signers {
     pub(super) fn withdraw<'a>(&self, revoked: impl Iterator<Item = &'a Revoked>) {
         let mut known = write_lock(&self.known);
         let revoked = revoked.map(|revoked| revoked.signer);
-        // Nothing revokes a full key.
+        // A full key cannot be revoked.
         known
             .revoked
             .extend(revoked.filter(|signer| *signer != self.authority));

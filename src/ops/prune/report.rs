@@ -13,18 +13,18 @@ pub struct PruneReport {
     pub repacked: Amount,
     /// Small packs whose used blobs were merged into larger ones.
     pub merged: Amount,
-    /// Bytes of packs that were read to repack and merge them.
+    /// The number of bytes of packs that were read to repack and merge them.
     pub bytes_read: u64,
-    /// Bytes of packs and index segments that were stored.
+    /// The number of bytes of packs and index segments that were stored.
     pub bytes_written: u64,
-    /// Packs that had been marked and are used again.
+    /// The number of packs that had been marked and are used again.
     pub rescued: u64,
-    /// Packs that stay because a used blob in them is damaged, and no other pack has an undamaged
-    /// copy of it. Packs whose signers are not trusted, and those that the log removes, do not
-    /// count.
+    /// The number of packs that stay because a used blob in them is damaged, and no other pack has
+    /// an undamaged copy of this blob. Packs whose signers are not trusted, and those that the log
+    /// removes, do not count.
     pub damaged: u64,
-    /// Interrupted uploads that were removed.
+    /// The number of interrupted uploads that were removed.
     pub uploads: u64,
-    /// Records and voids of revoked keys that were removed.
+    /// The number of records and voids of revoked keys that were removed.
     pub refused: u64,
 }

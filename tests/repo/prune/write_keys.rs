@@ -1,5 +1,6 @@
 //! Prunes that run at the same time as backups with a write key. This key cannot read stored data.
-//! So a backup cannot store the data of a marked pack again.
+//! So if a prune marks a pack on which such a backup relies, the backup cannot read the data from
+//! the pack and store it again.
 
 use std::sync::Arc;
 use std::time::Duration;
