@@ -1,5 +1,6 @@
-//! Marks of restores that change a target in place. While a restore runs, and after it was
-//! interrupted, the mark says that the target holds a mixture of old and restored data.
+//! Marks of restores that change a target in place. The mark says that the target holds a mixture
+//! of old and restored data. It exists while a restore runs, after the restore was interrupted, and
+//! after the restore left old content in place of damaged parts of the backup.
 //!
 //! The mark of a file is next to the file. The mark of a device, or of a file whose directory
 //! cannot be written, is in the directory for the state of this program.

@@ -48,7 +48,7 @@ fn killed_and_then_continued(world: &World, target: &str, content: &[u8]) {
         "the restore was complete before it was killed"
     );
 
-    let told = [target, "an interrupted restore of backup", "“v”"];
+    let told = [target, "an incomplete restore of backup", "“v”"];
     let refused = world.fails(&["backup", target, "--volume", "w"], 1);
     let expected = [&told[..], &["--in-place", "--allow-interrupted-restore"]].concat();
     assert_error(&refused, &expected);
@@ -66,7 +66,7 @@ fn killed_and_then_continued(world: &World, target: &str, content: &[u8]) {
 
     let ran = world.run(&again);
     assert_eq!(
-        (ran.code, ran.stderr.contains("interrupted")),
+        (ran.code, ran.stderr.contains("incomplete")),
         (Some(0), false)
     );
     world.backup(&[target, "--volume", "w"]);

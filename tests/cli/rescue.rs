@@ -125,6 +125,7 @@ fn everything_except_a_damaged_chunk_is_restored_to_every_kind_of_target() {
     assert_error(&text, &["the target keeps its old content there"]);
     let kept = expected(&content, &before, &holes);
     assert!(fs::read(&existing).unwrap() == kept);
+    assert!(world.path(".existing.cuttlebone-restore").exists());
     world.fails(&["restore", "v", &existing, "--force", "--keep-going"], 21);
     assert!(fs::read(&existing).unwrap() == with_zeros);
 
@@ -141,6 +142,43 @@ fn everything_except_a_damaged_chunk_is_restored_to_every_kind_of_target() {
         21,
     );
     assert!(fs::read(&device.device).unwrap() == with_zeros);
+}
+
+/// Restores a damaged backup to `target`, which has other content, and then an undamaged one. In
+/// between, the target holds old and restored data.
+#[track_caller]
+fn a_mixture_is_not_backed_up(world: &World, target: &str, content: &[u8]) {
+    let keep_going = ["restore", "v", target, "--in-place", "--keep-going"];
+    assert_error(
+        &world.fails(&keep_going, 21),
+        &["“backup” refuses it until"],
+    );
+    let back_up = ["backup", target, "--volume", "w"];
+    let refused = [target, "an incomplete restore of backup", "--in-place"];
+    assert_error(&world.fails(&back_up, 1), &refused);
+    // Nothing is left to write, and the holes still have their old content.
+    world.fails(&keep_going, 21);
+    assert_error(&world.fails(&back_up, 1), &refused);
+    world.ok(&["restore", "whole", target, "--in-place"]);
+    assert!(fs::read(target).unwrap() == content);
+    world.backup(&back_up[1..]);
+}
+
+#[test]
+fn a_target_that_keeps_old_content_in_place_of_damaged_parts_is_not_backed_up() {
+    let content = noise(9, 12 * MIB);
+    let world = backed_up(&content);
+    flip(&packs(&world, "packs")[0], MIB);
+    let other = noise(10, 12 * MIB);
+    world.backup(&[&world.write("whole.img", &other), "--volume", "whole"]);
+    let before = noise(11, 12 * MIB);
+    a_mixture_is_not_backed_up(&world, &world.write("existing", &before), &other);
+    assert!(!world.path(".existing.cuttlebone-restore").exists());
+
+    let Some(device) = LoopDevice::new(&before) else {
+        return;
+    };
+    a_mixture_is_not_backed_up(&world, &device.device, &other);
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(crate) struct BackupRequest {
     pub(crate) compression: Compression,
     pub(crate) verify_writes: VerifyWrites,
     pub(crate) reread: bool,
-    /// Whether to back up a source even if a restore to it was interrupted.
+    /// Whether to back up a source even if a restore to it is incomplete.
     pub(crate) allow_interrupted_restore: bool,
     pub(crate) stated: Stated,
 }

@@ -110,7 +110,7 @@ pub(super) struct BackupArgs {
     /// repository has lost
     #[arg(long)]
     reread: bool,
-    /// Back up a file, device or image even if a restore to it was interrupted
+    /// Back up a file, device or image even if a restore to it is incomplete
     #[arg(long)]
     allow_interrupted_restore: bool,
     /// Keep this many snapshots of cuttlebone on each rbd: image [default: 1]

@@ -487,7 +487,7 @@ fn are(packs: u64) -> String {
     format!("{} {verb}", count(packs, "pack"))
 }
 
-/// Fails if the source is the target of an interrupted restore, since its content is a mixture of
+/// Fails if the source is the target of an incomplete restore, since its content is a mixture of
 /// old and restored data.
 fn refuse_interrupted_restore(console: &Console, source: &BackupSource) -> Result<(), Failure> {
     let (BackupSource::Whole(ReadFrom::Path(image)) | BackupSource::Listed { image, .. }) = source

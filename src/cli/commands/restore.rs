@@ -87,14 +87,13 @@ pub(super) fn restore(
             });
         }
     });
-    let on_damage = match (request.keep_going, request.existing) {
-        (false, _) => OnDamage::Stop,
-        (true, Existing::Update) => OnDamage::Keep,
-        (true, Existing::Refuse | Existing::Replace) => OnDamage::Zero,
-    };
+    let on_damage = on_damage(request);
     let context = console.session.context(Some(&settings.cache_dir));
     let report = ops::restore_despite(on_damage, &project, backup, &target, &context)?;
-    remove_mark(console, request)?;
+    // With old content in the holes, the target is still a mixture of old and restored data.
+    if report.damage.is_none() || on_damage != OnDamage::Keep {
+        remove_mark(console, request)?;
+    }
     console.meter.finish();
     if let Some(map) = map {
         write_map(map, &rescue_map(size, &report.holes)).map_err(OpsError::from)?;
@@ -127,8 +126,19 @@ pub(super) fn restore(
         ("Threads", Some(console.session.threads.to_string())),
     ])?;
     match report.damage {
-        Some(damage) => Err(incomplete(backup, &holes, on_damage, &damage)),
+        Some(damage) => {
+            let is_marked = marks.as_ref().is_some_and(|marks| marks.read().is_some());
+            Err(incomplete(backup, &holes, on_damage, is_marked, &damage))
+        }
         None => Ok(()),
+    }
+}
+
+fn on_damage(request: &RestoreRequest) -> OnDamage {
+    match (request.keep_going, request.existing) {
+        (false, _) => OnDamage::Stop,
+        (true, Existing::Update) => OnDamage::Keep,
+        (true, Existing::Refuse | Existing::Replace) => OnDamage::Zero,
     }
 }
 
@@ -169,7 +179,7 @@ fn remove_mark(console: &Console, request: &RestoreRequest) -> Result<(), Failur
         marks.remove().map_err(|error| {
             Failure::new(
                 Code::Failed,
-                "could not remove the mark of an interrupted restore",
+                "could not remove the mark of an incomplete restore",
             )
             .caused_by(Some(&error))
         })?;
@@ -177,15 +187,15 @@ fn remove_mark(console: &Console, request: &RestoreRequest) -> Result<(), Failur
     Ok(())
 }
 
-/// Returns the mark of a restore to this path that was interrupted, or is still running; `None` if
-/// there is none.
+/// Returns the mark of a restore to this path that was interrupted, left old content in the target,
+/// or is still running; `None` if there is none.
 pub(super) fn interrupted_restore(console: &Console, path: &Path) -> Option<RestoreMark> {
     MarkPlaces::of(path, &console.session.environment)
         .ok()?
         .read()
 }
 
-/// Describes an interrupted restore.
+/// Describes an incomplete restore.
 pub(super) fn describe(mark: &RestoreMark) -> String {
     let RestoreMark {
         backup_id,
@@ -195,7 +205,7 @@ pub(super) fn describe(mark: &RestoreMark) -> String {
     } = mark;
     let id = short_id(backup_id);
     let (volume, time) = (printable(volume), printable(time));
-    format!("an interrupted restore of backup {id} of volume “{volume}”, begun at {time}")
+    format!("an incomplete restore of backup {id} of volume “{volume}”, begun at {time}")
 }
 
 /// Returns the failure of a target that cannot be opened.
@@ -225,11 +235,13 @@ fn write_map(mut map: OutputFile, text: &str) -> Result<(), VolumeError> {
     map.finish()
 }
 
-/// Returns the failure of a restore that continued despite damage.
+/// Returns the failure of a restore that continued despite damage. `is_marked` says whether the
+/// mark of this restore or of an earlier one stays.
 fn incomplete(
     backup: &Backup,
     holes: &[Extent],
     on_damage: OnDamage,
+    is_marked: bool,
     damage: &RepoError,
 ) -> Failure {
     let bytes: u64 = holes.iter().map(|hole| hole.length).sum();
@@ -237,7 +249,11 @@ fn incomplete(
     let places = count(holes.len() as u64, "place");
     let message = format!("{bytes} bytes of volume “{volume}” in {places} could not be restored");
     let hint = match on_damage {
-        OnDamage::Keep => "the target keeps its old content there",
+        OnDamage::Keep if !is_marked => "the target keeps its old content there",
+        OnDamage::Keep => {
+            "the target keeps its old content there, so “backup” refuses it until a restore with \
+             --in-place is complete"
+        }
         OnDamage::Stop | OnDamage::Zero => "they are zeros in the target",
     };
     Failure::new(Code::Damage, message)
