@@ -86,6 +86,9 @@ pub(crate) struct SeenBackup {
     pub(crate) volume: String,
     /// The time of the backup, as in RFC 3339.
     pub(crate) time: String,
+    /// Whether a full key signed the record of the backup.
+    #[serde(default)]
+    pub(crate) is_full: bool,
 }
 
 impl SeenLocation {

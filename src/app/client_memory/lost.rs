@@ -63,7 +63,9 @@ impl fmt::Display for Lost {
                 f,
                 "the settings of the project are older (revision {found}; this host saw {seen})"
             ),
-            Self::Backup(SeenBackup { id, volume, time }) => {
+            Self::Backup(SeenBackup {
+                id, volume, time, ..
+            }) => {
                 let id = id.to_string();
                 let id = short_id(&id);
                 write!(f, "backup {id} of volume “{volume}” from {time} is missing")

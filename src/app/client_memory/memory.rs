@@ -1,6 +1,7 @@
 //! The client memory: the state in which this host last saw a repository. A command first compares
 //! the repository with this memory, and later updates the memory.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 
 use super::compare::{behind, note_again, note_missing, replaced};
@@ -8,12 +9,11 @@ use super::file::{Files, SeenBackup, SeenLocation, SeenProject, now, text_of};
 use super::lost::Lost;
 use crate::app::session::Session;
 use crate::app::settings::RepositorySettings;
-use crate::base::{Notice, ObjectHash, RepositoryId};
+use crate::base::{Notice, ObjectHash, RepositoryId, Role};
 use crate::repo::{Backup, HistoryEnds, Project, RepoError};
 
-/// The maximum number of backups to remember of a project. Beyond it, [`ClientMemory::remember`]
-/// drops backups of write keys, but no backups of full keys. [`ClientMemory::remember_backup`]
-/// drops all earlier backups instead, because the new backup names those before it.
+/// The maximum number of backups to remember of a project. Beyond it, backups of write keys are not
+/// remembered. [`ClientMemory::remember`] exceeds it for backups of full keys.
 const BACKUPS_MAX: usize = 10_000;
 
 /// The maximum number of characters of a volume's name to remember.
@@ -140,13 +140,12 @@ impl<'a> ClientMemory<'a> {
             id,
             volume: shortened(volume),
             time: now(),
+            is_full: project.role() == Role::Full,
         };
         self.change(project, |seen| {
-            // This backup names earlier ones, which need not be remembered. They stay until a later
-            // command reads the records.
-            if seen.backups.len() >= BACKUPS_MAX {
-                seen.backups.clear();
-            }
+            // This backup may name earlier ones, which then need not be remembered. They stay until
+            // a later command reads the records.
+            make_room(&mut seen.backups, BACKUPS_MAX);
             seen.backups.insert(backup);
         });
     }
@@ -241,6 +240,17 @@ fn seen_backup(backup: &Backup) -> SeenBackup {
         id: backup.id,
         volume: shortened(&backup.record.volume.name),
         time: text_of(backup.time),
+        is_full: backup.is_full,
+    }
+}
+
+/// Makes room for one more backup if there are `most` or more: drops the oldest one of a write key.
+/// If there is none, drops the oldest one of a full key: of these, newer ones name the older ones.
+fn make_room(backups: &mut BTreeSet<SeenBackup>, most: usize) {
+    while backups.len() >= most
+        && let Some(oldest) = backups.iter().min_by_key(|b| (b.is_full, &b.time)).cloned()
+    {
+        backups.remove(&oldest);
     }
 }
 
@@ -260,4 +270,36 @@ fn losses(seen: &SeenProject, project: &Project) -> Vec<Lost> {
     lost.extend(seen.lost_backups.iter().cloned().map(Lost::Backup));
     lost.extend(seen.lost_log.iter().copied().map(Lost::LogEntry));
     lost
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backup(number: u8, time: &str, is_full: bool) -> SeenBackup {
+        SeenBackup {
+            id: ObjectHash::from_bytes([number; 32]),
+            volume: "v".to_owned(),
+            time: time.to_owned(),
+            is_full,
+        }
+    }
+
+    #[test]
+    fn new_backups_take_the_room_of_the_oldest_one_and_of_full_keys_last() {
+        let old_full = backup(9, "2027-01-01T00:00:00Z", true);
+        let new_full = backup(8, "2027-01-05T00:00:00Z", true);
+        let old = backup(7, "2027-01-02T00:00:00Z", false);
+        let new = backup(1, "2027-01-03T00:00:00Z", false);
+        let mut left = BTreeSet::from([&old_full, &new_full, &old, &new].map(Clone::clone));
+        make_room(&mut left, 5);
+        assert_eq!(left.len(), 4);
+        for dropped in [&old, &new, &old_full, &new_full] {
+            let most = left.len();
+            assert!(left.contains(dropped));
+            make_room(&mut left, most);
+            assert_eq!(left.len(), most - 1);
+            assert!(!left.contains(dropped), "{left:?}");
+        }
+    }
 }
