@@ -77,27 +77,71 @@ fn snapshots<'a>(
 ) -> Result<Vec<TrackingSnapshot<'a>>, OpsError> {
     let frozen = Freeze::begin(freeze, context.cancel)?;
     let late = frozen.late();
-    let stop = Cancel::default();
-    let done = AtomicBool::new(false);
-    let made = thread::scope(|scope| {
-        // After the time limit, the snapshots are useless, so make no more.
-        let watch = || {
-            while !done.load(Ordering::Relaxed) {
-                if late.load(Ordering::Relaxed) || context.cancel.check().is_err() {
-                    stop.cancel();
-                }
-                thread::sleep(STEP);
-            }
-        };
-        let watching = thread::Builder::new().spawn_scoped(scope, watch);
-        let snapshot = |of: &PreparedBackup<'a>| of.make_snapshot(&stop);
-        let made = map_in_threads(prepared, SNAPSHOTS, snapshot, |_| false);
-        done.store(true, Ordering::Relaxed);
-        watching.map(|_| made).map_err(OpsError::Thread)
+    // After the time limit, the snapshots are useless, so make no more.
+    let is_over = || late.load(Ordering::Relaxed) || context.cancel.check().is_err();
+    let made = watched(thread::Builder::new(), is_over, |stop| {
+        let snapshot = |of: &PreparedBackup<'a>| of.make_snapshot(stop);
+        map_in_threads(prepared, SNAPSHOTS, snapshot, |_| false)
     });
     // Thaw first: after a failure, removing the snapshots takes time.
     let thawed = frozen.thaw();
     let made = made?;
     thawed?;
     made.into_iter().collect()
+}
+
+/// Runs `work`, and cancels it when `is_over` returns true. A new thread calls `is_over`. If this
+/// thread cannot be started, fails and does not run `work`, since nothing would end the work.
+fn watched<T>(
+    thread: thread::Builder,
+    is_over: impl Fn() -> bool + Sync,
+    work: impl FnOnce(&Cancel) -> T,
+) -> Result<T, OpsError> {
+    let stop = Cancel::default();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watch = || {
+            while !done.load(Ordering::Relaxed) {
+                if is_over() {
+                    stop.cancel();
+                }
+                thread::sleep(STEP);
+            }
+        };
+        let watching = thread.spawn_scoped(scope, watch);
+        watching.map_err(OpsError::Thread)?;
+        let result = work(&stop);
+        done.store(true, Ordering::Relaxed);
+        Ok(result)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_nothing_could_end_is_not_begun() {
+        let mut has_run = false;
+        // No thread can have a stack of this size.
+        let thread = thread::Builder::new().stack_size(1 << 60);
+        let result = watched(thread, || false, |_| has_run = true);
+        assert!(matches!(result, Err(OpsError::Thread(_))), "{result:?}");
+        assert!(!has_run);
+    }
+
+    #[test]
+    fn work_is_cancelled_when_its_time_is_over() {
+        let over = AtomicBool::new(false);
+        let is_over = || over.load(Ordering::Relaxed);
+        let result = watched(thread::Builder::new(), is_over, |stop| {
+            assert!(stop.check().is_ok());
+            over.store(true, Ordering::Relaxed);
+            (0..200).any(|_| {
+                thread::sleep(STEP);
+                stop.check().is_err()
+            })
+        });
+        assert!(result.unwrap());
+    }
 }
