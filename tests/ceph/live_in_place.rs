@@ -97,6 +97,56 @@ fn an_image_is_brought_back_through_random_writes_and_resizes() {
 }
 
 #[test]
+fn what_a_program_changes_while_the_whole_image_is_compared_is_brought_back() {
+    let Some(live) = Live::with_pool("place-change") else {
+        return;
+    };
+    let name = "place-change/img";
+    let mut img = image(&live.cluster, name, &[]);
+    live.backs_up(name, &[]);
+    // Without this snapshot, the whole image is compared.
+    let snapshot = format!("{name}@{}", live.tracking(name));
+    live.cluster
+        .rbd(&["snap", "rm", "--no-progress", &snapshot]);
+    // After the comparison, a program opens the image, writes to it, and closes it.
+    let calls = live.world.at("calls");
+    let write =
+        "bench --io-type write --io-size 4K --io-threads 1 --io-total 64K --io-pattern rand";
+    let program = live.rbd_script(&format!(
+        "case \"$*\" in *export-diff*) echo >>{calls}
+         rbd \"$@\" && rbd \"$1\" {write} {name} >/dev/null 2>&1; exit;; esac"
+    ));
+    let args = ["--rbd-command", &program];
+    img.change(8 * MIB, vec![data(2 * MIB, 1)]);
+    live.brings_back(name, name, &args);
+    live.take_safety_snapshot(name);
+    img.read_again();
+
+    img.change(8 * MIB, vec![data(2 * MIB, 2)]);
+    live.brings_back(name, name, &[&args[..], &["--no-safety-snapshot"]].concat());
+    assert_eq!(live.snapshots(name), Vec::<String>::new());
+    img.read_again();
+
+    // The safety snapshot of an interrupted restore that changed nothing is used again.
+    img.change(8 * MIB, vec![data(2 * MIB, 3)]);
+    let stops = live.rbd_script("case \"$*\" in *import-diff*) exit 5;; esac");
+    let target = format!("rbd:{name}");
+    let stopped = [
+        "restore",
+        name,
+        &target,
+        "--in-place",
+        "--rbd-command",
+        &stops,
+    ];
+    live.world.fails(&stopped, 1);
+    live.brings_back(name, name, &args);
+    live.take_safety_snapshot(name);
+    let calls = std::fs::read_to_string(calls).unwrap();
+    assert_eq!(calls.lines().count(), 3, "the image was compared each time");
+}
+
+#[test]
 fn damage_of_another_backup_does_not_keep_an_image_from_being_brought_back() {
     let Some(live) = Live::with_pool("place-damage") else {
         return;

@@ -4,7 +4,8 @@
 //! The order of the steps makes every interruption harmless. A restore refuses an image that does
 //! not fit, finds the parts that differ, makes the safety snapshot, marks the image, writes, and
 //! removes the mark. If it compares the whole image, it makes the safety snapshot before the
-//! comparison, to find changes during the comparison.
+//! comparison, to find changes during the comparison. If no safety snapshot is wanted, it makes
+//! this one, too, and removes it before it writes.
 //!
 //! A run that is killed after it has marked the image leaves the mark. The next run searches for
 //! the differing parts again, and keeps the safety snapshot of the first run. If the image may have
@@ -43,7 +44,7 @@ const ATTEMPTS: usize = 5;
 /// How to restore to an existing image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InPlaceOptions {
-    /// Make a snapshot of the image before anything is written.
+    /// Keep a snapshot of the image from before anything is written.
     pub safety_snapshot: bool,
     /// Resize the image if it has another size than the backup.
     pub resize: bool,
@@ -112,8 +113,8 @@ pub fn restore_image_in_place(
         safety_snapshot: earlier.pop_if(|_| unchanged),
         earlier_snapshots: earlier,
     };
-    // The safety snapshot, if it was made before the comparison. It is removed again if nothing
-    // is written.
+    // The snapshot, if one was made before the comparison. It is removed again if nothing is
+    // written, or if no safety snapshot is wanted.
     let mut early = None;
     let (phase, request) = (
         Phase::Restore,
@@ -125,10 +126,11 @@ pub fn restore_image_in_place(
                 snapshot: snapshot.name.clone(),
             });
             let diverged = image.diverged(&snapshot.name, cancel)?;
-            changed_since(task, base, &diverged, state.size)
+            let changed = changed_since(task, base, &diverged, state.size);
+            changed.map(|ranges| (ranges, snapshot.name.clone()))
         });
-        let ranges = match known {
-            Some(Ok(ranges)) => ranges,
+        let (ranges, since) = match known {
+            Some(Ok(found)) => found,
             Some(Err(error)) if !matches!(error, OpsError::Repo(_)) => return Err(error),
             // If the backup of the common snapshot is damaged, only reading the whole image shows
             // the differences.
@@ -138,14 +140,16 @@ pub fn restore_image_in_place(
                     problem.as_ref(),
                     distrusted,
                 )));
-                if report.safety_snapshot.is_none() && options.safety_snapshot {
-                    let name = make_safety_snapshot(image, context)?;
-                    early = Some(name.clone());
-                    report.safety_snapshot = Some(name);
+                let before = match &report.safety_snapshot {
+                    Some(unchanged) => unchanged.clone(),
+                    None => early.insert(make_safety_snapshot(image, context)?).clone(),
+                };
+                if options.safety_snapshot {
+                    report.safety_snapshot = Some(before.clone());
                 }
                 let (ranges, compared) = compare(task, image, &state, context)?;
                 report.compared = compared;
-                ranges
+                (ranges, before)
             }
         };
         if ranges.ranges().is_empty() && state.size == size {
@@ -158,12 +162,12 @@ pub fn restore_image_in_place(
         // Test again that nobody uses the image: finding the differences can take long. Then add
         // the changes since a snapshot: a program may have used the image and closed it meanwhile.
         image.require_unused(Duration::ZERO, cancel)?;
-        let used_since = common.as_ref().map(|(_, snapshot)| &snapshot.name);
-        let ranges = match early.as_ref().or(used_since) {
-            Some(snapshot) => joined(&ranges, &image.diverged(snapshot, cancel)?, backup),
-            None => ranges,
-        };
-        early = None;
+        let ranges = joined(&ranges, &image.diverged(&since, cancel)?, backup);
+        if let Some(before) = early.take()
+            && !options.safety_snapshot
+        {
+            remove_unneeded(image, before, context);
+        }
         let used = common.as_ref().map(|(_, used)| exported(used));
         image.require_same(&state.identity, used.as_slice(), &request, cancel)?;
         mark(backup, &report).write(image, cancel)?;
@@ -172,12 +176,7 @@ pub fn restore_image_in_place(
             write_ranges(task, &ranges, state.size, &target)
         })?;
         image.require_same(&state.identity, used.as_slice(), &request, cancel)?;
-        match image.require_unused(Duration::ZERO, cancel) {
-            Err(error) if error.kind == RbdErrorKind::Busy => {
-                Err(OpsError::ImageOpened { name: image.name() })
-            }
-            other => Ok(other?),
-        }
+        require_still_unused(image, cancel)
     });
     if let Some(unneeded) = early
         && remove_unneeded(image, unneeded, context)
@@ -187,6 +186,16 @@ pub fn restore_image_in_place(
     report.restored = restored?;
     ImageMark::remove(image, cancel)?;
     Ok(report)
+}
+
+/// Fails if a program uses the image after the restore has written to it.
+fn require_still_unused(image: &LiveImage<'_>, cancel: &Cancel) -> Result<(), OpsError> {
+    match image.require_unused(Duration::ZERO, cancel) {
+        Err(error) if error.kind == RbdErrorKind::Busy => {
+            Err(OpsError::ImageOpened { name: image.name() })
+        }
+        other => Ok(other?),
+    }
 }
 
 /// Returns why the whole image is compared. `problem` is the damage of the common snapshot's
@@ -299,8 +308,8 @@ fn make_safety_snapshot(image: &LiveImage<'_>, context: &Context<'_>) -> Result<
     }
 }
 
-/// Removes a safety snapshot after a restore that wrote nothing. Reports a failure only as a
-/// notice, since the result of the restore matters more. Returns whether the snapshot is gone.
+/// Removes a snapshot that was made for the comparison. Reports a failure only as a notice, since
+/// the result of the restore matters more. Returns whether the snapshot is gone.
 fn remove_unneeded(image: &LiveImage<'_>, snapshot: String, context: &Context<'_>) -> bool {
     match image.remove_snapshot(&snapshot, &Cancel::default()) {
         Err(error) if error.kind != RbdErrorKind::NotFound => {
