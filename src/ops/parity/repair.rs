@@ -162,7 +162,7 @@ impl ParityRepair<'_> {
         for named in ObjectRef::all_named(project, of) {
             match repo::read_verified(self.objects, named, PACK_SIZE_MAX) {
                 Ok(_) => return Ok(Some(named)),
-                Err(RepoError::Damaged { .. }) => {}
+                Err(RepoError::Damaged { .. } | RepoError::Unsupported { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }

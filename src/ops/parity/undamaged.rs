@@ -32,8 +32,8 @@ pub(super) fn restore(
 }
 
 /// Returns the bytes of a damaged parity object, made from the object that it protects. Returns
-/// `None` if that object is damaged, or if the bytes do not have the hash that names the parity
-/// object.
+/// `None` if that object is damaged or of a newer version, or if the bytes do not have the hash
+/// that names the parity object.
 pub(super) fn rebuild(
     objects: &Objects,
     parity: ObjectRef,
@@ -46,7 +46,7 @@ pub(super) fn rebuild(
         read_damaged(objects.backend(), &parity.name(), PACK_SIZE_MAX)?.unwrap_or_default();
     let bytes = match repo::read_verified(objects, protected, PACK_SIZE_MAX) {
         Ok(bytes) => bytes,
-        Err(RepoError::Damaged { .. }) => return Ok(None),
+        Err(RepoError::Damaged { .. } | RepoError::Unsupported { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     Ok(repo::rebuild(protected.kind(), of, &bytes, &damaged, name))
@@ -92,7 +92,42 @@ pub(super) fn read_copy(
     }
     match repo::read_verified(objects, object, PACK_SIZE_MAX) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(RepoError::Damaged { .. }) => Ok(None),
+        Err(RepoError::Damaged { .. } | RepoError::Unsupported { .. }) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::RepositoryId;
+    use crate::crypto::{hash, object_hash};
+    use crate::format::RepositoryFile;
+    use crate::storage::{Backend, MemoryBackend};
+
+    #[test]
+    fn no_parity_is_made_from_an_object_of_a_newer_version_and_that_is_no_error() {
+        let file = RepositoryFile {
+            id: RepositoryId::from_bytes([1; 16]),
+            created: 0,
+        };
+        let mut bytes = file.encode(&[0; 32], |bytes| hash(&[bytes]));
+        bytes[8] += 1;
+        let hashed = bytes.len() - 32;
+        let sum = hash(&[&bytes[..hashed]]);
+        bytes[hashed..].copy_from_slice(&sum);
+        let backend = MemoryBackend::new();
+        let object = ObjectRef::Repository;
+        for name in names(object) {
+            backend.put(&name, &[&bytes]).unwrap();
+        }
+        let objects = Objects::new(Arc::new(backend));
+        let read = repo::read_verified(&objects, object, PACK_SIZE_MAX);
+        assert!(matches!(read, Err(RepoError::Unsupported { .. })));
+        let of = object_hash(&[&bytes]);
+        let parity = ObjectRef::Parity(None, of, object_hash(&[]));
+        assert_eq!(rebuild(&objects, parity, object).unwrap(), None);
     }
 }
