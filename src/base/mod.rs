@@ -15,6 +15,7 @@ mod private_dir;
 mod private_file;
 mod role;
 mod sync;
+mod text;
 mod threads;
 mod units;
 mod zero;
@@ -35,6 +36,7 @@ pub(crate) use private_dir::{create_private_dir, remove_unless_private};
 pub(crate) use private_file::{replace_file, replace_file_durably};
 pub use role::{ParseRoleError, Role};
 pub(crate) use sync::{lock, read_lock, recover, write_lock};
+pub(crate) use text::is_deceptive;
 pub(crate) use threads::{join, map_in_threads};
 pub(crate) use units::to_usize;
 pub use units::{

@@ -68,6 +68,8 @@ mod tests {
             vec![file("..", 1)],
             vec![file("a/b", 1)],
             vec![file("a\nb", 1)],
+            vec![file("a\u{202e}b", 1)],
+            vec![file("a\u{200b}b", 1)],
         ] {
             assert!(AttachedFile::check(&files).is_err(), "{:?}", files[0].name);
         }
