@@ -37,13 +37,17 @@ pub(super) fn find_unusable(
     // Nothing is read of a file that is longer than any object can be.
     let len = |size: u64| if size > PACK_SIZE_MAX { 0 } else { size };
     let total = files.values().map(|(_, size)| len(*size)).sum();
-    let done = AtomicU64::new(0);
+    let (done, read) = (AtomicU64::new(0), AtomicU64::new(0));
     let unusable = Mutex::new(HashMap::new());
     let files: Vec<_> = files.iter().collect();
     thread_pool(context.threads.min(READERS_MAX))?.install(|| {
         files.par_iter().try_for_each(|(name, (object, size))| {
             context.cancel.check()?;
-            match repo::verify_stored(objects, *object, name, *size, context.cancel) {
+            let verified = repo::verify_stored(objects, *object, name, *size, context.cancel);
+            if !matches!(&verified, Err(error) if error.is_missing()) {
+                read.fetch_add(len(*size), Ordering::Relaxed);
+            }
+            match verified {
                 // A later version of the program made this object. Only that version can verify the
                 // object.
                 Ok(()) | Err(RepoError::Unsupported { .. }) => {}
@@ -68,5 +72,41 @@ pub(super) fn find_unusable(
             Ok(())
         })
     })?;
-    Ok((recover(unusable.into_inner()), total))
+    Ok((recover(unusable.into_inner()), read.into_inner()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::{Cancel, ProjectId, Silent};
+    use crate::crypto::object_hash;
+    use crate::storage::{Backend, MemoryBackend};
+
+    #[test]
+    fn a_file_that_was_deleted_since_it_was_listed_does_not_count_as_read() {
+        let backend = MemoryBackend::new();
+        let mut files = Files::new();
+        for bytes in [&b"stays"[..], b"is deleted"] {
+            let project = ProjectId::from_bytes([1; 16]);
+            let object = ObjectRef::Pack(project, object_hash(&[bytes]));
+            backend.put(&object.name(), &[bytes]).unwrap();
+            files.insert(object.name(), (object, bytes.len() as u64));
+            if bytes == b"is deleted" {
+                backend.delete(&object.name()).unwrap();
+            }
+        }
+        let cancel = Cancel::default();
+        let context = Context {
+            observer: Arc::new(Silent),
+            cancel: &cancel,
+            threads: 1,
+            cache: None,
+        };
+        let objects = Objects::new(Arc::new(backend));
+        let (unusable, read) = find_unusable(&objects, &files, &context).unwrap();
+        assert!(unusable.is_empty());
+        assert_eq!(read, 5);
+    }
 }
