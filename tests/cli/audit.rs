@@ -130,6 +130,18 @@ fn the_parts_of_the_data_are_disjoint_and_together_all_of_it() {
 }
 
 #[test]
+fn a_percentage_is_of_all_data_even_if_only_unverified_packs_are_chosen() {
+    let world = three_backups();
+    let packs = world.packs().len() as u64;
+    // One of the three large packs is at most half of the data. Two of them are less than 70%.
+    let half = checked(&world, &["--read-data-subset", "50%"]);
+    let left = packs - number(&half["packs_verified"]);
+    assert_eq!(left, 2, "{half}");
+    let part = ["--unverified-for", "30d", "--read-data-subset", "70%"];
+    assert_eq!(checked(&world, &part)["packs_verified"], left);
+}
+
+#[test]
 fn damage_in_the_part_that_is_read_is_found_and_the_pack_stays_unverified() {
     let world = three_backups();
     world.is_clean();
