@@ -13,7 +13,7 @@ use crate::volume::{FreezeError, RbdError, RbdErrorKind, VolumeError};
 
 /// An operation failed.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
+#[expect(missing_docs, reason = "the message of each variant explains it")]
 pub enum OpsError {
     #[error(transparent)]
     Repo(#[from] RepoError),

@@ -9,7 +9,7 @@ use crate::storage::{self, StorageError, StorageErrorClass, StorageOperation};
 
 /// An operation on a repository failed.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
+#[expect(missing_docs, reason = "the message of each variant explains it")]
 pub enum RepoError {
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -126,7 +126,7 @@ pub enum RepoError {
 
 /// The reason why an object is damaged.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
+#[expect(missing_docs, reason = "the message of each variant explains it")]
 pub enum Damage {
     #[error("its bytes do not have the hash that is its name")]
     WrongHash,
@@ -154,7 +154,7 @@ pub enum Damage {
 /// keys. It is also foreign if its signer had no right to make it, or has lost this right, or if
 /// its content is not valid and its signer is not a full key. Foreign objects are ignored.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
+#[expect(missing_docs, reason = "the message of each variant explains it")]
 pub enum ForeignReason {
     #[error("it does not open with the keys of this project")]
     NotSealed,

@@ -10,7 +10,7 @@ const SIMILAR_MAX: usize = 3;
 
 /// The reason why a selector matches no backup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
+#[expect(missing_docs, reason = "the message of each variant explains it")]
 pub enum NoBackupReason {
     #[error("no volume has this name, and no id of a backup begins with it")]
     Unknown {

@@ -42,7 +42,7 @@ pub struct FreezeOptions {
 
 /// The reason why a freeze failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
+#[expect(missing_docs, reason = "the message of each variant explains it")]
 pub enum FreezeError {
     #[error("could not start the process that freezes and thaws: {0}")]
     NotStarted(String),
