@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::reader::{BlobReader, Opener};
-use crate::base::BlobId;
+use crate::base::{BlobId, to_usize};
 use crate::format::{BlobKind, Node};
 use crate::repo::error::RepoError;
 use crate::repo::location::BlobLocation;
@@ -70,8 +70,4 @@ pub(crate) fn fetch_nodes(blobs: &BlobReader, ids: &[BlobId]) -> Result<Vec<Arc<
     let mut nodes: Vec<_> = groups.into_iter().flatten().collect();
     nodes.sort_unstable_by_key(|(number, _)| *number);
     Ok(nodes.into_iter().map(|(_, node)| node).collect())
-}
-
-fn to_usize(len: u64) -> usize {
-    usize::try_from(len).unwrap_or(usize::MAX)
 }
