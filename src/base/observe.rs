@@ -249,8 +249,8 @@ pub enum Notice {
         /// These backups, the latest first.
         newest: Vec<ObjectHash>,
     },
-    /// Records that write keys signed name other records, which do not exist. Either the other
-    /// records vanished before a full key added them to the log, or someone invented their names.
+    /// Some records do not exist, and only records signed by write keys name them. Either they
+    /// vanished before a full key added them to the log, or someone invented their names.
     NamedByWriteKeysOnly {
         /// The number of named records that do not exist.
         records: u64,

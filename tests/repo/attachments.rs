@@ -56,8 +56,8 @@ fn restores(test_repo: &TestRepo, backup: &Backup) -> bool {
     restored.len() as u64 == LEAF && restored.starts_with(&extents[0].1)
 }
 
-/// A repository with a backup that has an attachment. Another volume has a backup of the same
-/// image, so the new packs hold only the attachment.
+/// A repository with two backups of the same image, in two volumes. The first, `plain`, has no
+/// attachment. The second, `backup`, has one, so the packs that it added hold only the attachment.
 struct Attached {
     store: MemoryBackend,
     test_repo: TestRepo,

@@ -25,8 +25,7 @@ pub struct OrderedRecord<'a> {
     pub replaces: Option<ObjectHash>,
     /// Its time; `None` if the record is passed over, because it is forgotten or voided.
     pub time: Option<Timestamp>,
-    /// Whether a record that it follows, and that is missing without permission, is among the
-    /// [gaps](History::gaps).
+    /// Whether the records that it follows are checked for [gaps](History::gaps).
     pub shows_gaps: bool,
 }
 
@@ -44,8 +43,9 @@ pub struct HistoryEntry {
     pub id: ObjectHash,
     /// Whether it is passed over, because it is forgotten or voided.
     pub passed_over: bool,
-    /// The places of older records in this history: those that it follows, those that replaced
-    /// them, and the one that it replaces. All are after its own place.
+    /// The places of older records in this history: the records that it follows, the records that
+    /// replaced those, and the record that it replaces. The newest record is at place 0, so each of
+    /// these places is larger than its own.
     pub follows: Vec<usize>,
     /// Whether its place is in `follows` of another entry.
     pub followed: bool,
@@ -121,8 +121,9 @@ impl History {
         unfollowed.map(|entry| entry.id)
     }
 
-    /// The ids of the records that are missing without permission, in ascending order. Only records
-    /// that a record with [`shows_gaps`](OrderedRecord::shows_gaps) follows are considered.
+    /// The ids of followed records that are missing, and for which `known` of [`new`](Self::new)
+    /// returned false. In ascending order. Checks only what records with
+    /// [`shows_gaps`](OrderedRecord::shows_gaps) follow.
     #[must_use]
     pub fn gaps(&self) -> &[ObjectHash] {
         &self.gaps

@@ -36,8 +36,9 @@ impl Index {
         Ok(Arc::new(index))
     }
 
-    /// Opens the cache like [`open`](Self::open), but only brings it to the state that the store
-    /// had when `seen` was listed, or later.
+    /// Opens the cache like [`open`](Self::open), but does not list the segments of the store again
+    /// unless it must. So the cache gets the state of the time when `seen` was listed, or a later
+    /// state.
     pub(crate) fn open_as_of(
         project: &Project,
         cache: &Path,
@@ -95,7 +96,8 @@ impl Index {
 }
 
 impl Drop for Index {
-    /// Closes the database, if it is in a file and [`close`](Self::close) was called.
+    /// Closes the index file so that the next process need not verify it, if
+    /// [`close`](Self::close) was called. Otherwise, the database is only dropped.
     fn drop(&mut self) {
         let current = recover(self.current.get_mut());
         if !*self.closes.get_mut() || current.db.path().is_none() {
