@@ -240,24 +240,34 @@ impl Objects {
     /// Deletes both copies of an object. For a key slot, also deletes everything from which the
     /// slot could be restored: its damaged files in `quarantine/`, and its parity. Its parity may
     /// exist even if the project stores none now. Deletes these first, so that none of them stays
-    /// without the slot if the process is killed.
+    /// without the slot if the process is killed. Deletes everything of a key slot twice. A repair
+    /// that has read the slot before may store a part of it meanwhile. If the repair does not
+    /// notice the removal, it has stored this part before everything is deleted for the second
+    /// time.
     pub fn delete_twice(&self, object: ObjectRef) -> Result<(), RepoError> {
-        if let ObjectRef::Key(project, hash) = object {
+        let names = [object.name(), object.copy_name()];
+        let ObjectRef::Key(project, hash) = object else {
+            return names.iter().try_for_each(|name| self.delete_name(name));
+        };
+        for _ in 0..2 {
             self.delete_parity(project, hash)?;
             for damaged in quarantined(&*self.backend, hash)? {
                 self.delete_name(&damaged)?;
             }
+            for name in &names {
+                self.delete_name(name)?;
+            }
         }
-        self.delete_name(&object.name())?;
-        self.delete_name(&object.copy_name())?;
-        if let ObjectRef::Key(project, hash) = object {
-            // Another process may have added parity meanwhile.
-            self.delete_parity(project, hash)?;
-        }
-        Ok(())
+        // Another process may have added parity meanwhile.
+        self.delete_parity(project, hash)
     }
 
-    fn delete_parity(&self, project: Option<ProjectId>, of: ObjectHash) -> Result<(), RepoError> {
+    /// Deletes all parity of the object with this hash, in a project or in none.
+    pub(super) fn delete_parity(
+        &self,
+        project: Option<ProjectId>,
+        of: ObjectHash,
+    ) -> Result<(), RepoError> {
         for parity in self.parity_objects(project, of)? {
             self.delete_name(&parity.name())?;
         }
@@ -268,17 +278,35 @@ impl Objects {
     /// process deleted a key slot meanwhile, deletes the parity of that slot again.
     pub fn protect_existing(&self, object: ObjectRef, bytes: &[u8]) -> Result<(), RepoError> {
         self.protect(object, &[bytes])?;
-        if let ObjectRef::Key(project, hash) = object {
-            let names = [object.name(), object.copy_name()];
-            let mut found = names.iter().map(|name| self.backend.size(name));
-            if found.all(|size| size.is_err_and(|e| e.kind == StorageErrorKind::NotFound)) {
-                self.delete_parity(project, hash)?;
-            }
+        self.delete_parity_if_removed(object)
+    }
+
+    /// Deletes the parity of an object if it is a key slot without any file.
+    pub fn delete_parity_if_removed(&self, object: ObjectRef) -> Result<(), RepoError> {
+        if let ObjectRef::Key(project, hash) = object
+            && self.files_of(object)? == 0
+        {
+            self.delete_parity(project, hash)?;
         }
         Ok(())
     }
 
-    fn delete_name(&self, name: &Name) -> Result<(), RepoError> {
+    /// Returns how many of the two copies of an object have a file, damaged or not.
+    pub fn files_of(&self, object: ObjectRef) -> Result<usize, RepoError> {
+        let mut files = 0;
+        for name in [object.name(), object.copy_name()] {
+            match self.backend.size(&name) {
+                Err(error) if error.kind == StorageErrorKind::NotFound => {}
+                Err(error) if error.kind.class() == StorageErrorClass::Damaged => files += 1,
+                Err(error) => return Err(error.into()),
+                Ok(_) => files += 1,
+            }
+        }
+        Ok(files)
+    }
+
+    /// Deletes a file, if it still exists.
+    pub(super) fn delete_name(&self, name: &Name) -> Result<(), RepoError> {
         match self.backend.delete(name) {
             Err(e) if e.kind != StorageErrorKind::NotFound => Err(e.into()),
             _ => Ok(()),

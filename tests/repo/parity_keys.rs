@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use cuttlebone::base::Role;
 use cuttlebone::ops::{self, ParityAction, ParityStep, RepairSources};
 use cuttlebone::repo::{Grant, KeyScope, KeySummary, ObjectKind, ObjectRef, Objects};
-use cuttlebone::storage::{Backend, Fault, FaultBackend, MemoryBackend, Moment, Plan};
+use cuttlebone::storage::{Backend, Fault, FaultBackend, MemoryBackend, Moment, Name, Plan};
 
+use super::intercepted::Intercepted;
 use super::parity::{WITH_PARITY, files, is_restored, options, repair, with_backups};
 use super::{Host, RecordingObserver, TestRepo, key};
 
@@ -154,10 +156,14 @@ fn an_interrupted_removal_is_reported_and_parity_does_not_undo_it() {
             let result = test_repo.repository.remove_key(removed, &observer);
             if store.is_planned() {
                 result.unwrap();
-                assert_eq!(n, 4, "{when}");
+                assert_eq!(n, 6, "{when}");
                 break;
             }
             let crashed = store.crash();
+            if crashed.size(&slot.copy_name()).is_err() {
+                assert!(planned(&crashed, WITH_PARITY).is_empty(), "{when}");
+                continue;
+            }
             let has_first = crashed.size(&slot.name()).is_ok();
             let whole = Objects::new(Arc::new(content.copy()));
             for (parity, replica) in [
@@ -237,4 +243,115 @@ fn parity_that_is_stored_while_a_key_is_removed_does_not_stay() {
         1,
         "the parity of an existing key was kept"
     );
+}
+
+/// Returns the names of the files that belong to a key slot.
+fn files_of(store: &impl Backend, slot: ObjectRef) -> Vec<Name> {
+    let hash = slot.hash().unwrap().to_string();
+    let names = files(store).into_keys();
+    names.filter(|name| name.as_str().contains(&hash)).collect()
+}
+
+/// A store that runs `other` before the call to which `set` counts down.
+fn interrupted(
+    store: &MemoryBackend,
+    other: impl Fn() + Send + Sync + 'static,
+) -> (Intercepted, Arc<AtomicI64>) {
+    let calls = Arc::new(AtomicI64::new(0));
+    let left = Arc::clone(&calls);
+    let store = Intercepted::new(store, move |_, _| {
+        if left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            other();
+        }
+        Ok(())
+    });
+    (store, calls)
+}
+
+/// A store with keys, one of which lacks some of its files. Returns this key, too.
+fn with_damaged_key(content: &MemoryBackend, lost: [bool; 3]) -> (MemoryBackend, KeySummary) {
+    let store = content.copy();
+    let test_repo = TestRepo::open(store.clone(), &RecordingObserver::default()).unwrap();
+    let key = other_keys(&test_repo).remove(1);
+    let slot = slot_of(&key);
+    let [first, second, parity] = lost;
+    for name in files_of(&store, slot) {
+        let is_lost = if name == slot.name() {
+            first
+        } else if name == slot.copy_name() {
+            second
+        } else {
+            parity
+        };
+        if is_lost {
+            store.delete(&name).unwrap();
+        }
+    }
+    (store, key)
+}
+
+/// What key slots can lack before a repair stores them again: the first copy, the second one, and
+/// the parity.
+const LOST: [[bool; 3]; 5] = [
+    [true, true, false],
+    [true, false, false],
+    [true, false, true],
+    [false, true, false],
+    [false, true, true],
+];
+
+#[test]
+fn a_repair_does_not_bring_back_a_key_that_is_removed_while_it_runs() {
+    let (original, _) = with_keys();
+    for lost in LOST {
+        for call in 1.. {
+            let when = format!("{lost:?}, call {call}");
+            let (store, key) = with_damaged_key(&original, lost);
+            let slot = slot_of(&key);
+            let observer = RecordingObserver::default();
+            let test_repo = TestRepo::open(store.clone(), &observer).unwrap();
+            let (intercepted, calls) = interrupted(&store, move || {
+                let observer = RecordingObserver::default();
+                test_repo.repository.remove_key(&key, &observer).unwrap();
+            });
+            let objects = Objects::new(Arc::new(intercepted));
+            let host = Host::without_cache();
+            let context = host.context();
+            let planned = ops::plan_repair(&objects, WITH_PARITY, &context).unwrap();
+            assert_eq!(planned.steps().len(), 1, "{when}");
+            calls.store(call, Ordering::Relaxed);
+            planned
+                .run(&mut |step, done| assert!(done, "{when}: {step:?}"))
+                .unwrap();
+            if calls.load(Ordering::Relaxed) > 0 {
+                assert!(call > 5, "{when}");
+                break;
+            }
+            assert!(files_of(&store, slot).is_empty(), "{when}");
+        }
+    }
+}
+
+#[test]
+fn a_key_does_not_come_back_if_a_repair_runs_while_it_is_removed() {
+    let (content, _) = with_keys();
+    for lost in LOST {
+        for call in 1.. {
+            let when = format!("{lost:?}, call {call}");
+            let (store, key) = with_damaged_key(&content, lost);
+            let slot = slot_of(&key);
+            let other = store.clone();
+            let (intercepted, calls) = interrupted(&store, move || {
+                repair(&other);
+            });
+            let objects = Objects::new(Arc::new(intercepted));
+            calls.store(call, Ordering::Relaxed);
+            objects.delete_twice(slot).unwrap();
+            assert!(files_of(&store, slot).is_empty(), "{when}");
+            if calls.load(Ordering::Relaxed) > 0 {
+                assert!(call > 5, "{when}");
+                break;
+            }
+        }
+    }
 }

@@ -113,6 +113,7 @@ fn entry(step: &ParityStep, done: Option<bool>) -> RepairStepEntry {
             let text = "it cannot be made again, and no object needs it; quarantine/ keeps it";
             ("remove", text.to_owned())
         }
+        ParityAction::KeyRemoved => ("remove", "this key was removed meanwhile".to_owned()),
         ParityAction::BeyondRepair => ("none", "too much of it is damaged".to_owned()),
         ParityAction::NoParity => ("none", "it has no parity".to_owned()),
         ParityAction::NoCopy => ("none", "no other copy of it is whole".to_owned()),

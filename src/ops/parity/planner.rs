@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::damaged::TRIES_MAX;
+use super::damaged::{TRIES_MAX, has_parity};
 use super::expected;
 use super::step::{ParityAction, ParityStep, RepairSources};
 use super::undamaged::{fetch, names, read_copy, rebuild, restore};
@@ -244,18 +244,14 @@ impl Planner<'_> {
     /// Returns whether an object can be what is left of a removed key: a key slot that has no file,
     /// or only one file and no parity. The removal of a key deletes the parity first.
     fn may_be_removed(&self, object: ObjectRef) -> Result<bool, OpsError> {
-        let ObjectRef::Key(project, hash) = object else {
+        if !matches!(object, ObjectRef::Key(..)) {
             return Ok(false);
-        };
+        }
         let names = names(object);
         let found = names.iter().filter(|name| self.files.contains_key(name));
         Ok(match found.count() {
             0 => true,
-            1 => match self.objects.parity_objects(project, hash) {
-                Ok(parity) => parity.is_empty(),
-                Err(error) if error.is_unlistable() => true,
-                Err(error) => return Err(error.into()),
-            },
+            1 => !has_parity(self.objects, &[object])?,
             _ => false,
         })
     }

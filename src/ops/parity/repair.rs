@@ -1,6 +1,7 @@
 //! Repairs damaged objects with their second copies, with parity, or from another copy of the
 //! repository. Repairs damaged parity with the objects that it protects. Needs no key.
 
+use super::damaged::has_parity;
 use super::planner::{Plan, unnamed_of};
 use super::step::{ParityAction, ParityStep, RepairSources};
 use super::undamaged::{fetch, names, read_copy, rebuild, restore};
@@ -114,6 +115,8 @@ impl ParityRepair<'_> {
             self.context.cancel.check()?;
             let object = step.object;
             let mut step = step.clone();
+            let mut protected = None;
+            let had_parity = self.has_parity_of_slot(object)?;
             let bytes = match (&step.action, object) {
                 (ParityAction::Restore { parity, .. }, _) => {
                     restore(self.objects, object, *parity)?.map(|restored| restored.bytes)
@@ -121,7 +124,7 @@ impl ParityRepair<'_> {
                 (ParityAction::Copy, _) => read_copy(self.objects, object, self.sources.replica)?,
                 (ParityAction::Fetch, _) => fetch(self.sources.replica, object)?,
                 (ParityAction::Rebuild, ObjectRef::Parity(project, of, _)) => {
-                    let protected = self.protected(project, of)?;
+                    protected = self.protected(project, of)?;
                     let bytes = match protected {
                         Some(protected) => rebuild(self.objects, object, protected)?,
                         None => None,
@@ -135,14 +138,52 @@ impl ParityRepair<'_> {
                 }
                 _ => None,
             };
-            let is_whole = match bytes {
-                Some(bytes) => self.replace(object, &bytes)?,
-                None if step.action == ParityAction::Remove => self.remove(object)?,
+            let is_stored = bytes.is_some();
+            let mut is_whole = match bytes {
+                Some(bytes) => self.replace(&step, &bytes)?,
+                None if step.action.removes() => self.remove(object)?,
                 None => false,
             };
+            if let Some(protected) = protected {
+                self.objects.delete_parity_if_removed(protected)?;
+            }
+            if step.repairs() && self.is_removed(object, had_parity, is_stored)? {
+                self.objects.delete_twice(object)?;
+                step.action = ParityAction::KeyRemoved;
+                is_whole = true;
+            }
             done(&step, is_whole);
         }
         Ok(())
+    }
+
+    /// Returns whether an object is a key slot, and somebody removed the key since a step began.
+    /// `had_parity` states whether the slot had parity then. `is_stored` states whether the step
+    /// has stored the slot meanwhile. A removal deletes the parity of the slot first, and
+    /// everything twice. So a removal that begins after this look also deletes what the step has
+    /// stored.
+    fn is_removed(
+        &self,
+        object: ObjectRef,
+        had_parity: bool,
+        is_stored: bool,
+    ) -> Result<bool, OpsError> {
+        let ObjectRef::Key(project, hash) = object else {
+            return Ok(false);
+        };
+        let has_lost_parity = had_parity && self.objects.parity_objects(project, hash)?.is_empty();
+        Ok(match self.objects.files_of(object)? {
+            _ if has_lost_parity => true,
+            0 => is_stored || !had_parity,
+            1 => is_stored,
+            _ => false,
+        })
+    }
+
+    /// Returns whether an object is a key slot that has parity.
+    fn has_parity_of_slot(&self, object: ObjectRef) -> Result<bool, OpsError> {
+        let is_slot = matches!(object, ObjectRef::Key(..));
+        Ok(is_slot && has_parity(self.objects, &[object])?)
     }
 
     /// Returns the undamaged object with this hash; `None` if there is none.
@@ -192,14 +233,23 @@ impl ParityRepair<'_> {
         }
     }
 
-    /// Replaces the files of an object. Returns whether they can be read and are whole now.
-    fn replace(&self, object: ObjectRef, bytes: &[u8]) -> Result<bool, OpsError> {
-        let backend = self.objects.backend();
+    /// Replaces the files of an object that do not have these bytes. Returns whether they can be
+    /// read and are whole now. If a whole file of a key slot has vanished since it was read, stores
+    /// nothing: somebody removed the key.
+    fn replace(&self, step: &ParityStep, bytes: &[u8]) -> Result<bool, OpsError> {
+        let (backend, object) = (self.objects.backend(), step.object);
+        let (mut damaged, mut is_whole) = (Vec::new(), false);
         for name in names(object) {
-            if let Some(damaged) = read_damaged(backend, &name, PACK_SIZE_MAX)? {
-                if damaged == bytes {
-                    continue;
-                }
+            match read_damaged(backend, &name, PACK_SIZE_MAX)? {
+                Some(found) if found == bytes => is_whole = true,
+                found => damaged.push((name, found)),
+            }
+        }
+        if matches!(object, ObjectRef::Key(..)) && step.action == ParityAction::Copy && !is_whole {
+            return Ok(false);
+        }
+        for (name, damaged) in damaged {
+            if let Some(damaged) = damaged {
                 quarantine(backend, &name, &damaged)?;
             }
             if let Err(error) = backend.put(&name, &[bytes]) {

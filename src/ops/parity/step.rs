@@ -23,6 +23,9 @@ pub enum ParityAction {
     /// Moves a damaged parity object to `quarantine/`. It cannot be made again, and no object needs
     /// it.
     Remove,
+    /// Deletes what is left of a key slot: somebody removed the key while the repair ran. A plan
+    /// never has this action.
+    KeyRemoved,
     /// Nothing: too much of the object or of its parity is damaged.
     BeyondRepair,
     /// Nothing: the object has no parity.
@@ -34,6 +37,13 @@ pub enum ParityAction {
     Undecided,
     /// Nothing: this process may not read a file of the object, so it is not known to be damaged.
     Denied,
+}
+
+impl ParityAction {
+    /// Returns whether this moves a damaged parity object to `quarantine/`.
+    pub(super) const fn removes(&self) -> bool {
+        matches!(self, Self::Remove)
+    }
 }
 
 /// A damaged object, and what a repair does with it.
@@ -53,14 +63,14 @@ impl ParityStep {
     /// needed.
     #[must_use]
     pub const fn repairs(&self) -> bool {
-        matches!(
-            self.action,
-            ParityAction::Restore { .. }
-                | ParityAction::Copy
-                | ParityAction::Fetch
-                | ParityAction::Rebuild
-                | ParityAction::Remove
-        )
+        self.action.removes()
+            || matches!(
+                self.action,
+                ParityAction::Restore { .. }
+                    | ParityAction::Copy
+                    | ParityAction::Fetch
+                    | ParityAction::Rebuild
+            )
     }
 }
 
