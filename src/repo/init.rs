@@ -75,9 +75,9 @@ impl Repository {
         {
             Ok(()) => {}
             Err(e) if e.kind == StorageErrorKind::Exists => {
+                objects.delete_parity(None, crypto::object_hash(&[&bytes]))?;
                 objects.delete_twice(key)?;
-                objects.delete_twice(ObjectRef::Settings(project, settings))?;
-                objects.delete_twice(ObjectRef::Project(project))?;
+                delete_project(&objects, project)?;
                 return Err(RepoError::RepositoryExists {
                     location: objects.location().into(),
                 });
@@ -100,6 +100,17 @@ impl Repository {
             projects,
         })
     }
+}
+
+/// Deletes all objects of a project that has no backup yet: parity first, so that no repair
+/// restores the others if the process is killed.
+fn delete_project(objects: &Objects, project: ProjectId) -> Result<(), RepoError> {
+    let mut listed = objects.list(&ObjectRef::Project(project).directory())?;
+    listed.sort_by_key(|(object, ..)| !matches!(object, ObjectRef::Parity(..)));
+    for (_, _, file) in listed {
+        objects.delete_name(&file.name)?;
+    }
+    Ok(())
 }
 
 /// Stores the settings and the project object of a new project. Returns its id and the hash of the

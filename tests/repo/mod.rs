@@ -34,6 +34,7 @@ mod ingest;
 mod ingest_crash;
 mod ingest_model;
 mod ingest_source;
+mod init_race;
 mod intercepted;
 mod isolation;
 mod keyless;
