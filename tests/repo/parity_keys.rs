@@ -355,3 +355,41 @@ fn a_key_does_not_come_back_if_a_repair_runs_while_it_is_removed() {
         }
     }
 }
+
+#[test]
+fn damaged_parity_of_a_missing_key_slot_is_removed_unless_another_repository_has_the_slot() {
+    let (content, test_repo) = with_keys();
+    let whole = Objects::new(Arc::new(content.copy()));
+    for key in other_keys(&test_repo) {
+        let store = content.copy();
+        let slot = slot_of(&key);
+        for name in files_of(&store, slot) {
+            if name == slot.name() || name == slot.copy_name() {
+                store.delete(&name).unwrap();
+                continue;
+            }
+            let mut bytes = store.get(&name, 1 << 20).unwrap();
+            bytes[100..].iter_mut().for_each(|byte| *byte ^= 0xff);
+            store.put(&name, &[&bytes]).unwrap();
+        }
+        let from_replica = planned(
+            &store,
+            RepairSources {
+                replica: Some(&whole),
+                ..WITH_PARITY
+            },
+        );
+        let actions: Vec<_> = from_replica.iter().map(|step| &step.action).collect();
+        assert_eq!(actions, [&ParityAction::Fetch, &ParityAction::Rebuild]);
+        let steps = repair(&store);
+        let done: Vec<_> = steps.iter().map(|(s, done)| (&s.action, *done)).collect();
+        let expected = [
+            (&ParityAction::BeyondRepair, false),
+            (&ParityAction::RemoveUseless, true),
+        ];
+        assert_eq!(done, expected);
+        let left = files_of(&store, slot);
+        assert!(left.len() == 1 && left[0].as_str().starts_with("quarantine/"));
+        assert!(planned(&store, WITH_PARITY).is_empty());
+    }
+}

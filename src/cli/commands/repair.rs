@@ -113,6 +113,12 @@ fn entry(step: &ParityStep, done: Option<bool>) -> RepairStepEntry {
             let text = "it cannot be made again, and no object needs it; quarantine/ keeps it";
             ("remove", text.to_owned())
         }
+        ParityAction::RemoveUseless => {
+            let text = "its object is missing, and cannot be restored with it; quarantine/ keeps \
+                        it. If another copy of the repository may have the object, use --from \
+                        first";
+            ("remove", text.to_owned())
+        }
         ParityAction::KeyRemoved => ("remove", "this key was removed meanwhile".to_owned()),
         ParityAction::BeyondRepair => ("none", "too much of it is damaged".to_owned()),
         ParityAction::NoParity => ("none", "it has no parity".to_owned()),

@@ -42,6 +42,7 @@ impl Plan {
             restored: HashSet::new(),
             complete: HashSet::new(),
             unexplained: Vec::new(),
+            named_by_parity: HashSet::new(),
             steps: Vec::new(),
         };
         planner.sort(unusable);
@@ -107,6 +108,8 @@ struct Planner<'a> {
     complete: HashSet<Option<ProjectId>>,
     /// Missing objects that have parity, and may never have been stored.
     unexplained: Vec<ObjectRef>,
+    /// Missing objects that only their parity names.
+    named_by_parity: HashSet<ObjectRef>,
     steps: Vec<ParityStep>,
 }
 
@@ -223,11 +226,15 @@ impl Planner<'_> {
         present.extend(self.damaged.values());
         let has_log = log.entries().next().is_some();
         for object in expected::with_parity(self.objects, &parity, &present, log)? {
-            if has_log && !object.kind().info().kept_twice {
+            let is_kept_twice = object.kind().info().kept_twice;
+            if has_log && !is_kept_twice {
                 self.unexplained.push(object);
-            } else {
-                self.expect(object);
+                continue;
             }
+            if is_kept_twice {
+                self.named_by_parity.insert(object);
+            }
+            self.expect(object);
         }
         Ok(())
     }
@@ -335,6 +342,7 @@ impl Planner<'_> {
             _ if self.restored.iter().any(|o| o.hash() == Some(of)) => ParityAction::Rebuild,
             _ if self.fetch(object)?.is_some() => ParityAction::Fetch,
             _ if self.is_unneeded(project, of) => ParityAction::Remove,
+            _ if self.is_useless(project, of) => ParityAction::RemoveUseless,
             _ => ParityAction::BeyondRepair,
         };
         self.step(object, action)
@@ -343,12 +351,28 @@ impl Planner<'_> {
     /// Returns whether no repair needs damaged parity of the object with this hash. Either the
     /// object is undamaged, or it does not exist and nothing shows that it should.
     fn is_unneeded(&self, project: Option<ProjectId>, of: ObjectHash) -> bool {
-        let mut known = self.damaged.values().chain(&self.unexplained);
-        let is_needed = known.any(|object| {
+        let is_needed = self.wanted(project, of).next().is_some();
+        self.protected(project, of).is_some() || self.complete.contains(&project) && !is_needed
+    }
+
+    /// Returns whether damaged parity of the object with this hash has no use: only parity names
+    /// the object, which has no file, and no parity can restore it.
+    fn is_useless(&self, project: Option<ProjectId>, of: ObjectHash) -> bool {
+        let mut wanted = self.wanted(project, of);
+        self.complete.contains(&project) && wanted.all(|o| self.named_by_parity.contains(o))
+    }
+
+    /// Returns the damaged or missing objects with this hash that are not parity.
+    fn wanted(
+        &self,
+        project: Option<ProjectId>,
+        of: ObjectHash,
+    ) -> impl Iterator<Item = &ObjectRef> {
+        let known = self.damaged.values().chain(&self.unexplained);
+        known.filter(move |object| {
             let is_parity = matches!(object, ObjectRef::Parity(..));
             object.project() == project && object.hash() == Some(of) && !is_parity
-        });
-        self.protected(project, of).is_some() || self.complete.contains(&project) && !is_needed
+        })
     }
 
     /// Returns the undamaged object with this hash; `None` if there is none.

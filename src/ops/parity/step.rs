@@ -23,6 +23,9 @@ pub enum ParityAction {
     /// Moves a damaged parity object to `quarantine/`. It cannot be made again, and no object needs
     /// it.
     Remove,
+    /// Moves a damaged parity object to `quarantine/`. Its object is missing, and cannot be
+    /// restored with it.
+    RemoveUseless,
     /// Deletes what is left of a key slot: somebody removed the key while the repair ran. A plan
     /// never has this action.
     KeyRemoved,
@@ -42,7 +45,7 @@ pub enum ParityAction {
 impl ParityAction {
     /// Returns whether this moves a damaged parity object to `quarantine/`.
     pub(super) const fn removes(&self) -> bool {
-        matches!(self, Self::Remove)
+        matches!(self, Self::Remove | Self::RemoveUseless)
     }
 }
 
