@@ -63,6 +63,25 @@ fn check_is_clean(world: &World) {
 }
 
 #[test]
+fn a_check_that_finds_a_loss_and_damage_names_both() {
+    let (world, ids) = three_backups();
+    let loss = "has lost objects that this host saw there";
+    fs::remove_file(record(&world, &ids[2])).unwrap();
+    let error = world.fails(&["check"], 23);
+    assert!(error.contains(loss) && !error.contains("damage"), "{error}");
+    for pack in files(&world.project().join("packs")) {
+        damage(&pack);
+    }
+    let error = world.fails(&["check", "--read-data"], 23);
+    let (_, last) = error.rsplit_once("error: ").unwrap();
+    let damage = "There is also damage, which affects 2 backups\n";
+    let named = format!("backup {} of volume “v”", &ids[2][..8]);
+    for part in [loss, damage, &named, "--accept-history", "repair packs"] {
+        assert!(last.contains(part), "{part}: {error}");
+    }
+}
+
+#[test]
 fn the_loss_of_the_newest_backup_is_noticed() {
     let (world, ids) = three_backups();
     fs::remove_file(record(&world, &ids[2])).unwrap();

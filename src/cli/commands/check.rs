@@ -130,7 +130,15 @@ fn failure(
 ) -> Option<Failure> {
     let vanished = report.of_history;
     if vanished == 0 && !lost.is_empty() {
-        return Some(history_lost(&settings.location, lost));
+        let mut failure = history_lost(&settings.location, lost);
+        if report.errors > report.foreign {
+            let affected = count(affected, "backup");
+            let damage = format!(". There is also damage, which affects {affected}");
+            failure.message.push_str(&damage);
+            let next = failure.hint.take().unwrap_or_default();
+            failure.hint = Some(format!("{next}. For the damage: {hint}"));
+        }
+        return Some(failure);
     }
     if report.errors == report.foreign {
         // Foreign objects do no harm.
