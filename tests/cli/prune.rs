@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::failures::assert_error;
-use crate::support::program::{ALONE, World, finish};
+use crate::support::program::{ALONE, World, damage, files, finish};
 use crate::support::{Random, noise};
 
 const KIB: usize = 1 << 10;
@@ -413,4 +413,39 @@ fn stats_of_a_volume_show_its_shared_and_its_exclusive_space() {
     world.fails(&["stats", "c"], 24);
     let all = world.json_one(&["stats"], "stats");
     about(&all, "bytes_used", 4);
+}
+
+/// A repair of packs would leave a pack that no segment names to the prune.
+#[test]
+fn the_next_step_after_damage_depends_on_whether_the_index_names_the_pack() {
+    let reread = "back up the volumes that “cuttlebone check” names with --reread";
+    for is_named in [true, false] {
+        let world = World::new();
+        let disk = world.write("disk", &noise(1, MIB));
+        world.backup(&[&disk, "--volume", "v"]);
+        if !is_named {
+            for segment in files(&world.project().join("index")) {
+                fs::remove_file(segment).unwrap();
+            }
+            // This host reads the packs, and knows from then on that they are whole.
+            world.ok(&["prune", "--dry-run"]);
+        }
+        damage(&files(&world.project().join("packs"))[0]);
+        world.fails(&["check", "--read-data"], 21);
+        for args in [&["prune", "--dry-run"][..], &["prune"]] {
+            let error = world.fails(args, 21);
+            assert_eq!(
+                error.contains("“cuttlebone repair packs”"),
+                is_named,
+                "{error}"
+            );
+            assert_eq!(error.contains(reread), !is_named, "{error}");
+        }
+        let repair = world.run(&["repair", "packs"]);
+        let out = String::from_utf8(repair.stdout).unwrap();
+        assert_eq!(out.contains("would be repaired: pack"), is_named, "{out}");
+        world.run(&["backup", &disk, "--volume", "v", "--reread"]);
+        world.ok(&["prune", "--grace", "0", "-q"]);
+        world.restores("v", &disk);
+    }
 }

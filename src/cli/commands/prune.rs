@@ -38,6 +38,8 @@ pub(super) struct PruneDamage {
     /// The number of packs with damaged data that backups need and that no other pack has. These
     /// packs stay as they are.
     packs: u64,
+    /// The number of those that “repair packs” leaves as they are, too.
+    packs_left: u64,
     /// The number of backups that need data which no pack has.
     backups: u64,
 }
@@ -51,11 +53,24 @@ pub(super) fn require_none_damaged(damage: &PruneDamage) -> Result<(), Failure> 
         why.push(format!(
             "{packs} {verb} damaged data that backups need and that no other pack has"
         ));
-        hints.push(
-            "such packs stay as they are, which does not affect the prune of other packs; run \
-             “cuttlebone check” to see which backups are affected, and “cuttlebone repair packs” \
-             to save the rest of these packs",
-        );
+        hints.push(match damage.packs_left {
+            0 => {
+                "such packs stay as they are, which does not affect the prune of other packs; run \
+                 “cuttlebone check” to see which backups are affected, and “cuttlebone repair \
+                 packs” to save the rest of these packs"
+            }
+            left if left == damage.packs => {
+                "such packs stay as they are, which does not affect the prune of other packs; back \
+                 up the volumes that “cuttlebone check” names with --reread, which stores the \
+                 damaged data again, and then run “cuttlebone prune”"
+            }
+            _ => {
+                "such packs stay as they are, which does not affect the prune of other packs; run \
+                 “cuttlebone repair packs” to save the rest of those that the index names, back up \
+                 the volumes that “cuttlebone check” names with --reread, which stores the damaged \
+                 data again, and then run “cuttlebone prune”"
+            }
+        });
     }
     if damage.backups > 0 {
         let verb = if damage.backups == 1 { "lacks" } else { "lack" };
@@ -116,7 +131,7 @@ pub(super) fn prune_project(
     let context = console.session.context(Some(&settings.cache_dir));
     let prune = ops::plan_prune(project, &options, dry_run, &context)?;
     let plan = plan_message(prune.plan(), &options);
-    let planned_damaged = prune.plan().damaged;
+    let (planned_damaged, packs_left) = (prune.plan().damaged, prune.plan().damaged_left);
     let findings: Vec<_> = prune.findings().iter().map(finding).collect();
     let affected: Vec<_> = prune.affected().iter().map(ToString::to_string).collect();
     let backups = affected.len() as u64;
@@ -139,7 +154,11 @@ pub(super) fn prune_project(
         ..summary(plan, report.as_ref(), started.elapsed())
     };
     console.output.show(&Message::Prune(Box::new(message)))?;
-    Ok(PruneDamage { packs, backups })
+    Ok(PruneDamage {
+        packs,
+        packs_left,
+        backups,
+    })
 }
 
 fn amount(amount: Amount) -> PackAmount {

@@ -114,12 +114,24 @@ pub struct PrunePlan {
     /// other pack has this blob. Packs whose signers are not trusted, and those that the log
     /// removes, do not count.
     pub damaged: u64,
+    /// Those of the damaged packs that a repair of packs leaves as they are: no segment names them,
+    /// or they hold nodes.
+    pub damaged_left: u64,
     /// Records and voids of revoked keys that will be removed.
     pub refused: u64,
     pub(super) steps: Steps,
 }
 
 impl PrunePlan {
+    /// Adds a damaged pack that stays. `counts` states whether it is one of those in
+    /// [`damaged`](Self::damaged).
+    fn add_damaged(&mut self, pack: &PackUse, counts: bool, is_unnamed: bool) {
+        self.steps.damaged.push((pack.kind, pack.pack));
+        let is_left = pack.kind == BlobKind::Node || is_unnamed;
+        self.damaged += u64::from(counts);
+        self.damaged_left += u64::from(counts && is_left);
+    }
+
     /// Notifies the observer of the packs that stay because used blobs of them are damaged.
     pub(super) fn notice_damaged(&self, project: ProjectId, observer: &dyn Observer) {
         for (kind, pack) in &self.steps.damaged {
@@ -240,8 +252,8 @@ pub(super) fn plan(
             index.holds_damaged_only(pack, runs, is_in_use)
         })?;
         if stays {
-            plan.steps.damaged.push((pack_use.kind, *pack));
-            plan.damaged += u64::from(trusted && !removed.has_pack(pack));
+            let counts = trusted && !removed.has_pack(pack);
+            plan.add_damaged(&pack_use, counts, unnamed.contains(pack));
         }
         let stays = stays || young || is_held;
         if is_used && !stays && (damaged.is_some() || removed.has_pack(pack)) {
