@@ -2,7 +2,7 @@
 //! that fail at any moment.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -288,4 +288,26 @@ fn no_fault_of_server_or_connection_hangs_the_program_or_harms_a_backup() {
     remote.ok(&restore);
     assert!(fs::read(&back).unwrap() == fs::read(&disk).unwrap());
     remote.ok(&["check", "--read-data", "-q"]);
+}
+
+#[test]
+fn a_malformed_image_or_pattern_is_reported_before_anything_connects() {
+    let mut world = World::empty();
+    world.set("CUTTLEBONE_REPOSITORY", "sftp:host.invalid:repo");
+    let called = world.path("called");
+    let script = format!("#!/bin/sh\n: > '{}'\nexit 1\n", called.display());
+    let ssh = world.write("ssh", script.as_bytes());
+    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+    let args = |source| ["backup", "rbd:pool/a", source, "--ssh-command", &ssh[..]];
+    for (source, message) in [
+        ("rbd:pool", "“rbd:pool” does not name an image"),
+        ("rbd:pool/a@", "does not name an image"),
+        ("rbd:pool/*@mon", "a pattern cannot name a snapshot"),
+    ] {
+        let error = world.fails(&args(source), 2);
+        assert!(error.contains(message), "{error}");
+        assert!(!called.exists(), "{source}");
+    }
+    world.run(&args("rbd:pool/b"));
+    assert!(called.exists(), "an image that is not malformed");
 }
