@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::matrix::copy;
 use crate::support::program::{self, ALONE, World, finish, until, wait};
 use crate::support::{Random, noise};
 
@@ -18,6 +19,35 @@ const SIZE: usize = 208 * MIB;
 /// The number of bytes that each change writes.
 const NEW: usize = 80 * MIB;
 const KILLS: u32 = 30;
+
+/// Runs a command several times, each time in a new world with a copy of the repository of
+/// `original`, and kills it at a random time. The first run is not killed: it shows how long the
+/// command takes. Calls `before` before each run, and `after` after it.
+pub(super) fn each_killed(
+    original: &World,
+    args: &[&str],
+    before: impl Fn(&World),
+    after: impl Fn(&World),
+) {
+    let mut random = Random::new();
+    let mut most = 0;
+    for round in 0..8 {
+        let world = World::empty();
+        copy(&original.repository(), &world.repository());
+        before(&world);
+        let begun = Instant::now();
+        let mut child = world.start(args);
+        if round > 0 {
+            thread::sleep(Duration::from_millis(random.next(most)));
+            child.kill().unwrap();
+        }
+        wait(&mut child);
+        if round == 0 {
+            most = u64::try_from(begun.elapsed().as_millis()).unwrap();
+        }
+        after(&world);
+    }
+}
 
 fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::kill::each_killed;
 use super::matrix::{Way, copy, damage};
-use crate::support::program::{CHEAP_KEY, World, files, json_lines, wait};
-use crate::support::{Random, SmallDisk, noise};
+use crate::support::program::{CHEAP_KEY, World, files, json_lines};
+use crate::support::{SmallDisk, noise};
 
 const KIB: usize = 1 << 10;
 const VOLUMES: [&str; 2] = ["a", "b"];
@@ -440,25 +439,17 @@ fn a_repair_of_the_index_that_is_killed_loses_nothing_and_can_be_repeated() {
     for segment in backups.segments() {
         assert!(damage(&segment, Way::Flipped));
     }
-    let mut random = Random::new();
-    let mut most = 0;
-    for round in 0..8 {
-        let world = World::empty();
-        copy(&backups.world.repository(), &world.repository());
-        let begun = Instant::now();
-        let mut child = world.start(&["repair", "index", "--yes"]);
-        if round > 0 {
-            thread::sleep(Duration::from_millis(random.next(most)));
-            child.kill().unwrap();
-        }
-        wait(&mut child);
-        if round == 0 {
-            most = u64::try_from(begun.elapsed().as_millis()).unwrap();
-        }
-        world.ok(&["repair", "index", "--yes"]);
-        world.is_clean();
-        for (disk, volume) in backups.disks.iter().zip(VOLUMES) {
-            world.restores(volume, disk);
-        }
-    }
+    let repair = ["repair", "index", "--yes"];
+    each_killed(
+        &backups.world,
+        &repair,
+        |_| {},
+        |world| {
+            world.ok(&repair);
+            world.is_clean();
+            for (disk, volume) in backups.disks.iter().zip(VOLUMES) {
+                world.restores(volume, disk);
+            }
+        },
+    );
 }

@@ -4,15 +4,13 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::failures::assert_error;
-use super::matrix::copy;
-use crate::support::program::{self, CHEAP_KEY, World, damage, files, wait};
-use crate::support::{Random, SmallDisk, bad_range, noise};
+use super::kill::each_killed;
+use crate::support::program::{self, CHEAP_KEY, World, damage, files};
+use crate::support::{SmallDisk, bad_range, noise};
 
 const MIB: usize = 1 << 20;
 const PLAN: [&str; 2] = ["repair", "packs"];
@@ -499,28 +497,16 @@ fn a_repair_of_packs_on_a_full_disk_fails_and_succeeds_when_there_is_space() {
 fn a_repair_of_packs_that_is_killed_loses_nothing_and_can_be_repeated() {
     let damaged = Damaged::new();
     let lost = damaged.lost();
-    let mut random = Random::new();
-    let mut most = 0;
-    for round in 0..8 {
-        let world = World::empty();
-        copy(&damaged.world.repository(), &world.repository());
+    let find = |world: &World| {
         world.fails(&["check", "--read-data"], 21);
-        let begun = Instant::now();
-        let mut child = world.start(&REPAIR);
-        if round > 0 {
-            thread::sleep(Duration::from_millis(random.next(most)));
-            child.kill().unwrap();
+    };
+    each_killed(&damaged.world, &REPAIR, find, |world| {
+        for args in [&REPAIR[..], &["check", "--read-data"]] {
+            let found = lines(world, args, 21);
+            assert_eq!(of_backup(&found, &damaged.id)["extents"], lost);
         }
-        wait(&mut child);
-        if round == 0 {
-            most = u64::try_from(begun.elapsed().as_millis()).unwrap();
-        }
-        let found = lines(&world, &REPAIR, 21);
-        assert_eq!(of_backup(&found, &damaged.id)["extents"], lost);
-        let found = lines(&world, &["check", "--read-data"], 21);
-        assert_eq!(of_backup(&found, &damaged.id)["extents"], lost);
         world.fails(&["backup", &damaged.disk, "--volume", "v", "-q"], 21);
         world.is_clean();
         world.restores(&damaged.id, &damaged.disk);
-    }
+    });
 }
