@@ -22,13 +22,13 @@ const LEN_MAX: u64 = 1 << 20;
 /// clock. Parity is needed if one of these is true of the object that it protects:
 ///
 /// - The object exists, or the log requires it.
-/// - The log does not remove the object, and the object is one of the packs `named`, a key slot,
+/// - The log does not remove the object, and the object is one of the packs `counted`, a key slot,
 ///   settings or a certificate. The parity can restore it.
 /// - The log does not remove the object, and the parity is not older than `life`. A writer stores
 ///   parity before the object, so the object may be about to be stored.
 pub fn unneeded_parity(
     project: &Project,
-    named: &[ObjectHash],
+    counted: &[ObjectHash],
     now: SystemTime,
     life: Duration,
 ) -> Result<Vec<ObjectRef>, RepoError> {
@@ -43,7 +43,7 @@ pub fn unneeded_parity(
     exist.insert(objects.hash_of_unnamed(ObjectRef::Project(project.id))?);
     let authority = authority(objects, project.id, &Silent)?;
     let public = PublicLog::load(objects, project.id, &authority)?;
-    let named: HashSet<_> = named.iter().collect();
+    let counted: HashSet<_> = counted.iter().collect();
     exist.extend(public.required(None).into_iter().map(|item| item.hash));
     let log = Log::load(project)?;
     let is_removed = |of| LogKind::ALL.iter().any(|kind| log.removed(*kind, of));
@@ -57,7 +57,7 @@ pub fn unneeded_parity(
             continue;
         }
         let is_unneeded = is_removed(of)
-            || is_old(info.modified) && !named.contains(&of) && !is_kept(objects, object, of)?;
+            || is_old(info.modified) && !counted.contains(&of) && !is_kept(objects, object, of)?;
         if is_unneeded {
             unneeded.push(object);
         }

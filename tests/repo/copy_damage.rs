@@ -220,7 +220,7 @@ pub(super) fn try_commit(
     let CommitCheck::Permitted(cleared) = guard.clear(&index, &[]).unwrap() else {
         panic!("no other process is running");
     };
-    Records::commit(project, record, &receipt, &cleared)
+    Records::commit(project, record, &receipt.unwrap(), &cleared)
 }
 
 /// Commits a record of another image as the holder of a write key. The record claims to be a copy

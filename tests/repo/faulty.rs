@@ -134,7 +134,7 @@ fn commit(test_repo: &TestRepo, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -
             counts: Counts::default(),
             tool: None,
         };
-        Records::commit(project, &record, &receipt, &cleared).unwrap()
+        Records::commit(project, &record, receipt.as_ref().unwrap(), &cleared).unwrap()
     };
     claims.into_iter().enumerate().map(record).collect()
 }

@@ -376,7 +376,7 @@ fn a_backup_that_was_paused_before_it_stored_its_record_commits_none() {
     };
     store.advance_clock(EXPIRED);
     let before = names(&store, "backups");
-    let refused = Records::commit(project, &record, &receipt, &permit);
+    let refused = Records::commit(project, &record, &receipt.unwrap(), &permit);
     assert!(matches!(refused, Err(RepoError::LostRace)), "{refused:?}");
     assert_eq!(names(&store, "backups"), before);
     // The next call of `clear` also notices that the lease has lapsed. The call after it succeeds,

@@ -21,7 +21,7 @@ fn a_bit_that_flips_before_a_pack_is_stored_fails_the_backup() {
         let test_repo = TestRepo::init(store.clone(), 64 << 10).unwrap();
         let host = Host::without_cache();
         let content = Image::new(LEAF).with(0, &noise(1, 100_000));
-        for verify in [VerifyWrites::ALL, VerifyWrites::SAMPLE] {
+        for verify in [VerifyWrites::ALL, VerifyWrites::SOME_RUNS] {
             let options = BackupOptions {
                 compression,
                 ..with(verify.with_bad_memory())

@@ -18,7 +18,8 @@ use crate::app::{
 use crate::format::ByteString;
 use crate::ops::{Accept, OpsError, Stated};
 
-const VERIFY_SAMPLE_DEFAULT: u64 = 64;
+/// By default, this many chunks outside a list of extents are compared with the base.
+const COMPARED_CHUNKS_DEFAULT: u64 = 64;
 /// The maximum number of images that are backed up at the same time.
 const JOBS_MAX: usize = 16;
 /// The beginning of a source that is an image in a cluster.
@@ -324,7 +325,7 @@ fn listed(
     Ok(BackupSource::Listed {
         image,
         extents: ReadFrom::parse("list of extents", extents)?,
-        verify_sample: verify_sample.unwrap_or(VERIFY_SAMPLE_DEFAULT),
+        verify_sample: verify_sample.unwrap_or(COMPARED_CHUNKS_DEFAULT),
     })
 }
 

@@ -28,7 +28,7 @@ fn compression(text: &str) -> Result<Compression, String> {
 fn verify_writes(text: &str) -> Result<VerifyWrites, String> {
     match text {
         "all" => Ok(VerifyWrites::ALL),
-        "sample" => Ok(VerifyWrites::SAMPLE),
+        "sample" => Ok(VerifyWrites::SOME_RUNS),
         "off" => Ok(VerifyWrites::OFF),
         _ => Err("give “all”, “sample” or “off”".to_owned()),
     }

@@ -21,11 +21,17 @@ pub(super) struct Packed {
     pub(super) counts: Counts,
     /// The number of chunks that were compared with the base to test a list of extents.
     pub(super) verified: u64,
-    /// Proves that the index segments were stored. A commit requires this proof.
-    pub(super) receipt: IndexStored,
+    /// Proves that the index segments were stored; `None` after a dry run.
+    receipt: Option<IndexStored>,
 }
 
 impl Packed {
+    /// Returns the proof that a commit requires. Fails after a dry run.
+    pub(super) fn receipt(&self) -> Result<&IndexStored, OpsError> {
+        let none = OpsError::Internal("a dry run has stored nothing to commit");
+        self.receipt.as_ref().ok_or(none)
+    }
+
     /// Returns the ids of the top nodes of all trees.
     pub(super) fn tops(&self) -> impl Iterator<Item = BlobId> {
         let attachments = self.attachments.iter().map(|attachment| attachment.top);

@@ -78,7 +78,7 @@ impl Entry {
         Ok(Records::commit(
             project,
             &record,
-            &self.packed.receipt,
+            self.packed.receipt()?,
             cleared,
         )?)
     }

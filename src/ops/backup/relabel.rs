@@ -75,7 +75,8 @@ pub fn relabel(
         tool: Some(TOOL.to_owned()),
         ..backup.record.clone()
     };
-    let new = Records::commit(project, &record, &packed.receipt, &cleared);
+    let receipt = packed.receipt()?;
+    let new = Records::commit(project, &record, receipt, &cleared);
     let stays = protection.committed(&cleared);
     // If the commit failed, report its error, even if the call after it failed, too.
     let new = new?;

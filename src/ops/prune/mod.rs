@@ -569,8 +569,8 @@ impl Prune<'_> {
             UPLOAD_LIFE
         };
         if self.project.settings.parity.is_some() {
-            let (named, now) = (self.index.named_packs()?, self.state.leases.now);
-            for parity in unneeded_parity(self.project, &named, now, life)? {
+            let (counted, now) = (self.index.counted_packs()?, self.state.leases.now);
+            for parity in unneeded_parity(self.project, &counted, now, life)? {
                 self.still_valid()?;
                 self.project.objects.delete(parity)?;
             }

@@ -26,8 +26,8 @@ use crate::ops::context::{Context, TOOL, thread_pool, unindexed_packs};
 use crate::ops::error::OpsError;
 use crate::ops::parity::is_restorable;
 use crate::repo::{
-    BlobLocation, BlobReader, Index, Lease, Leases, Log, Marks, ObjectRef, Opener, Packer,
-    PackerOptions, PlacedRun, Project, Records, RepoError, RepoErrorKind, Work, Worker,
+    BlobLocation, BlobReader, Index, IndexStored, Lease, Leases, Log, Marks, ObjectRef, Opener,
+    Packer, PackerOptions, PlacedRun, Project, Records, RepoError, RepoErrorKind, Work, Worker,
     exclude_damaged, quarantine, read_whole,
 };
 use crate::storage::{StorageErrorClass, StorageErrorKind};
@@ -460,7 +460,7 @@ impl PackRepair<'_> {
             copy(packer, &self.index, &wanted, (&read, &spared), self.context)?;
             Ok::<_, OpsError>(packer.end_pack()?)
         })?;
-        let new = stored.packs().iter();
+        let new = stored.iter().flat_map(IndexStored::packs);
         let new = new.map(|(kind, pack)| item_of_pack(*kind, *pack)).collect();
         self.confirm()?;
         let mut log = Log::load(self.project)?;

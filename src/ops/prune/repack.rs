@@ -15,8 +15,8 @@ use crate::format::{BlobKind, LogItem};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{
-    BlobLocation, BlobReader, Index, Log, Opener, PackSizes, PackWorker, Packer, PackerOptions,
-    PlacedRun, Project, RepoError, RepoErrorKind, UnindexedPacks,
+    BlobLocation, BlobReader, Index, IndexStored, Log, Opener, PackSizes, PackWorker, Packer,
+    PackerOptions, PlacedRun, Project, RepoError, RepoErrorKind, UnindexedPacks,
 };
 
 /// Runs of a pack are read together if the gap between them has fewer bytes than this.
@@ -212,8 +212,8 @@ fn copy_all(
         damaged: spared.iter().filter(is_damaged).count() as u64,
         spared,
         packs: stored
-            .packs()
             .iter()
+            .flat_map(IndexStored::packs)
             .map(|(kind, pack)| item_of_pack(*kind, *pack))
             .collect(),
         ended_early,

@@ -40,7 +40,7 @@ impl Index {
 
     /// Returns all packs that count, whether they exist or not. A pack does not count if only
     /// superseded segments name it.
-    pub fn named_packs(&self) -> Result<Vec<ObjectHash>, RepoError> {
+    pub fn counted_packs(&self) -> Result<Vec<ObjectHash>, RepoError> {
         let named = self.expected_sizes()?.into_iter();
         Ok(named.map(|(pack, _)| pack).collect())
     }

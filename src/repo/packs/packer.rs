@@ -123,13 +123,13 @@ pub struct Packer<'a> {
 impl Packer<'_> {
     /// Runs `work` with a packer, and then stores the open packs. Stores them even if `work` fails,
     /// so that the next process can use them. The [`IndexStored`] proves that all packs and their
-    /// segments are durable, except after a dry run, which stores nothing.
+    /// segments are durable. It is `None` after a dry run, which stores nothing.
     pub fn scope<T, E: From<RepoError>>(
         index: &Index,
         unindexed: UnindexedPacks,
         options: PackerOptions,
         work: impl FnOnce(&Packer<'_>) -> Result<T, E>,
-    ) -> Result<(T, IndexStored, PackerReport), E> {
+    ) -> Result<(T, Option<IndexStored>, PackerReport), E> {
         Self::scope_shown(index, unindexed, options, &|_: &Pending<'_>| (), work)
     }
 
@@ -141,7 +141,7 @@ impl Packer<'_> {
         options: PackerOptions,
         show: &(impl Fn(&Pending<'_>) + Sync),
         work: impl FnOnce(&Packer<'_>) -> Result<T, E>,
-    ) -> Result<(T, IndexStored, PackerReport), E> {
+    ) -> Result<(T, Option<IndexStored>, PackerReport), E> {
         let shared = Shared {
             in_flight: if options.dry_run {
                 InFlightIds::to_count()

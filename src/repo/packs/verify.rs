@@ -32,7 +32,7 @@ impl VerifyBuffer {
 }
 
 /// By default, one in this many runs is verified.
-const SAMPLE: u64 = 16;
+const VERIFIED_ONE_IN: u64 = 16;
 
 /// Which runs of new packs are opened again before the packs are stored. The blobs in these runs
 /// are compared with their ids.
@@ -49,7 +49,7 @@ impl VerifyWrites {
     /// Verify every run. Takes as much time as reading the data.
     pub const ALL: Self = Self::one_in(1);
     /// Verify every 16th run of chunks, counted over all packs, and all tree nodes.
-    pub const SAMPLE: Self = Self::one_in(SAMPLE);
+    pub const SOME_RUNS: Self = Self::one_in(VERIFIED_ONE_IN);
     /// Verify nothing.
     pub const OFF: Self = Self::one_in(0);
 
@@ -193,6 +193,6 @@ fn open_and_seal(
 
 impl Default for VerifyWrites {
     fn default() -> Self {
-        Self::SAMPLE
+        Self::SOME_RUNS
     }
 }

@@ -59,7 +59,7 @@ struct NamedPack {
 }
 
 /// Proof that all packs that a writer stored, and the segments that name them, are durable. Needed
-/// to commit a record. After a dry run, which stores nothing, it proves nothing.
+/// to commit a record.
 #[derive(Debug)]
 pub struct IndexStored {
     packs: Vec<(BlobKind, ObjectHash)>,
@@ -103,14 +103,14 @@ impl<'a> Writer<'a> {
     /// Stores packs until the channel closes. Passes the parts of each pack to `spent`. When a pack
     /// is durable, passes the number of plain bytes of its chunks to `durable`. When a segment is
     /// stored, passes the ids in it to `indexed`. Returns the proof that all packs are durable, and
-    /// the number of stored bytes.
+    /// the number of stored bytes. A dry run stores nothing, and returns no proof.
     pub(super) fn run(
         mut self,
         packs: &Receiver<ToWriter>,
         spent: impl Fn(Vec<Part>) + Sync,
         durable: impl Fn(u64),
         indexed: impl Fn(Vec<BlobId>),
-    ) -> Result<(IndexStored, u64), RepoError> {
+    ) -> Result<(Option<IndexStored>, u64), RepoError> {
         let mut result = self.store_all(packs, &spent, (&durable, &indexed));
         if result.is_ok() && self.options.name_unnamed && !self.options.dry_run {
             result = self.name_unnamed(&indexed);
@@ -120,7 +120,8 @@ impl<'a> Writer<'a> {
         result?;
         named?;
         let packs = self.stored;
-        Ok((IndexStored { packs }, self.bytes))
+        let stored = (!self.options.dry_run).then_some(IndexStored { packs });
+        Ok((stored, self.bytes))
     }
 
     /// Stores packs, a few at a time. After a failure, starts no further put and waits for those in

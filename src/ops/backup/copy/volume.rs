@@ -308,7 +308,8 @@ impl VolumeCopy<'_> {
         let cleared = protection.clear(&self.index, &tops)?;
         let cleared = cleared.ok_or(OpsError::Internal("a copy needs a permit"))?;
         let record = self.record(backup, packed, &cleared);
-        let id = Records::commit(self.target, &record, &packed.receipt, &cleared);
+        let receipt = packed.receipt()?;
+        let id = Records::commit(self.target, &record, receipt, &cleared);
         let stays = protection.committed(&cleared);
         // If both failed, report why the commit failed.
         let id = id?;
