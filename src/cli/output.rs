@@ -32,8 +32,8 @@ pub(crate) struct Output {
     style: Style,
     stdout: Stream,
     stderr: Stream,
-    /// The local time zone. To find it, all names of time zones are read, so this waits until a time
-    /// is shown.
+    /// The local time zone. To find it, all names of time zones are read, so this waits until a
+    /// time is shown.
     zone: LazyLock<TimeZone>,
     /// The width of the terminal on standard output, if there is one.
     columns: Option<usize>,
