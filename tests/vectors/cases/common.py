@@ -114,49 +114,85 @@ class Cases(list):
         other = b"CTLBrepo" if magic != b"CTLBrepo" else b"CTLBslot"
         self.add(
             "magic-other-object",
-            "the magic of another kind of object",
+            "The magic is that of another kind of object.",
             make(header(other)),
             "bad-magic",
         )
-        self.add("magic-case", "the magic in lower case", make(header(magic.lower())), "bad-magic")
+        self.add("magic-case", "The magic is in lower case.", make(header(magic.lower())),
+            "bad-magic")
         for version in 0, 2, 256:
-            self.add(f"version-{version}", "", make(header(magic, version=version)), "bad-version")
+            self.add(
+                f"version-{version}",
+                f"The version is {version}.",
+                make(header(magic, version=version)),
+                "bad-version",
+            )
         for epoch in 1, 0x8000:
-            self.add(f"epoch-{epoch:04x}", "", make(header(magic, epoch=epoch)), "unknown-feature")
+            self.add(
+                f"epoch-{epoch:04x}",
+                "The key epoch is not 0.",
+                make(header(magic, epoch=epoch)),
+                "unknown-feature",
+            )
         for bit in 0, 31:
             head = header(magic, features=1 << bit)
             self.add(
-                f"feature-bit-{bit}", "no feature is defined yet", make(head), "unknown-feature"
+                f"feature-bit-{bit}",
+                f"Bit {bit} of the required features is set. No feature is defined yet.",
+                make(head),
+                "unknown-feature",
             )
         right = make(header(magic))
-        for what, at in ("version", 8), ("epoch", 10), ("feature", 15):
+        for what, field, at in (
+            ("version", "The version", 8),
+            ("epoch", "The key epoch", 10),
+            ("feature", "A bit of the required features", 15),
+        ):
             changed = right[:at] + bytes([right[at] ^ 2]) + right[at + 1 :]
-            self.add(
-                f"unproven-{what}", "changed without a key: damage", changed, unproven
-            )
+            comment = f"{field} was changed without a key, so the object counts as damaged."
+            self.add(f"unproven-{what}", comment, changed, unproven)
 
     def flips(self, data: bytes, places: dict[str, int], expect="does-not-open"):
         for what, at in places.items():
             wrong = bytearray(data)
             wrong[at] ^= 1
-            self.add(f"flip-{what}", f"one bit of byte {at} is flipped", bytes(wrong), expect)
+            self.add(f"flip-{what}", f"One bit of byte {at} is flipped.", bytes(wrong), expect)
 
     def truncated(self, data: bytes, lengths, kind="truncated"):
         for length in lengths:
             length %= len(data)
             self.add(
-                f"first-{length}-bytes", f"only {length} of {len(data)} bytes", data[:length], kind
+                f"first-{length}-bytes",
+                f"The object ends after {length} of its {len(data)} bytes.",
+                data[:length],
+                kind,
             )
 
 
 def elsewhere(cases: Cases, right: bytes, *, named=True):
     """Adds a valid object in the wrong place."""
     cases.add(
-        "other-project-secret", "", right, "does-not-open", project_secret=OTHER_PROJECT_SECRET
+        "other-project-secret",
+        "The reader has the secret of another project.",
+        right,
+        "does-not-open",
+        project_secret=OTHER_PROJECT_SECRET,
     )
-    cases.add("other-project", "", right, "does-not-open", project_id=OTHER_PROJECT_ID)
+    cases.add(
+        "other-project",
+        "The object is in the directory of another project.",
+        right,
+        "does-not-open",
+        project_id=OTHER_PROJECT_ID,
+    )
     if named:
-        cases.add("other-name", "stored under another hash", right, "bad-hash", name=H(b""))
+        cases.add(
+            "other-name",
+            "The name of the file is not the hash of its bytes.",
+            right,
+            "bad-hash",
+            name=H(b""),
+        )
 
 
 def body_faults(cases: Cases, make, body: bytes, dense: bytes, limit: int):
@@ -164,73 +200,99 @@ def body_faults(cases: Cases, make, body: bytes, dense: bytes, limit: int):
     make = partial(make, codec=RAW)
     right = make(body)
     for codec in 2, 255:
-        cases.add(f"body-codec-{codec}", "", make(body, codec=codec), "bad-codec")
+        cases.add(
+            f"body-codec-{codec}",
+            f"The codec {codec} is not defined.",
+            make(body, codec=codec),
+            "bad-codec",
+        )
     for zero in 1, 1 << 23:
-        cases.add(f"body-zero-{zero:06x}", "", make(body, zero=zero), "nonzero-reserved")
+        cases.add(
+            f"body-zero-{zero:06x}",
+            "The field after the codec is not zero.",
+            make(body, zero=zero),
+            "nonzero-reserved",
+        )
     frame, length = compress(body), len(body)
     silent = compress(body, write_content_size=False)
     assert len(silent) < length - 20 and len(compress(dense)) > len(dense)
     cases.add(
         "body-frame-does-not-pay",
-        "longer than the plain body",
+        "The frame is longer than the plain body.",
         make(dense, codec=ZSTD),
         "bad-length",
     )
     for name, comment, fields, kind in [
-        ("body-length-less", "raw", {"length": length - 1}, "bad-length"),
-        ("body-length-more", "raw", {"length": length + 1}, "bad-length"),
-        ("body-length-over-limit", "raw", {"length": limit + 1}, "limit-exceeded"),
-        ("body-frame-longer", "than stated", {"codec": ZSTD, "length": length - 1}, "bad-length"),
-        ("body-frame-shorter", "than stated", {"codec": ZSTD, "length": length + 1}, "bad-length"),
+        ("body-length-less",
+            "The stated length is one byte less than that of the raw body.",
+                {"length": length - 1}, "bad-length"),
+        ("body-length-more",
+            "The stated length is one byte more than that of the raw body.",
+                {"length": length + 1}, "bad-length"),
+        ("body-length-over-limit", "The stated length of the raw body is above the limit.",
+            {"length": limit + 1}, "limit-exceeded"),
+        ("body-frame-longer", "The frame decodes to one byte more than the stated length.",
+            {"codec": ZSTD, "length": length - 1}, "bad-length"),
+        ("body-frame-shorter", "The frame decodes to one byte less than the stated length.",
+            {"codec": ZSTD, "length": length + 1}, "bad-length"),
         (
             "body-silent-frame-longer",
-            "",
+            "The frame states no size, and decodes to one byte more than the stated length.",
             {"codec": ZSTD, "length": length - 1, "stored": silent},
             "bad-length",
         ),
         (
             "body-silent-frame-shorter",
-            "",
+            "The frame states no size, and decodes to one byte less than the stated length.",
             {"codec": ZSTD, "length": length + 1, "stored": silent},
             "bad-length",
         ),
-        ("body-frame-over-limit", "a bomb", {"codec": ZSTD, "length": limit + 1}, "limit-exceeded"),
+        ("body-frame-over-limit", "The stated length of the compressed body is above the limit.",
+            {"codec": ZSTD, "length": limit + 1}, "limit-exceeded"),
         (
             "body-skippable-frame",
-            "before the frame",
+            "A skippable frame is before the frame of the body.",
             {"codec": ZSTD, "stored": SKIPPABLE + frame},
             "bad-codec",
         ),
-        ("body-frame-cut", "", {"codec": ZSTD, "stored": frame[:-1]}, "bad-codec"),
-        ("body-frame-and-byte", "", {"codec": ZSTD, "stored": frame + b"\0"}, "bad-codec"),
+        ("body-frame-cut", "The last byte of the frame is missing.",
+            {"codec": ZSTD, "stored": frame[:-1]}, "bad-codec"),
+        ("body-frame-and-byte", "A byte follows the frame.",
+            {"codec": ZSTD, "stored": frame + b"\0"}, "bad-codec"),
         (
             "body-two-frames",
-            "the second of no bytes",
+            "A second frame, with no content, follows the first one.",
             {"codec": ZSTD, "stored": frame + compress(b"")},
             "bad-codec",
         ),
-        ("body-no-frame", "", {"codec": ZSTD, "stored": body}, "bad-codec"),
-        ("padding-not-zero", "", {"padding": 3, "pad": b"\0\0\1"}, "nonzero-reserved"),
+        ("body-no-frame", "The codec is 1, but the body is not compressed.",
+            {"codec": ZSTD, "stored": body}, "bad-codec"),
+        ("padding-not-zero", "A byte of the padding is not zero.",
+            {"padding": 3, "pad": b"\0\0\1"}, "nonzero-reserved"),
         (
             "padding-less",
-            "the rest counts to the body",
+            "The stated length of the padding is one byte too small, so the body seems longer.",
             {"padding": 3, "pad": bytes(4)},
             "bad-length",
         ),
-        ("padding-longer-than-payload", "", {"padding": length + 1, "pad": b""}, "truncated"),
+        ("padding-longer-than-payload",
+            "The stated padding is longer than the rest of the payload.",
+            {"padding": length + 1, "pad": b""}, "truncated"),
         (
             "padding-over-limit",
-            "more than 64 MiB",
+            "The stated length of the padding is one byte above 64 MiB.",
             {"padding": (64 << 20) + 1, "pad": b""},
             "limit-exceeded",
         ),
-        ("padding-largest", "", {"padding": 2**32 - 1, "pad": b""}, "limit-exceeded"),
+        ("padding-largest", "The stated length of the padding is 2^32 − 1.",
+            {"padding": 2**32 - 1, "pad": b""}, "limit-exceeded"),
     ]:
         cases.add(name, comment, make(body, **fields), kind)
     cases.flips(right, {"nonce": 16, "payload": 40, "tag": len(right) - 1})
     cases.truncated(right, [0, 15, 39, 55])
     cases.truncated(right, [56, -1], "does-not-open")
-    cases.add("trailing-byte", "looks like a wrong tag", right + b"\0", "does-not-open")
+    cases.add("trailing-byte", "A byte follows the object, so its last 16 bytes are not the tag.",
+        right + b"\0", "does-not-open")
 
 
 def signature_faults(
@@ -246,81 +308,132 @@ def signature_faults(
 
     elsewhere = sign(KEYS.signing, PROJECT_ID, head, b"another object")
     for name, comment, change in [
-        ("signature-flip-r", "", lambda p, n: p[:-64] + bytes([p[-64] ^ 1]) + p[-63:]),
-        ("signature-flip-s", "", lambda p, n: p[:-32] + bytes([p[-32] ^ 1]) + p[-31:]),
-        ("signature-zeros", "", lambda p, n: p[:-64] + bytes(64)),
-        ("signature-of-another-key", "",
+        ("signature-flip-r", "One bit of R, the first half of the signature, is flipped.",
+            lambda p, n: p[:-64] + bytes([p[-64] ^ 1]) + p[-63:]),
+        ("signature-flip-s", "One bit of S, the second half of the signature, is flipped.",
+            lambda p, n: p[:-32] + bytes([p[-32] ^ 1]) + p[-31:]),
+        ("signature-zeros", "All bytes of the signature are zero.",
+            lambda p, n: p[:-64] + bytes(64)),
+        ("signature-of-another-key",
+            "The signature was made with another key than that of the signer.",
             lambda p, n: p[:-64] + sign(STRANGER, PROJECT_ID, head, n + p[:-64])),
-        ("signature-of-another-project", "",
+        ("signature-of-another-project", "The signature was made for another project id.",
             lambda p, n: p[:-64] + sign(KEYS.signing, OTHER_PROJECT_ID, head, n + p[:-64])),
-        ("signature-of-another-object", "", lambda p, n: p[:-64] + elsewhere),
-        ("signature-of-another-header", "",
+        ("signature-of-another-object", "The signature is that of another object.",
+            lambda p, n: p[:-64] + elsewhere),
+        ("signature-of-another-header", "The signature was made for the header of a pack.",
          lambda p, n: p[:-64] + sign(KEYS.signing, PROJECT_ID, header(b"CTLBpack"), n + p[:-64])),
-        ("signature-without-nonce", "the nonce is not covered",
+        ("signature-without-nonce", "The signature does not cover the nonce.",
          lambda p, n: p[:-64] + sign(KEYS.signing, PROJECT_ID, head, p[:-64])),
-        ("signature-without-signer", "the signer is not covered",
+        ("signature-without-signer", "The signature does not cover the signer.",
          lambda p, n: p[:-64] + sign(KEYS.signing, PROJECT_ID, head, n + p[:-96])),
-        ("signature-before-signer", "the two are swapped",
+        ("signature-before-signer", "The signature is before the signer.",
             lambda p, n: p[:-96] + p[-64:] + p[-96:-64]),
-        ("signer-replaced", "by another valid signer",
+        ("signer-replaced", "The signer was replaced by a write signer, who did not sign.",
          lambda p, n: p[:-96] + ed25519.public_key(WRITER) + p[-64:]),
-        ("body-changed", "after it was signed", lambda p, n: p[:12] + bytes([p[12] ^ 1]) + p[13:]),
-        ("signer-of-small-order", "the neutral point, which verifies anything",
+        ("body-changed", "The body was changed after it was signed.",
+            lambda p, n: p[:12] + bytes([p[12] ^ 1]) + p[13:]),
+        ("signer-of-small-order",
+            "The signer is the neutral point, with which this signature would fit any message.",
          lambda p, n: p[:-96] + IDENTITY + IDENTITY + bytes(32)),
     ]:  # fmt: skip
         cases.add(name, comment, after(change), "bad-signature")
-    cases.add("sealed-again", "with another nonce", make(body, resealed=True), "bad-signature")
+    cases.add(
+        "sealed-again",
+        "The signed payload was sealed again with another nonce.",
+        make(body, resealed=True),
+        "bad-signature",
+    )
     cases.add(
         "payload-too-short",
-        "no space for signer and signature",
+        "The payload is one byte too short for its fields, the signer and the signature.",
         after(lambda p, n: p[-107:]),
         "truncated",
     )
-    cases.add("payload-empty", "", after(lambda p, n: b""), "truncated")
-    cases.add("signer-unknown", "no certificate", make(body, signer=STRANGER), "foreign")
+    cases.add("payload-empty", "The payload has no bytes.", after(lambda p, n: b""), "truncated")
+    cases.add(
+        "signer-unknown",
+        "No certificate names the signer.",
+        make(body, signer=STRANGER),
+        "foreign",
+    )
     cases.add(
         "signer-verify",
-        "" if verifiers else "the role verify signs nothing",
+        f"A verify signer {'may' if verifiers else 'may not'} sign this kind of object.",
         make(body, signer=VERIFIER),
         shown if verifiers else "foreign",
     )
-    cases.add("signer-of-another-project", "", make(body, signer=OTHER_KEYS.signing), "foreign")
-    cases.add("signer-write", "", make(body, signer=WRITER), shown if writers else "foreign")
+    cases.add(
+        "signer-of-another-project",
+        "The signer is the full signer of another project.",
+        make(body, signer=OTHER_KEYS.signing),
+        "foreign",
+    )
+    cases.add(
+        "signer-write",
+        f"A write signer {'may' if writers else 'may not'} sign this kind of object.",
+        make(body, signer=WRITER),
+        shown if writers else "foreign",
+    )
     cases.add(
         "signer-write-without-certificate",
-        "",
+        "The certificate of the write key that signed this is missing.",
         make(body, signer=WRITER),
         "foreign",
         certificates=[],
     )
     forged = [certificate(STRANGER, signer=WRITER), *CERTIFICATES]
-    cases.add("signer-certified-by-writer", "that certificate is foreign",
+    cases.add("signer-certified-by-writer",
+        "The certificate that names the signer is foreign: a write signer signed it.",
         make(body, signer=STRANGER), "foreign",
               certificates=forged)  # fmt: skip
-    for what, head in ("version", header(magic, version=2)), ("feature", header(magic, features=2)):
-        cases.add(f"{what}-of-write-signer", "a write key must not stop others",
+    for what, field, head in [
+        ("version", "another version", header(magic, version=2)),
+        ("feature", "an unknown feature bit", header(magic, features=2)),
+    ]:
+        cases.add(
+            f"{what}-of-write-signer",
+            f"A write signer signed a header with {field}, so the object is foreign, not newer.",
             make(body, signer=LIMITED, head=head),
-                  "foreign")  # fmt: skip
-    cases.add("padded", "", make(body, codec=RAW, padding=5), shown)
+            "foreign",
+        )
+    cases.add("padded", "The padding has five bytes.", make(body, codec=RAW, padding=5), shown)
 
 
 def feature_faults(cases: Cases, make, body: dict, writers=True):
     """Adds bodies that require a feature."""
     required = body | {"requires": ["magic"]}
     kept = {"revision": 1} if "revision" in body else {}
-    cases.add("requires-unknown", "", make(required), "unknown-feature")
-    cases.add("requires-unknown-first", "before other members are looked at",
+    cases.add(
+        "requires-unknown",
+        "`requires` names an unknown feature.",
+        make(required),
+        "unknown-feature",
+    )
+    cases.add("requires-unknown-first",
+        "`requires` is checked before the other members, which have wrong types here.",
               make({"requires": ["magic"]} | {name: {} for name in body} | kept),
               "unknown-feature")  # fmt: skip
-    cases.add("requires-string", "", make(body | {"requires": "magic"}), "bad-value")
-    cases.add("requires-numbers", "", make(body | {"requires": [1]}), "bad-value")
+    cases.add(
+        "requires-string",
+        "`requires` is a string, not an array.",
+        make(body | {"requires": "magic"}),
+        "bad-value",
+    )
+    cases.add(
+        "requires-numbers",
+        "`requires` is an array of numbers, not of strings.",
+        make(body | {"requires": [1]}),
+        "bad-value",
+    )
     if writers:
         cases.add(
             "requires-of-write-signer",
-            "its certificate does not list it",
+            "The signer's certificate does not list the required feature.",
             make(required, signer=WRITER),
             "foreign",
         )
-        cases.add("requires-listed-of-write-signer", "its certificate lists it",
+        cases.add("requires-listed-of-write-signer",
+            "The signer's certificate lists the required feature, which the reader does not know.",
             make(required, signer=LIMITED),
                   "unknown-feature")  # fmt: skip

@@ -53,41 +53,51 @@ def indexes() -> Cases:
     body = index_body([listing(i, described(*pack)) for i, pack in enumerate(three)], [SHORT[3]])
     fields = {"packs": [shown(i, *pack) for i, pack in enumerate(three)], "superseded": [SHORT[3]]}
     right = make(body, codec=RAW)
-    cases.add("right", "the same nodes in two packs", right, fields)
-    cases.add("right-compressed", "", make(body, codec=ZSTD), fields)
+    cases.add("right", "Two of the three packs hold the same nodes.", right, fields)
+    cases.add("right-compressed", "The body is compressed.", make(body, codec=ZSTD), fields)
     empty = {"packs": [], "superseded": []}
-    cases.add("nothing", "no pack, nothing superseded", make(bytes(12)), empty)
+    cases.add("nothing", "The segment names neither packs nor superseded segments.",
+        make(bytes(12)), empty)
     own = contents(CHUNK, [describe(KEYS, SUBKEY, CHUNK, run)[0] for run in CHUNKS], session=1)
     of_session = shown(0, CHUNK, CHUNKS, writer, encapsulation=session)
-    cases.add("session", "a pack of a write key",
+    cases.add("session", "The segment lists a pack of a session.",
               make(one_pack(own, encapsulations=[session], signer=writer, encapsulation=0),
                   signer=WRITER),
               {"packs": [of_session], "superseded": []})  # fmt: skip
     other = bytes(ENCAPSULATION)
-    cases.add("second-session", "the first is not used",
+    cases.add("second-session",
+        "The pack uses the second of two encapsulations, and no pack uses the first.",
               make(one_pack(own, encapsulations=[other, session], signer=writer, encapsulation=1)),
               {"packs": [of_session], "superseded": []})  # fmt: skip
-    cases.add("session-unused", "", make(index_body([], encapsulations=[session])), empty)
+    cases.add("session-unused", "No pack uses the encapsulation.",
+        make(index_body([], encapsulations=[session])), empty)
     gap = contents(CHUNK, [describe(KEYS, SUBKEY, CHUNK, run)[0] for run in CHUNKS], gap=9)
     cases.add(
         "gap",
-        "",
+        "The pack has a gap of nine bytes.",
         make(one_pack(gap)),
         {"packs": [shown(0, CHUNK, CHUNKS, gap=9)], "superseded": []},
     )
-    cases.add("pack-signer-unknown", "says nothing of the segment",
+    cases.add("pack-signer-unknown",
+        "No certificate names the signer of the pack. The segment is valid nevertheless.",
         make(one_pack(described(*three[0]), signer=SHORT[7])),
               {"packs": [shown(0, CHUNK, CHUNKS, SHORT[7])], "superseded": []})  # fmt: skip
     nodes_of_session = contents(
         NODE, [describe(KEYS, SUBKEY, NODE, run)[0] for run in NODES], session=1
     )
     for name, comment, wrong in [
-        ("session-without-encapsulation", "key 1, but the project's key", one_pack(own)),
-        ("encapsulation-without-session", "key 0, but an encapsulation",
+        ("session-without-encapsulation",
+            "The contents have a session's key, but `encapsulation` names no ciphertext.",
+                one_pack(own)),
+        ("encapsulation-without-session",
+            "The contents have the project's key, but `encapsulation` names a ciphertext.",
          one_pack(described(*three[0]), encapsulations=[session], encapsulation=0)),
-        ("encapsulation-beyond-list", "", one_pack(own, encapsulations=[session], encapsulation=1)),
-        ("encapsulation-of-nothing", "", one_pack(own, encapsulation=0)),
-        ("encapsulation-of-nodes", "",
+        ("encapsulation-beyond-list",
+            "`encapsulation` is 1, the second, but the list has only one.",
+            one_pack(own, encapsulations=[session], encapsulation=1)),
+        ("encapsulation-of-nothing", "`encapsulation` is 0, the first, but the list is empty.",
+            one_pack(own, encapsulation=0)),
+        ("encapsulation-of-nodes", "The contents of a pack of nodes have a session's key.",
          one_pack(nodes_of_session, encapsulations=[session], encapsulation=0)),
     ]:  # fmt: skip
         cases.add(name, comment, make(wrong), "bad-value")
@@ -95,32 +105,36 @@ def indexes() -> Cases:
     sand = described(CHUNK, [[SAND]])
     small = one_pack(sand, [SHORT[1], SHORT[2]])
     one = {"packs": [shown(0, CHUNK, [[SAND]])], "superseded": [SHORT[1], SHORT[2]]}
-    cases.add("two-superseded", "", make(small), one)
+    cases.add("two-superseded", "The segment names two superseded segments.", make(small), one)
 
     right = make(small)
     elsewhere(cases, right)
     cases.headers(b"CTLBindx", lambda head: make(small, head=head))
     body_faults(cases, make, one_pack(described(CHUNK, [[SAND] * 9])), bytes(12), 64 * MIB)
     signature_faults(cases, b"CTLBindx", make, small, one)
-    for name, wrong, kind in RUN_FAULTS:
+    for name, comment, wrong, kind in RUN_FAULTS:
         run = {"codec": RAW, "stored_length": 32, "lengths": [16], "ids": SHORT[5:6]} | wrong
         cases.add(
             name,
-            "in the first of two runs",
+            comment,
             make(one_pack(contents(CHUNK, [descriptor(**run), sand[12:]]))),
             kind,
         )
-    for name, wrong, kind in CONTENTS_FAULTS:
+    for name, comment, wrong, kind in CONTENTS_FAULTS:
         wrong = contents(**{"kind": CHUNK, "runs": [sand[12:]], **wrong})
-        cases.add(name, "", make(one_pack(wrong)), kind)
+        cases.add(name, comment, make(one_pack(wrong)), kind)
 
     large = descriptor(RAW, MAX_RUN + 16, [MAX_BLOB], SHORT[5:6])
     assert 64 * MAX_RUN == MAX_PACK
-    cases.add("pack-over-limit", "64 chunks of 4 MiB, with tags and contents",
+    cases.add("pack-over-limit",
+        "The pack has 64 chunks of 4 MiB, so its size is above the limit with tags and contents.",
               make(one_pack(contents(CHUNK, [large] * 64))), "limit-exceeded")  # fmt: skip
     # The plain length of the run that fills the pack after 63 large runs.
     rest = MAX_PACK - 32 - 63 * (MAX_RUN + 16 + 60) - 24 - 12 - 60 - 128 - 16 - 4 - 16
-    for name, length in ("pack-of-limit", rest), ("pack-one-byte-over-limit", rest + 1):
+    for name, comment, length in [
+        ("pack-of-limit", "The pack has the largest size that is allowed.", rest),
+        ("pack-one-byte-over-limit", "The size of the pack is one byte above the limit.", rest + 1),
+    ]:
         last = descriptor(RAW, length + 16, [length], SHORT[6:7])
         runs = [
             {"codec": RAW, "stored_length": size + 16, "check": bytes(16),
@@ -129,49 +143,61 @@ def indexes() -> Cases:
             for at, (size, child) in enumerate([(MAX_BLOB, SHORT[5])] * 63 + [(rest, SHORT[6])])
         ]  # fmt: skip
         expected = {"packs": [shown(0, CHUNK, runs)], "superseded": []}
-        cases.add(name, "63 large runs and one that fills the pack",
+        cases.add(name, comment,
                   make(one_pack(contents(CHUNK, [large] * 63 + [last]))),
                   expected if length == rest else "limit-exceeded")  # fmt: skip
     gap = contents(CHUNK, [large] * 63, gap=MAX_RUN)
     cases.add(
-        "gap-over-pack-limit", "the pack would be too large", make(one_pack(gap)), "limit-exceeded"
+        "gap-over-pack-limit", "With the gap, the size of the pack is above the limit.",
+            make(one_pack(gap)), "limit-exceeded"
     )
     many = [descriptor(RAW, 1024 + 16, [1] * 1024, SHORT[5:6] * 1024)] * 1024
-    cases.add("too-many-blobs", "1,048,577, though neither runs nor bytes are too many",
+    cases.add("too-many-blobs", "The pack has 1,048,577 blobs, one above the limit.",
               make(one_pack(contents(CHUNK, [*many, sand[12:]]))), "limit-exceeded")  # fmt: skip
 
     end = 92 + len(sand)
     two = contents(CHUNK, [descriptor(RAW, 33, [16, 1], SHORT[5:7])])
     for name, comment, wrong in [
-        ("packs-count-more", "", small[:4] + u(32, 2) + small[8:end]),
-        ("packs-count-largest", "", small[:4] + u(32, 2**32 - 1) + small[8:end]),
-        ("encapsulations-count-more", "", u(32, 1) + small[4:]),
-        ("encapsulations-count-largest", "", u(32, 2**32 - 1) + small[4:]),
-        ("encapsulation-cut", "", index_body([], encapsulations=[session])[:500]),
-        ("contents-missing", "", small[:92]),
-        ("run-count-less", "the second run is read as superseded segments",
+        ("packs-count-more", "The body states two packs, but has one, and ends after it.",
+            small[:4] + u(32, 2) + small[8:end]),
+        ("packs-count-largest", "The body states 2^32 − 1 packs, but has one, and ends after it.",
+            small[:4] + u(32, 2**32 - 1) + small[8:end]),
+        ("encapsulations-count-more", "The body states one encapsulation, but has none.",
+            u(32, 1) + small[4:]),
+        ("encapsulations-count-largest", "The body states 2^32 − 1 encapsulations, but has none.",
+            u(32, 2**32 - 1) + small[4:]),
+        ("encapsulation-cut", "The body ends in an encapsulation.",
+            index_body([], encapsulations=[session])[:500]),
+        ("contents-missing", "The body ends before the contents of the pack.", small[:92]),
+        ("run-count-less",
+            "The contents state one run, but have two. The second is read as superseded segments.",
          one_pack(contents(CHUNK, [sand[12:]] * 2, count=1))),
-        ("run-count-most", "the count is the largest",
+        ("run-count-most", "The contents state 1,048,576 runs, the most allowed, but have two.",
             small[:96] + u(32, MIB) + u(32, 0) + sand[12:] * 2),
-        ("blob-count-more", "the only run has one blob less",
+        ("blob-count-more", "The only run states two blobs, but has one.",
          one_pack(contents(CHUNK, [descriptor(RAW, 32, [16], SHORT[5:6], count=2)]))),
-        ("run-cut", "in the id of its second blob", one_pack(two)[:-9]),
-        ("superseded-count-more", "", small[:end] + u(32, 3) + small[end + 4 :]),
-        ("superseded-count-largest", "", small[:end] + u(32, 2**32 - 1) + small[end + 4 :]),
-        ("body-empty", "", b""),
-        ("body-3-bytes", "", bytes(3)),
-        ("body-without-superseded", "", small[:end]),
-        ("body-cut", "", small[:-1]),
+        ("run-cut", "The body ends in the id of the second blob of the run.", one_pack(two)[:-9]),
+        ("superseded-count-more", "The body states three superseded segments, but has two.",
+            small[:end] + u(32, 3) + small[end + 4 :]),
+        ("superseded-count-largest", "The body states 2^32 − 1 superseded segments, but has two.",
+            small[:end] + u(32, 2**32 - 1) + small[end + 4 :]),
+        ("body-empty", "The body has no bytes.", b""),
+        ("body-3-bytes", "The body ends in its first number.", bytes(3)),
+        ("body-without-superseded", "The body ends before the number of superseded segments.",
+            small[:end]),
+        ("body-cut", "The last byte of the body is missing.", small[:-1]),
     ]:  # fmt: skip
         cases.add(name, comment, make(wrong), "truncated")
-    cases.add("run-count-more", "the superseded segments are read as a run without blobs",
+    cases.add("run-count-more",
+        "The contents state two runs, but have one. What follows is read as a run of 0 blobs.",
               make(one_pack(contents(CHUNK, [sand[12:]], count=2), SHORT[1:2])),
               "limit-exceeded")  # fmt: skip
     cases.add(
         "superseded-count-less",
-        "",
+        "The body states one superseded segment, but has two.",
         make(small[:end] + u(32, 1) + small[end + 4 :]),
         "trailing-bytes",
     )
-    cases.add("body-trailing-byte", "", make(small + b"\0"), "trailing-bytes")
+    cases.add("body-trailing-byte", "A byte follows the superseded segments.", make(small + b"\0"),
+        "trailing-bytes")
     return cases

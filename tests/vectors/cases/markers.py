@@ -39,35 +39,40 @@ def leases() -> Cases:
         )
     }  # fmt: skip
     right = make(lease)
-    cases.add("right", "the required members only", right, {"lease": lease})
+    cases.add("right", "The lease has only the members that must exist.", right, {"lease": lease})
     for name, comment, value in [
-        ("full", "all members", full),
-        ("nulls", "members that may be missing are null", lease | nulls),
-        ("prune", "", lease | {"work": "prune", "running_seconds": 0}),
-        ("work-new", "work that is not known yet", lease | {"work": "dream"}),
-        ("running-largest", "", lease | {"running_seconds": 2**64 - 1}),
-        ("store-time-largest", "", lease | {"store_time": 2**64 - 1}),
+        ("full", "All members exist.", full),
+        ("nulls", "All members that may be missing are null.", lease | nulls),
+        ("prune", "The lease is for a prune.", lease | {"work": "prune", "running_seconds": 0}),
+        ("work-new", "Later versions may add other kinds of `work`.", lease | {"work": "dream"}),
+        ("running-largest", "The number is 2^64 − 1.", lease | {"running_seconds": 2**64 - 1}),
+        ("store-time-largest", "The number is 2^64 − 1.", lease | {"store_time": 2**64 - 1}),
         ("packs-only", "", lease | {"packs": [SHORT[0].hex()]}),
         ("tops-only", "", lease | {"tops": [SHORT[2].hex()]}),
-        ("pack-twice", "a pack that is named twice counts once",
+        ("pack-twice", "A pack that is named twice counts once.",
             lease | {"packs": [SHORT[0].hex()] * 2}),
-        ("unknown-members", "are ignored",
+        ("unknown-members", "A reader ignores members that it does not know.",
          full | {"mood": "sad", "x": {"color": 1}, "process": process | {"color": "red"}}),
     ]:  # fmt: skip
         cases.add(name, comment, make(value), {"lease": value})
     elsewhere(cases, right, named=False)
     as_mark = sealed(random, KEYS, b"CTLBmark", to_json(lease))
     cases.add(
-        "mark-as-lease", "the header is bound", header(b"CTLBleas") + as_mark[16:], "does-not-open"
+        "mark-as-lease",
+        "The header of a mark was replaced by that of a lease.",
+        header(b"CTLBleas") + as_mark[16:], "does-not-open"
     )
     cases.flips(right, {"nonce": 16, "payload": 40, "tag": len(right) - 1})
     cases.truncated(right, [0, 15, 16, 39])
     cases.headers(b"CTLBleas", lambda head: make(lease, head=head))
     signature_faults(cases, b"CTLBleas", make, lease, {"lease": lease})
     feature_faults(cases, make, lease)
-    cases.add("signer-revoked", "", make(lease, signer=REVOKED), "foreign", log=[revocation()])
-    cases.add("signer-not-revoked", "", make(lease, signer=REVOKED), {"lease": lease})
-    cases.add("body-over-limit", "", make(lease, length=16 * MIB + 1), "limit-exceeded")
+    cases.add("signer-revoked", "The log revokes the signer.", make(lease, signer=REVOKED),
+        "foreign", log=[revocation()])
+    cases.add("signer-not-revoked", "The log does not revoke the signer.",
+        make(lease, signer=REVOKED), {"lease": lease})
+    cases.add("body-over-limit", "The stated length of the body is above 16 MiB.",
+        make(lease, length=16 * MIB + 1), "limit-exceeded")
     for name, body, kind in [
         ("not-json", b"lease", "bad-json"),
         ("array", to_json([lease]), "bad-json"),
@@ -132,8 +137,10 @@ def leases() -> Cases:
         ("store-time-over-64-bits", lease | {"store_time": 2**64}, "bad-value"),
     ]:
         cases.add(name, "", make(body), kind)
-    cases.add("read-other-project", "", make(reading), "does-not-open", project_id=OTHER_PROJECT_ID)
-    cases.add("read", "a reader, with the trees that it reads", make(reading), {"lease": reading})
+    cases.add("read-other-project", "The lease is in the directory of another project.",
+        make(reading), "does-not-open", project_id=OTHER_PROJECT_ID)
+    cases.add("read", "The lease is for reading, and names the top nodes of the trees.",
+        make(reading), {"lease": reading})
     return cases
 
 
@@ -157,26 +164,31 @@ def marks() -> Cases:
     }
     nulls = {name: None for name in ("requires", "packs", "segments", "records", "host", "tool")}
     right = make(mark)
-    cases.add("right", "the only required member; it names nothing", right, {"mark": mark})
+    cases.add("right", "The mark has only the member that must exist, and names no objects.",
+        right, {"mark": mark})
     for name, comment, value in [
-        ("full", "all members", full),
-        ("nulls", "members that may be missing are null", mark | nulls),
+        ("full", "All members exist.", full),
+        ("nulls", "All members that may be missing are null.", mark | nulls),
         ("packs", "", mark | {"packs": packs}),
         ("segments", "", mark | {"segments": segments}),
-        ("none", "", mark | {"packs": [], "segments": []}),
-        ("pack-twice", "a pack that is named twice counts once", mark | {"packs": packs[:1] * 2}),
-        ("unknown-members", "are ignored", full | {"mood": "sad", "x": {"color": 1}}),
+        ("none", "The mark names no objects.", mark | {"packs": [], "segments": []}),
+        ("pack-twice", "A pack that is named twice counts once.", mark | {"packs": packs[:1] * 2}),
+        ("unknown-members", "A reader ignores members that it does not know.",
+            full | {"mood": "sad", "x": {"color": 1}}),
     ]:
         cases.add(name, comment, make(value), {"mark": value})
     elsewhere(cases, right)
     as_void = sealed(random, KEYS, b"CTLBvoid", to_json(mark))
     cases.add(
-        "void-as-mark", "the header is bound", header(b"CTLBmark") + as_void[16:], "does-not-open"
+        "void-as-mark",
+        "The header of a void was replaced by that of a mark.",
+        header(b"CTLBmark") + as_void[16:], "does-not-open"
     )
     cases.headers(b"CTLBmark", lambda head: make(mark, head=head))
     signature_faults(cases, b"CTLBmark", make, mark, {"mark": mark}, writers=False)
     feature_faults(cases, make, mark, writers=False)
-    cases.add("body-over-limit", "", make(mark, length=16 * MIB + 1), "limit-exceeded")
+    cases.add("body-over-limit", "The stated length of the body is above 16 MiB.",
+        make(mark, length=16 * MIB + 1), "limit-exceeded")
     for name, body, kind in [
         ("not-json", b"mark", "bad-json"),
         ("array", to_json([mark]), "bad-json"),

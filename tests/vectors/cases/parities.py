@@ -44,35 +44,50 @@ def parities():
     good = encode(CONTENT, header())
     bad = b"\xff" * SIZE
 
-    def case(name, left, made=good, error=None):
+    def case(name, left, made=good, error=None, comment=""):
         expect = {"error": error} if error else {"ok": {"restored": CONTENT.hex()}}
         inputs = {"protects": H(CONTENT).hex(), "left": left.hex()}
-        return {"name": name, "inputs": inputs, "object": made.hex(), "expect": expect}
+        said = {"comment": comment} if comment else {}
+        return {"name": name, **said, "inputs": inputs, "object": made.hex(), "expect": expect}
 
     yield case("undamaged", CONTENT)
     yield case("one flipped bit", changed(CONTENT, 100, bytes([CONTENT[100] ^ 1])))
     six = changed(CONTENT, 0, bad * 6)
-    yield case("as many lost shards as there are parity shards", six)
-    yield case("cut short", CONTENT[:330])
-    yield case("extended", CONTENT + b"more")
-    yield case("last shard lost", changed(CONTENT, len(CONTENT) - 7, b"THE END"))
-    yield case("one more lost shard", changed(CONTENT, 0, bad * 7), error="missing")
+    yield case("as many lost shards as there are parity shards", six,
+        comment="Of each of the three groups, two data shards are lost.")
+    yield case("cut short", CONTENT[:330],
+        comment="Only the first 330 bytes of the protected object are left.")
+    yield case("extended", CONTENT + b"more", comment="Four bytes follow the protected object.")
+    yield case("last shard lost", changed(CONTENT, len(CONTENT) - 7, b"THE END"),
+        comment="The last shard, which is padded with zeros, is damaged.")
+    yield case("one more lost shard", changed(CONTENT, 0, bad * 7), error="missing",
+        comment="Of one group, three data shards are lost, but it has two parity shards.")
     three = changed(changed(changed(CONTENT, 0, bad), 192, bad), 384, bad)
-    yield case("three lost shards of one group", three, error="missing")
-    yield case("nothing left", b"", error="missing")
+    yield case("three lost shards of one group", three, error="missing",
+        comment="Of one group, three data shards are lost, and none of the others.")
+    yield case("nothing left", b"", error="missing",
+        comment="No byte of the protected object is left.")
     one = changed(CONTENT, 0, bad)
-    yield case("first header damaged", one, changed(good, 40, b"\0"))
-    yield case("second header damaged", one, changed(good, len(good) - 60, b"\0"))
-    yield case("a hash in the first list damaged", one, changed(good, 96 + 8, bytes(8)))
+    yield case("first header damaged", one, changed(good, 40, b"\0"),
+        comment="A data shard is lost, and the parity object has a damaged first header.")
+    yield case("second header damaged", one, changed(good, len(good) - 60, b"\0"),
+        comment="A data shard is lost, and the parity object has a damaged last header.")
+    yield case("a hash in the first list damaged", one, changed(good, 96 + 8, bytes(8)),
+        comment="A data shard is lost, and the first list has a wrong hash of another one.")
     last_list = len(good) - 96 - 17 * 8
-    yield case("a hash in the second list damaged", one, changed(good, last_list + 8, bytes(8)))
-    yield case("a parity shard damaged", one, changed(good, 96 + 17 * 8 + 5, b"\0\0"))
-    yield case("parity cut short", one, good[: 96 + 17 * 8 + 6 * 64])
-    yield case("cut short in the first list", CONTENT, good[: 96 + 17 * 8 - 1], "truncated")
+    yield case("a hash in the second list damaged", one, changed(good, last_list + 8, bytes(8)),
+        comment="A data shard is lost, and the second list has a wrong hash of another one.")
+    yield case("a parity shard damaged", one, changed(good, 96 + 17 * 8 + 5, b"\0\0"),
+        comment="A data shard and a parity shard of its group are damaged.")
+    yield case("parity cut short", one, good[: 96 + 17 * 8 + 6 * 64],
+        comment="A data shard is lost, and the parity object ends after its parity shards.")
+    yield case("cut short in the first list", CONTENT, good[: 96 + 17 * 8 - 1], "truncated",
+        comment="The parity object ends in its first list of hashes.")
     both = changed(changed(good, 40, b"\0"), len(good) - 60, b"\0")
     yield case("both headers damaged", CONTENT, both, "bad-hash")
     other = changed(CONTENT, 3, b"\0")
-    yield case("parity of other bytes", CONTENT, encode(other, header()), "bad-hash")
+    yield case("parity of other bytes", CONTENT, encode(other, header()), "bad-hash",
+        comment="The parity object was made from other bytes than it states.")
     yield case("empty", CONTENT, b"", "truncated")
     magic = b"CTLBpack" + bytes([1]) + bytes(7)
     yield case("wrong magic", CONTENT, encode(CONTENT, header(start=magic)), "bad-magic")
@@ -82,16 +97,20 @@ def parities():
     yield case("a feature", CONTENT, encode(CONTENT, header(start=feature)), "unknown-feature")
     zeros = header(zeros=b"\0\1\0")
     yield case("reserved bytes", CONTENT, encode(CONTENT, zeros), "nonzero-reserved")
-    for name, fields in [
-        ("shards of 32 bytes", {"shard": 32}),
-        ("shards of 96 bytes", {"shard": 96}),
-        ("shards of 128 KiB", {"shard": 131072}),
-        ("no length", {"length": 0}),
-        ("more than 256 MiB", {"length": (256 << 20) + 1, "shard": 65536, "groups": 4096}),
-        ("no groups", {"groups": 0}),
-        ("more groups than shards", {"groups": 12}),
-        ("no parity shards", {"per_group": 0}),
-        ("too many parity shards", {"per_group": 4097}),
-        ("too many data shards", {"length": 1 << 20}),
-    ]:
-        yield case(name, CONTENT, encode(CONTENT, header(**fields)), "bad-value")
+    for name, comment, fields in [
+        ("shards of 32 bytes", "", {"shard": 32}),
+        ("shards of 96 bytes", "The length of a shard is not a power of two.", {"shard": 96}),
+        ("shards of 128 KiB", "", {"shard": 131072}),
+        ("no length", "The stated length of the protected object is 0.", {"length": 0}),
+        ("more than 256 MiB", "The stated length of the protected object is above 256 MiB.",
+            {"length": (256 << 20) + 1, "shard": 65536, "groups": 4096}),
+        ("no groups", "The stated number of groups is 0.", {"groups": 0}),
+        ("more groups than shards", "The header states 12 groups, but there are 11 data shards.",
+            {"groups": 12}),
+        ("no parity shards", "Each group has 0 parity shards.", {"per_group": 0}),
+        ("too many parity shards", "Each group has 4,097 parity shards.", {"per_group": 4097}),
+        ("too many data shards", "With the stated length, a group has more than 4,096 data shards.",
+            {"length": 1 << 20}),
+    ]:  # fmt: skip
+        made = encode(CONTENT, header(**fields))
+        yield case(name, CONTENT, made, "bad-value", comment)

@@ -8,6 +8,47 @@ from .common import (
     signature_faults, without,
 )  # fmt: skip
 
+# Comments of cases whose names do not say enough.
+CONTENT_COMMENTS = {
+    "size-over-limit": "The size is 2^64 − 2^22 + 1.",
+    "kind-object": "The kind is an object, not a string.",
+    "root-wrong": "The root is not that of the content.",
+    "root-of-other-size": "The size was changed after the root was computed.",
+    "root-of-other-chunk-size": "The chunk size was changed after the root was computed.",
+    "root-of-other-top": "The top node was changed after the root was computed.",
+    "root-of-zeros": "The top node was set to null after the root was computed.",
+    "root-of-stream": "The kind and the chunk size were changed after the root was computed.",
+}
+COMMENTS = {
+    "time-basic-form": "The time has neither `-` nor `:`.",
+    "time-comma": "The fraction begins with a comma.",
+    "time-dot-alone": "No digit follows the dot.",
+    "time-other-digits": "The first digit of the year is not an ASCII digit.",
+    "time-blank-behind": "A space follows the time.",
+    "heads-of-null": "An element of `heads` is null.",
+    "source-kind-as-hex": "The kind is an object with `hex`, a form that only bytes have.",
+    "path-number": "The path in `source` is a number.",
+    "path-empty-object": "The path in `source` is an object without `hex`.",
+    "path-odd-digits": "The path in `source` has an odd number of hexadecimal digits.",
+    "path-upper-case": "The path in `source` has hexadecimal digits in upper case.",
+    "path-array": "The path in `source` is an array.",
+    "inode-number": "The member `inode` is a number, not two numbers.",
+    "inode-one": "The member `inode` has one number, not two.",
+    "inode-three": "The member `inode` has three numbers, not two.",
+    "changed_ns-over-63-bits": "A time is 2^63, which 64 bits with a sign cannot hold.",
+    "settled-null": "The member `settled` may be missing, but not be null.",
+    "image-order-256": "The order of the image in `source` is above 255.",
+    "rbd-image_id-hex": "The image id is an object with `hex`, a form that only bytes have.",
+    "attachments-of-null": "An element of `attachments` is null.",
+    "attachment-without-top": "The attachment has five bytes, but no top node.",
+    "attachment-twice": "Two attachments have the same name.",
+    "counts-null-member": "A number may be missing, but not be null.",
+    "attachment-root-wrong": "The root of the attachment is not that of its content.",
+    "attachment-root-of-other-size": "The size was changed after the root was computed.",
+    "attachment-top-of-nothing": "The attachment has no bytes, but a top node.",
+    "attachment-size-over-limit": "The size of the attachment is 2^64 − 2^22 + 1.",
+}
+
 
 def records() -> Cases:
     cases = Cases(**SIGNED)
@@ -47,52 +88,65 @@ def records() -> Cases:
         "tool",
     ))  # fmt: skip
     right = make(record)
-    cases.add("right", "the required members only", right, {"record": record})
-    cases.add("right-raw", "", make(record, RAW), {"record": record})
+    cases.add("right", "The record has only the members that must exist.", right,
+        {"record": record})
+    cases.add("right-raw", "The body is not compressed.", make(record, RAW), {"record": record})
     assert len(compress(to_json(record))) < len(to_json(record))
     for name, comment, value in [
-        ("full", "all members", full),
-        ("nulls", "members that may be missing are null", record | nulls),
+        ("full", "All members exist.", full),
+        ("nulls", "All members that may be missing are null.", record | nulls),
         (
             "unknown-members",
-            "are ignored",
+            "A reader ignores members that it does not know.",
             record | {"mood": ["calm"], "volume": record["volume"] | {"color": 1}},
         ),
-        ("image-zeros", "no top node", record | {"content": content(top=None)}),
-        ("image-empty", "no bytes", record | {"content": content(size=0, top=None)}),
-        ("image-largest", "", record | {"content": content(size=2**64 - LEAF_SIZE)}),
-        ("image-beyond-float", "2^53 + 1 bytes", record | {"content": content(size=2**53 + 1)}),
+        ("image-zeros", "The image has only zeros, so it has no top node.",
+            record | {"content": content(top=None)}),
+        ("image-empty", "The image has no bytes.", record | {"content": content(size=0, top=None)}),
+        ("image-largest", "The size is 2^64 − 2^22.",
+            record | {"content": content(size=2**64 - LEAF_SIZE)}),
+        ("image-beyond-float",
+            "The size is 2^53 + 1, which a double-precision number cannot hold.",
+                record | {"content": content(size=2**53 + 1)}),
         ("stream", "", record | {"content": content("stream", 5, 0)}),
-        ("stream-empty", "", record | {"content": content("stream", 0, 0, None)}),
-        ("time-lower-case", "", record | {"time": "2026-11-21t10:00:00z"}),
-        ("time-minus-zero", "", record | {"time": "2026-11-21T10:00:00-00:00"}),
-        ("time-nine-digits", "", record | {"time": "2026-11-21T10:00:00.123456789-23:59"}),
-        ("time-leap-second", "may be read as :59", record | {"time": "2016-12-31T23:59:60Z"}),
-        ("source-text-path", "", record | {"source": {"kind": "a new kind", "path": "/dev/büro"}}),
+        ("stream-empty", "The stream has no bytes.",
+            record | {"content": content("stream", 0, 0, None)}),
+        ("time-lower-case", "The letters T and Z are in lower case.",
+            record | {"time": "2026-11-21t10:00:00z"}),
+        ("time-minus-zero", "The zone offset is -00:00.",
+            record | {"time": "2026-11-21T10:00:00-00:00"}),
+        ("time-nine-digits", "The fraction has nine digits, the most allowed.",
+            record | {"time": "2026-11-21T10:00:00.123456789-23:59"}),
+        ("time-leap-second", "A leap second may be read as :59.",
+            record | {"time": "2016-12-31T23:59:60Z"}),
+        ("source-text-path", "The path is a string, and the kind of source is a new one.",
+            record | {"source": {"kind": "a new kind", "path": "/dev/büro"}}),
         (
             "source-stated",
-            "",
+            "The user stated the name and the image id of the source.",
             record | {"source": {"kind": "rbd-diff", "name": "vms/büro", "image_id": "10ab"}},
         ),
         (
             "source-stated-nulls",
-            "",
+            "Name and image id of the source are null.",
             record | {"source": {"kind": "rbd-diff", "name": None, "image_id": None}},
         ),
         (
             "source-nulls",
-            "",
+            "The members of the source that may be missing are null.",
             record | {"source": {"kind": "stdin", "path": None, "inode": None, "changed_ns": None}},
         ),
-        ("counts-some", "the others are 0", record | {"counts": {"read": 2**64 - 1}}),
-        ("counts-none", "", record | {"counts": {}}),
+        ("counts-some", "One number exists. The others are missing.",
+            record | {"counts": {"read": 2**64 - 1}}),
+        ("counts-none", "All numbers are missing.", record | {"counts": {}}),
     ]:
         cases.add(name, comment, make(value), {"record": value})
 
     elsewhere(cases, right)
     as_index = sealed(random, KEYS, b"CTLBvoid", to_json(record))
     disguised = header(b"CTLBbkup") + as_index[16:]
-    cases.add("void-as-record", "the header is bound", disguised, "does-not-open")
+    cases.add("void-as-record", "The header of a void was replaced by that of a record.",
+        disguised, "does-not-open")
     cases.headers(b"CTLBbkup", lambda head: make(record, head=head))
     body_faults(cases, make, b'{"x":"' + bytes(200).hex().encode() + b'"}', b'{"x":0}', 16 * MIB)
     signature_faults(cases, b"CTLBbkup", make, record, {"record": record})
@@ -103,12 +157,16 @@ def records() -> Cases:
         ("db12", False), ("my-web-1", False), ("WEB-1", False), ("", False), ("web-\nx", True),
     ]:  # fmt: skip
         named = record | {"volume": record["volume"] | {"name": volume}}
-        cases.add(f"limited-signer-{volume!r}", "the certificate's patterns are web-* and db?",
+        verb = "fit" if fits else "do not fit"
+        comment = f"The patterns of the signer's certificate, web-* and db?, {verb} this name."
+        cases.add(f"limited-signer-{volume!r}", comment,
                   make(named, signer=LIMITED),
                   {"record": named} if fits else "foreign")  # fmt: skip
         if not fits:
-            cases.add(f"full-signer-{volume!r}", "", make(named), {"record": named})
-    cases.add("limited-signer-other-id", "the name counts, not the id",
+            comment = "A full signer may back up volumes of any name."
+            cases.add(f"full-signer-{volume!r}", comment, make(named), {"record": named})
+    cases.add("limited-signer-other-id",
+        "The patterns fit the name of the volume. Its id does not matter.",
               make(record | {"volume": {"id": SHORT[5][:16].hex(), "name": "db1"}}, signer=LIMITED),
               {"record": record | {"volume": {"id": SHORT[5][:16].hex(),
                   "name": "db1"}}})  # fmt: skip
@@ -126,16 +184,21 @@ def records() -> Cases:
         cases.add(f"{name}-null", "", make(record | {name: None}), "bad-value")
         cases.add(f"{name}-number", "", make(record | {name: 1}), "bad-value")
         members = record[name].values() if isinstance(record[name], dict) else record[name]
-        cases.add(f"{name}-array", "", make(record | {name: list(members)}), "bad-value")
+        of_what = "the members' values" if isinstance(record[name], dict) else "characters"
+        comment = f"The value is an array of {of_what}."
+        cases.add(f"{name}-array", comment, make(record | {name: list(members)}), "bad-value")
         twice = to_json(record)[:-1] + b"," + to_json({name: record[name]})[1:]
-        cases.add(f"{name}-twice", "", make(twice), "bad-value")
-    cases.add("unknown-twice", "a member that has no meaning",
+        comment = "The member occurs twice, with the same value."
+        cases.add(f"{name}-twice", comment, make(twice), "bad-value")
+    cases.add("unknown-twice", "A member that this version does not name occurs twice.",
         make(to_json(record)[:-1] + b', "x": 1, "x": 2}'),
               {"record": record | {"x": 2}})  # fmt: skip
     values = [[], *record.values()]
-    cases.add("members-in-array", "without their names", make(values), "bad-json")
+    cases.add("members-in-array", "The body is an array of the members' values.", make(values),
+        "bad-json")
     for name in "time", "finished":
-        cases.add(f"{name}-words", "not RFC 3339", make(record | {name: "yesterday"}), "bad-value")
+        cases.add(f"{name}-words", "The time is not RFC 3339.", make(record | {name: "yesterday"}),
+            "bad-value")
         cases.add(
             f"{name}-month-13", "", make(record | {name: "2026-13-01T00:00:00Z"}), "bad-value"
         )
@@ -158,7 +221,8 @@ def records() -> Cases:
             ("other-digits", "２026-11-21T10:00:00Z"), ("blank-behind", "2026-11-21T10:00:00Z "),
         ]  # fmt: skip
         for what, wrong in faults if name == "time" else faults[:2]:
-            cases.add(f"{name}-{what}", "", make(record | {name: wrong}), "bad-value")
+            comment = COMMENTS.get(f"{name}-{what}", "")
+            cases.add(f"{name}-{what}", comment, make(record | {name: wrong}), "bad-value")
 
     volume = record["volume"]
     for name, wrong in [
@@ -205,7 +269,8 @@ def records() -> Cases:
         ("root-of-zeros", {"top": None}, "bad-root"),
         ("root-of-stream", {"kind": "stream", "chunk_size": 0}, "bad-root"),
     ]:
-        cases.add(f"content-{name}", "", make(record | {"content": content() | wrong}), kind)
+        body = record | {"content": content() | wrong}
+        cases.add(f"content-{name}", CONTENT_COMMENTS.get(name, ""), make(body), kind)
     rbd = {"cluster": "8f72b51f-078e-424c-a303-575956341201", "pool_id": 2, "image_id": "10ab"}
     for name, wrong in [
         ("host-number", {"host": 1}),
@@ -281,14 +346,14 @@ def records() -> Cases:
         ("counts-string", {"counts": {"read": "1"}}),
         ("counts-negative", {"counts": {"read": -1}}),
     ]:
-        cases.add(name, "", make(record | wrong), "bad-value")
+        cases.add(name, COMMENTS.get(name, ""), make(record | wrong), "bad-value")
     for name, wrong, kind in [
         ("attachment-root-wrong", attachment("x", 5) | {"root": SHORT[0].hex()}, "bad-root"),
         ("attachment-root-of-other-size", attachment("x", 5) | {"size": 6}, "bad-root"),
         ("attachment-top-of-nothing", attachment("x", 0), "not-canonical"),
         ("attachment-size-over-limit", attachment("x", 2**64 - LEAF_SIZE + 1), "limit-exceeded"),
     ]:
-        cases.add(name, "", make(record | {"attachments": [wrong]}), kind)
+        cases.add(name, COMMENTS.get(name, ""), make(record | {"attachments": [wrong]}), kind)
     image = {"order": 22, "features": 2**64 - 1, "stripe_unit": 65_536, "stripe_count": 16}
     diffs = {
         "source": {
@@ -301,7 +366,7 @@ def records() -> Cases:
     }
     cases.add(
         "diff",
-        "a source that is a diff of an RBD image",
+        "The source is a diff of an RBD image.",
         make(record | diffs),
         {"record": record | diffs},
     )
@@ -310,7 +375,7 @@ def records() -> Cases:
     )
     cases.add(
         "diff-nulls",
-        "",
+        "The members of this source that may be missing are null.",
         make(record | {"source": nothing}),
         {"record": record | {"source": nothing}},
     )
@@ -327,7 +392,7 @@ def records() -> Cases:
     }  # fmt: skip
     cases.add(
         "rbd",
-        "a source that is an image in its cluster",
+        "The source is an image in its cluster.",
         make(record | {"source": live}),
         {"record": record | {"source": live}},
     )
@@ -336,7 +401,7 @@ def records() -> Cases:
     )
     cases.add(
         "rbd-nulls",
-        "",
+        "The members of this source that may be missing are null.",
         make(record | {"source": nothing}),
         {"record": record | {"source": nothing}},
     )
@@ -349,22 +414,25 @@ def records() -> Cases:
     }
     cases.add(
         "rbd-least",
-        "the members of the image's identity that may be missing are null",
+        "The members of `source.rbd` that may be missing are null.",
         make(record | {"source": least}),
         {"record": record | {"source": least}},
     )
     minus_zero = to_json(record).replace(b'"size": 10000000', b'"size": -0')
-    cases.add("content-size-minus-zero", "", make(minus_zero), "bad-value")
-    cases.add("label-twice", "the last counts",
+    cases.add("content-size-minus-zero", "The size is -0, which has a sign.", make(minus_zero),
+        "bad-value")
+    cases.add("label-twice", "A label occurs twice, and the last one counts.",
         make(to_json(record)[:-1] + b', "labels": {"a": "1", "a": "2"}}'),
               {"record": record | {"labels": {"a": "2"}}})  # fmt: skip
-    cases.add("content-stream-without-top", "but of five bytes: a stream lists its zeros",
+    cases.add("content-stream-without-top",
+        "The stream has five bytes, so it must have a top node, even for zeros.",
               make(record | {"content": content("stream", 5, 0, None)}), "bad-value")  # fmt: skip
     stream = content("stream", 5, 4096)
-    cases.add("content-stream-with-chunk-size", "", make(record | {"content": stream}), "bad-value")
+    cases.add("content-stream-with-chunk-size", "The chunk size of a stream is 0.",
+        make(record | {"content": stream}), "bad-value")
     cases.add(
         "content-top-of-nothing",
-        "no bytes, but a top node",
+        "The image has no bytes, but a top node.",
         make(record | {"content": content(size=0)}),
         "not-canonical",
     )

@@ -27,14 +27,16 @@ def sealed_json(
         return sealed(random, KEYS, magic, to_json(body), **fields)
 
     first = make(body)
-    cases.add("right", "the required members only", first, {kind: body})
+    cases.add("right", "The object has only the members that must exist.", first, {kind: body})
     for name, comment, value in right:
         cases.add(name, comment, make(value), {kind: value})
     elsewhere(cases, first)
     cases.headers(magic, lambda head: make(body, head=head))
     other = sealed(random, KEYS, b"CTLBbkup", to_json(body))
     cases.add(
-        "record-in-disguise", "the header is bound", header(magic) + other[16:], "does-not-open"
+        "record-in-disguise",
+        "The header of a record was replaced by that of this object.",
+        header(magic) + other[16:], "does-not-open"
     )
     body_faults(cases, make, LONG, DENSE, limit)
     signature_faults(cases, magic, make, body, {kind: body}, writers)
@@ -45,12 +47,18 @@ def sealed_json(
         ("nothing", b""), ("two-values", b"{}{}"), ("not-utf8", b'{"x": "\xff"}'),
         ("bom", b"\xef\xbb\xbf" + to_json(body)),
     ]:  # fmt: skip
-        cases.add(f"json-{name}", "", make(value), "bad-json")
+        comment = {
+            "members-in-array": "The body is an array of the members' values.",
+            "nothing": "The body has no bytes.",
+            "bom": "The body begins with a byte order mark.",
+        }.get(name, "")
+        cases.add(f"json-{name}", comment, make(value), "bad-json")
     for name, value in body.items():
         cases.add(f"{name}-missing", "", make(without(body, name)), "bad-value")
         cases.add(f"{name}-null", "", make(body | {name: None}), "bad-value")
         twice = to_json(body)[:-1] + b", " + to_json({name: value})[1:]
-        cases.add(f"{name}-twice", "", make(twice), "bad-value")
+        comment = "The member occurs twice, with the same value."
+        cases.add(f"{name}-twice", comment, make(twice), "bad-value")
     for name, value, *error in wrong:
         cases.add(name, "", make(body | value), *(error or ["bad-value"]))
     return cases
@@ -65,18 +73,21 @@ def settings() -> Cases:
         "parity": {"any": [1, "thing"]},
     }
     right = [
-        ("full", "all members", full),
-        ("nulls", "", body | dict.fromkeys(("requires", "trust", "parity", "retired"))),
-        ("unknown-members", "are ignored", body | {"color": {"deep": [1]}, "mood": 7}),
-        ("revision-largest", "", body | {"revision": 2**64 - 1}),
+        ("full", "All members exist.", full),
+        ("nulls", "All members that may be missing are null.",
+            body | dict.fromkeys(("requires", "trust", "parity", "retired"))),
+        ("unknown-members", "A reader ignores members that it does not know.",
+            body | {"color": {"deep": [1]}, "mood": 7}),
+        ("revision-largest", "The revision is 2^64 − 1.", body | {"revision": 2**64 - 1}),
         ("chunk-size-smallest", "", body | {"chunk_size": 4096}),
         ("chunk-size-largest", "", body | {"chunk_size": 4 * MIB}),
-        ("trust-other", "means the same as none", body | {"trust": "nobody"}),
+        ("trust-other", "Any string but `project` means the same as none.",
+            body | {"trust": "nobody"}),
         ("parity-smallest", "", body | {"parity": 1}),
         ("parity-largest", "", body | {"parity": 50}),
-        ("parity-ended", "writers store no parity", body | {"parity": 0}),
-        ("parity-no-rate", "means the same as none", body | {"parity": 51}),
-        ("parity-fraction", "means the same as none", body | {"parity": 5.5}),
+        ("parity-ended", "The value 0 ends the parity of the project.", body | {"parity": 0}),
+        ("parity-no-rate", "The value 51 means the same as none.", body | {"parity": 51}),
+        ("parity-fraction", "A fraction means the same as none.", body | {"parity": 5.5}),
     ]
     return sealed_json("settings", b"CTLBsett", body, right, [
         ("revision-0", {"revision": 0}, "limit-exceeded"), ("revision-string", {"revision": "1"}),
@@ -103,13 +114,17 @@ def certificates() -> Cases:
     }
     own = without(body, "signer") | {"role": "full"}
     right = [
-        ("full", "all members", full),
-        ("nulls", "", body | dict.fromkeys(("requires", "volumes", "features", "label"))),
-        ("role-full", "without signer", own),
-        ("role-full-null", "", own | {"signer": None}),
+        ("full", "All members exist.", full),
+        ("nulls", "All members that may be missing are null.",
+            body | dict.fromkeys(("requires", "volumes", "features", "label"))),
+        ("role-full", "A certificate of the role full has no signer.", own),
+        ("role-full-null", "A certificate of the role full has a signer that is null.",
+            own | {"signer": None}),
         ("role-verify", "", body | {"role": "verify"}),
-        ("volumes-empty", "means the same as none", body | {"volumes": []}),
-        ("unknown-members", "are ignored", body | {"color": {"deep": [1]}, "mood": 7}),
+        ("volumes-empty", "An empty array means the same as none: all names match.",
+            body | {"volumes": []}),
+        ("unknown-members", "A reader ignores members that it does not know.",
+            body | {"color": {"deep": [1]}, "mood": 7}),
     ]
     return sealed_json("certificate", b"CTLBcert", body, right, [
         ("role-unknown", {"role": "read"}), ("role-upper-case", {"role": "Write"}),
@@ -129,9 +144,10 @@ def certificates() -> Cases:
 def voids() -> Cases:
     body = {"record": SHORT[0].hex(), "time": TIME}
     right = [
-        ("full", "all members", body | {"requires": [], "reason": "paused"}),
-        ("nulls", "", body | {"requires": None, "reason": None}),
-        ("unknown-members", "are ignored", body | {"color": 1}),
+        ("full", "All members exist.", body | {"requires": [], "reason": "paused"}),
+        ("nulls", "All members that may be missing are null.",
+            body | {"requires": None, "reason": None}),
+        ("unknown-members", "A reader ignores members that it does not know.", body | {"color": 1}),
     ]
     cases = sealed_json("void", b"CTLBvoid", body, right, [
         ("record-short", {"record": SHORT[0].hex()[:-2]}),
@@ -140,8 +156,8 @@ def voids() -> Cases:
         ("time-words", {"time": "now"}),
     ], writers=True, limit=64 * KIB)  # fmt: skip
     made = sealed(Random("revoked void"), KEYS, b"CTLBvoid", to_json(body), signer=REVOKED)
-    cases.add("signer-revoked", "", made, "foreign", log=[revocation()])
-    cases.add("signer-not-revoked", "", made, {"void": body})
+    cases.add("signer-revoked", "The log revokes the signer.", made, "foreign", log=[revocation()])
+    cases.add("signer-not-revoked", "The log does not revoke the signer.", made, {"void": body})
     return cases
 
 
@@ -161,10 +177,10 @@ def audits() -> Cases:
     right = make()
     cases.add("right", "", right, shown())
     full = {"requires": [], **body, "host": "h", "tool": "vectors 1"}
-    cases.add("full", "all members", make(full), shown(full))
+    cases.add("full", "All members exist.", make(full), shown(full))
     nulls = body | dict.fromkeys(("requires", "host", "tool"))
-    cases.add("nulls", "", make(nulls), shown(nulls))
-    cases.add("no-packs", "", make(packs=[]), shown(packs=[]))
+    cases.add("nulls", "All members that may be missing are null.", make(nulls), shown(nulls))
+    cases.add("no-packs", "The audit names no pack.", make(packs=[]), shown(packs=[]))
     elsewhere(cases, right)
     cases.headers(b"CTLBaudt", lambda head: make(head=head))
     plain = audit_body(body, packs)
@@ -172,21 +188,27 @@ def audits() -> Cases:
         cases, b"CTLBaudt", lambda _, **fields: make(**fields), body, shown(), writers=False
     )
     for name, comment, raw, kind in [
-        ("empty", "", b"", "truncated"),
-        ("json-cut", "", plain[:20], "truncated"),
-        ("json-length-largest", "", u(32, 2**32 - 1) + plain[4:], "truncated"),
-        ("packs-missing", "", plain[: -3 * 32 - 4], "truncated"),
-        ("pack-cut", "", plain[:-1], "truncated"),
+        ("empty", "The body has no bytes.", b"", "truncated"),
+        ("json-cut", "The body ends in the JSON.", plain[:20], "truncated"),
+        ("json-length-largest", "The stated length of the JSON is 2^32 − 1.",
+            u(32, 2**32 - 1) + plain[4:], "truncated"),
+        ("packs-missing", "The body ends before the number of packs.", plain[: -3 * 32 - 4],
+            "truncated"),
+        ("pack-cut", "The last byte of the body is missing.", plain[:-1], "truncated"),
         (
             "count-largest",
-            "",
+            "The body states 2^32 − 1 packs, but has three.",
             plain[: -3 * 32 - 4] + u(32, 2**32 - 1) + plain[-3 * 32 :],
             "truncated",
         ),
-        ("count-less", "", plain[: -3 * 32 - 4] + u(32, 2) + plain[-3 * 32 :], "trailing-bytes"),
-        ("trailing-byte-inside", "", plain + b"\0", "trailing-bytes"),
-        ("packs-descending", "", audit_body(body, packs[::-1]), "not-canonical"),
-        ("pack-twice", "", audit_body(body, [*packs, packs[2]]), "not-canonical"),
+        ("count-less", "The body states two packs, but has three.",
+            plain[: -3 * 32 - 4] + u(32, 2) + plain[-3 * 32 :], "trailing-bytes"),
+        ("trailing-byte-inside", "A byte follows the last hash in the body.", plain + b"\0",
+            "trailing-bytes"),
+        ("packs-descending", "The packs are in descending order.", audit_body(body, packs[::-1]),
+            "not-canonical"),
+        ("pack-twice", "A pack occurs twice.", audit_body(body, [*packs, packs[2]]),
+            "not-canonical"),
         ("not-json", "", audit_body(b"words", packs), "bad-json"),
         ("json-array", "", audit_body(b"[]", packs), "bad-json"),
         ("time-missing", "", audit_body(without(body, "time"), packs), "bad-value"),
@@ -200,7 +222,8 @@ def audits() -> Cases:
             audit_body(body | {"requires": ["magic"]}, packs),
             "unknown-feature",
         ),
-        ("body-over-limit", "", None, "limit-exceeded"),
+        ("body-over-limit", "The stated length of the body is above the limit.", None,
+            "limit-exceeded"),
     ]:
         length = {"length": 16 * MIB + 1} if raw is None else {}
         cases.add(name, comment, make(raw=plain if raw is None else raw, **length), kind)
@@ -238,10 +261,10 @@ def ledgers() -> Cases:
         **body, "host": "h", "tool": "vectors 1", "runs": [run], "drills": [drill],
         "replaces": ["09" * 32],
     }  # fmt: skip
-    cases.add("full", "all members", make(full), shown(full))
+    cases.add("full", "All members but `requires` exist.", make(full), shown(full))
     nulls = body | dict.fromkeys(("requires", "host", "tool", "runs", "drills", "replaces"))
-    cases.add("nulls", "", make(nulls), shown(nulls))
-    cases.add("no-groups", "", make(groups=[]), shown(groups=[]))
+    cases.add("nulls", "All members that may be missing are null.", make(nulls), shown(nulls))
+    cases.add("no-groups", "The entry has no groups.", make(groups=[]), shown(groups=[]))
     elsewhere(cases, right)
     cases.headers(b"CTLBledg", lambda head: make(head=head))
     signature_faults(
@@ -253,19 +276,27 @@ def ledgers() -> Cases:
         return ledger_body(body, groups)
 
     for name, comment, raw, kind in [
-        ("empty", "", b"", "truncated"),
-        ("json-cut", "", plain[:20], "truncated"),
-        ("json-length-largest", "", u(32, 2**32 - 1) + plain[4:], "truncated"),
-        ("groups-missing", "", plain[: 4 + len(to_json(body))], "truncated"),
-        ("pack-cut", "", plain[:-1], "truncated"),
-        ("trailing-byte-inside", "", plain + b"\0", "trailing-bytes"),
-        ("result-3", "", grouped((7, 3, SHORT[:1])), "bad-value"),
-        ("group-empty", "", grouped((7, 1, [])), "not-canonical"),
-        ("packs-descending", "", grouped((7, 1, SHORT[1::-1])), "not-canonical"),
-        ("pack-twice", "", grouped((7, 1, [SHORT[0], SHORT[0]])), "not-canonical"),
-        ("groups-descending", "", grouped((8, 1, SHORT[:1]), (7, 1, SHORT[:1])), "not-canonical"),
-        ("results-descending", "", grouped((7, 2, SHORT[:1]), (7, 1, SHORT[:1])), "not-canonical"),
-        ("group-twice", "", grouped((7, 1, SHORT[:1]), (7, 1, SHORT[1:2])), "not-canonical"),
+        ("empty", "The body has no bytes.", b"", "truncated"),
+        ("json-cut", "The body ends in the JSON.", plain[:20], "truncated"),
+        ("json-length-largest", "The stated length of the JSON is 2^32 − 1.",
+            u(32, 2**32 - 1) + plain[4:], "truncated"),
+        ("groups-missing", "The body ends before the number of groups.",
+            plain[: 4 + len(to_json(body))], "truncated"),
+        ("pack-cut", "The last byte of the body is missing.", plain[:-1], "truncated"),
+        ("trailing-byte-inside", "A byte follows the last hash in the body.", plain + b"\0",
+            "trailing-bytes"),
+        ("result-3", "The result 3 is not defined.", grouped((7, 3, SHORT[:1])), "bad-value"),
+        ("group-empty", "A group has no packs.", grouped((7, 1, [])), "not-canonical"),
+        ("packs-descending", "The packs are in descending order.", grouped((7, 1, SHORT[1::-1])),
+            "not-canonical"),
+        ("pack-twice", "A pack occurs twice in a group.", grouped((7, 1, [SHORT[0], SHORT[0]])),
+            "not-canonical"),
+        ("groups-descending", "The times of the groups are in descending order.",
+            grouped((8, 1, SHORT[:1]), (7, 1, SHORT[:1])), "not-canonical"),
+        ("results-descending", "Two groups have the same time, and descending results.",
+            grouped((7, 2, SHORT[:1]), (7, 1, SHORT[:1])), "not-canonical"),
+        ("group-twice", "Two groups have the same time and result.",
+            grouped((7, 1, SHORT[:1]), (7, 1, SHORT[1:2])), "not-canonical"),
         ("not-json", "", ledger_body(b"words", groups), "bad-json"),
         ("json-array", "", ledger_body(b"[]", groups), "bad-json"),
         ("time-missing", "", ledger_body({}, groups), "bad-value"),
@@ -277,21 +308,27 @@ def ledgers() -> Cases:
          ledger_body(body | {"drills": [drill | {"success": 1}]}, groups), "bad-value"),
         ("run-level-unknown", "",
          ledger_body(body | {"runs": [run | {"level": "read"}]}, groups), "bad-value"),
-        ("runs-101", "", ledger_body(body | {"runs": [run] * 101}, groups), "bad-value"),
-        ("drills-101", "", ledger_body(body | {"drills": [drill] * 101}, groups), "bad-value"),
-        ("replaces-1001", "", ledger_body(body | {"replaces": ["09" * 32] * 1001}, groups),
+        ("runs-101", "The entry has 101 runs.", ledger_body(body | {"runs": [run] * 101}, groups),
+            "bad-value"),
+        ("drills-101", "The entry has 101 drills.",
+            ledger_body(body | {"drills": [drill] * 101}, groups), "bad-value"),
+        ("replaces-1001", "The entry replaces 1,001 others.",
+            ledger_body(body | {"replaces": ["09" * 32] * 1001}, groups),
          "bad-value"),
-        ("host-1025", "", ledger_body(body | {"host": "h" * 1025}, groups), "bad-value"),
-        ("run-host-1025", "", ledger_body(body | {"runs": [run | {"host": "h" * 1025}]}, groups),
+        ("host-1025", "The host has 1,025 bytes.",
+            ledger_body(body | {"host": "h" * 1025}, groups), "bad-value"),
+        ("run-host-1025", "The host of a run has 1,025 bytes.",
+            ledger_body(body | {"runs": [run | {"host": "h" * 1025}]}, groups),
          "bad-value"),
-        ("volume-1025", "",
+        ("volume-1025", "The volume of a drill has 1,025 bytes.",
          ledger_body(body | {"drills": [drill | {"volume": "v" * 1025}]}, groups), "bad-value"),
-        ("problem-4098", "two bytes a character",
+        ("problem-4098", "The problem of a drill has 2,049 characters of two bytes.",
          ledger_body(body | {"drills": [drill | {"problem": "é" * 2049}]}, groups), "bad-value"),
         ("replaces-short", "", ledger_body(body | {"replaces": ["09"]}, groups), "bad-value"),
         ("requires-unknown", "", ledger_body(body | {"requires": ["magic"]}, groups),
          "unknown-feature"),
-        ("body-over-limit", "", None, "limit-exceeded"),
+        ("body-over-limit", "The stated length of the body is above the limit.", None,
+            "limit-exceeded"),
     ]:  # fmt: skip
         length = {"length": 4 * MIB + 1} if raw is None else {}
         cases.add(name, comment, make(raw=plain if raw is None else raw, **length), kind)
@@ -299,7 +336,8 @@ def ledgers() -> Cases:
         "host": "h" * 1024, "runs": [run] * 100, "replaces": ["09" * 32] * 1000,
         "drills": [drill | {"volume": "é" * 512, "problem": "p" * 4096}] * 100,
     }  # fmt: skip
-    cases.add("longest", "", make(longest), shown(longest))
+    cases.add("longest", "Arrays and strings have the greatest lengths that are allowed.",
+        make(longest), shown(longest))
     return cases
 
 
@@ -322,14 +360,14 @@ def logs() -> Cases:
         cases.add(name, comment, make(body, **fields), shown(body, **fields))
 
     right = make()
-    cases.add("right", "without a sealed part", right, shown())
+    cases.add("right", "The entry has no sealed payload.", right, shown())
     first = {"number": 1, "previous": (), "removed": ()}
-    add("first", "", **first)
-    add("largest-numbers", "", number=2**64 - 1, time=2**64 - 1)
-    cases.add("summary", "", make(flags=1), shown(summary=True))
+    add("first", "The entry has the number 1, and no previous ones.", **first)
+    add("largest-numbers", "Number and time are 2^64 − 1.", number=2**64 - 1, time=2**64 - 1)
+    cases.add("summary", "The entry is a summary.", make(flags=1), shown(summary=True))
     every = [(kind, SHORT[0]) for kind in sorted(LOG_KINDS)]
-    add("every-kind", "", added=every)
-    add("nothing", "", added=(), removed=())
+    add("every-kind", "The entry adds an object of each kind.", added=every)
+    add("nothing", "The entry neither adds nor removes objects.", added=(), removed=())
     volume = {"id": SHORT[0][:16].hex(), "name": "büro"}
     gone = {"record": SHORT[1].hex(), "volume": volume, "time": TIME}
     body = {
@@ -340,22 +378,29 @@ def logs() -> Cases:
             "accepted": [SHORT[5].hex()]}],
     }  # fmt: skip
     revoked = {"certificate": SHORT[4].hex(), "signer": SHORT[6].hex()}
-    add("full", "all members", body)
-    add("body-empty", "", {})
+    add("full", "All members exist.", body)
+    add("body-empty", "The body has no members.", {})
     names = "requires", "host", "tool", "removed_records", "revoked", "lost"
-    add("nulls", "", dict.fromkeys(names))
-    add("removed-record-short", "", {"removed_records": [gone]})
-    add("revoked-short", "", {"revoked": [revoked]})
-    add("unknown-members", "are ignored", body | {"color": 1})
-    cases.add("padded", "", make({}, padding=9), shown({}))
-    cases.add("other-name", "stored under another hash", right, "bad-hash", name=SHORT[0])
-    cases.add("other-project", "", right, "bad-signature", project_id=OTHER_PROJECT_ID)
-    cases.add("other-project-secret", "", right, "bad-signature", project_secret=Random("x")(32))
-    cases.add("signed-by-write-key", "", make(signer=WRITER), "bad-signature")
-    cases.add("signed-by-other-project", "", make(signer=OTHER_KEYS.signing), "bad-signature")
+    add("nulls", "All members that may be missing are null.", dict.fromkeys(names))
+    add("removed-record-short", "A removed record has only the members that must exist.",
+        {"removed_records": [gone]})
+    add("revoked-short", "A revoked signer has only the members that must exist.",
+        {"revoked": [revoked]})
+    add("unknown-members", "A reader ignores members that it does not know.", body | {"color": 1})
+    cases.add("padded", "The padding has nine bytes.", make({}, padding=9), shown({}))
+    cases.add("other-name", "The name of the file is not the hash of its bytes.", right,
+        "bad-hash", name=SHORT[0])
+    cases.add("other-project", "The entry is in the directory of another project.", right,
+        "bad-signature", project_id=OTHER_PROJECT_ID)
+    cases.add("other-project-secret", "The reader has the secret of another project.", right,
+        "bad-signature", project_secret=Random("x")(32))
+    cases.add("signed-by-write-key", "A write key signed the entry.", make(signer=WRITER),
+        "bad-signature")
+    cases.add("signed-by-other-project", "The full key of another project signed the entry.",
+        make(signer=OTHER_KEYS.signing), "bad-signature")
     cases.add(
         "project-id-of-another",
-        "signed for this project",
+        "The entry states another project id. Its signature was made for this project.",
         make(project_id=OTHER_PROJECT_ID),
         "bad-value",
     )
@@ -378,30 +423,46 @@ def logs() -> Cases:
     cases.flips(sealed_one, {"body": len(sealed_one) - 70}, "bad-signature")
     cases.truncated(right, [0, 15, 67, 131])
     cases.truncated(right, [132, -1], "bad-signature")
-    cases.add("trailing-byte", "after the signature", right + b"\0", "bad-signature")
-    cases.add("signature-of-another", "", right[:-64] + make(time=1)[-64:], "bad-signature")
+    cases.add("trailing-byte", "A byte follows the signature.", right + b"\0", "bad-signature")
+    cases.add("signature-of-another", "The signature is that of another entry.",
+        right[:-64] + make(time=1)[-64:], "bad-signature")
     for name, comment, fields, kind in [
         ("number-0", "", {"number": 0}, "bad-value"),
-        ("number-1-with-previous", "", {"number": 1}, "bad-value"),
-        ("number-2-without-previous", "", {"number": 2, "previous": ()}, "bad-value"),
-        ("flag-2", "", {"flags": 2}, "nonzero-reserved"),
-        ("flag-largest", "", {"flags": 1 << 31}, "nonzero-reserved"),
-        ("previous-descending", "", {"previous": SHORT[6:4:-1]}, "not-canonical"),
-        ("previous-twice", "", {"previous": [SHORT[5]] * 2}, "not-canonical"),
-        ("added-descending", "", {"added": added[::-1]}, "not-canonical"),
-        ("added-twice", "", {"added": [added[0]] * 2}, "not-canonical"),
-        ("removed-kinds-descending", "", {"removed": removed[::-1]}, "not-canonical"),
-        ("kind-0", "", {"added": [(0, SHORT[0])]}, "bad-value"),
-        ("kind-10", "", {"removed": [(10, SHORT[0])]}, "bad-value"),
-        ("kind-255", "", {"removed": [(255, SHORT[0])]}, "bad-value"),
-        ("previous-count-more", "", {"counts": (3, 3, 2)}, "truncated"),
-        ("added-count-more", "", {"counts": (2, 4, 2)}, "truncated"),
-        ("removed-count-less", "", {"counts": (2, 3, 1)}, "trailing-bytes"),
-        ("counts-largest", "", {"counts": (2**32 - 1,) * 3}, "truncated"),
-        ("sealed-length-1", "", {"length": 1}, "bad-value"),
-        ("sealed-length-39", "", {"length": 39}, "bad-value"),
-        ("sealed-length-40", "", {"length": 40}, "truncated"),
-        ("sealed-length-largest", "", {"length": 2**32 - 1}, "truncated"),
+        ("number-1-with-previous", "The number is 1, but the entry has previous ones.",
+            {"number": 1}, "bad-value"),
+        ("number-2-without-previous", "The number is 2, but the entry has no previous ones.",
+            {"number": 2, "previous": ()}, "bad-value"),
+        ("flag-2", "Bit 1 of the flags is set.", {"flags": 2}, "nonzero-reserved"),
+        ("flag-largest", "Bit 31 of the flags is set.", {"flags": 1 << 31}, "nonzero-reserved"),
+        ("previous-descending", "The previous entries are in descending order.",
+            {"previous": SHORT[6:4:-1]}, "not-canonical"),
+        ("previous-twice", "A previous entry occurs twice.", {"previous": [SHORT[5]] * 2},
+            "not-canonical"),
+        ("added-descending", "The added objects are in descending order.", {"added": added[::-1]},
+            "not-canonical"),
+        ("added-twice", "An added object occurs twice.", {"added": [added[0]] * 2},
+            "not-canonical"),
+        ("removed-kinds-descending", "The kinds of the removed objects are in descending order.",
+            {"removed": removed[::-1]}, "not-canonical"),
+        ("kind-0", "The kind of an added object is 0.", {"added": [(0, SHORT[0])]}, "bad-value"),
+        ("kind-10", "The kind of a removed object is 10.", {"removed": [(10, SHORT[0])]},
+            "bad-value"),
+        ("kind-255", "The kind of a removed object is 255.", {"removed": [(255, SHORT[0])]},
+            "bad-value"),
+        ("previous-count-more", "The entry states three previous entries, but has two.",
+            {"counts": (3, 3, 2)}, "truncated"),
+        ("added-count-more", "The entry states four added objects, but has three.",
+            {"counts": (2, 4, 2)}, "truncated"),
+        ("removed-count-less", "The entry states one removed object, but has two.",
+            {"counts": (2, 3, 1)}, "trailing-bytes"),
+        ("counts-largest", "All three stated counts are 2^32 − 1.", {"counts": (2**32 - 1,) * 3},
+            "truncated"),
+        ("sealed-length-1", "The length s is 1.", {"length": 1}, "bad-value"),
+        ("sealed-length-39", "The length s is 39, one below the limit.", {"length": 39},
+            "bad-value"),
+        ("sealed-length-40", "The length s is 40, but the entry has no sealed payload.",
+            {"length": 40}, "truncated"),
+        ("sealed-length-largest", "The length s is 2^32 − 1.", {"length": 2**32 - 1}, "truncated"),
     ]:
         cases.add(name, comment, make(**fields), kind)
     for name, wrong, kind in [
@@ -427,13 +488,15 @@ def logs() -> Cases:
             {"removed_records": [gone | {"volume": list(volume.values())}]}, "bad-value"),
     ]:  # fmt: skip
         cases.add(name, "", make(wrong), kind)
-    for name, fields, kind in [
-        ("payload-codec-2", {"codec": 2}, "bad-codec"),
-        ("payload-zero", {"zero": 1}, "nonzero-reserved"),
-        ("payload-length-more", {"stored": b"{"}, "bad-length"),
-        ("payload-padding-not-zero", {"padding": 1, "pad": b"\1"}, "nonzero-reserved"),
+    for name, comment, fields, kind in [
+        ("payload-codec-2", "The codec 2 is not defined.", {"codec": 2}, "bad-codec"),
+        ("payload-zero", "The field after the codec is not zero.", {"zero": 1}, "nonzero-reserved"),
+        ("payload-length-more", "The stated length is one byte more than that of the body.",
+            {"stored": b"{"}, "bad-length"),
+        ("payload-padding-not-zero", "The padding is not zero.",
+            {"padding": 1, "pad": b"\1"}, "nonzero-reserved"),
     ]:  # fmt: skip
-        cases.add(name, "", make({}, **fields), kind)
+        cases.add(name, comment, make({}, **fields), kind)
     return cases
 
 
@@ -458,9 +521,11 @@ def batches() -> Cases:
 
     right = make()
     cases.add("right", "", right, shown())
-    cases.add("nothing", "", make([]), shown([]))
-    cases.add("name-other", "", right, "bad-hash", name=SHORT[0])
-    cases.add("other-project", "", make(project=OTHER_PROJECT_ID), "does-not-open")
+    cases.add("nothing", "The batch has no objects.", make([]), shown([]))
+    cases.add("name-other", "The name of the file is not the hash of its bytes.", right,
+        "bad-hash", name=SHORT[0])
+    cases.add("other-project", "The batch states another project id than its directory.",
+        make(project=OTHER_PROJECT_ID), "does-not-open")
     for name, head, kind in [
         ("magic-other-object", header(b"CTLBlogs"), "bad-magic"),
         ("version-2", b"CTLBbtch" + u(16, 2) + bytes(6), "bad-version"),
@@ -469,19 +534,23 @@ def batches() -> Cases:
     ]:
         cases.add(name, "", make(head=head), kind)
     other = (1, SHORT[0], b"an object with another hash")
-    for name, data, kind in [
-        ("empty", b"", "truncated"),
-        ("count-cut", right[:34], "truncated"),
-        ("table-cut", right[:80], "truncated"),
-        ("contents-cut", right[:-1], "truncated"),
-        ("count-most", make(count=2**18), "truncated"),
-        ("count-above", make(count=2**18 + 1), "limit-exceeded"),
-        ("count-largest", make(count=2**32 - 1), "limit-exceeded"),
-        ("trailing-byte", right + b"\0", "trailing-bytes"),
-        ("kind-of-a-pack", make([(3, *items[0][1:])]), "bad-value"),
-        ("descending", make(items[::-1]), "not-canonical"),
-        ("twice", make([items[0], items[0]]), "not-canonical"),
-        ("object-with-another-hash", make([other]), "bad-hash"),
-    ]:
-        cases.add(name, "", data, kind)
+    for name, comment, data, kind in [
+        ("empty", "The batch has no bytes.", b"", "truncated"),
+        ("count-cut", "The batch ends in the number of objects.", right[:34], "truncated"),
+        ("table-cut", "The batch ends in the table.", right[:80], "truncated"),
+        ("contents-cut", "The last byte of the last object is missing.", right[:-1], "truncated"),
+        ("count-most", "The batch states 262,144 objects, the most allowed, but has four.",
+            make(count=2**18), "truncated"),
+        ("count-above", "The batch states 262,145 objects.", make(count=2**18 + 1),
+            "limit-exceeded"),
+        ("count-largest", "The batch states 2^32 − 1 objects.", make(count=2**32 - 1),
+            "limit-exceeded"),
+        ("trailing-byte", "A byte follows the objects.", right + b"\0", "trailing-bytes"),
+        ("kind-of-a-pack", "The kind of an object is 3.", make([(3, *items[0][1:])]), "bad-value"),
+        ("descending", "The table is in descending order.", make(items[::-1]), "not-canonical"),
+        ("twice", "An object occurs twice.", make([items[0], items[0]]), "not-canonical"),
+        ("object-with-another-hash", "The table has a wrong hash of the object.", make([other]),
+            "bad-hash"),
+    ]:  # fmt: skip
+        cases.add(name, comment, data, kind)
     return cases

@@ -27,12 +27,15 @@ def nodes() -> Cases:
         cases.add(f"leaf-width-{width}", "", grid_node(0, width, full), grid(LEAF, 0, width, full))
     cases.add(
         "leaf-width-1024",
-        "",
+        "Only the last of 1,024 children exists.",
         grid_node(0, 1024, {1023: IDS[0]}),
         grid(LEAF, 0, 1024, {1023: IDS[0]}),
     )
     cases.add(
-        "leaf-bit-order", "children 0, 9 and 63", grid_node(0, 64, some), grid(LEAF, 0, 64, some)
+        "leaf-bit-order",
+        "The children 0, 9 and 63 exist.",
+        grid_node(0, 64, some),
+        grid(LEAF, 0, 64, some),
     )
     for level in 1, 7:
         cases.add(
@@ -40,7 +43,8 @@ def nodes() -> Cases:
         )
     zeros = [(1, IDS[0]), (MAX_BLOB, IDS[1]), (7, ZERO_ID)]
     cases.add(
-        "stream-leaf", "with a run of zeros", stream_node(0, zeros), stream(STREAM_LEAF, 0, zeros)
+        "stream-leaf", "The last entry stands for seven zero bytes.", stream_node(0, zeros),
+            stream(STREAM_LEAF, 0, zeros)
     )
     long = [(2**64 - 2, IDS[0]), (1, IDS[1])]
     for level in 1, 15:
@@ -55,82 +59,96 @@ def nodes() -> Cases:
     for name, comment, data, kind in [
         ("type-0", "", grid_node(0, 64, one, type=5)[1:], "bad-value"),
         ("type-5", "", grid_node(0, 64, one, type=5), "bad-value"),
-        ("leaf-level-1", "", bytes([LEAF, 1]) + grid_node(0, 64, one)[2:], "limit-exceeded"),
-        ("branch-level-0", "", grid_node(0, 64, one, type=BRANCH), "limit-exceeded"),
-        ("branch-level-8", "too deep", grid_node(8, 64, one), "limit-exceeded"),
-        ("branch-level-255", "too deep", grid_node(255, 64, one), "limit-exceeded"),
+        ("leaf-level-1", "The level of a leaf is 0.", bytes([LEAF, 1]) + grid_node(0, 64, one)[2:],
+            "limit-exceeded"),
+        ("branch-level-0", "The level of a branch is at least 1.",
+            grid_node(0, 64, one, type=BRANCH), "limit-exceeded"),
+        ("branch-level-8", "The level of a branch is at most 7.", grid_node(8, 64, one),
+            "limit-exceeded"),
+        ("branch-level-255", "The level of a branch is at most 7.", grid_node(255, 64, one),
+            "limit-exceeded"),
         ("leaf-width-0", "", grid_node(0, 0, {}, bitmap=0), "limit-exceeded"),
         ("leaf-width-2048", "", grid_node(0, 2048, one), "limit-exceeded"),
         ("leaf-width-65535", "", grid_node(0, 65_535, one)[:200], "limit-exceeded"),
-        ("leaf-width-3", "4 MiB is no multiple", grid_node(0, 3, one), "bad-value"),
-        ("branch-width-63", "", grid_node(1, 63, one), "bad-value"),
-        ("branch-width-128", "", grid_node(1, 128, one), "bad-value"),
-        ("leaf-without-children", "", grid_node(0, 64, {}), "not-canonical"),
-        ("branch-without-children", "", grid_node(1, 64, {}), "not-canonical"),
+        ("leaf-width-3", "The width is not a power of two.", grid_node(0, 3, one), "bad-value"),
+        ("branch-width-63", "The width of a branch is 64.", grid_node(1, 63, one), "bad-value"),
+        ("branch-width-128", "The width of a branch is 64.", grid_node(1, 128, one), "bad-value"),
+        ("leaf-without-children", "No bit is set.", grid_node(0, 64, {}), "not-canonical"),
+        ("branch-without-children", "No bit is set.", grid_node(1, 64, {}), "not-canonical"),
         (
             "leaf-bit-beyond-width",
-            "bit 1 of width 1",
+            "Bit 1 is set, but the width is 1.",
             grid_node(0, 1, one, bitmap=3),
             "nonzero-reserved",
         ),
-        ("leaf-bit-7-of-width-4", "", grid_node(0, 4, one, bitmap=0x81), "nonzero-reserved"),
-        ("leaf-only-bit-beyond-width", "", grid_node(0, 2, one, bitmap=4), "nonzero-reserved"),
-        ("leaf-ids-missing", "two bits, one id", grid_node(0, 64, one, bitmap=3), "truncated"),
+        ("leaf-bit-7-of-width-4", "Bit 7 is set, but the width is 4.",
+            grid_node(0, 4, one, bitmap=0x81), "nonzero-reserved"),
+        ("leaf-only-bit-beyond-width", "The only bit that is set is 2, but the width is 2.",
+            grid_node(0, 2, one, bitmap=4), "nonzero-reserved"),
+        ("leaf-ids-missing", "Two bits are set, but there is one id.",
+            grid_node(0, 64, one, bitmap=3), "truncated"),
         (
             "branch-ids-missing",
-            "all bits, one id",
+            "All 64 bits are set, but there is one id.",
             grid_node(1, 64, one, bitmap=2**64 - 1),
             "truncated",
         ),
         (
             "leaf-ids-too-many",
-            "one bit, two ids",
+            "One bit is set, but there are two ids.",
             grid_node(0, 64, {0: IDS[0], 1: IDS[1]}, bitmap=1),
             "trailing-bytes",
         ),
         ("leaf-trailing-byte", "", grid_node(0, 64, one) + b"\0", "trailing-bytes"),
-        ("stream-leaf-level-1", "", stream_node(1, entries, type=STREAM_LEAF), "limit-exceeded"),
+        ("stream-leaf-level-1", "The level of a stream leaf is 0.",
+            stream_node(1, entries, type=STREAM_LEAF), "limit-exceeded"),
         (
             "stream-branch-level-0",
-            "",
+            "The level of a stream branch is at least 1.",
             stream_node(0, entries, type=STREAM_BRANCH),
             "limit-exceeded",
         ),
-        ("stream-branch-level-16", "too deep", stream_node(16, entries), "limit-exceeded"),
+        ("stream-branch-level-16", "The level of a stream branch is at most 15.",
+            stream_node(16, entries), "limit-exceeded"),
         ("stream-leaf-without-entries", "", stream_node(0, []), "limit-exceeded"),
         (
             "stream-leaf-256-entries",
-            "the most allowed, but they are missing",
+            "The node states 256 entries, the most allowed, but has two.",
             stream_node(0, entries, count=256),
             "truncated",
         ),
-        ("stream-leaf-257-entries", "", stream_node(0, entries, count=257), "limit-exceeded"),
-        ("stream-leaf-count-more", "", stream_node(0, entries, count=3), "truncated"),
-        ("stream-leaf-count-less", "", stream_node(0, entries, count=1), "trailing-bytes"),
+        ("stream-leaf-257-entries", "The node states 257 entries, one above the limit.",
+            stream_node(0, entries, count=257), "limit-exceeded"),
+        ("stream-leaf-count-more", "The node states three entries, but has two.",
+            stream_node(0, entries, count=3), "truncated"),
+        ("stream-leaf-count-less", "The node states one entry, but has two.",
+            stream_node(0, entries, count=1), "trailing-bytes"),
         ("stream-leaf-trailing-byte", "", stream_node(0, entries) + b"\0", "trailing-bytes"),
-        ("stream-leaf-length-0", "", stream_node(0, [(0, IDS[0])]), "limit-exceeded"),
+        ("stream-leaf-length-0", "The length of an entry is 0.", stream_node(0, [(0, IDS[0])]),
+            "limit-exceeded"),
         (
             "stream-leaf-length-over-limit",
-            "",
+            "The length of a chunk is one byte above 4 MiB.",
             stream_node(0, [(MAX_BLOB + 1, IDS[0])]),
             "limit-exceeded",
         ),
         (
             "stream-branch-zero-id",
-            "only a stream leaf has runs of zeros",
+            "An entry has the zero id, which only a stream leaf may have.",
             stream_node(1, [(5, ZERO_ID)]),
             "bad-value",
         ),
         (
             "stream-leaf-zeros-over-limit",
-            "",
+            "An entry for zeros states one byte more than 4 MiB.",
             stream_node(0, [(MAX_BLOB + 1, ZERO_ID)]),
             "limit-exceeded",
         ),
-        ("stream-branch-length-0", "", stream_node(1, [(0, IDS[0])]), "limit-exceeded"),
+        ("stream-branch-length-0", "The length of an entry is 0.", stream_node(1, [(0, IDS[0])]),
+            "limit-exceeded"),
         (
             "stream-branch-overflow",
-            "the sum is 2^64",
+            "The lengths of the entries add up to 2^64.",
             stream_node(1, [(2**64 - 1, IDS[0]), (1, IDS[1])]),
             "limit-exceeded",
         ),
@@ -181,36 +199,46 @@ def trees() -> Cases:
         add(name, comment, tree, tree.image(size, chunk_size, data), whole(size, data))
 
     small, large = b"a" * 4096, b"b" * MIB
-    image("image-one-leaf", "two chunks and a gap", 5 * 4096, {0: small, 8192: b"c" * 4096})
-    image("image-cut-chunk", "the last chunk is padded with zeros", 4096 + 100, {4096: b"d" * 100})
+    image("image-one-leaf", "The leaf has two chunks with a chunk of zeros between them.",
+        5 * 4096, {0: small, 8192: b"c" * 4096})
+    image("image-cut-chunk", "The volume ends within its last chunk, which is padded with zeros.",
+        4096 + 100,
+        {4096: b"d" * 100})
     image(
-        "image-full-leaf", "4 MiB exactly: a leaf on top", LEAF_SIZE, {LEAF_SIZE - MIB: large}, MIB
+        "image-full-leaf", "The volume has exactly 4 MiB, so its top node is a leaf.", LEAF_SIZE,
+            {LEAF_SIZE - MIB: large}, MIB
     )
-    image("image-one-byte-more", "two leaves: a branch on top", LEAF_SIZE + 1, {LEAF_SIZE: b"e"})
-    image("image-64-leaves", "level 1", 64 * LEAF_SIZE, {0: small, 63 * LEAF_SIZE: small})
-    image("image-65-leaves", "level 2", 65 * LEAF_SIZE, {64 * LEAF_SIZE: small})
+    image("image-one-byte-more", "The volume has 4 MiB and one byte, so its top node is a branch.",
+        LEAF_SIZE + 1, {LEAF_SIZE: b"e"})
+    image("image-64-leaves", "The top node has level 1.", 64 * LEAF_SIZE, {0: small,
+        63 * LEAF_SIZE: small})
+    image("image-65-leaves", "The top node has level 2.", 65 * LEAF_SIZE, {64 * LEAF_SIZE: small})
     largest = 2**64 - LEAF_SIZE
     image(
         "image-largest",
-        "2^64 − 2^22 bytes: level 7",
+        "The volume has 2^64 − 2^22 bytes, so its top node has level 7.",
         largest,
         {0: small, largest - 4096: b"z" * 4096},
     )
     image(
         "image-largest-cut",
-        "its last chunk has one byte",
+        "Only one byte of the last chunk is in the volume.",
         largest - 4095,
         {0: small, largest - 4096: b"z"},
     )
-    image("image-zeros", "no node", 9000, {})
-    image("image-empty", "", 0, {})
-    image("image-chunk-4-mib", "width 1", LEAF_SIZE, {0: b"f" * LEAF_SIZE}, LEAF_SIZE)
+    image("image-zeros", "The volume has only zeros, so it has no top node.", 9000, {})
+    image("image-empty", "The volume has no bytes.", 0, {})
+    image("image-chunk-4-mib", "A chunk has 4 MiB, so the leaf has width 1.", LEAF_SIZE,
+        {0: b"f" * LEAF_SIZE}, LEAF_SIZE)
     for name, comment, chunks in [
         ("stream-one-leaf", "", [b"one", b"two"]),
-        ("stream-zeros", "a run of zeros in the middle", [b"one", bytes(1000), b"two"]),
-        ("stream-all-zeros", "has a tree", [bytes(1000), bytes(MIB)]),
-        ("stream-three-levels", "", [bytes([65 + i]) * (i + 1) for i in range(10)]),
-        ("stream-empty", "", []),
+        ("stream-zeros", "The second of three entries stands for zeros.",
+            [b"one", bytes(1000), b"two"]),
+        ("stream-all-zeros", "The stream has only zeros. It has a top node nevertheless.",
+            [bytes(1000), bytes(MIB)]),
+        ("stream-three-levels", "The top node has level 2.",
+            [bytes([65 + i]) * (i + 1) for i in range(10)]),
+        ("stream-empty", "The stream has no bytes.", []),
     ]:
         tree, data, at = Tree(KEYS), {}, 0
         content = tree.stream(chunks, 3)
@@ -253,59 +281,70 @@ def trees() -> Cases:
         return stream_node(0, [(3, tree.add(CHUNK, b"one"))])
 
     two_leaves = LEAF_SIZE + 1
-    broken("image-chunk-missing", "", "missing", leaf_top(4096, {0: IDS[0]}))
-    broken("image-top-missing", "", "missing", lambda tree: ("image", 4096, 4096, IDS[0]))
-    broken("image-short-chunk", "", "bad-length", leaf_top(8192, {0: b"a" * 4095}))
-    broken("image-long-chunk", "", "bad-length", leaf_top(8192, {0: b"a" * 4097}))
+    broken("image-chunk-missing", "The leaf names a chunk that does not exist.", "missing",
+        leaf_top(4096, {0: IDS[0]}))
+    broken("image-top-missing", "The top node does not exist.", "missing",
+        lambda tree: ("image", 4096, 4096, IDS[0]))
+    broken("image-short-chunk", "A chunk has 4,095 bytes, not 4,096.", "bad-length",
+        leaf_top(8192, {0: b"a" * 4095}))
+    broken("image-long-chunk", "A chunk has 4,097 bytes, not 4,096.", "bad-length",
+        leaf_top(8192, {0: b"a" * 4097}))
     broken(
         "image-other-width",
-        "the leaf is of another chunk size",
+        "The width of the leaf is that of another chunk size.",
         "bad-value",
         leaf_top(4096, {0: small}, 512),
     )
-    zeros = "stored, although zeros have no id: to be reported, but it can be read"
+    zeros = "A chunk of zeros is stored. A restore may read it, a check reports it."
     read = {"pieces": [{"offset": 0, "length": 4096}], "blake3": H(bytes(4096))}
     broken("image-chunk-of-zeros", zeros, read, leaf_top(4096, {0: bytes(4096)}))
     read = {"pieces": [{"offset": 0, "length": 4000}], "blake3": H(small[:4000])}
     broken(
         "image-padding",
-        "not zero: to be reported, but it is cut off",
+        "The padding is not zero. A restore may cut it off, a check reports it.",
         read,
         leaf_top(4000, {0: small}),
     )
     broken(
-        "image-chunk-beyond-end", "", "not-canonical", leaf_top(4096, {0: small, 1: b"b" * 4096})
+        "image-chunk-beyond-end", "A chunk begins at the volume's end.", "not-canonical",
+            leaf_top(4096, {0: small, 1: b"b" * 4096})
     )
     broken(
         "image-leaf-on-top-of-two",
-        "a branch belongs there",
+        "The volume has two leaves, but its top node is a leaf.",
         "bad-value",
         leaf_top(two_leaves, {0: small}),
     )
     broken(
-        "image-branch-on-top-of-one", "a leaf belongs there", "bad-value", branch_over(4096, a_leaf)
+        "image-branch-on-top-of-one", "The volume has one leaf, but its top node is a branch.",
+            "bad-value", branch_over(4096, a_leaf)
     )
-    broken("image-level-2-on-top", "level 1 belongs there", "bad-value", branch_over(
+    broken("image-level-2-on-top",
+        "The volume has two leaves, but its top node has level 2, not 1.", "bad-value", branch_over(
         two_leaves, lambda tree: grid_node(1, FANOUT, {0: tree.add(NODE, a_leaf(tree))}),
         level=2))  # fmt: skip
     broken(
         "image-level-skipped",
-        "a leaf below level 2",
+        "A leaf is a child of a branch of level 2.",
         "bad-value",
         branch_over(65 * LEAF_SIZE, a_leaf, level=2),
     )
-    broken("image-level-repeated", "level 1 below level 1", "bad-value", branch_over(
+    broken("image-level-repeated", "A branch of level 1 is a child of a branch of level 1.",
+        "bad-value", branch_over(
         two_leaves, lambda tree: grid_node(1, FANOUT,
             {0: tree.add(NODE, a_leaf(tree))})))  # fmt: skip
     broken(
-        "image-leaf-beyond-end", "", "not-canonical", branch_over(two_leaves, a_leaf, position=2)
+        "image-leaf-beyond-end", "A leaf begins beyond the volume's end.", "not-canonical",
+            branch_over(two_leaves, a_leaf, position=2)
     )
-    broken("image-stream-node", "in an image", "bad-value", branch_over(two_leaves, a_stream_leaf))
-    broken("image-chunk-as-node", "ids of chunks and nodes differ", "missing",
+    broken("image-stream-node", "A stream leaf is in the tree of an image.", "bad-value",
+        branch_over(two_leaves, a_stream_leaf))
+    broken("image-chunk-as-node",
+        "The top node is stored as a chunk, which has another id than a node.", "missing",
            lambda tree: ("image", 4096, 4096, tree.add(CHUNK, a_leaf(tree))))  # fmt: skip
     broken(
         "image-empty-node",
-        "",
+        "A leaf has no children.",
         "not-canonical",
         branch_over(two_leaves, lambda tree: grid_node(0, 1024, {})),
     )
@@ -318,31 +357,32 @@ def trees() -> Cases:
 
     broken(
         "stream-size-less",
-        "the stream leaf spans 3 bytes",
+        "The stream has two bytes, but its leaf spans three.",
         "bad-length",
         stream_top(2, a_stream_leaf),
     )
     broken(
         "stream-size-more",
-        "the stream leaf spans 3 bytes",
+        "The stream has four bytes, but its leaf spans three.",
         "bad-length",
         stream_top(4, a_stream_leaf),
     )
     broken(
         "stream-branch-length-less",
-        "the stream leaf spans 3 bytes",
+        "The branch states two bytes for a leaf that spans three.",
         "bad-length",
         stream_top(2, over(2, a_stream_leaf)),
     )
     broken(
         "stream-branch-length-more",
-        "the stream leaf spans 3 bytes",
+        "The branch states four bytes for a leaf that spans three.",
         "bad-length",
         stream_top(4, over(4, a_stream_leaf)),
     )
-    broken("stream-chunk-longer", "than its entry", "bad-length",
+    broken("stream-chunk-longer", "A chunk is one byte longer than its entry states.", "bad-length",
            stream_top(2, lambda tree: stream_node(0, [(2, tree.add(CHUNK, b"one"))])))  # fmt: skip
-    broken("stream-chunk-shorter", "than its entry", "bad-length",
+    broken("stream-chunk-shorter", "A chunk is one byte shorter than its entry states.",
+        "bad-length",
            stream_top(4, lambda tree: stream_node(0, [(4, tree.add(CHUNK, b"one"))])))  # fmt: skip
     read = {"pieces": [{"offset": 0, "length": 3}], "blake3": H(bytes(3))}
     broken("stream-chunk-of-zeros", zeros, read,
@@ -350,12 +390,17 @@ def trees() -> Cases:
                [(3, tree.add(CHUNK, bytes(3)))])))  # fmt: skip
     broken(
         "stream-level-skipped",
-        "a stream leaf below level 2",
+        "A stream leaf is a child of a stream branch of level 2.",
         "bad-value",
         stream_top(3, over(3, a_stream_leaf, level=2)),
     )
-    broken("stream-level-repeated", "", "bad-value", stream_top(3, over(3, over(3, a_stream_leaf))))
-    broken("stream-image-node", "in a stream", "bad-value", stream_top(4096, a_leaf))
-    broken("stream-zero-id-in-branch", "only a stream leaf has runs of zeros", "bad-value",
+    broken("stream-level-repeated",
+        "A stream branch of level 1 is a child of a stream branch of level 1.", "bad-value",
+            stream_top(3, over(3, over(3, a_stream_leaf))))
+    broken("stream-image-node", "The leaf of an image is in the tree of a stream.", "bad-value",
+        stream_top(4096, a_leaf))
+    broken("stream-zero-id-in-branch",
+        "An entry of a stream branch has the zero id, which only a stream leaf may have.",
+            "bad-value",
            stream_top(5, lambda tree: stream_node(1, [(5, ZERO_ID)])))  # fmt: skip
     return cases

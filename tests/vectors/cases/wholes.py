@@ -107,33 +107,44 @@ def wholes() -> Cases:
     only_guest = without([path for path in files if path.startswith("keys/")]) | guest
     cases.add(
         "image",
-        "the files that all cases share",
+        "The reader restores an image from the files that all cases share.",
         None,
         expect("disk"),
         files=files,
         changes={},
         volume="disk",
     )
-    add("stream", "", expect("dump"), volume="dump")
-    add("originals-missing", "the copies are read", expect("disk"), without(twins))
-    add("originals-damaged", "the copies are read", expect("disk"), flip(twins))
-    add("copies-damaged", "", expect("disk"), flip(copies))
-    add("first-node-pack-missing", "the second is read", expect("disk"), without(packs[1:2]))
-    add("second-node-pack-damaged", "the first is read", expect("disk"), flip(packs[2:3]))
-    add("foreign-names", "are ignored", expect("disk"), {
+    add("stream", "The reader restores a stream from these files.", expect("dump"), volume="dump")
+    add("originals-missing", "Of the files with a copy, only the copies exist.", expect("disk"),
+        without(twins))
+    add("originals-damaged", "Of the files with a copy, only the copies are undamaged.",
+        expect("disk"), flip(twins))
+    add("copies-damaged", "All files that end in `.copy` are damaged.", expect("disk"),
+        flip(copies))
+    add("first-node-pack-missing", "One of the two packs of nodes is missing.", expect("disk"),
+        without(packs[1:2]))
+    add("second-node-pack-damaged", "One of the two packs of nodes is damaged.", expect("disk"),
+        flip(packs[2:3]))
+    add("foreign-names",
+        "A reader ignores files with names of other forms, and packs in wrong directories.",
+            expect("disk"), {
         "keys/.new": b"?", "projects/.x/y": b"?", "marks/m": b"?",
         main.path + "backups/" + "AB" * 32: b"?",
         main.path + "packs/00/" + "ff" * 32: b"?", main.path + "index/.tmp": b"?"})  # fmt: skip
     add(
         "project-slot",
-        "the project's own slot, no other",
+        "The only slot is one of the project.",
         expect("disk"),
         only_guest,
         password=b"guest",
     )
-    add("segments-damaged", "the contents of the packs are read", expect("disk"), flip(segments))
-    add("superseded-segment", "names a pack that is gone", expect("disk"), added(superseded))
-    add("chunk-in-second-pack", "the first is damaged", expect("disk"),
+    add("segments-damaged",
+        "All segments are damaged, so the reader reads the contents of the packs.", expect("disk"),
+            flip(segments))
+    add("superseded-segment", "A superseded segment names a pack that no longer exists.",
+        expect("disk"), added(superseded))
+    add("chunk-in-second-pack",
+        "The pack of chunks is damaged, but another one has the same chunks.", expect("disk"),
         added(lambda: main.put_segment([main.put_pack(CHUNK,
             [[p.ljust(4096, b"\0") for p in chunks.values()]])]))
         | flip(packs[:1]))  # fmt: skip
@@ -141,34 +152,36 @@ def wholes() -> Cases:
     changes = added(lambda: made.append(put_parts()))
     add(
         "runs-partly-used",
-        "one with a blob whose bytes do not match its id",
+        "The backup uses one chunk of each of two runs. Another chunk of a run has a wrong id.",
         made[0],
         changes,
         volume="dump",
     )
-    add("blob-of-other-id", "in a pack; another pack is read", expect("disk"), added(put_liar))
+    add("blob-of-other-id",
+        "A pack states the id of a chunk for other bytes, so the reader uses another pack.",
+            expect("disk"), added(put_liar))
     for name, comment, volume_id, times in [
         (
             "newest-by-instant",
-            "not by its spelling",
+            "Times are compared as instants, not as text.",
             None,
             ["2026-11-21T12:00:00.5+01:00", "2026-11-21T12:00:00+01:30"],
         ),
         (
             "newest-by-nanosecond",
-            "",
+            "The newest backup is one nanosecond later.",
             None,
             ["2026-11-21T10:00:00.000000002Z", "2026-11-21T10:00:00.000000001Z"],
         ),
         (
             "newest-by-hash",
-            "of one instant: the largest hash",
+            "All backups have the same time, so the newest has the largest hash.",
             None,
             [TIME, "2026-11-21T11:00:00+01:00"],
         ),
         (
             "volumes-of-one-name",
-            "count as one",
+            "The backups of a volume are those with its name, whatever their volume id is.",
             IDS[0][:16].hex(),
             ["2026-11-21T10:00:01Z", "2026-11-21T10:00:00Z"],
         ),
@@ -182,15 +195,19 @@ def wholes() -> Cases:
             made = sorted([*made, old], key=lambda item: item[0], reverse=True)
         add(name, comment, made[0][1], changes, volume="dump")
     entry = added(lambda: main.put_log(removed=[(1, record_name["disk"])]))
-    add("removed-in-log", "a backup can be read until it is deleted", expect("disk"), entry)
+    add("removed-in-log",
+        "The log removes the record, but the record still exists and can be read.", expect("disk"),
+            entry)
     roles(main, add, added, put_zeros, expect)
-    add("wrong-password", "", "does-not-open", password=b"wrong")
-    add("no-repository-file", "", "missing", without(["cuttlebone", "cuttlebone.copy"]))
-    add("both-node-packs-damaged", "", "missing", flip(packs[1:3]))
-    add("chunk-pack-missing", "", "missing", without(packs[:1]))
+    add("wrong-password", "The password opens no slot.", "does-not-open", password=b"wrong")
+    add("no-repository-file", "Both copies of the repository file are missing.", "missing",
+        without(["cuttlebone", "cuttlebone.copy"]))
+    add("both-node-packs-damaged", "Both packs with the nodes of the volume are damaged.",
+        "missing", flip(packs[1:3]))
+    add("chunk-pack-missing", "The only pack of chunks is missing.", "missing", without(packs[:1]))
     add(
         "record-missing",
-        "",
+        "The record of the volume is missing.",
         "missing",
         without([f"{main.path}backups/{record_name['disk'].hex()}"]),
     )
@@ -244,10 +261,14 @@ def roles(main, add, added, put_zeros, expect):
         record = {"volume": volume, "content": content, "time": LATER, "finished": LATER}
         return [(b"", {"record": record, "blake3": H(b"sealed in a sessionand more")})]
 
-    case("session", "a backup of a write key", of_write_key, 0)
-    case("signer-unknown", "is foreign", lambda: [put_zeros(1, LATER, signer=STRANGER)])
-    case("signer-verify", "is foreign", lambda: [put_zeros(1, LATER, signer=seeds["verify"])])
-    case("requires-of-write-signer", "is foreign, and stops no reader",
+    case("session", "A write key made the newest backup.", of_write_key, 0)
+    case("signer-unknown",
+        "No certificate names the signer of the latest record, so the record is foreign.",
+            lambda: [put_zeros(1, LATER, signer=STRANGER)])
+    case("signer-verify", "A verify key signed the latest record, so the record is foreign.",
+        lambda: [put_zeros(1, LATER, signer=seeds["verify"])])
+    case("requires-of-write-signer",
+        "A write signer's record requires an unknown feature, so it is foreign.",
          lambda: [put_zeros(1, LATER, signer=seeds["write"], requires=["magic"])])  # fmt: skip
 
     def line(*times, seed=None):
@@ -261,7 +282,7 @@ def roles(main, add, added, put_zeros, expect):
 
     case(
         "follows",
-        "later is what follows, not what has the later time",
+        "A record that follows another is newer, although its time is earlier.",
         lambda: line(LATER, EARLIER),
         1,
     )
@@ -271,7 +292,8 @@ def roles(main, add, added, put_zeros, expect):
         third = put_zeros(3, "2026-11-22T11:00:00Z", follows=[first[0].hex()])
         return [first, second, third]
 
-    case("two-lines", "the later of the two ends", branches, 2)
+    case("two-lines", "Two records follow the same one. The later of them is the newest.",
+        branches, 2)
 
     def removed():
         first, second, third = line(LATER, TIME, EARLIER)
@@ -281,19 +303,24 @@ def roles(main, add, added, put_zeros, expect):
         main.put_log(removed=[(1, second[0])], body={"removed_records": [gone]})
         return [first, second, third]
 
-    case("follows-through-removed", "the log repeats what a removed record followed", removed, 2)
+    case("follows-through-removed",
+        "The newest record follows a removed one. The log repeats what that one followed.",
+            removed, 2)
 
     def replaced(**fields):
         first, second = line(LATER, LATER)
         return [first, second, put_zeros(3, LATER, replaces=first[0].hex(), follows=[], **fields)]
 
-    case("replaced", "the new record takes the place of the old one", replaced, 1)
+    case("replaced",
+        "A record replaces the older of two records, so the newer one stays the newest.",
+        replaced, 1)
 
     def replaced_newest():
         first, second = line(LATER, LATER)
         return [first, put_zeros(3, LATER, replaces=second[0].hex(), follows=[first[0].hex()])]
 
-    case("replaced-newest", "", replaced_newest, 1)
+    case("replaced-newest", "A record replaces the newest one, and so becomes the newest.",
+        replaced_newest, 1)
 
     def replacing_was_removed():
         first = put_zeros(1, LATER)
@@ -305,24 +332,26 @@ def roles(main, add, added, put_zeros, expect):
         main.put_log(removed=[(1, second[0])], body={"removed_records": [gone]})
         return [first, second, third]
 
-    comment = "the replaced one is older than what followed it"
+    comment = "A record that replaced another was removed. The one that follows it is the newest."
     case("replacing-record-removed", comment, replacing_was_removed, 2)
 
     def replaced_by_writer():
         first = put_zeros(1, LATER)
         return [first, put_zeros(2, TIME, replaces=first[0].hex(), signer=seeds["write"])]
 
-    case("replaced-by-write-signer", "does not count", replaced_by_writer, 0)
+    case("replaced-by-write-signer", "A record of a write signer replaces no other record.",
+        replaced_by_writer, 0)
 
     def with_revocation(accept=()):
         made = line(LATER, LATER, LATER, seed=seeds["write"])
         revoke([made[at][0] for at in accept])
         return made
 
-    case("revoked", "what the signer wrote is foreign", with_revocation)
+    case("revoked", "The signer of the later records was revoked, so these are foreign.",
+        with_revocation)
     case(
         "revoked-but-accepted",
-        "and what the accepted record follows",
+        "The revocation accepts the second of three records, and so the one that it follows.",
         lambda: with_revocation([1]),
         1,
     )
@@ -332,25 +361,29 @@ def roles(main, add, added, put_zeros, expect):
         main.put_log(body={"revoked": [revoked]}, signer=seeds["write"])
         return made
 
-    case("revoked-by-write-signer", "a write key signs no log", revoked_by_writer, 0)
+    case("revoked-by-write-signer",
+        "A write key signed the entry of the log, so nothing is revoked.", revoked_by_writer, 0)
 
     def voided(seed, by):
         made = line(TIME, LATER, seed=seed)
         void(made[1][0], signer=by)
         return made
 
-    case("voided", "by its signer", lambda: voided(seeds["write"], seeds["write"]), 0)
-    case("voided-by-another", "is foreign", lambda: voided(None, seeds["write"]), 1)
+    case("voided", "The signer of the newest record withdrew it with a void.",
+        lambda: voided(seeds["write"], seeds["write"]), 0)
+    case("voided-by-another",
+        "A write key signed a void for a record of a full key, so the void is foreign.",
+            lambda: voided(None, seeds["write"]), 1)
     case(
         "voided-by-full",
-        "is foreign, too: a full key uses the log",
+        "A full key signed a void for a record of a write key, so the void is foreign.",
         lambda: voided(seeds["write"], None),
         1,
     )
     for role, password in ("write", b"writer"), ("verify", b"auditor"):
         add(
             f"chunks-with-{role}-key",
-            "it holds no key of chunks",
+            f"A {role} key does not hold the keys that open chunks.",
             "no-key",
             keys,
             password=password,
@@ -361,4 +394,6 @@ def roles(main, add, added, put_zeros, expect):
         main.put_certificate("write", bytes(32), seeds["write"])
         return made
 
-    case("revoked-with-second-certificate", "the signer is revoked", with_second_certificate)
+    case("revoked-with-second-certificate",
+        "A second certificate names the revoked signer, who stays revoked.",
+            with_second_certificate)
