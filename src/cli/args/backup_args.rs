@@ -56,7 +56,8 @@ pub(super) struct BackupArgs {
     /// The extents are all data of the image, as “rbd diff” without --from-snap lists them
     #[arg(long, requires = "extents", conflicts_with_all = ["from_snapshot", "base"])]
     from_nothing: bool,
-    /// The source shows this snapshot: later diffs and lists of extents can start at it
+    /// The source has the content of this snapshot: later diffs and lists of extents can start
+    /// from it
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "diff")]
     to_snapshot: Option<OsString>,
     /// Compare N random chunks outside the list with the base before storing anything [default: 64]
@@ -104,7 +105,8 @@ pub(super) struct BackupArgs {
     dry_run: bool,
     #[command(flatten)]
     packs: PackArgs,
-    /// Do not read a file if its times have not changed since the last backup, on any file system
+    /// Do not read a file if its times have not changed since the last backup, even on a file
+    /// system that may not change them with every write
     #[arg(long, conflicts_with_all = ["reread", "diff", "extents", "command"])]
     trust_times: bool,
     /// Read everything, even if the source has not changed, and store again any data that the

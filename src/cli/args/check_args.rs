@@ -20,7 +20,7 @@ pub(super) struct CheckArgs {
     /// Also read a part of the data: a random part such as 10% or 50G, or part N of M, as N/M
     #[arg(long, value_name = "PART", value_parser = part, conflicts_with = "read_data")]
     read_data_subset: Option<DataPart>,
-    /// Also read data that was not verified in this TIME, such as 30d, in random order
+    /// Also read data that was not verified in the last TIME, such as 30d, in random order
     ///
     /// The repository remembers what was verified (see “cuttlebone audit list”), so that another
     /// run continues where this one ended, also on another host.

@@ -30,11 +30,11 @@ Examples:
     Copies(RepairArgs),
     /// Save what is left of damaged packs
     ///
-    /// Reads the packs of which this host has found a part damaged, for example by “check
-    /// --read-data”. Stores their undamaged data again, and moves them to “quarantine”. A pack that
-    /// the disk cannot read completely stays where it is. Names the backups that have lost data.
-    /// The next backup of the same source stores the lost data again, on any host. Needs a key with
-    /// the role “full”.
+    /// Reads the packs in which this host has found damage, for example with “check --read-data”.
+    /// Stores their undamaged data again, and moves them to “quarantine”. A pack that the disk
+    /// cannot read completely stays where it is. Names the backups that have lost data. The next
+    /// backup of the same source stores the lost data again, on any host. Needs a key with the role
+    /// “full”.
     #[command(after_help = "\
 Examples:
   cuttlebone check --read-data
