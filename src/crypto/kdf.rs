@@ -17,7 +17,8 @@ pub struct KdfParams {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "Argon2id needs 8 KiB to 4 GiB of memory (at least 8 KiB a lane), 1 to 1024 passes, 1 to 64 \
-     lanes, and at most 64 GiB in all passes together, not {memory_kib} KiB, {passes} and {lanes}"
+     lanes, and at most 64 GiB in all passes together, not {memory_kib} KiB, {passes} passes and \
+     {lanes} lanes"
 )]
 pub struct KdfParamsError {
     memory_kib: u32,

@@ -23,7 +23,9 @@ pub enum OpsError {
     Rbd(RbdError),
     #[error("{name} is the copy of an image of another cluster, and cannot have a new snapshot")]
     MirroredImage { name: String },
-    #[error("running backups cannot be found for certain without a lease in the repository")]
+    #[error(
+        "cannot reliably recognize running backups: no lease could be stored in the repository"
+    )]
     NoLease,
     #[error("a backup runs that may need one of the snapshots")]
     BackupRuns,
@@ -55,7 +57,9 @@ pub enum OpsError {
         to: String,
         why: &'static str,
     },
-    #[error("two backups of the series are of snapshots with the name {snapshot}")]
+    #[error(
+        "two backups of the series are of snapshots named {snapshot}, and no image can have both"
+    )]
     SeriesNameTwice { snapshot: String },
     #[error("cannot attach “{name}”: {why}")]
     AttachmentName { name: String, why: &'static str },
@@ -93,7 +97,7 @@ pub enum OpsError {
         "the diff changes a part of the chunk at byte {offset}, and this key cannot read the rest"
     )]
     PartOfChunk { offset: u64 },
-    #[error("a write key made backup {backup}, so its record cannot be replaced")]
+    #[error("cannot change the labels of backup {backup}: a write key signed it")]
     LabelOfWriteKey { backup: ObjectHash },
     #[error("volume “{volume}” has no backup")]
     NoVolume { volume: String },
@@ -101,7 +105,9 @@ pub enum OpsError {
     Protected { volume: String, backup: ObjectHash },
     #[error("backup {backup} is the last one of volume “{volume}”")]
     LastOfVolume { volume: String, backup: ObjectHash },
-    #[error("a concurrent “forget” is removing backups of volume “{volume}” that this one keeps")]
+    #[error(
+        "a concurrent “forget” is removing backups of volume “{volume}” that this “forget” keeps"
+    )]
     LostRace { volume: String },
     #[error("a concurrent prune is deleting data that this backup of volume “{volume}” needs")]
     LostToPrune { volume: String },
@@ -194,11 +200,11 @@ pub enum OpsError {
         "the changes to volume “{volume}” would build on a backup by another write key: {backup}"
     )]
     BaseOfOtherKey { volume: String, backup: ObjectHash },
-    #[error("a backup of volume “{volume}” follows {missing}, which has vanished")]
+    #[error("a backup of volume “{volume}” follows backup {missing}, which has vanished")]
     HistoryGap { volume: String, missing: ObjectHash },
     #[error("{location} holds another repository, or parts of one")]
     OtherRepository { location: String },
-    #[error("other processes change {location} all the time")]
+    #[error("could not copy a consistent state of {location}: other processes kept changing it")]
     AlwaysChanging { location: String },
     #[error("{location} has no project {project}")]
     NoProjectId { location: String, project: String },
@@ -325,7 +331,7 @@ pub enum OpsError {
         to: String,
         why: &'static str,
     },
-    #[error("{backup} is not of a snapshot, so no diff can begin at it")]
+    #[error("{backup} is not a backup of a snapshot, so no diff can start from it")]
     NoSnapshot { backup: String },
     #[error(
         "backup {backup} of volume “{volume}” cannot be restored completely: {} bytes in {} are \
@@ -372,8 +378,8 @@ pub enum OpsError {
         source: Box<Self>,
     },
     #[error(
-        "the target has backup {copy}, a copy of {backup} of volume “{volume}”, but has lost data \
-         of it"
+        "the target has lost data of backup {copy}, its copy of backup {backup} of volume \
+         “{volume}”"
     )]
     CopyLost {
         /// The backup in the source.

@@ -116,7 +116,7 @@ pub enum RepoError {
         size: ByteSize,
         limit: ByteSize,
     },
-    #[error("could not compress")]
+    #[error("could not compress data")]
     Compress(#[source] std::io::Error),
     #[error("there are too many damaged versions of one object in quarantine/")]
     QuarantineFull,
@@ -128,7 +128,7 @@ pub enum RepoError {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant explains it")]
 pub enum Damage {
-    #[error("its bytes do not have the hash that is its name")]
+    #[error("the hash of its bytes differs from its name")]
     WrongHash,
     #[error(transparent)]
     DoesNotOpen(#[from] OpenError),
@@ -136,7 +136,7 @@ pub enum Damage {
     Format(#[from] FormatError),
     #[error("it does not decompress")]
     DoesNotDecompress,
-    #[error("a blob in it does not have its id {0}")]
+    #[error("the content of blob {0} in it does not match the id of the blob")]
     WrongId(Box<BlobId>),
     #[error("its size is {found} bytes, but {expected} were expected")]
     WrongSize { expected: u64, found: u64 },

@@ -35,7 +35,7 @@ impl fmt::Display for VolumeOperation {
             Self::FindData => "find the data of",
             Self::Write => "write",
             Self::Zero => "zero",
-            Self::Sync => "make durable",
+            Self::Sync => "sync",
             Self::Finish => "finish",
         })
     }

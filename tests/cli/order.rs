@@ -123,8 +123,8 @@ fn both_lines_of_backups_are_shown_after_two_copies_of_a_repository_were_merged(
     let [first, second] = ids.each_ref().map(|id| &id[..8]);
     let ran = world.run(&["list"]);
     let expected = format!(
-        "volume “v” has 2 lines of backups that do not follow each other. Their newest \
-         backups are {second}, {first}; the first of these counts as the newest of the volume"
+        "volume “v” has 2 separate lines of backups. Their newest backups are {second}, {first}; \
+         the first of these counts as the newest of the volume"
     );
     assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
     world.restores("v", &images[1]);
@@ -132,9 +132,7 @@ fn both_lines_of_backups_are_shown_after_two_copies_of_a_repository_were_merged(
     let ran = world.run(&["restore", "v", &world.at("restored")]);
     assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
     let text = world.ok(&["forget", "--keep-last", "1", "--dry-run"]);
-    let expected = format!(
-        "v: 2 lines of backups that do not follow each other, the newest: {second}, {first}\n"
-    );
+    let expected = format!("v: 2 separate lines of backups, the newest: {second}, {first}\n");
     assert!(text.contains(&expected), "{text}");
     assert!(text.contains("v: would keep 2 backups\n"), "{text}");
     world.is_clean();
@@ -196,7 +194,7 @@ fn a_list_of_extents_exits_with_23_if_a_followed_backup_has_vanished() {
     let args = ["backup", &image, "--volume", "v", "--extents", &list];
     let output = world.fails(&[&args[..], &["--from-snapshot", "three"]].concat(), 23);
     let expected = format!(
-        "a backup of volume “v” follows {}, which has vanished",
+        "a backup of volume “v” follows backup {}, which has vanished",
         all[1]
     );
     assert!(output.contains(&expected), "{output}");

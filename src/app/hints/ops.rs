@@ -173,9 +173,9 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "run the backup again; it uses the data stored so far, and earlier backups are intact"
         }
         OpsError::PruneRuns { .. } => {
-            "wait for the other prune to end, then run this again. A lease is ignored if nobody \
-             has renewed it for 10 minutes, even if someone puts an old one back. If you know that \
-             the other prune has ended, delete the file of its lease"
+            "wait for the other prune to end, then run this again. A lease that its process \
+             has not renewed for 10 minutes is ignored. If you know that the other prune has \
+             ended, delete the file of its lease"
         }
         OpsError::PausedTooLong => "run it again; nothing that is needed was deleted",
         OpsError::Unreadable { .. } => {
@@ -260,10 +260,10 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              missing ones from another copy of it (projects/*/backups/NAME, projects/*/log/NAME, \
              and projects/*/writers/NAME with NAME.copy for certificates). To accept the loss of \
              those that you cannot find, name each with --accept-loss NAME, or give \
-             --accept-loss all. What a damaged log entry stated is then unknown: keys that only it \
-             revoked count again, until you revoke them again. Backups of a key without its \
-             certificate no longer count. The data that only lost backups use is then deleted for \
-             ever, and “replicate --mirror” later deletes it from copies, too"
+             --accept-loss all. What a damaged log entry stated is then unknown: keys that only \
+             this entry revoked count again until you revoke them again. Backups of a key without \
+             its certificate no longer count. The data that only lost backups use is then deleted \
+             for ever, and “replicate --mirror” later deletes it from copies, too"
         }
         OpsError::OtherRepository { .. } => {
             "nothing was copied; give a directory that is empty, or that has a copy of the same \
@@ -378,8 +378,9 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              the same keys, use “cuttlebone replicate”"
         }
         OpsError::OtherVolume { .. } => {
-            "nothing was copied. If both are the same disk, repeat its name with --to-volume, and \
-             copy the backups of this volume alone. Otherwise, give another name with --to-volume"
+            "nothing was copied. If both volumes are the same disk, copy the backups of this \
+             volume alone, and give the same name with --to-volume. Otherwise, give another name \
+             with --to-volume"
         }
         OpsError::TargetChanged { .. } => {
             "the target is a mixture of old and restored data; stop the program that writes to it, \

@@ -28,8 +28,8 @@ impl From<VolumeError> for Failure {
             VolumeErrorKind::Unsuitable(_) => Some("give a regular file or a block device"),
             VolumeErrorKind::Busy => Some("unmount it, or stop the program that uses it"),
             VolumeErrorKind::OtherWriter => Some(
-                "it may be a mixture; stop the program that writes to it, and run this again with \
-                     --in-place",
+                "the target may hold data of both programs; stop the other program, and run this \
+                     again with --in-place",
             ),
             VolumeErrorKind::NotBlank(_) => Some(
                 "if it is the right device, overwrite it with --force, or write only differences \

@@ -58,7 +58,7 @@ pub(crate) fn forget_plan(
             let ids = short_ids(&volume.newest);
             let _ = write!(
                 text,
-                "{name}: {} lines of backups that do not follow each other, the newest: {ids}\n\
+                "{name}: {} separate lines of backups, the newest: {ids}\n\
                  The rules apply to each line separately, until a backup joins the lines.\n\n",
                 volume.newest.len()
             );

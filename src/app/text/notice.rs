@@ -42,7 +42,7 @@ pub(crate) fn notice(notice: &Notice) -> String {
         ),
         Notice::SettingsDamaged { problem } => format!("{problem}; ignoring these settings"),
         Notice::CertificateDamaged { problem } => {
-            format!("{problem}; ignoring it, so its key may count as foreign")
+            format!("{problem}; ignoring it, so objects that its key signed may count as foreign")
         }
         Notice::RecordDamaged { problem } => {
             format!("{problem}; “cuttlebone check” shows details")
@@ -117,8 +117,8 @@ pub(crate) fn notice(notice: &Notice) -> String {
             run “prune --grace 0” on the repository until this command has ended"
         ),
         Notice::LedgerNotStored { problem } => format!(
-            "what this run verified could not be noted in the repository, so later runs verify it \
-             again ({problem})"
+            "could not note in the repository which data this run verified ({problem}): later runs \
+             verify it again"
         ),
         Notice::GoodWhenReadAgain { problem } => format!(
             "{problem}; it was good when it was read again: check the memory, the network and the \
@@ -171,17 +171,21 @@ fn several_newest(volume: &str, newest: &[ObjectHash]) -> String {
     let ids: Vec<_> = newest.iter().map(ToString::to_string).collect();
     let ids: Vec<_> = ids.iter().map(|id| short_id(id)).collect();
     format!(
-        "volume “{volume}” has {} lines of backups that do not follow each other. Their newest \
-         backups are {}; the first of these counts as the newest of the volume",
+        "volume “{volume}” has {} separate lines of backups. Their newest backups are {}; the \
+         first of these counts as the newest of the volume",
         ids.len(),
         ids.join(", ")
     )
 }
 
 fn named_by_write_keys(records: u64, first: &ObjectHash) -> String {
+    let (them, they) = match records {
+        1 => ("it", "it was"),
+        _ => ("them", "they were"),
+    };
     format!(
-        "only backups of write keys name {} that cannot be found ({first}): they were deleted soon \
-         after creation, or someone with a stolen key invented their names",
+        "{} cannot be found ({first}), and only backups of write keys name {them}: {they} deleted \
+         soon after creation, or invented by someone with a stolen key",
         count(records, "backup")
     )
 }

@@ -188,7 +188,9 @@ pub(super) fn keyless(summary: &KeylessSummary) -> String {
         errors => count(errors, "error"),
     };
     let statement = match summary.statement_holds {
-        Some(true) => "all objects that the statement covers exist, or the log removed them\n",
+        Some(true) => {
+            "all objects that the statement covers exist, or the log says that they were removed\n"
+        }
         Some(false) => "the statement does not hold\n",
         None => "",
     };

@@ -281,8 +281,8 @@ impl Run<'_> {
     fn finish(mut self, started: Instant) -> Result<(), Failure> {
         if self.by_write_keys > 0 && !self.summary.dry_run {
             self.console.output.notice(&format!(
-                "write keys had signed {} of the copied backups. Their copies are signed by the \
-                 key of the target, so they no longer show this",
+                "write keys signed {} of the copied backups. The copies do not show this, since \
+                 the key of the target signed them",
                 self.by_write_keys
             ));
         }

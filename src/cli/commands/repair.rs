@@ -108,9 +108,12 @@ fn entry(step: &ParityStep, done: Option<bool>) -> RepairStepEntry {
         }
         ParityAction::Copy => ("restore", "its other copy is whole".to_owned()),
         ParityAction::Fetch => ("restore", "the other repository has it".to_owned()),
-        ParityAction::Rebuild => ("rebuild", "made again from the object".to_owned()),
+        ParityAction::Rebuild => (
+            "rebuild",
+            "rebuilt from the object that it protects".to_owned(),
+        ),
         ParityAction::Remove => {
-            let text = "it cannot be made again, and no object needs it; quarantine/ keeps it";
+            let text = "it cannot be rebuilt, and no object needs it; quarantine/ keeps it";
             ("remove", text.to_owned())
         }
         ParityAction::RemoveUseless => {

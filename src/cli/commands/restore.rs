@@ -258,5 +258,5 @@ fn incomplete(
     };
     Failure::new(Code::Damage, message)
         .caused_by(Some(damage))
-        .hint(format!("{hint}; an older backup may have them"))
+        .hint(format!("{hint}; an older backup may have these bytes"))
 }
