@@ -45,6 +45,15 @@ impl BlobKind {
         }
     }
 
+    /// Returns the number of packs that hold each blob of this kind.
+    #[must_use]
+    pub const fn copies(self) -> usize {
+        match self {
+            Self::Chunk => 1,
+            Self::Node => 2,
+        }
+    }
+
     pub(super) fn from_byte(byte: u8) -> Result<Self, FormatError> {
         match byte {
             1 => Ok(Self::Chunk),

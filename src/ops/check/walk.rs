@@ -23,8 +23,6 @@ const READS: usize = 8;
 /// Limits the number of nodes that are read ahead: in a valid tree, these nodes name at most this
 /// number of blobs. The ids of these blobs take about 17 MiB.
 const READ_AHEAD: usize = 1 << 19;
-/// The number of packs that hold each node.
-const NODE_COPIES: usize = 2;
 /// The maximum number of children of a branch.
 const BRANCH_WIDTH: usize = 64;
 
@@ -176,7 +174,7 @@ impl Visitor for Walk<'_, '_> {
         }
         self.run.context.cancel.check()?;
         self.note_unnamed(id)?;
-        self.note_missed(id, NODE_COPIES)?;
+        self.note_missed(id, BlobKind::Node.copies())?;
         Ok(true)
     }
 

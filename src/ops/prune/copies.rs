@@ -8,9 +8,8 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use super::plan::PrunePlan;
 use super::repack::read_together;
 use super::state::RepoState;
-use super::usage::{NODE_COPIES, Usage};
+use super::usage::Usage;
 use crate::base::ObjectHash;
-use crate::format::BlobKind;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{BlobLocation, Index, Opener, PlacedRun, RepoError, damaged_among};
@@ -62,10 +61,7 @@ pub(super) fn find_damaged(
             continue;
         };
         let kind = listing.contents.kind;
-        let wanted = match kind {
-            BlobKind::Chunk => 1,
-            BlobKind::Node => usize::from(NODE_COPIES),
-        };
+        let wanted = kind.copies();
         for blob in listing.contents.blobs() {
             let id = &blob.id;
             let goes = |place: &BlobLocation| going.contains(&place.pack());

@@ -23,8 +23,6 @@ const KEPT: u8 = 0x80;
 /// The bit in the note of a node that is set if the node is used. The other bits count the packs
 /// that keep the node.
 const USED: u8 = 0x80;
-/// The number of packs in which a node is kept.
-pub(super) const NODE_COPIES: u8 = 2;
 
 /// The used blobs of a project.
 pub(super) struct Usage {
@@ -272,7 +270,7 @@ impl Usage {
     }
 
     /// Lets a pack keep its used blobs, except those that enough packs of earlier calls keep. One
-    /// pack is enough for a chunk. A node needs [`NODE_COPIES`] packs. Returns how much of the pack
+    /// pack is enough for a chunk. A node needs two packs. Returns how much of the pack
     /// is kept. If `settles` is false, this pack does not count, so packs of later calls keep these
     /// blobs, too.
     pub(super) fn keep(&mut self, listing: &PackListing, settles: bool) -> PackUse {
@@ -341,7 +339,7 @@ impl Usage {
                 if !held && *note & USED == 0 {
                     return Keeps::Nowhere;
                 }
-                if *note & !USED >= NODE_COPIES {
+                if usize::from(*note & !USED) >= BlobKind::Node.copies() {
                     return Keeps::Elsewhere;
                 }
                 if settles {

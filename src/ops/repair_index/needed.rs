@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::base::{BlobId, ObjectHash};
+use crate::format::BlobKind;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::ops::walk_blobs::{BlobVisitor, walk_blobs};
@@ -12,8 +13,6 @@ use crate::repo::{Backup, BlobLocation, BlobReader, Index, Records, RepoError, R
 
 /// The maximum number of nodes to read ahead. They take about 9 MiB.
 const BATCH: usize = 4096;
-/// The number of packs that should hold each node.
-const NODE_COPIES: usize = 2;
 
 /// What backups need.
 #[derive(Debug, Clone, Copy, Default)]
@@ -101,7 +100,7 @@ impl BlobVisitor for Search<'_> {
         if self.is_done() || !self.seen.insert(*node) {
             return Ok(false);
         }
-        self.note(node, NODE_COPIES)?;
+        self.note(node, BlobKind::Node.copies())?;
         Ok(!self.is_done())
     }
 

@@ -15,9 +15,6 @@ use crate::repo::location::{BlobLocation, PlacedRun};
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::pack_listing::read_whole;
 
-/// The number of packs that should hold each node.
-const NODE_COPIES: usize = 2;
-
 /// The damage that was noted earlier and still exists.
 #[derive(Debug, Default, Clone)]
 pub struct KnownDamage {
@@ -251,10 +248,7 @@ impl Index {
         if !self.may_rely_on(&listing)? {
             return Ok(false);
         }
-        let wanted = match listing.contents.kind {
-            BlobKind::Chunk => 1,
-            BlobKind::Node => NODE_COPIES,
-        };
+        let wanted = listing.contents.kind.copies();
         for run in PlacedRun::all_of(listing).filter(|run| runs.contains(&run.ordinal)) {
             for blob in run.locations() {
                 let places = self.find_all_trusted(&blob.blob().id)?;

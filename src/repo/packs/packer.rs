@@ -41,8 +41,8 @@ const BUDGET_WAIT: Duration = Duration::from_millis(20);
 /// Maximum number of parts that are kept for reuse, since the system takes time to provide memory.
 /// The budget does not count them.
 const SPARE_MAX: usize = 12;
-/// Each tree node is stored in this many packs.
-const NODE_COPIES: usize = 2;
+/// The number of packs that hold each node.
+const NODE_COPIES: usize = BlobKind::Node.copies();
 
 /// A pack that is being filled.
 struct OpenPack {
