@@ -328,12 +328,13 @@ fn a_pack_that_is_good_only_when_it_is_read_again_does_not_count_as_verified() {
     let mut bad = good.clone();
     bad[100] ^= 1;
     store.put(name, &[&bad]).unwrap();
-    let (text, reads) = (name.as_str().to_owned(), AtomicUsize::new(0));
+    let (text, attempts) = (name.as_str().to_owned(), AtomicUsize::new(0));
     let (name, inner) = (name.clone(), store.clone());
     let healed = Intercepted::new(&store, move |operation, at| {
-        if operation == StorageOperation::Get && at == text {
-            // The first read returns bad bytes, and the second one good bytes.
-            if reads.fetch_add(1, Ordering::Relaxed) == 1 {
+        // Each attempt to read the pack begins with its size.
+        if operation == StorageOperation::Size && at == text {
+            // The first attempt reads bad bytes, and the second one good bytes.
+            if attempts.fetch_add(1, Ordering::Relaxed) == 1 {
                 inner.put(&name, &[&good]).unwrap();
             }
         }
