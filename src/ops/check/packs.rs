@@ -20,9 +20,8 @@ use crate::repo::{
     read_whole_with, still_damaged,
 };
 
-/// The maximum number of threads that read packs. A thread that reads a damaged pack has the whole
-/// pack in memory.
-const READERS_MAX: usize = 3;
+/// The maximum number of threads that read packs. Each of them needs about 12 MiB.
+const READERS_MAX: usize = 8;
 
 /// The kind of packs whose content every key can open.
 const NODES: Option<BlobKind> = Some(BlobKind::Node);
@@ -169,7 +168,10 @@ impl CheckTask<'_> {
         let buffers = Mutex::new(Vec::new());
         let context = self.context;
         let (unnamed, authority) = (&self.unnamed, *self.project.keys.authority());
-        thread_pool(context.threads.min(READERS_MAX))?.install(|| {
+        let whole_pack = Mutex::new(Buffer::default());
+        // With one more thread, the others can compute while it waits for the store.
+        let readers = (context.threads + 1).min(READERS_MAX);
+        thread_pool(readers)?.install(|| {
             // Give each thread one pack at a time. Otherwise, one thread may still read several
             // packs when the other threads have finished.
             let packs = packs.par_iter().with_max_len(1);
@@ -179,7 +181,8 @@ impl CheckTask<'_> {
                     return Ok(());
                 };
                 let opens = ledger_run.level == VerifiedLevel::Opened || pack.blob_kind() == NODES;
-                let mut own = lock(&buffers).pop().unwrap_or_default();
+                let own = lock(&buffers).pop();
+                let mut own = own.unwrap_or_else(|| PackBuffers::new(&whole_pack));
                 let observer = &*context.observer;
                 let (verdict, outcome) =
                     read_twice(index, *pack, hash, *size, opens, &mut own, observer)?;
@@ -339,11 +342,22 @@ enum PackVerdict {
 }
 
 /// The memory of one thread that reads packs. All packs use the same memory.
-#[derive(Default)]
-struct PackBuffers {
+struct PackBuffers<'a> {
     /// A piece of a pack.
     piece: Buffer,
+    /// A whole pack. All threads share it, so only one of them at a time searches a damaged pack.
+    whole: &'a Mutex<Buffer>,
     opener: Opener,
+}
+
+impl<'a> PackBuffers<'a> {
+    fn new(whole: &'a Mutex<Buffer>) -> Self {
+        Self {
+            piece: Buffer::default(),
+            whole,
+            opener: Opener::default(),
+        }
+    }
 }
 
 /// Reads a pack, one piece at a time. If the pack exists but seems damaged, reads it once more:
@@ -355,7 +369,7 @@ fn read_twice(
     pack: ObjectHash,
     size: u64,
     opens: bool,
-    buffers: &mut PackBuffers,
+    buffers: &mut PackBuffers<'_>,
     observer: &dyn Observer,
 ) -> Result<(PackVerdict, ReadOutcome), RepoError> {
     let first = if opens {
@@ -369,7 +383,7 @@ fn read_twice(
         verdict @ PackVerdict::Whole(_) => return Ok((verdict, ReadOutcome::Whole)),
     };
     let second = if opens {
-        read_pack(index, object, pack, size, &mut buffers.opener)?
+        read_pack(index, object, pack, size, buffers)?
     } else {
         hash_pack(index, object, pack)?
     };
@@ -410,7 +424,7 @@ fn hash_pack(index: &Index, object: ObjectRef, pack: ObjectHash) -> Result<PackV
 fn open_pack(
     project: &Project,
     object: ObjectRef,
-    PackBuffers { piece, opener }: &mut PackBuffers,
+    PackBuffers { piece, opener, .. }: &mut PackBuffers<'_>,
 ) -> Result<PackVerdict, RepoError> {
     let mut all_open = true;
     let read = read_whole_with(project, object, piece, |run, stored| {
@@ -439,11 +453,11 @@ fn read_pack(
     object: ObjectRef,
     pack: ObjectHash,
     size: u64,
-    opener: &mut Opener,
+    PackBuffers { whole, opener, .. }: &mut PackBuffers<'_>,
 ) -> Result<PackVerdict, RepoError> {
     let project = index.project();
-    let mut bytes = Buffer::default();
-    let read = match project.objects.get_into(object, size, &mut bytes) {
+    let bytes = &mut *lock(whole);
+    let read = match project.objects.get_into(object, size, bytes) {
         // The pack is longer than the index states. All runs that the index knows may still be at
         // the beginning of the pack.
         Err(RepoError::Damaged {
@@ -451,7 +465,7 @@ fn read_pack(
             ..
         }) => {
             bytes.resize(to_usize(size));
-            project.objects.get_start(object, &mut bytes)
+            project.objects.get_start(object, bytes)
         }
         read => read,
     };
@@ -460,7 +474,7 @@ fn read_pack(
         Err(error @ RepoError::Damaged { .. }) => return Ok(PackVerdict::Damaged(error, None)),
         Err(error) => return Err(error),
     }
-    let (damage, listing) = match listing_of(project, object, &bytes) {
+    let (damage, listing) = match listing_of(project, object, bytes) {
         Ok(listing) => (None, Some(listing)),
         // To find the affected backups, use the runs that the index lists. The list of runs in the
         // damaged pack may be that of another pack.
@@ -471,7 +485,7 @@ fn read_pack(
     };
     let bad = listing
         .clone()
-        .map(|listing| bad_runs(project, listing, &mut bytes, opener));
+        .map(|listing| bad_runs(project, listing, bytes, opener));
     Ok(match (damage, listing, bad) {
         (None, Some(listing), Some(bad)) if bad.is_empty() => PackVerdict::Whole(listing),
         (Some(damage), _, bad) => PackVerdict::Damaged(damage, bad),
