@@ -523,9 +523,9 @@ fn opens_whole(
     let Some(first) = run.locations().next() else {
         return true;
     };
-    let opened = opener.open_run(project, &first, stored);
-    opened.is_ok_and(|opened| {
+    let plain = opener.open_run(project, &first, stored);
+    plain.is_ok_and(|plain| {
         run.locations()
-            .all(|blob| Opener::blob(project, &blob, opened).is_ok())
+            .all(|blob| Opener::blob(project, &blob, plain).is_ok())
     })
 }
