@@ -92,7 +92,7 @@ fn a_check_of_unverified_data_continues_where_the_last_one_ended_on_any_host() {
     let runs = world.json(&["audit", "list"]);
     let runs = runs.iter().filter(|line| line["message_type"] == "run");
     assert!(runs.clone().all(|run| run["role"] == "full"));
-    assert_eq!(runs.count(), 4, "runs that read something");
+    assert_eq!(runs.count(), 4, "only runs that read packs are listed");
     let text = world.ok(&["audit", "list"]);
     assert!(
         text.contains("decrypted: all ") && text.contains("no damage"),
@@ -220,7 +220,7 @@ fn a_verify_key_compares_hashes_and_its_entries_count_only_for_itself() {
     assert_eq!(
         checked(&world, &with(1))["packs_chosen"],
         packs,
-        "another verify key"
+        "the runs of another verify key do not count"
     );
     let refused = world.fails(&[&["check"], &with(2)[..]].concat(), 22);
     assert!(refused.contains("“verify” or “full”"), "{refused}");

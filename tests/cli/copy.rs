@@ -302,7 +302,7 @@ fn damage(paths: &[std::path::PathBuf]) {
 }
 
 #[test]
-fn a_damaged_backup_gives_exit_code_21_alone_and_3_among_others() {
+fn copy_exits_with_21_if_all_backups_are_damaged_and_with_3_if_only_some_are() {
     let (world, target) = with_target();
     let before = world.packs();
     let disk = world.write("bad.img", &noise(70, 2 * MIB));

@@ -138,7 +138,7 @@ fn forget_prints_a_table_of_kept_backups_with_reasons() {
     assert_eq!(
         listed(&world).len(),
         2,
-        "the newest backup, and the one from the future"
+        "the newest backup and the one from the future stay"
     );
 }
 

@@ -109,7 +109,7 @@ fn labels_that_a_backup_has_already_change_nothing() {
 }
 
 #[test]
-fn the_labels_of_a_backup_by_a_write_key_stay() {
+fn labels_of_a_backup_by_a_write_key_cannot_be_changed() {
     let mut world = World::new();
     let disk = world.write("disk", &noise(1, 10_000));
     world.add_key("another", "write", &[]);

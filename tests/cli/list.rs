@@ -102,7 +102,7 @@ fn forget_can_be_limited_to_backups_with_a_label() {
         "a2 has another label"
     );
     world.ok(&["forget", "--keep-last", "1", "--label", "why=z"]);
-    assert_eq!(listed(&world, &[]).len(), 3, "none has that label");
+    assert_eq!(listed(&world, &[]).len(), 3, "no backup has that label");
     world.ok(&["forget", "--keep-last", "1"]);
     assert_eq!(listed(&world, &[]), ["a3", "b2"]);
     world.fails(&["forget", "a", "--label", "why=x"], 2);

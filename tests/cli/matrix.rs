@@ -275,7 +275,10 @@ fn restore_all(when: &str, world: &World, backups: &[(String, String)]) -> Vec<S
             assert!(same(&target, file), "{when}: {id} is wrong");
             fs::remove_file(&target).unwrap();
         } else {
-            assert!(!world.path("restored").exists(), "{when}: a part of {id}");
+            assert!(
+                !world.path("restored").exists(),
+                "{when}: a part of {id} was restored"
+            );
             failed.push(id.clone());
         }
     }
@@ -326,7 +329,7 @@ fn runs_all(whole: &Whole, object: &Path, way: Way) {
         assert_eq!(ids.len(), 1, "{when}");
         let id = ids[0]["backup_id"].as_str().unwrap();
         let restored = restore_all(&when, &world, &[(id.to_owned(), new.clone())]);
-        assert_eq!(restored, [""; 0], "{when}: the new backup");
+        assert_eq!(restored, [""; 0], "{when}: damage in the new backup");
     }
     let stops: &[i32] = if may_be_lost {
         &[0, 1, 21, 23]

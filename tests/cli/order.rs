@@ -80,9 +80,12 @@ fn the_newest_backup_is_the_one_made_last_even_if_clocks_are_wrong() {
     let named: Vec<_> = plan["uncounted"].as_array().unwrap().iter().collect();
     assert!(
         named.contains(&&Value::from(&*ids[1])),
-        "two days ahead: {plan}"
+        "the backup of a clock two days ahead is not counted: {plan}"
     );
-    assert!(named.contains(&&Value::from(&*ids[4])), "1970: {plan}");
+    assert!(
+        named.contains(&&Value::from(&*ids[4])),
+        "the backup of a clock in 1970 is not counted: {plan}"
+    );
     assert!(!named.contains(&&Value::from(&*ids[0])), "{plan}");
     let text = world.ok(&["forget", "--keep-last", "1", "--dry-run"]);
     let expected = format!("v: {} backups kept and not counted: ", named.len());

@@ -161,7 +161,7 @@ fn parity_is_added_later_and_only_with_a_full_key() {
 }
 
 #[test]
-fn anything_in_the_place_of_a_file_is_replaced_unless_it_is_a_directory() {
+fn a_repair_replaces_any_file_in_the_place_of_a_pack_but_no_directory() {
     let world = with_parity();
     let image = world.write("disk.img", &noise(1, 60_000));
     world.backup(&[&image]);
@@ -228,7 +228,7 @@ fn a_file_that_is_longer_than_any_object_is_damaged_and_its_length_is_not_alloca
 }
 
 #[test]
-fn a_missing_pack_is_restored_before_the_log_has_an_entry_and_after_a_repair_of_the_entry() {
+fn parity_restores_a_missing_pack_even_if_the_log_has_no_entry_or_a_damaged_one() {
     let world = with_parity();
     let image = world.write("disk.img", &noise(1, 60_000));
     world.backup(&[&image]);
@@ -252,7 +252,7 @@ fn a_missing_pack_is_restored_before_the_log_has_an_entry_and_after_a_repair_of_
 }
 
 #[test]
-fn a_missing_key_slot_is_restored_and_what_is_left_of_a_removed_one_is_named() {
+fn a_repair_restores_a_missing_key_slot_and_reports_the_remains_of_a_removed_one() {
     let world = with_parity();
     let image = world.write("disk.img", &noise(1, 60_000));
     world.backup(&[&image]);

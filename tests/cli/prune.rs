@@ -139,7 +139,11 @@ fn prune_merges_the_packs_of_many_small_backups_and_says_so() {
     for line in done.lines().chain(dry.lines()) {
         assert!(line.chars().count() <= 80, "{line}");
     }
-    assert_eq!(world.packs().len(), 3, "one of chunks, two of nodes");
+    assert_eq!(
+        world.packs().len(),
+        3,
+        "one pack has chunks, two have nodes"
+    );
     let lines = world.json(&["forget", "--keep-last", "1", "--prune", "--grace", "0"]);
     let again = summary(&lines);
     for nothing in ["merged", "repacked", "deleted", "marked"] {

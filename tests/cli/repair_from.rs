@@ -63,7 +63,7 @@ fn damaged_and_missing_objects_are_repaired_from_a_replica_and_damaged_files_are
 }
 
 #[test]
-fn no_damaged_object_is_taken_from_a_replica_and_none_from_another_repository() {
+fn a_repair_takes_no_damaged_objects_from_a_replica_and_none_of_another_repository() {
     let world = with_backups();
     let replica = world.at("replica");
     copied(&world, &[&replica]);

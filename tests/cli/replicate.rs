@@ -304,7 +304,7 @@ fn a_target_whose_disk_is_not_mounted_is_noticed() {
 }
 
 #[test]
-fn only_new_data_and_all_of_the_log_are_copied_with_newer_than() {
+fn newer_than_limits_a_copy_to_new_data_and_the_whole_log() {
     let world = with_backups();
     world.ok(&["head"]);
     let target = world.at("tape");

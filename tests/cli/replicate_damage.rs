@@ -9,7 +9,7 @@ use crate::support::noise;
 use crate::support::program::{CHEAP_KEY, World, damage, files};
 
 #[test]
-fn damage_of_the_original_is_not_copied_and_everything_else_is() {
+fn a_copy_leaves_out_damaged_objects_and_has_all_others() {
     let world = with_backups();
     world.ok(&["head"]);
     let target = world.at("copy");

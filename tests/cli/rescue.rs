@@ -303,7 +303,7 @@ fn after_any_damage_all_undamaged_parts_are_restored() {
     }
     assert!(
         worst > 0 && nodes_lost > 0,
-        "nothing was damaged: {worst} {nodes_lost}"
+        "bytes lost at most: {worst}, packs of nodes that lost data: {nodes_lost}"
     );
 }
 

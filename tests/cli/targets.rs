@@ -160,7 +160,10 @@ fn a_backup_of_a_mounted_device_warns_unless_it_is_mounted_read_only() {
     assert!(warned());
     let at = mounted.0.to_str().unwrap();
     run("mount", &["-o", "remount,ro", at]).unwrap();
-    assert!(!warned(), "nothing writes to it");
+    assert!(
+        !warned(),
+        "a device that nothing writes to gives no warning"
+    );
 }
 
 #[test]

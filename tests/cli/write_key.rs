@@ -206,14 +206,20 @@ fn a_refused_command_names_the_role_that_may_run_it_and_changes_no_byte_of_the_r
     let own = ["--password-file", site.write.as_str()];
     let message = world.fails(&[&["check", "--read-data"], &own[..]].concat(), 22);
     assert!(message.contains("“verify” or “full”"), "{message}");
-    assert!(contents(world) == before, "write: check --read-data");
+    assert!(
+        contents(world) == before,
+        "a check with a write key changed the repository"
+    );
     let own = ["--password-file", site.verify.as_str()];
     let message = world.fails(
         &[&["backup", &image, "--volume", "web-1"], &own[..]].concat(),
         22,
     );
     assert!(message.contains("“write” or “full”"), "{message}");
-    assert!(contents(world) == before, "verify: backup");
+    assert!(
+        contents(world) == before,
+        "a backup with a verify key changed the repository"
+    );
     assert!(!world.path("target").exists());
 }
 

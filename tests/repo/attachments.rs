@@ -131,7 +131,7 @@ fn metadata_of_an_image_is_stored_outside_the_record_and_can_be_read() {
 }
 
 #[test]
-fn a_full_key_reads_an_attachment_that_a_write_key_stored_and_other_keys_do_not() {
+fn only_a_full_key_reads_attachments_even_those_that_a_write_key_stored() {
     let attached = Attached::new();
     let test_repo = &attached.test_repo;
     for role in [Role::Write, Role::Verify] {

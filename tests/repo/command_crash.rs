@@ -222,12 +222,12 @@ fn an_audit_survives_a_fault_at_any_write() {
     };
     let is_audited = |full: &TestRepo, when: &str| {
         let audited = Audits::load(&full.project).unwrap().into_packs();
-        assert_eq!(audited.len(), 3, "{when}: one chunk pack, two node packs");
+        assert_eq!(audited.len(), 3, "{when}: one pack of chunks, two of nodes");
         let host = Host::without_cache();
         let copy = FaultBackend::holding(&copy_of(full));
         let other = client(&copy, Role::Write, 2);
         let made = host.back_up(&other, "copy", &image(2)).unwrap();
-        assert_eq!(made.chunks_new, 0, "{when}: other keys use these packs");
+        assert_eq!(made.chunks_new, 0, "{when}: another key uses the packs");
     };
     let runs = sweep(
         &base,

@@ -64,7 +64,7 @@ fn damage_index(store: &MemoryBackend, test_repo: &TestRepo) {
 const HOUR: Duration = Duration::from_hours(1);
 
 #[test]
-fn a_prune_deletes_no_pack_of_which_a_write_key_lists_a_damaged_copy() {
+fn a_prune_keeps_a_pack_although_a_write_key_lists_a_damaged_copy_of_it() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
@@ -130,7 +130,7 @@ fn a_backup_uses_no_damaged_copy_of_a_pack_if_no_segment_names_the_copy() {
 }
 
 #[test]
-fn a_prune_deletes_no_pack_because_of_a_damaged_copy_that_no_segment_names() {
+fn a_prune_keeps_a_pack_although_an_unlisted_damaged_copy_of_it_exists() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();

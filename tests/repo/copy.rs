@@ -242,7 +242,7 @@ fn the_second_copy_reads_no_data_and_stores_nothing() {
 }
 
 #[test]
-fn parts_that_two_backups_have_in_common_are_read_once() {
+fn a_copy_reads_the_data_that_two_backups_share_only_once() {
     let (_, source) = new_repo(CHUNK);
     let host = Host::without_cache();
     let mut image = Image::new(3 * LEAF).with(0, &noise(1, 40 * CHUNK));
@@ -273,7 +273,7 @@ fn parts_that_two_backups_have_in_common_are_read_once() {
 }
 
 #[test]
-fn chunks_of_other_sizes_are_cut_again() {
+fn a_copy_to_a_project_with_another_chunk_size_cuts_all_chunks_again() {
     let small = 4 * KIB;
     for (of_source, of_target) in [(small, CHUNK), (CHUNK, small), (CHUNK, 4 << 20)] {
         let (_, source) = new_repo(of_source);

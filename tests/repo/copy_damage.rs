@@ -40,7 +40,7 @@ pub(super) fn delete(store: &MemoryBackend, wanted: impl Fn(&Name) -> bool) {
 }
 
 #[test]
-fn a_damaged_backup_is_named_and_not_copied_and_all_others_are() {
+fn a_copy_names_a_damaged_backup_and_copies_all_others() {
     for part in ["/packs/", "/trees/"] {
         let (store, source) = new_repo(CHUNK);
         let host = Host::without_cache();
@@ -342,7 +342,7 @@ fn a_chunk_with_bytes_after_the_end_of_the_image_is_copied_without_them() {
 }
 
 #[test]
-fn requests_to_the_source_grow_with_what_differs_and_not_with_the_image() {
+fn the_number_of_requests_to_the_source_depends_on_the_changes_and_not_on_the_size_of_the_image() {
     let requests = |leaves: u64| {
         let store = FaultBackend::new();
         let source = TestRepo::init(store.clone(), CHUNK).unwrap();
@@ -367,5 +367,8 @@ fn requests_to_the_source_grow_with_what_differs_and_not_with_the_image() {
             .count()
     };
     let (few, many) = (requests(2), requests(60));
-    assert!(many <= few + 4, "{few} {many}");
+    assert!(
+        many <= few + 4,
+        "{few} requests for 2 leaves, {many} for 60"
+    );
 }

@@ -99,7 +99,7 @@ fn a_prune_of_the_target_that_removes_a_base_during_a_copy_harms_no_later_copy()
 }
 
 #[test]
-fn a_backup_of_a_write_key_is_copied_last_without_inode_and_snapshot_if_the_user_accepts_it() {
+fn a_copy_of_a_backup_by_a_write_key_needs_consent_comes_last_and_omits_inode_and_snapshot() {
     let (store, source) = new_repo(CHUNK);
     let host = Host::without_cache();
     let thief = writer(&store, 1);
@@ -156,7 +156,7 @@ fn a_backup_of_a_write_key_is_copied_last_without_inode_and_snapshot_if_the_user
 }
 
 #[test]
-fn a_copy_whose_record_would_be_too_large_is_refused_and_all_others_are_made() {
+fn a_copy_refuses_a_backup_whose_record_would_be_too_large_and_copies_all_others() {
     let (_, source) = new_repo(CHUNK);
     let host = Host::without_cache();
     let made = host.back_up(&source, "disk", &image()).unwrap().id;
@@ -186,7 +186,7 @@ fn a_copy_whose_record_would_be_too_large_is_refused_and_all_others_are_made() {
 }
 
 #[test]
-fn a_copy_that_the_target_has_already_is_reported_if_its_data_is_lost() {
+fn a_copy_reports_an_earlier_copy_in_the_target_whose_data_is_lost() {
     let (_, source) = new_repo(CHUNK);
     let host = Host::without_cache();
     host.back_up(&source, "disk", &image()).unwrap();

@@ -198,7 +198,7 @@ fn only_listed_extents_are_read_and_the_rest_is_taken_from_the_base() {
 }
 
 #[test]
-fn samples_cover_data_and_holes_and_are_no_more_than_asked_for() {
+fn samples_cover_data_and_holes_and_do_not_exceed_the_requested_number() {
     let (test_repo, host) = test_repo();
     // One chunk of data in 16 leaves: 8 samples of 1024 chunks would rarely include it by chance.
     let base = Image::new(16 * LEAF).with(9 * LEAF + 5, &noise(1, 10));

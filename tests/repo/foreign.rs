@@ -478,7 +478,11 @@ fn an_object_counts_only_with_the_signature_of_its_signer_for_its_place() {
         }
         let when = format!("wrong signatures among {kind:?}");
         let planted = open_all(&store);
-        assert_eq!(planted, [4, 0, 0], "{when}: records, marks, leases");
+        assert_eq!(
+            planted,
+            [4, 0, 0],
+            "{when}: records, marks, leases that count"
+        );
         let foreign = cases.len() as u64 + 1;
         assert_nothing_is_stopped(&genuine, &store, Some(foreign), &when);
     }

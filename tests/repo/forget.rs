@@ -437,7 +437,7 @@ fn other_forget(
 
 /// `last(2)` removes the backups of days 1, 3 and 5 of volume “disk”, and keeps days 7 and 9.
 #[test]
-fn a_forget_gives_up_if_another_one_is_about_to_contradict_it() {
+fn a_forget_stops_if_the_lease_of_another_forget_contradicts_it() {
     for (removes, keeps, contradicts) in [
         (&[7][..], &[9][..], true),
         (&[1], &[3], true),
@@ -505,7 +505,11 @@ fn a_backup_that_exists_although_the_log_removed_it_counts_like_any_other() {
     forget(&test_repo, &these(&[new.to_string()], false)).unwrap();
     assert_eq!(listed(&test_repo).len(), 1);
     let log = Log::load(&test_repo.project).unwrap();
-    assert_eq!(log.newest().unwrap().number, 2, "nothing is removed twice");
+    assert_eq!(
+        log.newest().unwrap().number,
+        2,
+        "no entry removes a backup again"
+    );
 }
 
 #[test]

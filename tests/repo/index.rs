@@ -149,10 +149,13 @@ fn a_missing_index_cache_is_created_without_a_notice() {
     let warm = Warm::new();
     let (host, files) = warm.another_host();
     fs::remove_dir_all(files.index.parent().unwrap()).unwrap();
-    assert_eq!(warm.assert_works(&host, "no directory"), 0);
+    assert_eq!(warm.assert_works(&host, "the directory is missing"), 0);
     let (host, files) = warm.another_host();
     fs::remove_file(&files.index).unwrap();
-    assert_eq!(warm.assert_works(&host, "no file, but a stamp"), 0);
+    assert_eq!(
+        warm.assert_works(&host, "the index is missing, but not its stamp"),
+        0
+    );
 }
 
 #[test]
@@ -268,9 +271,9 @@ fn an_index_cache_that_cannot_be_written_is_replaced_by_memory() {
     let test_repo = TestRepo::open(warm.store.copy(), &host.notices).unwrap();
     let newest = test_repo.backups().pop().unwrap();
     assert!(host.restore_image(&test_repo, &newest).unwrap() == warm.image);
-    assert_eq!(rebuilt(&host), 1, "reported once for each operation");
+    assert_eq!(rebuilt(&host), 1, "each operation reports the rebuild once");
     host.back_up(&test_repo, "disk", &warm.image).unwrap();
-    assert_eq!(rebuilt(&host), 1, "reported once for each operation");
+    assert_eq!(rebuilt(&host), 1, "each operation reports the rebuild once");
     host.check_clean(&test_repo, "no cache");
 
     // A directory has the name of the cache file.
@@ -335,7 +338,11 @@ fn concurrent_processes_use_separate_index_caches() {
     };
     assert_eq!(counts(&first), counts(&second));
     first.close();
-    assert_eq!(path(&open()), files.index, "the first cache is free again");
+    assert_eq!(
+        path(&open()),
+        files.index,
+        "no process uses the first cache any longer"
+    );
     drop(second);
     assert!(notices.take().is_empty());
     assert_eq!(warm.assert_works(&host, "two caches"), 0);

@@ -262,7 +262,7 @@ fn a_lease_of_a_prune_or_forget_counts_only_with_a_plausible_time_of_the_store()
 /// lease with the work `read`. Only the second version has the work `prune`, and also the time of
 /// the store.
 #[test]
-fn no_version_of_a_prune_lease_lacks_the_time_of_the_store() {
+fn a_prune_stores_no_prune_lease_without_the_time_of_the_store() {
     let (store, _) = two_backups();
     let stored = Arc::new(Mutex::new(Vec::new()));
     let copied = {

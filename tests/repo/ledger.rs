@@ -86,7 +86,7 @@ fn with_key(owner: &TestRepo, store: &MemoryBackend, role: Role, password: &[u8]
 }
 
 #[test]
-fn entries_of_a_key_that_is_not_full_count_only_for_itself_and_only_for_hashes() {
+fn ledger_entries_of_a_write_or_verify_key_count_only_for_that_key_and_only_as_hashed() {
     use VerifiedLevel::{Hashed, Opened};
     let store = MemoryBackend::new();
     let owner = TestRepo::init(store.clone(), CHUNK).unwrap();
@@ -245,7 +245,7 @@ fn a_pack_that_was_found_damaged_does_not_count_as_verified_until_it_is_verified
 }
 
 #[test]
-fn packs_that_do_not_exist_take_no_memory() {
+fn the_ledger_keeps_no_packs_in_memory_that_do_not_exist() {
     let owner = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
     state(
         &owner.project,
@@ -313,7 +313,7 @@ fn an_entry_that_requires_an_unknown_feature_is_left_out_and_stops_nothing() {
 }
 
 #[test]
-fn a_pack_that_is_good_only_when_it_is_read_again_does_not_count_as_verified() {
+fn a_pack_that_is_undamaged_only_when_it_is_read_again_does_not_count_as_verified() {
     let store = MemoryBackend::new();
     let owner = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();

@@ -110,7 +110,7 @@ fn halves(bytes: &mut [u8]) -> (&mut [u8], &mut [u8]) {
 }
 
 #[test]
-fn every_object_of_a_repository_with_parity_is_restored_from_each_damage() {
+fn parity_restores_every_object_after_each_kind_of_damage() {
     let (store, test_repo) = with_backups(2);
     all_have_parity(&store, &test_repo, "after two backups");
     Host::without_cache().check_clean(&test_repo, "with parity");
@@ -157,7 +157,7 @@ fn every_object_of_a_repository_with_parity_is_restored_from_each_damage() {
 }
 
 #[test]
-fn damaged_parity_is_made_again_and_a_flip_in_it_does_not_prevent_a_repair() {
+fn a_repair_replaces_damaged_parity_and_works_despite_a_flipped_bit_in_it() {
     let (store, _) = with_backups(1);
     let before = files(&store);
     let parity = || before.iter().filter(|(name, _)| is_parity(name));
@@ -315,7 +315,7 @@ fn a_missing_object_that_the_log_requires_is_restored() {
 }
 
 #[test]
-fn a_new_key_slot_has_parity_and_nothing_of_a_removed_one_stays() {
+fn a_new_key_slot_has_parity_and_removing_a_slot_also_deletes_its_parity_and_quarantined_files() {
     let (store, test_repo) = with_backups(1);
     let added = test_repo.repository.add_key(
         cuttlebone::repo::Grant::Everything,
@@ -442,7 +442,7 @@ fn a_backup_that_is_killed_at_any_write_leaves_no_object_without_parity() {
 }
 
 #[test]
-fn a_full_disk_while_parity_is_stored_fails_the_backup_and_not_the_next_one() {
+fn a_backup_fails_if_the_disk_is_full_while_it_stores_parity_and_the_next_one_succeeds() {
     let (content, _) = with_backups(1);
     let store = FaultBackend::holding(&content);
     let host = Host::with_cache();
@@ -488,7 +488,7 @@ fn a_prune_deletes_the_parity_of_deleted_objects_and_keeps_the_rest() {
     assert_eq!(
         unneeded(),
         1,
-        "only the parity of the object that is being stored"
+        "only the parity of an object that is being stored stays"
     );
     all_have_parity(&store, &test_repo, "after a prune");
     host.check_clean(&test_repo, "after a prune");
@@ -523,7 +523,7 @@ fn parity_can_be_added_later_and_adding_it_continues_after_a_failure() {
 }
 
 #[test]
-fn settings_that_another_process_stores_at_the_same_time_do_not_replace_those_of_this_one() {
+fn a_change_of_settings_takes_effect_even_if_another_process_changes_them_at_the_same_time() {
     let store = MemoryBackend::new();
     TestRepo::init(store.clone(), CHUNK).unwrap();
     let percent = ParityRate::new;

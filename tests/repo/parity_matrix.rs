@@ -207,7 +207,10 @@ fn damage_of_each_kind_is_found_with_the_affected_backups_and_repaired() {
                 "{when}: the damage is not found"
             );
             if way == Way::Delete && is_unnamed {
-                assert_eq!(report.errors, 0, "{when}: no other object names it");
+                assert_eq!(
+                    report.errors, 0,
+                    "{when}: no other object names the deleted one"
+                );
                 continue;
             }
             let affected: BTreeSet<_> = report.backups_affected.iter().copied().collect();

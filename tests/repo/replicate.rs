@@ -147,7 +147,7 @@ impl Source {
 }
 
 #[test]
-fn a_copy_is_a_whole_repository_at_each_moment_wherever_it_is_interrupted() {
+fn a_copy_that_is_interrupted_at_any_write_is_a_complete_repository() {
     let source = Source::new();
     let old = MemoryBackend::new();
     copied(&source.store, &old);

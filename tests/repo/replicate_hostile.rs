@@ -158,7 +158,7 @@ fn two_copies_that_differ_are_reported_and_the_one_that_the_target_has_is_used()
 }
 
 #[test]
-fn a_project_that_the_source_no_longer_has_is_vanished_history() {
+fn a_project_that_is_missing_in_the_source_is_reported_as_vanished_history() {
     let source = Source::new();
     let project = source.test_repo.project.id;
     let target = MemoryBackend::new();

@@ -380,7 +380,7 @@ fn forge(owner: &Owner, keys: &ProjectKeys, role: Role, bundle: &[u8], password:
 }
 
 #[test]
-fn a_planted_slot_opens_for_the_thief_but_shows_as_foreign_without_its_label() {
+fn a_slot_that_a_verify_key_added_opens_but_is_listed_as_foreign_without_its_label() {
     let owner = Owner::new();
     let thief = owner.open(b"verify").unwrap();
     let secrets = thief.project.keys.verify_secrets(Secret::random().unwrap());
@@ -447,7 +447,7 @@ fn a_slot_with_other_keys_than_the_project_has_does_not_open_the_project() {
 }
 
 #[test]
-fn check_reports_a_planted_slot() {
+fn check_reports_a_slot_that_a_verify_key_added() {
     let owner = Owner::new();
     let thief = owner.open(b"verify").unwrap();
     let host = Host::without_cache();
@@ -463,7 +463,7 @@ fn check_reports_a_planted_slot() {
 }
 
 #[test]
-fn a_right_password_reads_nothing_and_a_wrong_password_reads_second_copies() {
+fn a_right_password_causes_no_reads_and_a_wrong_password_causes_reads_of_the_second_copies() {
     let owner = Owner::new();
     for password in [PASSWORD, b"full", b"write", b"verify", b"wrong"] {
         let calls = Arc::new(Mutex::new(Vec::new()));

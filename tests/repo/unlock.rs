@@ -350,7 +350,11 @@ fn the_store_sees_the_same_reads_whether_a_slot_of_another_project_opens_or_not(
         let observer = RecordingObserver::default();
         tried(&find(&store, None, &observer), password, &observer)
     };
-    assert_eq!(opened(b"a guess"), Some(id), "a whole project is opened");
+    assert_eq!(
+        opened(b"a guess"),
+        Some(id),
+        "the key opens a complete project"
+    );
     // A project is not opened if its keys do not open its settings.
     for object in other.list(&format!("projects/{theirs}/settings")).unwrap() {
         let bytes = store.get(&object.name, 1 << 20).unwrap();
@@ -430,7 +434,11 @@ fn a_slot_of_a_newer_program_is_not_foreign_if_a_certificate_names_it() {
     let shown = listed(&observer);
     assert!(!shown.foreign && shown.role == Role::Write);
     assert_eq!(shown.volumes, ["web-*"]);
-    assert_eq!(skipped(&observer), [id].into(), "a slot of a newer program");
+    assert_eq!(
+        skipped(&observer),
+        [id].into(),
+        "the slot of a newer program is skipped"
+    );
     let (_, findings) = host.check(&full, false);
     assert!(findings.is_empty(), "{findings:?}");
 }

@@ -139,7 +139,7 @@ fn the_state_of_a_lease_is_known_while_the_store_takes_long_to_renew_it() {
 
 /// Another user, who may read the pack, may have found the damage.
 #[test]
-fn a_missing_permission_is_no_damage_of_a_pack_and_does_not_prove_it_whole() {
+fn a_pack_that_may_not_be_read_is_not_reported_as_damaged_and_its_damage_stays_noted() {
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::with_cache();

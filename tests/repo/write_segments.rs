@@ -241,8 +241,11 @@ fn a_check_of_a_part_also_reads_packs_that_only_a_superseded_segment_names() {
         );
         checked.unwrap().data.unwrap().packs_verified
     });
-    assert_eq!(all, 1, "the pack of chunks, since a backup uses it");
-    assert_eq!(part, 3, "the packs of nodes, too");
+    assert_eq!(
+        all, 1,
+        "the check reads the pack of chunks, which a backup uses"
+    );
+    assert_eq!(part, 3, "the check also reads the packs of nodes");
 }
 
 #[test]

@@ -480,7 +480,7 @@ fn a_reader_finds_chunks_that_a_repair_has_just_moved() {
     let test_repo = open(&damaged.store);
     let index = || {
         let index = Index::in_memory(&test_repo.project, host.notices.clone()).unwrap();
-        assert!(!index.resync().unwrap(), "there is nothing to find");
+        assert!(!index.resync().unwrap(), "the index is up to date");
         index
     };
     let [reader, examiner] = [index(), index()];

@@ -177,7 +177,7 @@ fn a_dry_run_states_what_would_be_merged_and_a_prune_without_merging_leaves_it()
 }
 
 #[test]
-fn no_more_is_merged_than_max_repack_allows() {
+fn a_prune_merges_no_more_than_max_repack_allows() {
     let (store, _) = small_backups(40);
     let test_repo = open(&store);
     let used = plan(&test_repo, Duration::ZERO, |plan| plan.merge_used);
@@ -221,7 +221,10 @@ fn packs_that_a_reader_or_a_running_backup_needs_are_not_merged() {
         host.back_up(&test_repo, &volume, &page(number)).unwrap();
     }
     let report = merge(&test_repo, &host, Duration::ZERO);
-    assert_eq!(report.merged.packs, 30, "packs of the first ten backups");
+    assert_eq!(
+        report.merged.packs, 30,
+        "only the packs of the first ten backups are merged"
+    );
     drop(lease);
     store.age(EXPIRED);
     merge(&test_repo, &host, Duration::ZERO);
