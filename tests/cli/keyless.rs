@@ -232,7 +232,7 @@ fn the_theft_of_a_backup_that_the_log_names_is_found() {
 }
 
 #[test]
-fn damage_does_not_hide_that_history_has_vanished_and_a_damaged_entry_has_not_vanished() {
+fn damage_does_not_hide_vanished_history_and_a_damaged_entry_does_not_count_as_vanished() {
     let (world, _) = with_statement();
     let image = world.write("disk.img", &noise(3, 300_000));
     world.backup(&[&image]);

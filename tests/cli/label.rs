@@ -83,7 +83,7 @@ fn a_backup_follows_one_whose_labels_were_changed() {
 }
 
 #[test]
-fn labels_that_a_backup_has_already_change_nothing() {
+fn label_stores_nothing_if_the_backup_has_these_labels_already() {
     let (world, _) = world();
     let count = || {
         fs::read_dir(world.project().join("backups"))

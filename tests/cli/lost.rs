@@ -250,7 +250,7 @@ fn a_backup_that_builds_on_lost_data_says_which_bytes_it_lacks() {
 }
 
 #[test]
-fn one_lost_copy_of_a_tree_is_damage_until_it_is_stored_again() {
+fn check_reports_a_tree_that_lost_one_of_its_two_copies_until_it_is_stored_again() {
     let world = World::new();
     let disk = world.write("disk", &noise(1, MIB));
     back_up(&world, &disk, "v");

@@ -365,7 +365,7 @@ fn a_backup_that_is_copied_later_than_a_newer_one_does_not_become_the_newest() {
 }
 
 #[test]
-fn a_copy_follows_the_copies_that_exist_if_backups_between_were_left_out_or_forgotten() {
+fn a_copy_follows_the_copy_of_the_nearest_earlier_backup_that_was_copied() {
     let (_, source) = new_repo(CHUNK);
     let ids = back_up_states(&source);
     let (_, target) = new_repo(CHUNK);

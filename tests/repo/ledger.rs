@@ -118,7 +118,7 @@ fn ledger_entries_of_a_write_or_verify_key_count_only_for_that_key_and_only_as_h
 }
 
 #[test]
-fn a_time_in_the_future_never_counts_and_a_merge_leaves_it_out() {
+fn a_ledger_time_in_the_future_counts_as_the_time_when_the_entry_was_stored() {
     let store = MemoryBackend::new();
     let owner = TestRepo::init(store.clone(), CHUNK).unwrap();
     let (level, hour) = (VerifiedLevel::Opened, 3_600_000);

@@ -285,7 +285,7 @@ fn is_repaired(whole: &Whole, store: &MemoryBackend, actions: &[ParityAction], w
 }
 
 #[test]
-fn damaged_parity_of_each_kind_is_made_again() {
+fn damaged_parity_of_each_kind_is_replaced() {
     let whole = Whole::new();
     let mut kinds = BTreeSet::new();
     for (object, name) in whole.all() {

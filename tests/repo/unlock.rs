@@ -223,7 +223,7 @@ fn a_derivation_can_be_interrupted() {
 }
 
 #[test]
-fn the_key_that_opened_last_is_tried_first_and_alone() {
+fn the_key_that_opened_last_is_tried_before_all_others() {
     let (store, own) = repository();
     // This slot takes less work than any valid slot, so it comes first if no last key is known.
     let impossible = add(

@@ -293,7 +293,7 @@ fn a_project_that_trusts_all_its_write_keys_does_not_rely_on_a_revoked_one() {
 }
 
 #[test]
-fn a_pack_that_lists_an_id_many_times_is_listed_once_for_the_id_in_the_index() {
+fn the_index_lists_a_pack_once_for_an_id_that_the_pack_holds_many_times() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();

@@ -291,7 +291,7 @@ fn a_plan_to_repair_packs_reads_the_log_before_the_index() {
 /// The shared chunk is damaged in both packs. The damage in the second pack is found only when the
 /// repair reads this pack.
 #[test]
-fn backups_that_lose_data_by_damage_found_late_are_named_then_and_by_each_later_repair() {
+fn each_repair_names_backups_that_lost_data_even_by_damage_that_was_found_late() {
     let shared = SharedChunk::new();
     let test_repo = open(&shared.store);
     let host = Host::with_cache();
