@@ -179,13 +179,13 @@ fn several_newest(volume: &str, newest: &[ObjectHash]) -> String {
 }
 
 fn named_by_write_keys(records: u64, first: &ObjectHash) -> String {
-    let (them, they) = match records {
+    let (object, subject) = match records {
         1 => ("it", "it was"),
         _ => ("them", "they were"),
     };
     format!(
-        "{} cannot be found ({first}), and only backups of write keys name {them}: {they} deleted \
-         soon after creation, or invented by someone with a stolen key",
+        "{} cannot be found ({first}), and only backups of write keys name {object}: {subject} \
+         deleted soon after creation, or invented by someone with a stolen key",
         count(records, "backup")
     )
 }
