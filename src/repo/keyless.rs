@@ -34,9 +34,21 @@ fn verify_bytes(object: ObjectRef, bytes: &[u8]) -> Result<(), RepoError> {
     }
 }
 
-/// Lists the projects that have a directory in a store, in ascending order of their ids.
+/// Lists the projects in a store, in ascending order of their ids. A directory without objects is no
+/// project: a local store keeps the directories of deleted objects.
 pub fn projects(objects: &Objects) -> Result<Vec<ProjectId>, RepoError> {
-    project_ids(objects)
+    let mut projects = Vec::new();
+    for id in project_ids(objects)? {
+        let object = ObjectRef::Project(id);
+        let is_missing = match objects.backend().size(&object.name()) {
+            Err(error) => error.kind == StorageErrorKind::NotFound,
+            Ok(_) => false,
+        };
+        if !is_missing || !objects.list(&object.directory())?.is_empty() {
+            projects.push(id);
+        }
+    }
+    Ok(projects)
 }
 
 /// Returns the id of the repository in a store, from either copy of the repository file.

@@ -349,3 +349,16 @@ fn without_a_repository_there_is_nothing_to_check() {
     fs::create_dir(world.repository()).unwrap();
     world.fails(&["check", "--keyless"], 10);
 }
+
+/// The loser of a race of two `init` deletes its project, but its directories stay.
+#[test]
+fn a_project_directory_without_objects_is_no_damage() {
+    let world = without_password(with_statement().0);
+    let empty = world.path("repo").join("projects").join("0".repeat(32));
+    fs::create_dir_all(empty.join("settings")).unwrap();
+    let found = check(&world, None);
+    assert_eq!((found.code, found.items), (0, vec![]));
+    let unknown = empty.join("settings").join("0".repeat(64));
+    fs::write(unknown, "not an object").unwrap();
+    assert_eq!(check(&world, None).code, 21);
+}
