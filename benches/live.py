@@ -15,6 +15,9 @@ same command. `rbd export-diff` asks for each object of the image, even if fast-
 an image of 16 TiB, this takes minutes. Each repetition makes two exports for each kind, and the
 first backup of the image makes one more. So measure large images with `--reps 1 --kinds new`. CPU
 time is that of the clients. The daemons of the cluster run on the same cores.
+
+"steps s" is the time of the other commands of `rbd` and `ceph` that a backup needs, without a
+backup. Commands that a backup runs at the same time run at the same time here, too.
 """
 
 import argparse
@@ -26,6 +29,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 import rbd_diff
 from programs import HERE, MIB, Cuttlebone, run, size, table
@@ -70,6 +74,27 @@ class Ceph:
         diff.close()
         self.rbd("import-diff", "--no-progress", path, image)
 
+    def steps(self, image):
+        """Runs the commands of a backup, apart from the export. Returns their time in seconds."""
+        new, json_ = f"{image}@steps", ["--format", "json"]
+        begin = time.perf_counter()
+        self.together(["rbd", "info", *json_, image], ["ceph", "osd", "dump", *json_])
+        self.together(["rbd", "snap", "create", "--no-progress", new])
+        metadata = ["rbd", "image-meta", "ls", *json_, image]
+        self.together(["rbd", "snap", "ls", *json_, image], metadata)
+        self.together(["rbd", "info", *json_, new], ["rbd", "snap", "ls", *json_, image])
+        self.together(["rbd", "snap", "rm", "--no-progress", new])
+        return time.perf_counter() - begin
+
+    def together(self, *commands):
+        started = [
+            subprocess.Popen([name, "--conf", self.conf, *args], stdout=subprocess.DEVNULL)
+            for name, *args in commands
+        ]
+        for command in started:
+            if command.wait() != 0:
+                raise subprocess.CalledProcessError(command.returncode, command.args)
+
     def tracking(self, image):
         listed = json.loads(self.rbd("snap", "ls", "--format", "json", image))
         names = [snapshot["name"] for snapshot in listed]
@@ -111,6 +136,7 @@ def measure(ceph, program, text, options, work):
             ):
                 both[name] = run(command, program)
             stored = size(program.repo) - before
+            both["steps"] = ceph.steps(image)
             found.append(dict(both, stored=stored, exported=os.path.getsize(path)))
             os.remove(path)
             ceph.rbd("snap", "rm", "--no-progress", f"{image}@bench")
@@ -129,8 +155,8 @@ def main():
     options = parser.parse_args()
     if not shutil.which("rbd"):
         sys.exit("Ceph is not installed")
-    header = "image, chunks, export s, backup s, ratio (min), CPU ratio, diff MiB, stored MiB"
-    rows = [header.split(", ")]
+    header = "image, chunks, export s, steps s, backup s, ratio (min), CPU ratio, diff MiB, "
+    rows = [(header + "stored MiB").split(", ")]
     with tempfile.TemporaryDirectory(dir=options.work) as work:
         with Ceph(os.path.join(work, "ceph")) as ceph:
             for text in options.sizes.split(","):
@@ -144,6 +170,7 @@ def main():
                             text,
                             kind,
                             f"{middle(lambda one: one['export']['wall']):.2f}",
+                            f"{middle(lambda one: one['steps']):.2f}",
                             f"{middle(lambda one: one['backup']['wall']):.2f}",
                             f"{statistics.median(ratios):.2f} ({min(ratios):.2f})",
                             f"{cpu:.2f}",
