@@ -34,8 +34,8 @@ fn verify_bytes(object: ObjectRef, bytes: &[u8]) -> Result<(), RepoError> {
     }
 }
 
-/// Lists the projects in a store, in ascending order of their ids. A directory without objects is no
-/// project: a local store keeps the directories of deleted objects.
+/// Lists the projects in a store, in ascending order of their ids. A directory without objects does
+/// not count: a local store keeps the directories of deleted objects.
 pub fn projects(objects: &Objects) -> Result<Vec<ProjectId>, RepoError> {
     let mut projects = Vec::new();
     for id in project_ids(objects)? {

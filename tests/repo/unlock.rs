@@ -437,7 +437,7 @@ fn a_slot_of_a_newer_program_is_not_foreign_if_a_certificate_names_it() {
     assert_eq!(
         skipped(&observer),
         [id].into(),
-        "the slot of a newer program is skipped"
+        "the slot of a newer program is passed over"
     );
     let (_, findings) = host.check(&full, false);
     assert!(findings.is_empty(), "{findings:?}");
