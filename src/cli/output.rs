@@ -91,7 +91,8 @@ impl Output {
     /// Shows a message. With `--quiet`, the text of most messages that only report success is left
     /// out.
     ///
-    /// If the message cannot be written, the failure says which work is done.
+    /// If the message cannot be written, the failure says what was completed, for example that the
+    /// backup was made.
     pub(crate) fn show(&self, message: &Message) -> Result<(), Failure> {
         self.show_message(message)
             .map_err(|failure| failure.hint_if(app::done(message)))

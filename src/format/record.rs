@@ -36,20 +36,22 @@ pub struct BackupRecord {
     /// The record of the backup that this one was compared with, or that its changes build on.
     #[serde(default)]
     pub base: Option<ObjectHash>,
-    /// The records of the volume that no other record followed before the source was read. They
-    /// decide which backup is newer.
+    /// The records of the volume that no other record of the volume followed when the writer listed
+    /// the records, before it read the source. The order of the volume's backups depends on this
+    /// member.
     #[serde(default, deserialize_with = "nullable")]
     pub follows: Vec<ObjectHash>,
     /// The record that this record replaces in the order of backups. This member counts only if a
     /// full signer signed the record. The record repeats `follows` and `time` of the replaced one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<ObjectHash>,
-    /// The first record of this backup, if this record is a copy from another project or has other
-    /// labels than the first one. A program that copies backups detects with it that this backup
-    /// was copied already.
+    /// The first record of this backup, if this record is a later one. A backup gets a later record
+    /// when its labels are changed, or when it is copied to another project. A program that copies
+    /// backups detects with this member that this backup was copied already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<ObjectHash>,
-    /// The heads: the records that no other record named as head when this record was made.
+    /// The heads of the project when this record was made: the records that were not listed in
+    /// `heads` of any other record.
     #[serde(default, deserialize_with = "nullable")]
     pub heads: Vec<ObjectHash>,
     /// The marks that existed when this record was made. The backup uses none of their packs.
@@ -174,8 +176,9 @@ pub struct SourceInfo {
     /// nanoseconds since 1970-01-01 UTC.
     #[serde(default)]
     pub changed_ns: Option<(i64, i64)>,
-    /// Whether the times in `changed_ns` were so old when they were read that any later write
-    /// changes them.
+    /// Whether every later write must change the times in `changed_ns`. This is so if these times
+    /// were old enough when they were read. Otherwise, a write soon after the last one can leave
+    /// them the same.
     #[serde(default)]
     pub settled: bool,
     /// The RBD snapshot that has this content.
@@ -208,8 +211,8 @@ pub struct SourceInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes_in_row: Option<u64>,
     /// `verified` if all data was read, and the lists of changes named each change since an earlier
-    /// backup. `distrusted` if this backup or an earlier one found a change that no list named, and
-    /// no later backup has verified the lists.
+    /// backup. `distrusted` if this backup found a change that no list named, or if an earlier
+    /// backup found one and no backup after it has verified the lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change_list: Option<String>,
 }
@@ -332,8 +335,9 @@ pub struct RbdImage {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// Bytes of whole chunks that differ from the chunk at the same place in the base: written,
-    /// zeroed or cut off. For a stream, bytes of chunks that the project did not hold.
+    /// Bytes of the chunks that differ from the chunk at the same place in the base, each counted
+    /// whole. A chunk that was zeroed or cut off differs, too. For a stream, bytes of chunks that
+    /// the project did not hold.
     pub changed: u64,
     /// Bytes read from the source.
     pub read: u64,

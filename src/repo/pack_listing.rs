@@ -17,8 +17,8 @@ use super::project::Project;
 
 /// The number of bytes that are read first from the end of a pack. Most listings fit into it.
 const TAIL_GUESS: u64 = 256 << 10;
-/// The maximum length of each read when a whole pack is verified, in bytes. A longer run is read at
-/// once, too.
+/// The maximum length of each read when a whole pack is verified, in bytes. Only the read of a run
+/// that is longer exceeds it, since no run is read in parts.
 const PIECE: u64 = 4 << 20;
 
 /// Reads the listing of a pack, in two or three requests. `size` is the length of the pack in
@@ -34,7 +34,8 @@ pub fn read_listing(
 
 /// Reads a whole pack, one piece at a time, and returns its listing. Fails unless its bytes are
 /// those that its signer signed, and have the hash that is its name. The hash alone is not enough:
-/// anyone who can write to the store can store genuine contents after other bytes.
+/// anyone who can write to the store can replace the runs of a pack, keep its signed contents, and
+/// store the result under its own hash.
 pub fn read_whole(project: &Project, object: ObjectRef) -> Result<PackListing, RepoError> {
     read_whole_with(project, object, &mut Buffer::default(), |_, _| ())
 }
@@ -180,7 +181,8 @@ pub fn listing_of(
 ) -> Result<PackListing, RepoError> {
     let size = bytes.len() as u64;
     let len = contents_len(object, bytes, size);
-    // Hash in one pass: the contents state the hash of all bytes before them.
+    // One pass computes both hashes: the hash of the whole pack, and the hash of all bytes before
+    // the contents, which the contents state.
     let end = match len {
         Ok(len) => bytes.len() - len - PACK_TAIL_LEN,
         Err(_) => bytes.len(),

@@ -1,4 +1,4 @@
-//! Images in the cluster with changes at any byte, and the content that they must have.
+//! Images in the cluster, and the content that they must have. A test can change any byte of them.
 
 use blake3::Hash;
 use cuttlebone::format::{DiffHeader, Extent, ExtentKind};

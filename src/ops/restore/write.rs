@@ -91,8 +91,8 @@ pub(crate) fn write_changes(
 }
 
 /// Writes these parts of the backup to a target that holds `present` bytes of other content. The
-/// parts begin and end at the boundaries of chunks. Within the parts and before the offset
-/// `present`, places without a chunk become zero. Finishes the target.
+/// parts begin and end at the boundaries of chunks. Where a part has no chunk, writes zeros over
+/// the other content, which ends at the offset `present`. Finishes the target.
 pub(super) fn write_ranges(
     task: &RestoreTask<'_>,
     ranges: &ExtentList,
