@@ -173,12 +173,14 @@ impl Files {
     pub(super) fn lock(&self) -> Option<File> {
         create_private_dir(&self.state, &self.directory).ok()?;
         let path = self.state.join("locations.lock");
+        // If somebody put a FIFO here, opening it must not wait.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .custom_flags(flags.bits().cast_signed())
             .open(path)
             .ok()?;
         for _ in 0..LOCK_ATTEMPTS {
@@ -256,6 +258,8 @@ fn read(path: &Path) -> io::Result<SeenLocation> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     #[test]
@@ -284,6 +288,20 @@ mod tests {
         });
         let seen = files.read("/mnt").unwrap().unwrap();
         assert_eq!(seen.last.projects.len(), 20);
+    }
+
+    #[test]
+    fn locking_does_not_wait_for_a_pipe() {
+        let top = tempfile::tempdir().unwrap();
+        let state = top.path().to_owned();
+        let directory = state.join("locations");
+        let pipe = state.join("locations.lock");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        let (here, kind) = (rustix::fs::CWD, rustix::fs::FileType::Fifo);
+        rustix::fs::mknodat(here, pipe, kind, mode, 0).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || sender.send(Files { state, directory }.lock().is_some()));
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(20)), Ok(false));
     }
 
     fn project() -> SeenProject {
