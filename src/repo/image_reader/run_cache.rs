@@ -87,18 +87,28 @@ impl RunCache {
         if let Some(run) = &*run {
             return Ok(Arc::clone(run));
         }
-        match open() {
-            Ok(opened) => {
-                let opened = Arc::new(opened);
-                *run = Some(Arc::clone(&opened));
-                lock(&self.state).add(key, &cell, opened.plain.len(), self.limit);
-                Ok(opened)
-            }
-            Err(error) => {
-                lock(&self.state).remove_unopened(&key, &cell);
-                Err(error)
-            }
-        }
+        let _unopened = Unopened {
+            cache: self,
+            key,
+            cell: &cell,
+        };
+        let opened = Arc::new(open()?);
+        *run = Some(Arc::clone(&opened));
+        lock(&self.state).add(key, &cell, opened.plain.len(), self.limit);
+        Ok(opened)
+    }
+}
+
+/// Removes a run from the cache if it could not be opened, even if `open` panicked.
+struct Unopened<'a> {
+    cache: &'a RunCache,
+    key: RunKey,
+    cell: &'a Arc<Cell>,
+}
+
+impl Drop for Unopened<'_> {
+    fn drop(&mut self) {
+        lock(&self.cache.state).remove_unopened(&self.key, self.cell);
     }
 }
 
@@ -141,7 +151,7 @@ impl State {
         }
     }
 
-    /// Removes a run that could not be opened.
+    /// Removes a run that could not be opened. Leaves an opened run.
     fn remove_unopened(&mut self, key: &RunKey, cell: &Arc<Cell>) {
         let is_it = |entry: &Entry| Arc::ptr_eq(&entry.cell, cell) && entry.opened.is_none();
         if self.entries.get(key).is_some_and(is_it) {
@@ -152,6 +162,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
@@ -253,5 +264,13 @@ mod tests {
         assert!(cache.get(key(1), || Err(())).is_err());
         assert!(lock(&cache.state).entries.is_empty());
         assert!(is_opened(&cache, 1, 10));
+        let panics = || {
+            cache.get(key(2), || -> Result<_, ()> {
+                panic!("a fault in a decoder")
+            })
+        };
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        assert_eq!(lock(&cache.state).entries.len(), 1, "only run 1 is left");
+        assert!(is_opened(&cache, 2, 10));
     }
 }
