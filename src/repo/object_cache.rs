@@ -31,7 +31,7 @@ pub(super) struct ObjectCache {
     directory: PathBuf,
     /// Whether the cache has an undamaged copy, for each pack that was read.
     packs: Mutex<HashMap<ObjectHash, Arc<OnceLock<bool>>>>,
-    /// Whether [`put`](Self::put) failed. If so, no more copies are written, because the disk may
+    /// Whether a copy could not be written. If so, no more copies are written, because the disk may
     /// be full or read-only.
     refused: AtomicBool,
 }
@@ -63,12 +63,7 @@ impl ObjectCache {
     /// Stores a copy. A crash may leave an incomplete file, which is not used because its bytes
     /// have another hash.
     pub(super) fn put(&self, hash: ObjectHash, parts: &[&[u8]]) {
-        if self.refused.load(Ordering::Relaxed) {
-            return;
-        }
-        if self.write(hash, parts).is_err() {
-            self.refused.store(true, Ordering::Relaxed);
-        }
+        self.write(hash, parts);
     }
 
     /// Stores a copy of a pack, if the pack has at most [`NODE_PACK_MAX`] bytes.
@@ -100,7 +95,7 @@ impl ObjectCache {
                 || !self.refused.load(Ordering::Relaxed)
                     && fetch().is_some_and(|bytes| {
                         let whole = object_hash(&[&bytes]) == hash;
-                        whole && self.write(hash, &[&bytes]).is_ok()
+                        whole && self.write(hash, &[&bytes])
                     })
         });
         let mut read = || File::open(self.path(hash))?.read_exact_at(buf, offset);
@@ -112,8 +107,16 @@ impl ObjectCache {
         let _ = fs::remove_file(self.path(hash));
     }
 
-    fn write(&self, hash: ObjectHash, parts: &[&[u8]]) -> io::Result<()> {
-        replace_file(&self.path(hash), parts)
+    /// Writes a copy, unless an earlier one could not be written. Returns whether it was written.
+    fn write(&self, hash: ObjectHash, parts: &[&[u8]]) -> bool {
+        if self.refused.load(Ordering::Relaxed) {
+            return false;
+        }
+        let written = replace_file(&self.path(hash), parts).is_ok();
+        if !written {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+        written
     }
 
     fn path(&self, hash: ObjectHash) -> PathBuf {
@@ -229,6 +232,20 @@ mod tests {
         let (hash, _) = object(2);
         assert!(!copies.read_pack(hash, 0, &mut buf, || Some(bytes.to_vec())));
         assert!(!copies.path(hash).exists());
+    }
+
+    #[test]
+    fn after_a_copy_could_not_be_written_no_pack_is_fetched() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let copies = ObjectCache::open(file.path().join("objects"));
+        let mut fetched = 0;
+        for (hash, bytes) in [object(1), object(2)] {
+            assert!(!copies.read_pack(hash, 0, &mut [0], || {
+                fetched += 1;
+                Some(bytes.to_vec())
+            }));
+        }
+        assert_eq!(fetched, 1);
     }
 
     #[test]
