@@ -15,9 +15,10 @@ use crate::base::{LeaseId, ObjectHash, lock};
 /// A lease that is older than this, by the store's clock, has expired. A lease has also expired if
 /// this host saw it this long ago and nobody has renewed it since.
 pub(super) const TTL: Duration = Duration::from_mins(10);
-/// The maximum number of objects that are remembered.
+/// The maximum number of leases that are remembered, and also the maximum number of marks.
 const SEEN_MAX: usize = 4096;
-/// Maximum number of bytes read from the file. [`SEEN_MAX`] lines have fewer bytes.
+/// Maximum number of bytes read from the file. [`SEEN_MAX`] lines for leases and as many for marks
+/// have fewer bytes.
 const FILE_MAX: u64 = 1 << 20;
 
 type Seen = BTreeMap<ObjectHash, Sighting>;
@@ -53,6 +54,16 @@ struct Sighting {
     lease: Option<(LeaseId, u64)>,
 }
 
+impl Sighting {
+    const fn is_lease(&self) -> bool {
+        self.lease.is_some()
+    }
+
+    const fn is_mark(&self) -> bool {
+        self.lease.is_none()
+    }
+}
+
 impl Watch {
     /// Returns a watch that keeps its state in this directory. Reads and creates nothing yet.
     pub(super) fn kept_in(cache: CacheDir) -> Self {
@@ -73,7 +84,8 @@ impl Watch {
         if leases.is_empty() {
             return Vec::new();
         }
-        self.look(now, leases.iter().map(|lease| lease.hash), |seen| {
+        let there = leases.iter().map(|lease| lease.hash);
+        self.look(now, there, Sighting::is_lease, |seen| {
             let mut longest: HashMap<LeaseId, u64> = HashMap::new();
             let mut since: HashMap<(LeaseId, u64), SystemTime> = HashMap::new();
             for sighting in seen.values() {
@@ -113,7 +125,8 @@ impl Watch {
         if objects.is_empty() {
             return Vec::new();
         }
-        self.look(now, objects.iter().map(|(object, _)| *object), |seen| {
+        let there = objects.iter().map(|(object, _)| *object);
+        self.look(now, there, Sighting::is_mark, |seen| {
             let first = |(object, is_full): &(ObjectHash, bool)| {
                 let sighting = seen.entry(*object).or_insert(Sighting {
                     since: now,
@@ -126,13 +139,15 @@ impl Watch {
         })
     }
 
-    /// Passes the seen objects to `look`, and keeps the objects that `look` adds. If there are more
-    /// than [`SEEN_MAX`] objects, [`forget`] decides which are kept. `there` are the objects of
-    /// this call.
+    /// Passes the seen objects to `look`, and keeps the objects that `look` adds. `there` are the
+    /// objects of this call. They are either leases or marks, and `is_of_kind` returns whether an
+    /// object is of the same kind. If there are more than [`SEEN_MAX`] objects of this kind,
+    /// [`forget`] decides which are kept.
     fn look<T>(
         &self,
         now: SystemTime,
         there: impl Iterator<Item = ObjectHash>,
+        is_of_kind: fn(&Sighting) -> bool,
         look: impl FnOnce(&mut Seen) -> T,
     ) -> T {
         let mut seen = lock(&self.seen);
@@ -143,7 +158,7 @@ impl Watch {
         }
         let result = look(seen);
         if seen.len() > SEEN_MAX {
-            forget(seen, &there.collect());
+            forget(seen, is_of_kind, &there.collect());
         }
         self.keep(seen);
         result
@@ -190,12 +205,13 @@ impl Watch {
     }
 }
 
-/// Forgets all but [`SEEN_MAX`] objects. Keeps objects of full keys before others, so that the
-/// holder of a write key cannot displace them. Then keeps objects that are `there` before others.
-/// Of the objects that are `there`, keeps those seen longest ago, so that new objects do not
-/// displace them. Of the others, keeps those seen most recently.
-fn forget(seen: &mut Seen, there: &HashSet<ObjectHash>) {
-    let mut all: Vec<_> = std::mem::take(seen).into_iter().collect();
+/// Forgets all but [`SEEN_MAX`] objects of a kind. Keeps objects of full keys before others, so
+/// that the holder of a write key cannot displace them. Then keeps objects that are `there` before
+/// others. Of the objects that are `there`, keeps those seen longest ago, so that new objects do
+/// not displace them. Of the others, keeps those seen most recently.
+fn forget(seen: &mut Seen, is_of_kind: fn(&Sighting) -> bool, there: &HashSet<ObjectHash>) {
+    let of_kind = seen.iter().filter(|(_, sighting)| is_of_kind(sighting));
+    let mut all: Vec<_> = of_kind.map(|(hash, sighting)| (*hash, *sighting)).collect();
     all.sort_by_key(|(hash, sighting)| {
         let is_there = there.contains(hash);
         let since = sighting.since;
@@ -203,8 +219,9 @@ fn forget(seen: &mut Seen, there: &HashSet<ObjectHash>) {
         let newest_first = Reverse((!is_there).then_some(since));
         (!sighting.is_full, !is_there, oldest_first, newest_first)
     });
-    all.truncate(SEEN_MAX);
-    seen.extend(all);
+    for (hash, _) in all.into_iter().skip(SEEN_MAX) {
+        seen.remove(&hash);
+    }
 }
 
 #[cfg(test)]
@@ -384,8 +401,25 @@ mod tests {
         let many: Vec<_> = (0..SEEN_MAX + 50).map(|n| numbered(n, true)).collect();
         let stale = watch.stale(&many, at(u64::MAX >> 20));
         assert!(stale.iter().all(|stale| !stale));
+        watch.first_seen(&marks(SEEN_MAX + 50), at(u64::MAX >> 20));
         assert!(fs::metadata(file(&caches)).unwrap().len() <= FILE_MAX);
-        assert_eq!(kept_below(&caches).read().unwrap().len(), SEEN_MAX);
+        assert_eq!(kept_below(&caches).read().unwrap().len(), 2 * SEEN_MAX);
+    }
+
+    fn marks(count: usize) -> Vec<(ObjectHash, bool)> {
+        let hash = |number: usize| object_hash(&[b"mark", &number.to_le_bytes()]);
+        (0..count).map(|number| (hash(number), true)).collect()
+    }
+
+    #[test]
+    fn leases_displace_no_marks_and_marks_displace_no_leases() {
+        let watch = Watch::default();
+        let marks = marks(SEEN_MAX);
+        let leases: Vec<_> = (0..SEEN_MAX).map(|n| numbered(n, true)).collect();
+        watch.first_seen(&marks, at(0));
+        watch.stale(&leases, at(1));
+        assert_eq!(watch.first_seen(&marks, at(2)), vec![at(0); SEEN_MAX]);
+        assert!(watch.stale(&leases, at(11)).iter().all(|stale| *stale));
     }
 
     #[test]
