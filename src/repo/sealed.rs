@@ -319,6 +319,8 @@ mod tests {
             BackupRecord::KIND,
             VoidBody::KIND,
             MarkBody::KIND,
+            AuditBody::KIND,
+            LedgerBody::KIND,
             LeaseBody::KIND,
         ] {
             assert_eq!(kind.info().sealed_with, SealedWith::ObjectKey, "{kind:?}");
