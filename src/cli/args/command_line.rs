@@ -306,10 +306,9 @@ Examples:
     /// Verifies each object by the hash in its name. Copies only what the target lacks, never
     /// replaces a file there, and deletes objects there only with --mirror. Compares packs that the
     /// target has already by their sizes only, unless --verify is given. Safe while backups,
-    /// “forget” and “prune” run on the original. If it is interrupted, the copy is still a complete
-    /// repository, with its earlier backups, and the next run continues. The exit code is 21 if
-    /// anything is damaged, and 23 if history has vanished from the original; everything else is
-    /// copied then.
+    /// “forget” and “prune” run on the original. If it is interrupted, the copy still has all of
+    /// its earlier backups, and the next run continues. The exit code is 21 if anything is damaged,
+    /// and 23 if history has vanished from the original; everything else is copied then.
     #[command(after_help = "\
 Examples:
   cuttlebone replicate /mnt/vault/backup
