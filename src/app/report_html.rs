@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use super::audit_message::CoverageEntry;
 use super::human::{count, printable, time};
@@ -26,12 +26,13 @@ tr,.result{break-inside:avoid}.map span{print-color-adjust:exact;\
 -webkit-print-color-adjust:exact}}";
 
 /// The ages that the bar of verified data distinguishes: the maximum in days, a name, and a color.
-const AGES: [(i64, &str, &str); 5] = [
-    (7, "up to 7 days", "#2a7a3b"),
-    (30, "up to 30 days", "#6fae45"),
-    (90, "up to 90 days", "#c9b400"),
-    (365, "up to a year", "#d9822b"),
-    (i64::MAX, "older", "#a8552a"),
+/// The last one has no maximum.
+const AGES: [(Option<i64>, &str, &str); 5] = [
+    (Some(7), "up to 7 days", "#2a7a3b"),
+    (Some(30), "up to 30 days", "#6fae45"),
+    (Some(90), "up to 90 days", "#c9b400"),
+    (Some(365), "up to a year", "#d9822b"),
+    (None, "older", "#a8552a"),
 ];
 /// The color of data that was never verified.
 const NEVER: &str = "#b3261e";
@@ -223,9 +224,8 @@ fn findings(page: &mut String, report: &Report, at: &dyn Fn(Timestamp) -> String
 fn map(page: &mut String, coverage: &CoverageEntry, now: Timestamp) {
     let mut ages = [0; AGES.len()];
     for verified in &coverage.verified {
-        let days = (now.as_second() - verified.time.as_second()) / 86_400;
-        let age = AGES.iter().position(|(most, ..)| days <= *most);
-        ages[age.unwrap_or(AGES.len() - 1)] += verified.bytes;
+        // The ledger leaves out times in the future.
+        ages[class(now.duration_since(verified.time))] += verified.bytes;
     }
     let parts = AGES
         .iter()
@@ -265,6 +265,14 @@ fn map(page: &mut String, coverage: &CoverageEntry, now: Timestamp) {
         );
     }
     *page += "</p>\n";
+}
+
+/// Returns the position of an age in [`AGES`].
+fn class(age: SignedDuration) -> usize {
+    let fits =
+        |most: &Option<i64>| most.is_none_or(|days| age <= SignedDuration::from_hours(24 * days));
+    let found = AGES.iter().position(|(most, ..)| fits(most));
+    found.unwrap_or(AGES.len() - 1)
 }
 
 fn table<const N: usize>(
@@ -316,6 +324,18 @@ fn text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_age_that_is_longer_than_a_maximum_by_any_time_belongs_to_the_next_one() {
+        for (position, days) in [7, 30, 90, 365].into_iter().enumerate() {
+            let most = SignedDuration::from_hours(24 * days);
+            assert_eq!(class(most), position, "{days} days");
+            let more = most + SignedDuration::from_nanos(1);
+            assert_eq!(class(more), position + 1, "more than {days} days");
+        }
+        assert_eq!(class(SignedDuration::ZERO), 0);
+        assert_eq!(class(SignedDuration::MAX), AGES.len() - 1);
+    }
 
     #[test]
     fn names_cannot_add_elements_to_a_page() {
