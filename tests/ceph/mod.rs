@@ -28,12 +28,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tempfile::{TempDir, tempfile};
 
 use crate::support::program::finish;
-use crate::support::skip;
+use crate::support::{Random, skip};
 
 /// The exit code of `ceph-dev` if Ceph is not installed.
 const NOT_INSTALLED: i32 = 3;
@@ -188,26 +187,4 @@ fn file(bytes: &[u8]) -> File {
     file.write_all(bytes).unwrap();
     file.rewind().unwrap();
     file
-}
-
-/// Random numbers from a seed.
-struct Random(blake3::OutputReader);
-
-impl Random {
-    /// Uses the environment variable `SEED`, or a new seed.
-    fn new() -> Self {
-        let seed = std::env::var("SEED").unwrap_or_else(|_| {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-            now.subsec_nanos().to_string()
-        });
-        eprintln!("SEED={seed}");
-        Self(blake3::Hasher::new().update(seed.as_bytes()).finalize_xof())
-    }
-
-    /// Returns a number below `bound`.
-    fn below(&mut self, bound: u64) -> u64 {
-        let mut number = [0; 8];
-        self.0.fill(&mut number);
-        u64::from_le_bytes(number) % bound
-    }
 }

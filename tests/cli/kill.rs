@@ -38,7 +38,7 @@ pub(super) fn each_killed(
         let begun = Instant::now();
         let mut child = world.start(args);
         if round > 0 {
-            thread::sleep(Duration::from_millis(random.next(most)));
+            thread::sleep(Duration::from_millis(random.below(most)));
             child.kill().unwrap();
         }
         wait(&mut child);
@@ -70,13 +70,13 @@ fn a_kill_at_any_moment_harms_no_backup() {
     let mut finished = 0;
     for kill in 1..=KILLS {
         let mut child = world.start(&args);
-        thread::sleep(Duration::from_millis(random.next(most)));
+        thread::sleep(Duration::from_millis(random.below(most)));
         child.kill().unwrap();
         if child.wait().unwrap().success() {
             finished += 1;
             // Write new data, since a backup that stores nothing ends before the test can kill it.
-            let at = random.next((SIZE - NEW) as u64);
-            file.write_all_at(&noise(random.next(u64::MAX), NEW), at)
+            let at = random.below((SIZE - NEW) as u64);
+            file.write_all_at(&noise(random.below(u64::MAX), NEW), at)
                 .unwrap();
         }
         if kill % 10 == 0 {

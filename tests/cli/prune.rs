@@ -248,8 +248,8 @@ fn writer(world: &World, number: u64, until: Instant, contents: &Contents) -> u6
     while Instant::now() < until {
         // The image has 24 blocks. All volumes take the contents of their blocks from the same 40.
         for _ in 0..6 {
-            let block = noise(random.next(40), 128 * KIB);
-            let at = usize::try_from(random.next(24)).unwrap() * block.len();
+            let block = noise(random.below(40), 128 * KIB);
+            let at = usize::try_from(random.below(24)).unwrap() * block.len();
             image[at..at + block.len()].copy_from_slice(&block);
         }
         fs::write(&path, &image).unwrap();
@@ -262,7 +262,7 @@ fn writer(world: &World, number: u64, until: Instant, contents: &Contents) -> u6
             .insert(hash);
         ended += u64::from(killed(world, &["backup", &path, "-q"], &mut random));
         // Forget fails for a volume without backups.
-        if ended > 0 && random.next(3) == 0 {
+        if ended > 0 && random.below(3) == 0 {
             killed(
                 world,
                 &["forget", "--volume", &volume, "--keep-last=2", "-q"],
@@ -276,8 +276,8 @@ fn writer(world: &World, number: u64, until: Instant, contents: &Contents) -> u6
 /// Runs the program, and kills it with a probability of 1/3. Returns whether it succeeded.
 fn killed(world: &World, args: &[&str], random: &mut Random) -> bool {
     let mut child = world.start(args);
-    if random.next(3) == 0 {
-        thread::sleep(Duration::from_millis(random.next(300)));
+    if random.below(3) == 0 {
+        thread::sleep(Duration::from_millis(random.below(300)));
         child.kill().unwrap();
         return child.wait().unwrap().success();
     }
@@ -302,7 +302,7 @@ fn concurrent_backups_and_prunes_survive_kills() {
             let mut random = Random::new();
             let mut pruned = 0;
             while Instant::now() < until {
-                let grace = ["--grace=0", "--grace=1s"][usize::try_from(random.next(2)).unwrap()];
+                let grace = ["--grace=0", "--grace=1s"][usize::try_from(random.below(2)).unwrap()];
                 let args = ["prune", grace, "--max-unused=0", "-q"];
                 pruned += u64::from(killed(world, &args, &mut random));
             }

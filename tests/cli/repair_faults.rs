@@ -158,7 +158,7 @@ fn a_repair_that_is_killed_at_any_moment_loses_nothing_and_the_next_one_complete
         for kill in 0..KILLS {
             whole.damage(&repair);
             let mut child = whole.world.start(&args);
-            thread::sleep(Duration::from_millis(random.next(most.max(2))));
+            thread::sleep(Duration::from_millis(random.below(most.max(2))));
             child.kill().unwrap();
             child.wait().unwrap();
             let when = format!("{args:?}, kill {kill}");

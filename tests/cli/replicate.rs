@@ -447,7 +447,7 @@ fn a_copy_that_is_killed_at_any_moment_alongside_prunes_of_the_original_is_whole
         let mut copying = world.command(&["replicate", &target, "-q"]);
         let mut copying = copying.env_remove("CUTTLEBONE_PASSWORD").spawn().unwrap();
         thread::sleep(Duration::from_millis(
-            random.next(u64::try_from(longest.as_millis()).unwrap()),
+            random.below(u64::try_from(longest.as_millis()).unwrap()),
         ));
         let ended = copying.try_wait().unwrap().is_some();
         copying.kill().unwrap();

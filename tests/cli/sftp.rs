@@ -256,19 +256,19 @@ fn no_fault_of_server_or_connection_hangs_the_program_or_harms_a_backup() {
     ];
     let mut failed = [0; 5];
     for round in 0..ROUNDS {
-        let at = random.next((SIZE - NEW) as u64);
+        let at = random.below((SIZE - NEW) as u64);
         file.write_all_at(&noise(round + 100, NEW), at).unwrap();
         let args = [&backup[..], &restore, &backup, &prune][(round % 4) as usize];
         let args = [args, &["--timeout", "1"]].concat();
         let mut child = remote.start(&args);
-        thread::sleep(Duration::from_millis(100 + random.next(500)));
-        let fault = random.next(5);
+        thread::sleep(Duration::from_millis(100 + random.below(500)));
+        let fault = random.below(5);
         let mut filler = None;
         match (fault, &small) {
             (0, _) => remote.server.signal(Signal::STOP),
             (1, _) => remote.server.signal(Signal::KILL),
             (2, _) => remote.server.restart(),
-            (3, Some(disk)) => filler = Some(disk.fill(random.next(256 << 10))),
+            (3, Some(disk)) => filler = Some(disk.fill(random.below(256 << 10))),
             _ => child.kill().unwrap(),
         }
         let ran = finish(child, &args);

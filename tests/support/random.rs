@@ -2,23 +2,25 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Random numbers. Prints the seed. To repeat a failure, change `new` so that it uses this seed.
-pub(crate) struct Random(u64);
+/// Random numbers from a seed.
+pub(crate) struct Random(blake3::OutputReader);
 
 impl Random {
+    /// Uses the environment variable `SEED`, or a new seed. Prints the seed.
     pub(crate) fn new() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let seed = u64::from(now.subsec_nanos()) | 1;
-        eprintln!("seed {seed}");
-        Self(seed)
+        let seed = std::env::var("SEED").unwrap_or_else(|_| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            now.subsec_nanos().to_string()
+        });
+        eprintln!("SEED={seed}");
+        Self(blake3::Hasher::new().update(seed.as_bytes()).finalize_xof())
     }
 
-    /// Returns a number below `most`.
-    pub(crate) fn next(&mut self, most: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % most
+    /// Returns a number below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        let mut number = [0; 8];
+        self.0.fill(&mut number);
+        u64::from_le_bytes(number) % bound
     }
 }
 
