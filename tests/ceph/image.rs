@@ -54,7 +54,7 @@ impl<'a> Image<'a> {
         let mut size = self.content.len() as u64;
         match random.below(5) {
             0 => size = random.below(size + 1),
-            1 => size += random.below(SIZE_MAX - size + 1),
+            1 => size += random.below(SIZE_MAX.saturating_sub(size) + 1),
             2 => {
                 self.change(random.below(size + 1), Vec::new());
                 size = size.max(random.below(SIZE_MAX));

@@ -41,11 +41,11 @@ fn repairs(replica: &str) -> [Repair; 4] {
     };
     // If entries of the log are damaged, only a second run of a repair finds missing objects. So
     // most cases leave the log whole.
-    let is_kept_once = |name: &str| is_object(name) && !name.contains("log/");
+    let is_outside_log = |name: &str| is_object(name) && !name.contains("log/");
     [
         Repair {
             args: args(&["parity"]),
-            is_damaged: is_kept_once,
+            is_damaged: is_outside_log,
             damage: flipped,
         },
         Repair {
@@ -55,7 +55,7 @@ fn repairs(replica: &str) -> [Repair; 4] {
         },
         Repair {
             args: args(&["copies", "--from", replica]),
-            is_damaged: is_kept_once,
+            is_damaged: is_outside_log,
             damage: |_| b"damaged".to_vec(),
         },
         Repair {

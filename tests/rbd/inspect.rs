@@ -26,8 +26,8 @@ fn inspect(stream: &[u8]) -> Result<Found, OpsError> {
         cache: None,
     };
     let mut source = NamedInput::new(stream, "a stream");
-    let report = inspect_diff(&mut source, &context, |sight| {
-        match sight {
+    let report = inspect_diff(&mut source, &context, |part| {
+        match part {
             DiffPart::Image(found, count) => image = Some(((*found).clone(), *count)),
             DiffPart::Diff(found) => diffs.push((*found).clone()),
         }

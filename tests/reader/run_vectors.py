@@ -36,7 +36,7 @@ def signers_of(inputs: dict) -> format.Signers:
         with contextlib.suppress(FormatError):
             signers.certificates[format.H(data)] = format.decode_certificate(data, None, keys)
     for data in inputs.get("log", []):
-        for revoked in format.decode_log(data, None, keys).body["revoked"]:
+        for revoked in format.decode_log(data, None, keys).body.get("revoked") or []:
             accepted = [bytes.fromhex(name) for name in revoked.get("accepted", [])]
             signers.revoked[bytes.fromhex(revoked["signer"])] = accepted
     return signers

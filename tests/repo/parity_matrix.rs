@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cuttlebone::base::{ObjectHash, ParityRate, Role, Silent};
 use cuttlebone::crypto::object_hash;
-use cuttlebone::ops::{self, Finding, ParityAction, RepairSources};
+use cuttlebone::ops::{self, Finding, ParityAction};
 use cuttlebone::repo::{
     BlobReader, Grant, ImageReader, Index, Log, ObjectKind, ObjectRef, Objects, RepoError,
     Repository, Voids, is_protected, parity_of, read_damaged,
@@ -16,14 +16,8 @@ use cuttlebone::repo::{
 use cuttlebone::storage::{Backend, MemoryBackend, Name, StorageErrorKind, StorageOperation};
 
 use super::intercepted::Intercepted;
-use super::parity::{files, is_restored, rate, repair};
+use super::parity::{WITH_PARITY, files, is_restored, rate, repair};
 use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, key, noise};
-
-/// The sources of a repair: parity and second copies, but no replica.
-const WITH_PARITY: RepairSources<'static> = RepairSources {
-    parity: true,
-    replica: None,
-};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {

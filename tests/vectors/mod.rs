@@ -345,7 +345,7 @@ fn format_kinds(error: &FormatError) -> &'static [&'static str] {
         FormatError::TrailingBytes(_) => &["trailing-bytes", "bad-length"],
         FormatError::BadMagic(_) => &["bad-magic"],
         FormatError::UnknownVersion(_) => &["bad-version"],
-        FormatError::UnknownFeature(_) => &["unknown-feature", "bad-value"],
+        FormatError::UnknownFeature(_) => &["unknown-feature"],
         // The cipher suite of a run must be zero, so the program checks it like reserved bytes.
         FormatError::ReservedNotZero => &["nonzero-reserved", "bad-value"],
         FormatError::BadChecksum => &["bad-hash"],
