@@ -493,3 +493,22 @@ fn backups_are_copied_from_one_server_directory_to_another() {
     there.restores("web", &disk);
     there.is_clean();
 }
+
+#[test]
+fn a_host_remembers_a_copy_with_the_time_of_the_original() {
+    let (world, target) = with_target();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    world.ok(&["copy", "db", "--to", &target]);
+    let copy = in_target(&world, &target).json(&["list"]).remove(0);
+    let memories = files(&world.path("home/.local/state/cuttlebone/locations")).into_iter();
+    let memories = memories.map(|file| fs::read_to_string(file).unwrap());
+    let memories = memories.map(|text| serde_json::from_str::<Value>(&text).unwrap());
+    let mut of_target = memories.filter(|memory| memory["location"] == target.as_str());
+    let seen = of_target.next().unwrap();
+    let backups = seen["projects"]["default"]["backups"].as_array();
+    let seen = backups
+        .unwrap()
+        .iter()
+        .find(|b| b["id"] == copy["backup_id"]);
+    assert_eq!(seen.unwrap()["time"], copy["time"]);
+}

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 
+use jiff::Timestamp;
+
 use super::compare::{behind, note_again, note_missing, replaced};
 use super::file::{Files, SeenBackup, SeenLocation, SeenProject, now, text_of};
 use super::lost::Lost;
@@ -134,12 +136,19 @@ impl<'a> ClientMemory<'a> {
         });
     }
 
-    /// Remembers a backup of this volume that was made just now.
-    pub(crate) fn remember_backup(&self, project: &Project, id: ObjectHash, volume: &str) {
+    /// Remembers a backup of this volume that was stored just now. `time` is the time of its
+    /// content, which is long ago for a copy of an old backup.
+    pub(crate) fn remember_backup(
+        &self,
+        project: &Project,
+        id: ObjectHash,
+        volume: &str,
+        time: Timestamp,
+    ) {
         let backup = SeenBackup {
             id,
             volume: shortened(volume),
-            time: now(),
+            time: text_of(time),
             is_full: project.role() == Role::Full,
         };
         self.change(project, |seen| {

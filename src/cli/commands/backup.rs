@@ -370,8 +370,10 @@ impl Run<'_> {
     fn remember(&self, volume: &str, reports: &[BackupReport]) {
         let memory = ClientMemory::new(&self.console.session, self.settings);
         let new = reports.iter().filter(|report| !report.existing);
-        for id in new.filter_map(|report| report.id) {
-            memory.remember_backup(self.project, id, volume);
+        for report in new {
+            if let Some(id) = report.id {
+                memory.remember_backup(self.project, id, volume, report.time);
+            }
         }
     }
 

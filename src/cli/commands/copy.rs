@@ -250,7 +250,7 @@ impl Run<'_> {
         let is_new = !report.existing;
         if let Some(copy) = report.id.filter(|_| is_new) {
             self.memory
-                .remember_backup(self.target, copy, &report.volume);
+                .remember_backup(self.target, copy, &report.volume, backup.time);
         }
         let (counts, summary) = (&report.counts, &mut self.summary);
         summary.backups_copied += u64::from(is_new);

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use jiff::Timestamp;
+
 use super::attached_file::AttachedFile;
 use crate::base::ObjectHash;
 use crate::format::{ByteString, Counts, begins_as_diff};
@@ -112,6 +114,8 @@ pub struct BackupReport {
     pub id: Option<ObjectHash>,
     /// Whether the volume had this backup already, so that nothing was committed.
     pub existing: bool,
+    /// The time of the content.
+    pub time: Timestamp,
     /// The snapshot of the source, if the source names one.
     pub snapshot: Option<ByteString>,
     /// The content's size in bytes.

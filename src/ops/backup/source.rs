@@ -203,6 +203,7 @@ fn backup_input(
         let tops: Vec<_> = packed.tops().collect();
         protection.clear(index, &tops)?
     };
+    let time = existing.map_or(started, |existing| existing.time);
     let id = match (existing, cleared) {
         (Some(existing), _) => {
             notice_labels(existing, options, context);
@@ -235,6 +236,7 @@ fn backup_input(
         list_test: None,
         id,
         existing: existing.is_some(),
+        time,
         snapshot,
         size,
         counts,

@@ -31,6 +31,7 @@ impl DiffChain<'_> {
             let named = |name: &Option<Vec<u8>>| name.as_deref().map(ByteString::from);
             let snapshot = named(&link.header.to);
             let (size, counts) = (link.packed.stored.size, link.packed.counts);
+            let time = link.existing.map_or(link.started, |existing| existing.time);
             let id = match (link.existing, cleared) {
                 (Some(existing), _) => {
                     notice_labels(existing, self.options, self.context);
@@ -67,6 +68,7 @@ impl DiffChain<'_> {
             reports.push(BackupReport {
                 id,
                 existing: link.existing.is_some(),
+                time,
                 snapshot,
                 size,
                 counts,

@@ -397,6 +397,7 @@ fn existing_report(existing: &Backup) -> BackupReport {
     BackupReport {
         id: Some(existing.id),
         existing: true,
+        time: existing.time,
         snapshot: existing.snapshot().cloned(),
         size: existing.record.content.size,
         counts: Counts::default(),
