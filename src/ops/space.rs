@@ -6,9 +6,11 @@ use super::context::{Context, thread_pool};
 use super::error::OpsError;
 use super::ids::{ChunkKey, Ids, Key, NodeKey};
 use super::walk_blobs::{BlobVisitor, walk_blobs};
-use crate::base::{BlobId, Phase, Progress};
+use crate::base::{BlobId, ObjectHash, Phase, Progress};
 use crate::format::{BlobKind, Run};
-use crate::repo::{Backup, BlobReader, Index, Project, Records, RepoError, RepoErrorKind};
+use crate::repo::{
+    Backup, BlobReader, Damage, Index, ObjectRef, Project, Records, RepoError, RepoErrorKind,
+};
 
 /// Maximum number of nodes that are read ahead: about 9 MiB.
 const BATCH: usize = 4096;
@@ -35,12 +37,14 @@ pub struct Space {
     pub unused: u64,
 }
 
-/// The space that backups use, and why parts of their trees could not be read.
+/// The space that backups use, and why parts of it could not be measured.
 #[derive(Debug, Default)]
 pub struct SpaceReport {
-    /// The space, without the parts of trees that could not be read.
+    /// The space, without lost packs, and without the parts of trees that could not be read.
     pub space: Space,
-    /// Why parts of trees could not be read.
+    /// The packs of the index that are missing in the store, or too short.
+    pub lost: HashSet<ObjectHash>,
+    /// Why parts of trees and lost packs could not be read.
     pub unread: Vec<RepoError>,
 }
 
@@ -73,9 +77,13 @@ pub fn space(
                 total: Some(all.len() as u64),
             });
         }
-        let space = notes.measure(&index, context)?;
-        let unread = std::mem::take(&mut notes.unread);
-        Ok(SpaceReport { space, unread })
+        let mut report = SpaceReport {
+            lost: index.lost_packs()?.into_iter().collect(),
+            unread: std::mem::take(&mut notes.unread),
+            ..SpaceReport::default()
+        };
+        notes.measure(&index, &mut report, context)?;
+        Ok(report)
     });
     index.close();
     found
@@ -111,10 +119,27 @@ impl Notes {
         })
     }
 
-    fn measure(&mut self, index: &Index, context: &Context<'_>) -> Result<Space, OpsError> {
-        let mut space = Space::default();
+    /// Measures the packs of the index except the lost ones, and adds the errors of these.
+    fn measure(
+        &mut self,
+        index: &Index,
+        report: &mut SpaceReport,
+        context: &Context<'_>,
+    ) -> Result<(), OpsError> {
+        let SpaceReport {
+            space,
+            lost,
+            unread,
+        } = report;
         index.each_pack(|listing| {
             context.cancel.check()?;
+            if lost.contains(&listing.pack) {
+                let project = index.project().id;
+                let object = ObjectRef::of_pack(project, listing.contents.kind, listing.pack);
+                let source = Damage::Impossible("it is missing, or too short");
+                unread.push(RepoError::Damaged { object, source });
+                return Ok(());
+            }
             let size = listing.contents.pack_size();
             let mut used = 0;
             for run in &listing.contents.runs {
@@ -144,7 +169,7 @@ impl Notes {
             }
             Ok(())
         })?;
-        Ok(space)
+        Ok(())
     }
 
     /// Returns three numbers of uncompressed bytes of a run: those that only our backups use, those

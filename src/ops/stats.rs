@@ -6,18 +6,18 @@ use super::context::Context;
 use super::error::OpsError;
 use super::space::{Space, space};
 use crate::format::BlobKind;
-use crate::repo::{Damage, ObjectRef, Project, Records, RepoError};
+use crate::repo::{Project, Records, RepoError};
 
 /// Statistics of a project. All sizes are in bytes.
 #[derive(Debug, Default)]
 pub struct StatsReport {
-    /// The number of volumes with a backup.
+    /// The number of volumes with a backup. Backups with the same name are of the same volume.
     pub volumes: u64,
     /// The number of backups.
     pub backups: u64,
     /// The sum of the sizes of all backups.
     pub backed_up: u64,
-    /// The number of chunks in the packs of the index.
+    /// The number of chunks in the packs of the index that the store has.
     pub chunks: u64,
     /// The sum of the uncompressed sizes of these chunks.
     pub unique: u64,
@@ -27,7 +27,8 @@ pub struct StatsReport {
     pub used: u64,
     /// The number of packs in the store.
     pub packs: u64,
-    /// Why some records, nodes and packs could not be read. Such records and nodes do not count.
+    /// Why some records, nodes and packs could not be read. Such objects do not count, except that
+    /// `stored` and `packs` include packs that are too short.
     pub unread: Vec<RepoError>,
 }
 
@@ -40,7 +41,7 @@ pub struct VolumeStats {
     pub backed_up: u64,
     /// The space that its backups use, alone and together with other volumes.
     pub space: Space,
-    /// Why some records and nodes could not be read. These objects do not count.
+    /// Why some records, nodes and packs could not be read. Such objects do not count.
     pub unread: Vec<RepoError>,
 }
 
@@ -52,27 +53,23 @@ pub fn stats(project: &Project, context: &Context<'_>) -> Result<StatsReport, Op
     let all = records.all();
     let used = space(project, &records, |_| true, context)?;
     unread.extend(used.unread);
+    let volumes: HashSet<_> = all.iter().map(|b| &b.record.volume.name).collect();
     let mut report = StatsReport {
-        volumes: all.iter().map(|b| b.volume).collect::<HashSet<_>>().len() as u64,
+        volumes: volumes.len() as u64,
         backups: all.len() as u64,
         backed_up: all.iter().map(|b| b.record.content.size).sum(),
         used: used.space.exclusive,
+        unread,
         ..StatsReport::default()
     };
     let index = context.index(project)?;
-    let lost: HashSet<_> = index.lost_packs()?.into_iter().collect();
     for pack in index.list_packs()? {
         report.packs += 1;
         report.stored += pack.info.size;
     }
     index.each_pack(|pack| {
         context.cancel.check()?;
-        if lost.contains(&pack.pack) {
-            let object = ObjectRef::of_pack(project.id, pack.contents.kind, pack.pack);
-            let source = Damage::Impossible("it is missing, or too short");
-            unread.push(RepoError::Damaged { object, source });
-        }
-        if pack.contents.kind == BlobKind::Chunk {
+        if pack.contents.kind == BlobKind::Chunk && !used.lost.contains(&pack.pack) {
             for blob in pack.contents.blobs() {
                 report.chunks += 1;
                 report.unique += u64::from(blob.plain_len);
@@ -81,7 +78,6 @@ pub fn stats(project: &Project, context: &Context<'_>) -> Result<StatsReport, Op
         Ok(())
     })?;
     index.close();
-    report.unread = unread;
     Ok(report)
 }
 

@@ -135,9 +135,26 @@ fn stats_name_unreadable_objects_and_exit_with_21() {
 #[test]
 fn stats_name_a_missing_pack_and_exit_with_21() {
     let (world, ..) = two_backups();
+    let before = world.json_one(&["stats"], "stats");
     let pack = largest(&world);
     fs::remove_file(&pack).unwrap();
     let error = world.fails(&["stats"], 21);
     let name = pack.file_name().unwrap().to_str().unwrap();
     assert!(error.contains(name), "{error}");
+    let volume = world.json(&["list"])[0]["volume"].clone();
+    let error = world.fails(&["stats", volume.as_str().unwrap()], 21);
+    assert!(error.contains(name), "{error}");
+    // The chunks of this pack do not count.
+    let ran = world.run(&["stats", "--json"]);
+    let after = program::json_lines(&String::from_utf8(ran.stdout).unwrap()).remove(0);
+    for figure in [
+        "chunks",
+        "bytes_unique",
+        "bytes_used",
+        "bytes_stored",
+        "packs",
+    ] {
+        let [before, after] = [&before, &after].map(|stats| stats[figure].as_u64().unwrap());
+        assert!(after < before, "{figure}: {before}, {after}");
+    }
 }

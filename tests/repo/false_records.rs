@@ -210,3 +210,22 @@ fn a_foreign_file_is_not_missing_even_if_a_record_of_a_full_key_names_it() {
         assert_eq!(theft.prune().is_ok(), is_there);
     }
 }
+
+#[test]
+fn stats_count_backups_with_different_names_as_different_volumes() {
+    let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let image = Image::new(LEAF).with(0, &noise(1, CHUNK));
+    let made = host.back_up(&test_repo, "one", &image).unwrap();
+    // The id of the volume stays the same.
+    let mut record = test_repo.backup(made.id).record;
+    record.volume.name = "two".to_owned();
+    record.heads = vec![made.id];
+    let encoded = record.encode();
+    test_repo
+        .project
+        .put_sealed(ObjectRef::Backup, &encoded)
+        .unwrap();
+    let stats = ops::stats(&test_repo.project, &host.context()).unwrap();
+    assert_eq!((stats.volumes, stats.backups), (2, 2));
+}
