@@ -285,3 +285,21 @@ fn a_repair_restores_a_missing_key_slot_and_reports_the_remains_of_a_removed_one
         assert!(text.contains(next), "{text}");
     }
 }
+
+#[test]
+fn a_check_names_the_repair_of_a_repository_file_and_of_a_project_object() {
+    let world = with_parity();
+    let image = world.write("disk.img", &noise(1, 300_000));
+    world.backup(&[&image]);
+    for file in [
+        world.repository().join("cuttlebone"),
+        world.project().join("project"),
+    ] {
+        damage(&file);
+        damage(&file.with_extension("copy"));
+        let error = world.fails(&["check", "--keyless"], 21);
+        assert!(error.contains("cuttlebone repair parity"), "{error}");
+        world.ok(&["repair", "parity", "--yes"]);
+        world.ok(&["check", "--keyless"]);
+    }
+}

@@ -58,7 +58,7 @@ pub(super) fn genuine(
 pub(super) fn parity_objects(
     objects: &Objects,
     object: ObjectRef,
-) -> Result<Vec<ObjectRef>, OpsError> {
+) -> Result<Vec<ObjectRef>, RepoError> {
     let directory = match object.project() {
         Some(_) => format!("{}/parity", object.directory()),
         None => "parity".to_owned(),
