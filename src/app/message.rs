@@ -138,9 +138,9 @@ pub(crate) struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds_remaining: Option<u64>,
     /// `index`, `backup`, `verify_sample`, `compare_target`, `restore`, `check_structure`,
-    /// `check_data`, `mark`, `repack`, `inspect_diff`, `merge_diffs`, `export_diff` or `replicate`.
-    /// The numbers of each phase start at 0. `check_structure` counts backups instead of bytes, and
-    /// `mark` counts trees or backups.
+    /// `check_data`, `mark`, `repack`, `inspect_diff`, `merge_diffs`, `export_diff`, `replicate` or
+    /// `store_parity`. The numbers of each phase start at 0. `check_structure` counts backups
+    /// instead of bytes, and `mark` counts trees or backups.
     pub(crate) phase: &'static str,
 }
 

@@ -36,6 +36,8 @@ pub enum Phase {
     ExportDiff,
     /// Copies objects to another store. Counts bytes of the objects.
     Replicate,
+    /// Stores parity of existing objects. Counts bytes of these objects.
+    StoreParity,
 }
 
 /// The progress of a phase. Counts only grow within one phase.

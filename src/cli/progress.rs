@@ -319,7 +319,7 @@ struct Reports {
     begun: Mutex<Instant>,
 }
 
-const PHASES: [Phase; 13] = [
+const PHASES: [Phase; 14] = [
     Phase::Index,
     Phase::Backup,
     Phase::VerifySample,
@@ -333,6 +333,7 @@ const PHASES: [Phase; 13] = [
     Phase::MergeDiffs,
     Phase::ExportDiff,
     Phase::Replicate,
+    Phase::StoreParity,
 ];
 const UNKNOWN: u64 = u64::MAX;
 
@@ -430,6 +431,7 @@ const fn name(phase: Phase) -> &'static str {
         Phase::MergeDiffs => "merge_diffs",
         Phase::ExportDiff => "export_diff",
         Phase::Replicate => "replicate",
+        Phase::StoreParity => "store_parity",
     }
 }
 

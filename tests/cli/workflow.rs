@@ -175,6 +175,7 @@ fn progress_is_printed_as_json_while_a_backup_runs() {
         (&["backup", &disk][..], "backup"),
         (&["restore", "disk.img", &restored], "restore"),
         (&["check", "--read-data"], "check_data"),
+        (&["parity", "set", "5%"], "store_parity"),
     ] {
         let lines = world.json(&[command, &slowly].concat());
         let is_status = |line: &&serde_json::Value| line["message_type"] == "status";

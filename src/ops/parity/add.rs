@@ -82,7 +82,7 @@ pub fn add_parity(
         }
         done += size;
         context.observer.progress(Progress {
-            phase: Phase::CheckData,
+            phase: Phase::StoreParity,
             done,
             total: Some(total),
         });
