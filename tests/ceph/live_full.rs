@@ -287,3 +287,21 @@ fn a_change_that_a_damaged_object_map_hides_is_found_by_the_next_full_reading() 
     let (found, _) = live.backs_up(name, &[]);
     assert_eq!(found["bytes_missed"], 0, "{found}");
 }
+
+#[test]
+fn the_reason_to_read_all_data_is_about_the_newest_backup_in_any_volume() {
+    let Some(live) = Live::with_pool("full-volumes") else {
+        return;
+    };
+    let (cluster, name) = (&live.cluster, "full-volumes/img");
+    let mut img = image(cluster, name, &[]);
+    live.backs_up(name, &["--volume", "z"]);
+    img.change(8 * MIB, vec![data(MIB, 3)]);
+    live.backs_up(name, &["--volume", "a"]);
+    let newest = live.tracking(name);
+    let snapshot = format!("{name}@{newest}");
+    cluster.rbd(&["snap", "rm", "--no-progress", &snapshot]);
+    let (_, notes) = live.backs_up(name, &["--volume", "z"]);
+    let reason = format!("the snapshot of its newest backup no longer exists: {newest}");
+    assert!(notes.contains(&reason), "{notes}");
+}

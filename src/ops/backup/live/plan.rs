@@ -129,7 +129,8 @@ fn reason(
     snapshots: &[Snapshot],
     chunk_size: u32,
 ) -> FullRead {
-    let Some(&(newest, id)) = all.last() else {
+    // `all` has one volume after the other. The highest number is that of the newest snapshot.
+    let Some(&(newest, id)) = all.iter().max_by_key(|(_, snapshot)| *snapshot) else {
         let of_volume = || records.of_volume(volume);
         return if of_volume().next().is_none() {
             FullRead::First
