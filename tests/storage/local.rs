@@ -388,3 +388,30 @@ fn an_object_that_is_not_a_regular_file_cannot_be_read_but_is_not_missing() {
         assert_eq!(kind(range), unreadable, "{path}");
     }
 }
+
+#[test]
+fn a_refused_delete_does_not_change_the_target_of_a_symbolic_link() {
+    if !modes_apply(
+        "storage::local::a_refused_delete_does_not_change_the_target_of_a_symbolic_link",
+    ) {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let store = LocalBackend::open(place.path()).unwrap();
+    store.put(&name("a/b"), &[b"1"]).unwrap();
+    let outside = tempfile::NamedTempFile::new().unwrap();
+    let set = |path: &Path, bits| {
+        fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
+    };
+    set(outside.path(), 0o444);
+    let directory = place.path().join("a");
+    symlink(outside.path(), directory.join("link")).unwrap();
+    set(&directory, 0o500);
+    assert_eq!(
+        kind(store.delete(&name("a/link"))),
+        Some(StorageErrorKind::Denied)
+    );
+    set(&directory, 0o700);
+    assert_eq!(mode(outside.path()), 0o444);
+    store.delete(&name("a/link")).unwrap();
+}

@@ -198,9 +198,10 @@ impl LocalBackend {
         let unlink = || rustix::fs::unlinkat(&directory, name.last(), AtFlags::empty());
         match unlink() {
             // Some file systems, such as SMB, refuse to remove a file that is read-only.
-            Err(Errno::ACCESS | Errno::PERM) => {
-                let mode = Mode::RUSR | Mode::WUSR;
-                rustix::fs::chmodat(&directory, name.last(), mode, AtFlags::empty())?;
+            Err(refused @ (Errno::ACCESS | Errno::PERM)) => {
+                // Unlike `chmodat`, this never follows a symbolic link with the object's name.
+                let file = self.open_object(name).map_err(|_| refused)?;
+                rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?;
                 unlink()?;
             }
             removed => removed?,
