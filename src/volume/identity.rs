@@ -32,7 +32,7 @@ pub struct ImageIdentity {
     /// Whether the last change was long enough ago that any later one changes the times.
     pub settled: bool,
     /// Whether the file is on a file system that is known to change these times with every write.
-    pub keeps_times: bool,
+    pub updates_times: bool,
 }
 
 impl ImageIdentity {
@@ -41,7 +41,7 @@ impl ImageIdentity {
         kind: ImageKind,
         size: u64,
         metadata: &Metadata,
-        keeps_times: bool,
+        updates_times: bool,
     ) -> Self {
         let mtime_ns = nanoseconds(metadata.mtime(), metadata.mtime_nsec());
         let ctime_ns = nanoseconds(metadata.ctime(), metadata.ctime_nsec());
@@ -64,13 +64,13 @@ impl ImageIdentity {
             mtime_ns,
             ctime_ns,
             settled: last.saturating_add(CLOCK_STEP_NS) < now_ns,
-            keeps_times,
+            updates_times,
         }
     }
 
     /// Returns whether path, device, inode, size and times are the same as in `earlier`.
     /// This proves equal content only if both identities are from a file system that
-    /// [keeps times](Self::keeps_times). Always false if `earlier` is not
+    /// [updates these times](Self::updates_times). Always false if `earlier` is not
     /// [settled](Self::settled), and for a device, since the time of its last write is unknown.
     #[must_use]
     pub fn unchanged_since(&self, earlier: &Self) -> bool {

@@ -22,7 +22,6 @@ mod image_writer;
 mod input;
 mod input_file;
 mod input_range;
-mod keeps_times;
 mod listed_image;
 mod mounts;
 mod open_target;
@@ -37,6 +36,7 @@ mod stream_source;
 mod stream_target;
 mod sys;
 mod target;
+mod updates_times;
 mod users;
 mod witness;
 

@@ -9,9 +9,9 @@ use rustix::fs::{Advice, OFlags};
 use super::data_extents::DataExtents;
 use super::error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
 use super::identity::{ImageIdentity, nanoseconds};
-use super::keeps_times::keeps_times;
 use super::source::{ExtentIter, Gaps, ImageSource, Source, SourceData};
 use super::sys::{ImageKind, image_size, open_image, read_image};
+use super::updates_times::updates_times;
 use super::users::writer_of;
 
 /// A raw image: a file or block device, opened for reading only.
@@ -43,13 +43,13 @@ impl RawImage {
                 ));
             }
         }
-        let keeps_times = keeps_times(&file);
+        let updates_times = updates_times(&file);
         // Only a hint: without it, reads may be slower.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
         Ok(Self {
             file,
             path: path.to_owned(),
-            identity: ImageIdentity::new(canonical, kind, size, &metadata, keeps_times),
+            identity: ImageIdentity::new(canonical, kind, size, &metadata, updates_times),
         })
     }
 
@@ -110,7 +110,7 @@ impl ImageSource for RawImage {
         let mtime_ns = nanoseconds(now.mtime(), now.mtime_nsec());
         let ctime_ns = nanoseconds(now.ctime(), now.ctime_nsec());
         Ok(then.kind == ImageKind::File
-            && if then.keeps_times {
+            && if then.updates_times {
                 // Compare both times: a program can set the first one, but not the second one.
                 (mtime_ns, ctime_ns) != (then.mtime_ns, then.ctime_ns)
             } else {

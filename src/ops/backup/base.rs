@@ -317,10 +317,10 @@ pub(super) fn unwritten_since(
         mtime_ns,
         ctime_ns,
         settled: then.settled,
-        keeps_times: now.keeps_times,
+        updates_times: now.updates_times,
     };
     !options.reread
-        && (now.keeps_times || options.accept.times)
+        && (now.updates_times || options.accept.times)
         && options.host.is_some()
         && options.host == base.record.host
         && now.unchanged_since(&then)

@@ -96,7 +96,7 @@ pub(super) fn source_info(identity: &ImageIdentity, trust_times: bool) -> Source
         path: Some(ByteString::from(identity.path.as_os_str().as_bytes())),
         inode: Some((identity.device, identity.inode)),
         changed_ns: Some((identity.mtime_ns, identity.ctime_ns)),
-        settled: identity.settled && (identity.keeps_times || trust_times),
+        settled: identity.settled && (identity.updates_times || trust_times),
         ..SourceInfo::default()
     }
 }

@@ -20,7 +20,7 @@ const OVERLAY: FsWord = 0x794c_7630;
 /// Returns whether the file is on a file system that is known to change the times of a file with
 /// every write. FUSE does not count, since a program decides the times of its files. An overlay
 /// counts if all of its directories can be found and are on such file systems.
-pub(super) fn keeps_times(file: &File) -> bool {
+pub(super) fn updates_times(file: &File) -> bool {
     match fstatfs(file).map(|found| found.f_type) {
         Ok(OVERLAY) => fstat(file).is_ok_and(|stat| {
             let device = format!("{}:{}", major(stat.st_dev), minor(stat.st_dev));
@@ -67,8 +67,8 @@ mod tests {
 
     #[test]
     fn proc_does_not_keep_times_and_the_directory_of_the_tests_does() {
-        assert!(!keeps_times(&File::open("/proc/self/status").unwrap()));
-        assert!(keeps_times(&tempfile::tempfile().unwrap()));
+        assert!(!updates_times(&File::open("/proc/self/status").unwrap()));
+        assert!(updates_times(&tempfile::tempfile().unwrap()));
     }
 
     #[test]
