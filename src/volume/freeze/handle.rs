@@ -2,10 +2,10 @@
 //! runs the commands that freeze and thaw.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, PipeReader, Write, pipe};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -91,16 +91,20 @@ impl Freeze {
         }
         // A signal to the group of this process must not reach the guard.
         command.process_group(0);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut guard = command.spawn().map_err(failed)?;
-        let input = guard.stdin.take();
+        let (output, stdout) = pipe().map_err(failed)?;
+        command.stdin(Stdio::piped()).stdout(stdout);
         let late = Arc::new(AtomicBool::new(false));
         let (sender, lines) = channel();
-        if let Some(stdout) = guard.stdout.take() {
+        let read = {
             let late = Arc::clone(&late);
-            let read = move || read_lines(stdout, &late, |line| sender.send(line).is_ok());
-            thread::Builder::new().spawn(read).map_err(failed)?;
-        }
+            move || read_lines(output, &late, |line| sender.send(line).is_ok())
+        };
+        // Start the thread before the guard. If the thread cannot be started, nothing was frozen.
+        thread::Builder::new().spawn(read).map_err(failed)?;
+        let mut guard = command.spawn().map_err(failed)?;
+        // Close this process's end of the pipe, so that the pipe ends when the guard ends.
+        drop(command);
+        let input = guard.stdin.take();
         let mut freeze = Self {
             guard,
             input,
@@ -217,8 +221,8 @@ impl Drop for Freeze {
 
 /// Reads the lines of the guard. Sets `late` if one of them is [`LATE`], and passes the other lines
 /// to `send`, until `send` returns false.
-fn read_lines(stdout: ChildStdout, late: &AtomicBool, mut send: impl FnMut(String) -> bool) {
-    for line in BufReader::new(stdout).lines() {
+fn read_lines(output: PipeReader, late: &AtomicBool, mut send: impl FnMut(String) -> bool) {
+    for line in BufReader::new(output).lines() {
         let Ok(line) = line else { return };
         if line == LATE {
             late.store(true, Ordering::Relaxed);
