@@ -63,10 +63,22 @@ pub fn verify_signature(
     parts: &[&[u8]],
     signature: &[u8; SIGNATURE_LEN],
 ) -> Result<(), SignatureError> {
-    let key = VerifyingKey::from_bytes(signer.as_bytes()).map_err(|_| SignatureError)?;
+    let key = verifying_key(signer.as_bytes())?;
     let signature = Signature::from_bytes(signature);
     key.verify_strict(&message(project, header, parts), &signature)
         .map_err(|_| SignatureError)
+}
+
+/// Decodes a public key. Fails unless `y` is below 2^255 - 19: the library accepts other forms of a
+/// point, too, and then one key would have two names.
+fn verifying_key(bytes: &[u8; 32]) -> Result<VerifyingKey, SignatureError> {
+    let is_canonical = bytes[0] < 0xed || bytes[1..31] != [0xff; 30] || bytes[31] & 0x7f != 0x7f;
+    let key = VerifyingKey::from_bytes(bytes).map_err(|_| SignatureError)?;
+    if is_canonical {
+        Ok(key)
+    } else {
+        Err(SignatureError)
+    }
 }
 
 /// Returns the message to sign: context ‖ project id ‖ header ‖ hash of the joined parts.
@@ -102,6 +114,38 @@ mod tests {
             changed[byte] ^= 1;
             assert!(verify_signature(&signer, project, &HEADER, &[b"abc"], &changed).is_err());
         }
+    }
+
+    #[test]
+    fn a_key_in_another_form_than_the_canonical_one_is_refused() {
+        let mut tested = 0;
+        for y in 0..19 {
+            let mut canonical = [0; 32];
+            canonical[0] = y;
+            // The same y, plus 2^255 - 19.
+            let mut other = [0xff; 32];
+            (other[0], other[31]) = (0xed + y, 0x7f);
+            // Not every y is that of a point.
+            if VerifyingKey::from_bytes(&canonical).is_err() {
+                continue;
+            }
+            tested += 1;
+            for sign in [0, 0x80] {
+                canonical[31] = sign;
+                other[31] = 0x7f | sign;
+                assert!(verifying_key(&canonical).is_ok(), "{y}");
+                assert!(
+                    VerifyingKey::from_bytes(&other).is_ok(),
+                    "{y}: the library accepts it"
+                );
+                assert!(verifying_key(&other).is_err(), "{y}");
+            }
+        }
+        assert!(tested > 5, "{tested}");
+        // The largest canonical y.
+        let mut largest = [0xff; 32];
+        (largest[0], largest[31]) = (0xec, 0x7f);
+        assert!(verifying_key(&largest).is_ok());
     }
 
     #[test]
