@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::SystemTime;
 
@@ -12,8 +13,9 @@ use cuttlebone::base::{Notice, Silent};
 use cuttlebone::repo::{
     Index, ObjectRef, Packer, PackerOptions, PackerReport, RepoError, UnindexedPacks,
 };
-use cuttlebone::storage::{Backend, MemoryBackend};
+use cuttlebone::storage::{Backend, MemoryBackend, StorageErrorKind, StorageOperation};
 
+use super::intercepted::Intercepted;
 use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise, scratch};
 use crate::support::SmallDisk;
 
@@ -459,4 +461,32 @@ fn a_backup_stores_a_segment_for_an_unnamed_pack_even_if_its_index_is_rebuilt() 
         .find_trusted(&project.chunk_keys().unwrap().id(plain))
         .unwrap();
     assert!(found.is_some(), "a segment names the pack");
+}
+
+#[test]
+fn look_ups_fail_after_a_failed_rebuild_until_the_index_is_complete_again() {
+    let store = MemoryBackend::new();
+    let project = TestRepo::init(store.clone(), CHUNK).unwrap().project;
+    let plain = b"a chunk of the repository";
+    let index = Index::in_memory(&project, Arc::new(Silent)).unwrap();
+    store_chunk(&index, plain, || {});
+    let id = project.chunk_keys().unwrap().id(plain);
+    for failing in [StorageOperation::List, StorageOperation::Get] {
+        let fails = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&fails);
+        let unreliable = Intercepted::new(&store, move |operation, name| {
+            let is_hit = operation == failing && name.contains("/index");
+            if is_hit && flag.load(Ordering::Relaxed) {
+                return Err(StorageErrorKind::Unavailable);
+            }
+            Ok(())
+        });
+        let project = TestRepo::open(unreliable, &Silent).unwrap().project;
+        let index = Index::in_memory(&project, Arc::new(Silent)).unwrap();
+        fails.store(true, Ordering::Relaxed);
+        assert!(index.rebuild().is_err(), "{failing:?}");
+        assert!(index.find_trusted(&id).is_err(), "{failing:?}");
+        fails.store(false, Ordering::Relaxed);
+        assert!(index.find_trusted(&id).unwrap().is_some(), "{failing:?}");
+    }
 }

@@ -57,8 +57,8 @@ impl Index {
     pub fn take_content(&self) -> Option<IndexContent> {
         let empty = memory_db(&self.project).ok()?;
         let mut current = self.current_mut();
-        let is_in_file = current.db.path().is_some();
-        (!is_in_file).then(|| IndexContent(std::mem::replace(&mut current.db, empty)))
+        let is_usable = current.db.path().is_none() && !current.is_incomplete;
+        is_usable.then(|| IndexContent(std::mem::replace(&mut current.db, empty)))
     }
 
     /// Creates an index in memory with this content, and brings it up to date like
@@ -72,6 +72,7 @@ impl Index {
         let current = Current {
             db: content.0,
             rebuilds: 0,
+            is_incomplete: false,
         };
         let index = Self::new(project, current, DamageNotes::new(None), observer);
         index.sync_as_of(seen)?;
@@ -87,6 +88,7 @@ impl Index {
         let current = Current {
             db: memory_db(project)?,
             rebuilds: 0,
+            is_incomplete: false,
         };
         let index = Self::new(project, current, DamageNotes::new(None), observer);
         index.sync()?;
@@ -160,5 +162,10 @@ fn open_file(
         }
     }
     let db = found.map_or_else(|| memory_db(project), Ok)?;
-    Ok((Current { db, rebuilds }, DamageNotes::new(notes)))
+    let current = Current {
+        db,
+        rebuilds,
+        is_incomplete: false,
+    };
+    Ok((current, DamageNotes::new(notes)))
 }

@@ -53,6 +53,8 @@ pub(super) struct Current {
     pub(super) db: Db,
     /// The number of rebuilds. From the second rebuild on, the database is in memory.
     pub(super) rebuilds: u32,
+    /// Whether the last rebuild failed, so that the database may lack segments.
+    pub(super) is_incomplete: bool,
 }
 
 /// The reason why a step on the database failed.
@@ -153,7 +155,8 @@ impl Index {
     }
 
     /// Queries the database. If the query fails, rebuilds the database and queries it again. A
-    /// database in memory is not rebuilt: then the query fails.
+    /// database in memory is not rebuilt: then the query fails. If the last rebuild failed, first
+    /// rebuilds the database. The query fails if that is still not possible.
     pub(super) fn query<T>(
         &self,
         query: impl Fn(&Db) -> Result<T, DbError>,
@@ -161,32 +164,38 @@ impl Index {
         self.run_step(|db| Ok(catch(|| query(db))?))
     }
 
-    /// Runs a step that does more than query the database. If the database fails, rebuilds it and
-    /// runs the step again. A database in memory is not rebuilt: then the step fails. The step must
-    /// itself [`catch`] panics, and only those of the database: other panics are not a sign of a
-    /// damaged cache.
+    /// Runs a step that does more than query the database. Rebuilds the database when
+    /// [`query`](Self::query) does. The step must itself [`catch`] panics, and only those of the
+    /// database: other panics are not a sign of a damaged cache.
     pub(super) fn run_step<T>(
         &self,
         step: impl Fn(&Db) -> Result<T, StepError>,
     ) -> Result<T, RepoError> {
         loop {
             let current = self.current();
-            let why = match step(&current.db) {
-                Ok(value) => return Ok(value),
-                Err(StepError::Repo(error)) => return Err(error),
-                Err(StepError::Db(why)) => why,
+            let why = if current.is_incomplete {
+                None
+            } else {
+                match step(&current.db) {
+                    Ok(value) => return Ok(value),
+                    Err(StepError::Repo(error)) => return Err(error),
+                    Err(StepError::Db(why)) => Some(why),
+                }
             };
             let seen = current.rebuilds;
             drop(current);
             let mut current = self.current_mut();
             // If several threads find the same damage, only one of them rebuilds the database.
-            if current.rebuilds == seen {
+            if current.rebuilds != seen {
+                continue;
+            }
+            if let Some(why) = why {
                 if current.db.path().is_none() {
                     return Err(in_memory_failed(why));
                 }
                 self.notify_rebuild(&current, unusable(&why));
-                self.refill(&mut current)?;
             }
+            self.refill(&mut current)?;
         }
     }
 
@@ -204,7 +213,17 @@ impl Index {
     /// If the index ever had packs that no segment names, their listings are read again. Chunks
     /// that were found in these packs were not stored again. So a segment must name the packs
     /// before the record is committed.
+    ///
+    /// If this fails, the next look-up fills the database again. An incomplete database would
+    /// answer that the repository lacks blobs which it has.
     pub(super) fn refill(&self, current: &mut Current) -> Result<(), RepoError> {
+        current.is_incomplete = true;
+        self.replace(current)?;
+        current.is_incomplete = false;
+        Ok(())
+    }
+
+    fn replace(&self, current: &mut Current) -> Result<(), RepoError> {
         let old = std::mem::replace(&mut current.db, memory_db(&self.project)?);
         let path = old.path().map(Path::to_owned);
         old.discard();
