@@ -16,7 +16,7 @@ use crate::crypto::{self, ProjectKeys, RepositoryKeys, SealNonce, Secret, verify
 use crate::format::{
     Certificate, FormatError, KeySlot, ProjectObject, RepositoryFile, SealedObject,
 };
-use crate::storage::Name;
+use crate::storage::{Name, StorageErrorClass};
 
 /// An open repository: a password has unlocked it, or one of its projects.
 pub struct Repository {
@@ -134,9 +134,7 @@ impl Repository {
                 Ok(Some(project)) if project.settings.name == name => return Ok(project),
                 Ok(Some(project)) => known.push(project.settings.name.clone()),
                 Ok(None) => {}
-                Err(e @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
-                    broken = Some(e);
-                }
+                Err(e) if is_of_one_project(&e) => broken = Some(e),
                 Err(e) => return Err(e),
             }
         }
@@ -313,6 +311,17 @@ fn open_secret(
     let mut secret = Zeroizing::new([0; 32]);
     secret.copy_from_slice(&opened);
     Ok(Secret::new(*secret))
+}
+
+/// Returns whether this error of opening a project says nothing about other projects.
+fn is_of_one_project(error: &RepoError) -> bool {
+    match error {
+        RepoError::Damaged { .. }
+        | RepoError::Unsupported { .. }
+        | RepoError::NoSettings { .. } => true,
+        RepoError::Storage(error) => error.kind.class() == StorageErrorClass::Denied,
+        _ => false,
+    }
 }
 
 /// Decodes a repository file and its MAC. The MAC is not verified.
