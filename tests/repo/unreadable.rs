@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use cuttlebone::base::ObjectHash;
 use cuttlebone::ops::{self, Forget, MaxUnused, OpsError, PruneOptions, PruneReport};
-use cuttlebone::repo::{
-    Index, Lease, Log, ObjectKind, Records, RepoErrorKind, Work, Worker, exclude_damaged,
-};
+use cuttlebone::repo::{Index, Lease, Log, Records, RepoErrorKind, Work, Worker};
 use cuttlebone::storage::{Backend, MemoryBackend, Name, StorageErrorKind, StorageOperation};
 
 use super::intercepted::Intercepted;
@@ -170,39 +168,4 @@ fn a_pack_that_may_not_be_read_is_not_reported_as_damaged_and_its_damage_stays_n
     let damaged = index.damaged_outside_runs().unwrap();
     assert!(damaged.contains_key(&pack), "the note stays");
     index.close();
-}
-
-#[test]
-fn a_missing_permission_is_no_damage_of_a_part_of_a_pack_and_does_not_prove_it_whole() {
-    let store = MemoryBackend::new();
-    let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
-    let host = Host::with_cache();
-    let image = Image::new(LEAF).with(0, &noise(1, 4 * CHUNK));
-    host.back_up(&test_repo, "disk", &image).unwrap();
-    let packs = ObjectKind::Pack.directory(test_repo.project.id);
-    let name = store.list(&packs).unwrap()[0].name.clone();
-    let pack = name.last().parse::<ObjectHash>().unwrap();
-    let mut bytes = store.get(&name, 1 << 30).unwrap();
-    bytes[200] ^= 1;
-    store.put(&name, &[&bytes]).unwrap();
-    let known = |test_repo: &TestRepo, is_new: bool| {
-        let cache = host.cache.as_deref().unwrap();
-        let index = Index::open(&test_repo.project, cache, host.notices.clone()).unwrap();
-        if is_new {
-            index.note_damaged_runs(pack, [0]);
-        }
-        let known = exclude_damaged(&index).unwrap();
-        index.close();
-        (
-            known.runs.into_keys().collect::<Vec<_>>(),
-            known.needed,
-            known.denied,
-        )
-    };
-    let damaged = (vec![pack], vec![pack], vec![]);
-    assert_eq!(known(&test_repo, true), damaged);
-    let denied = Intercepted::unreadable(&store, "/packs/", StorageErrorKind::Denied);
-    let denied = TestRepo::open(denied, &RecordingObserver::default()).unwrap();
-    assert_eq!(known(&denied, false), (vec![], vec![], vec![pack]));
-    assert_eq!(known(&test_repo, false), damaged, "the note stays");
 }

@@ -120,8 +120,7 @@ pub fn plan_pack_repair<'a>(
     Log::load(project)?;
     let index = context.index(project)?;
     index.sync()?;
-    let known = exclude_damaged(&index)?;
-    let is_noted = |pack| known.runs.contains_key(pack) || known.denied.contains(pack);
+    let noted = exclude_damaged(&index)?.runs;
     let outside = index.damaged_outside_runs()?;
     let missing = index.lost_packs()?;
     let marked = Marks::load(project)?.packs();
@@ -143,7 +142,7 @@ pub fn plan_pack_repair<'a>(
         };
         let is_whole_outside =
             listing.contents.pack_size() == listed.info.size && !outside.contains_key(&listed.hash);
-        if is_whole_outside && !is_noted(&listed.hash) {
+        if is_whole_outside && !noted.contains_key(&listed.hash) {
             continue;
         }
         let is_left = listed.kind == BlobKind::Node

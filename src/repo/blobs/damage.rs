@@ -12,16 +12,14 @@ use crate::repo::location::PlacedRun;
 
 /// Reads again all runs and segments that were noted as damaged. Forgets the notes about those that
 /// are undamaged now. From now on, only [`Index::find_anywhere`] finds blobs in runs that are still
-/// damaged or that this process may not read. If a segment is still damaged, rebuilds the cache
-/// without it.
+/// damaged. If a segment is still damaged, rebuilds the cache without it.
 pub fn exclude_damaged(index: &Index) -> Result<KnownDamage, RepoError> {
     let mut opener = Opener::default();
     index.exclude_damaged_by(&mut |run| is_whole(index, &mut opener, run))
 }
 
 /// Reads again all runs and segments that were noted as damaged. Returns the ordinals of the runs
-/// that are still damaged, for each pack. Forgets the notes about all others, except those that
-/// this process may not read.
+/// that are still damaged, for each pack. Forgets the notes about all others.
 pub fn still_damaged(index: &Index) -> Result<BTreeMap<ObjectHash, Vec<u64>>, RepoError> {
     let mut opener = Opener::default();
     index.still_damaged_by(&mut |run| is_whole(index, &mut opener, run))

@@ -1,7 +1,7 @@
 //! Known damage of packs and segments. A blob in a damaged run does not count as present, so the
 //! next backup of the same data stores it again.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::damage_notes::Noted;
@@ -24,27 +24,6 @@ pub struct KnownDamage {
     /// damaged runs is in too few other packs. A chunk must be in at least one other pack, and a
     /// node in at least two.
     pub needed: Vec<ObjectHash>,
-    /// The packs with noted runs that this process may not read. It is not known whether these runs
-    /// are still damaged. Look-ups find no blob in them.
-    pub denied: Vec<ObjectHash>,
-}
-
-/// The notes of earlier damage, after they were tested.
-#[derive(Default)]
-struct Tested {
-    /// The damage that still exists.
-    still: Noted,
-    /// Runs that this process may not read, by pack and ordinal.
-    denied: BTreeSet<(ObjectHash, u64)>,
-}
-
-/// The noted runs of one pack, after they were tested.
-#[derive(Default)]
-struct TestedRuns {
-    /// The ordinals of those that are damaged.
-    damaged: Vec<u64>,
-    /// The ordinals of those that this process may not read.
-    denied: Vec<u64>,
 }
 
 /// Returns whether a run opens and all of its blobs match their ids. Fails if the run cannot be
@@ -123,14 +102,14 @@ impl Index {
     }
 
     /// Reads again all runs and segments that were noted as damaged. From now on, look-ups find no
-    /// blob in the runs that are still damaged or that this process may not read, except
-    /// [`find_anywhere`](Self::find_anywhere). Forgets the notes about the others. If the cache
-    /// contains a segment that is still damaged, rebuilds the cache without it.
+    /// blob in the runs that are still damaged, except [`find_anywhere`](Self::find_anywhere).
+    /// Forgets the notes about the others. If the cache contains a segment that is still damaged,
+    /// rebuilds the cache without it.
     pub(crate) fn exclude_damaged_by(
         &self,
         test: &mut TestRun<'_>,
     ) -> Result<KnownDamage, RepoError> {
-        let Tested { still, denied } = self.find_noted(test)?;
+        let still = self.find_noted(test)?;
         if !still.segments.is_empty() {
             let cached = self.query(Db::segments)?;
             if cached.iter().any(|row| still.segments.contains(&row.name)) {
@@ -138,12 +117,10 @@ impl Index {
             }
         }
         let mut found = KnownDamage {
-            runs: by_pack(&still.runs),
+            runs: by_pack(&still),
             needed: Vec::new(),
-            denied: by_pack(&denied).into_keys().collect(),
         };
-        let excluded = still.runs.into_iter().chain(denied);
-        write_lock(&self.usable).set_damaged(excluded.collect());
+        write_lock(&self.usable).set_damaged(still.runs.into_iter().collect());
         for (pack, runs) in &found.runs {
             if self.lacks(pack, runs)? {
                 found.needed.push(*pack);
@@ -154,31 +131,27 @@ impl Index {
 
     /// Reads again all runs and segments that were noted as damaged. Returns the ordinals of the
     /// runs that are still damaged, for each pack. Forgets the notes about runs and segments that
-    /// are not damaged now. Keeps those about runs and segments that this process may not read.
+    /// are not damaged now.
     pub(crate) fn still_damaged_by(
         &self,
         test: &mut TestRun<'_>,
     ) -> Result<BTreeMap<ObjectHash, Vec<u64>>, RepoError> {
-        Ok(by_pack(&self.find_noted(test)?.still.runs))
+        Ok(by_pack(&self.find_noted(test)?))
     }
 
-    /// Tests the noted damage, and forgets the notes about damage that no longer exists. Returns
-    /// notes of damage outside of runs without a test, since such damage does not affect readers.
-    fn find_noted(&self, test: &mut TestRun<'_>) -> Result<Tested, RepoError> {
+    /// Returns the noted damage that still exists, and forgets all other notes. Returns notes of
+    /// damage outside of runs without a test, since such damage does not affect readers.
+    fn find_noted(&self, test: &mut TestRun<'_>) -> Result<Noted, RepoError> {
         let noted = self.damage.read();
         if noted == Noted::default() {
-            return Ok(Tested::default());
+            return Ok(noted);
         }
         let mut still = Noted {
             outside: noted.outside.clone(),
             ..Noted::default()
         };
-        let mut denied = Noted::default();
         for name in &noted.segments {
             match read_segment(&self.project, *name) {
-                Err(error) if error.is_denied() => {
-                    denied.segments.insert(*name);
-                }
                 Err(error @ RepoError::Damaged { .. }) if !error.is_missing() => {
                     still.segments.insert(*name);
                 }
@@ -186,56 +159,44 @@ impl Index {
                 _ => {}
             }
         }
-        for (pack, ordinals) in by_pack(&noted.runs) {
-            let runs = self.test_runs(&pack, &ordinals, test)?;
-            still
-                .runs
-                .extend(runs.damaged.iter().map(|run| (pack, *run)));
-            denied
-                .runs
-                .extend(runs.denied.iter().map(|run| (pack, *run)));
+        for (pack, ordinals) in by_pack(&noted) {
+            let runs = self.damaged_among(&pack, &ordinals, test)?;
+            still.runs.extend(runs.iter().map(|run| (pack, *run)));
         }
-        self.damage.forget(&noted.without(&still).without(&denied));
-        Ok(Tested {
-            still,
-            denied: denied.runs,
-        })
+        self.damage.forget(&noted.without(&still));
+        Ok(still)
     }
 
-    /// Tests these runs of a pack. Finds nothing if the index does not know the pack, or if the
-    /// pack is missing. If the store cannot deliver a run, all later runs get the same result. They
-    /// are not read, since each attempt may take a long time.
-    fn test_runs(
+    /// Returns which of these runs of a pack are damaged. Returns an empty list if the index does
+    /// not know the pack, or if the pack is missing. If the store cannot deliver a run, all later
+    /// runs count as damaged. They are not read, since each attempt may take a long time.
+    fn damaged_among(
         &self,
         pack: &ObjectHash,
         ordinals: &[u64],
         test: &mut TestRun<'_>,
-    ) -> Result<TestedRuns, RepoError> {
-        let mut tested = TestedRuns::default();
+    ) -> Result<Vec<u64>, RepoError> {
         let Some(listing) = self.listing(pack)? else {
-            return Ok(tested);
+            return Ok(Vec::new());
         };
-        let runs = PlacedRun::all_of(listing).filter(|run| ordinals.contains(&run.ordinal));
-        let runs: Vec<_> = runs.collect();
-        for (number, run) in runs.iter().enumerate() {
-            let untested = || runs[number..].iter().map(|run| run.ordinal);
-            match test(run) {
-                Ok(true) => {}
-                Ok(false) => tested.damaged.push(run.ordinal),
-                // `lost_packs` reports missing packs.
-                Err(error) if error.is_missing() => return Ok(TestedRuns::default()),
-                Err(error) if error.is_denied() => {
-                    tested.denied = untested().collect();
-                    break;
-                }
-                Err(RepoError::Damaged { .. }) => {
-                    tested.damaged.extend(untested());
-                    break;
-                }
-                Err(error) => return Err(error),
+        let (mut damaged, mut unreadable) = (Vec::new(), false);
+        for run in PlacedRun::all_of(listing).filter(|run| ordinals.contains(&run.ordinal)) {
+            let is_whole = !unreadable
+                && match test(&run) {
+                    Ok(is_whole) => is_whole,
+                    // `lost_packs` reports missing packs.
+                    Err(error) if error.is_missing() => return Ok(Vec::new()),
+                    Err(RepoError::Damaged { .. }) => {
+                        unreadable = true;
+                        false
+                    }
+                    Err(error) => return Err(error),
+                };
+            if !is_whole {
+                damaged.push(run.ordinal);
             }
         }
-        Ok(tested)
+        Ok(damaged)
     }
 
     /// Returns whether too few other packs hold a blob of these runs. If the index does not know
@@ -290,9 +251,9 @@ impl Index {
 }
 
 /// Returns the ordinals of the runs, for each pack.
-fn by_pack(runs: &BTreeSet<(ObjectHash, u64)>) -> BTreeMap<ObjectHash, Vec<u64>> {
+fn by_pack(noted: &Noted) -> BTreeMap<ObjectHash, Vec<u64>> {
     let mut packs: BTreeMap<_, Vec<u64>> = BTreeMap::new();
-    for (pack, ordinal) in runs {
+    for (pack, ordinal) in &noted.runs {
         packs.entry(*pack).or_default().push(*ordinal);
     }
     packs
