@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::context::{Context, READER};
 use super::error::OpsError;
-use crate::base::{ByteSize, is_deceptive, to_usize};
+use crate::base::{ByteSize, to_usize};
 use crate::format::{Attachment, ImageMetadata};
 use crate::repo::{Backup, BlobReader, ImageReader, Project, ReadSession};
 
@@ -48,12 +48,12 @@ pub fn read_attachment(
     read(project, attachment, context)
 }
 
-/// Returns whether this is a valid name for a file, without a directory. It has no characters that
-/// control a terminal, change the direction of text, or are invisible.
+/// Returns whether this is a valid name for a file, without a directory and without characters that
+/// control a terminal.
 #[must_use]
 pub fn is_safe_name(name: &str) -> bool {
     let is_relative = matches!(name, "" | "." | "..");
-    !is_relative && name.len() <= 255 && !name.contains(|c| c == '/' || is_deceptive(c))
+    !is_relative && name.len() <= 255 && !name.contains(|c: char| c == '/' || c.is_control())
 }
 
 /// Reads a whole attachment. Holds a lease while it reads, so that no prune deletes the data.

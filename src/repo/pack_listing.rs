@@ -50,7 +50,7 @@ pub fn read_whole_with(
     mut each: impl FnMut(Arc<PlacedRun>, &mut [u8]),
 ) -> Result<PackListing, RepoError> {
     let found = read_contents(project, object, None)?;
-    let mut pieces = Pieces::new(project, object, buffer);
+    let mut pieces = Pieces::after(&found.head, project, object, buffer);
     let mut runs = PlacedRun::all_of(found.listing.clone()).peekable();
     while let Some(first) = runs.next() {
         let start = pieces.at;
@@ -68,18 +68,14 @@ pub fn read_whole_with(
             );
         }
     }
-    let gap = found.before - u64::from(found.listing.contents.gap);
     let mut gap_is_zero = true;
     while pieces.at < found.before {
-        let start = pieces.at;
-        let piece = pieces.next(found.before.min(start + PIECE))?;
-        let from = gap.saturating_sub(start).min(piece.len() as u64);
-        gap_is_zero &= piece[to_usize(from)..].iter().all(|byte| *byte == 0);
+        let piece = pieces.next(found.before.min(pieces.at + PIECE))?;
+        gap_is_zero &= piece.iter().all(|byte| *byte == 0);
     }
     let signed = pieces.hasher.so_far();
-    while pieces.at < found.size {
-        pieces.next(found.size.min(pieces.at + PIECE))?;
-    }
+    // Hash the bytes that the listing was read from, not those that the store gives now.
+    pieces.hasher.update(&found.end);
     if pieces.hasher.name() != found.listing.pack {
         return Err(RepoError::damaged(object, Damage::WrongHash));
     }
@@ -89,26 +85,33 @@ pub fn read_whole_with(
     Ok(found.listing)
 }
 
-/// Reads and hashes a pack from its beginning, one piece after the other.
+/// Reads and hashes the bytes of a pack after its head, one piece after the other.
 struct Pieces<'a> {
     backend: &'a dyn Backend,
     object: ObjectRef,
     name: Name,
     buffer: &'a mut Buffer,
     hasher: ObjectHasher,
-    /// The number of bytes that were read.
+    /// The offset of the next piece.
     at: u64,
 }
 
 impl<'a> Pieces<'a> {
-    fn new(project: &'a Project, object: ObjectRef, buffer: &'a mut Buffer) -> Self {
+    fn after(
+        head: &[u8; PACK_HEAD_LEN],
+        project: &'a Project,
+        object: ObjectRef,
+        buffer: &'a mut Buffer,
+    ) -> Self {
+        let mut hasher = ObjectHasher::default();
+        hasher.update(head);
         Self {
             backend: project.objects.backend(),
             object,
             name: object.name(),
             buffer,
-            hasher: ObjectHasher::default(),
-            at: 0,
+            hasher,
+            at: PACK_HEAD_LEN as u64,
         }
     }
 
@@ -130,8 +133,10 @@ struct FoundContents {
     signed: [u8; 32],
     /// The number of bytes before the contents.
     before: u64,
-    /// The size of the whole pack, in bytes.
-    size: u64,
+    /// The first bytes of the pack.
+    head: [u8; PACK_HEAD_LEN],
+    /// The sealed contents and all bytes after them.
+    end: Vec<u8>,
 }
 
 fn read_contents(
@@ -162,13 +167,14 @@ fn read_contents(
             .get_range(&name, size - whole as u64, &mut tail)
             .map_err(lost)?;
     }
-    let at = tail.len() - whole;
-    let (listing, signed) = open_listing(project, object, &head, &tail[at..at + len], size)?;
+    let end = tail.split_off(tail.len() - whole);
+    let (listing, signed) = open_listing(project, object, &head, &end[..len], size)?;
     Ok(FoundContents {
         listing,
         signed,
         before: size - whole as u64,
-        size,
+        head,
+        end,
     })
 }
 

@@ -303,3 +303,30 @@ fn a_check_names_the_repair_of_a_repository_file_and_of_a_project_object() {
         world.ok(&["check", "--keyless"]);
     }
 }
+
+#[test]
+fn a_repair_never_deletes_the_last_file_of_a_key_slot() {
+    for parity in ["0", "5%"] {
+        for lost in ["", ".copy"] {
+            let world = World::empty();
+            world.ok(&[&["init", "--parity", parity][..], &CHEAP_KEY].concat());
+            let slots = files(&world.repository().join("keys"));
+            let first = slots.iter().find(|path| path.extension().is_none());
+            let first = first.unwrap().to_str().unwrap().to_owned();
+            let other = if lost.is_empty() { ".copy" } else { "" };
+            // A repair cannot replace a directory.
+            let blocked = PathBuf::from(format!("{first}{lost}"));
+            fs::remove_file(&blocked).unwrap();
+            fs::create_dir(&blocked).unwrap();
+            for command in ["copies", "parity"] {
+                world.run(&["repair", command, "--yes"]);
+                let kept = PathBuf::from(format!("{first}{other}"));
+                assert!(
+                    kept.is_file(),
+                    "parity {parity}, {lost:?}: repair {command}"
+                );
+                world.ok(&["list"]);
+            }
+        }
+    }
+}

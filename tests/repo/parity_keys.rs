@@ -301,38 +301,6 @@ const LOST: [[bool; 3]; 5] = [
 ];
 
 #[test]
-fn a_repair_does_not_bring_back_a_key_that_is_removed_while_it_runs() {
-    let (original, _) = with_keys();
-    for lost in LOST {
-        for call in 1.. {
-            let when = format!("{lost:?}, call {call}");
-            let (store, key) = with_damaged_key(&original, lost);
-            let slot = slot_of(&key);
-            let observer = RecordingObserver::default();
-            let test_repo = TestRepo::open(store.clone(), &observer).unwrap();
-            let (intercepted, calls) = interrupted(&store, move || {
-                let observer = RecordingObserver::default();
-                test_repo.repository.remove_key(&key, &observer).unwrap();
-            });
-            let objects = Objects::new(Arc::new(intercepted));
-            let host = Host::without_cache();
-            let context = host.context();
-            let planned = ops::plan_repair(&objects, WITH_PARITY, &context).unwrap();
-            assert_eq!(planned.steps().len(), 1, "{when}");
-            calls.store(call, Ordering::Relaxed);
-            planned
-                .run(&mut |step, done| assert!(done, "{when}: {step:?}"))
-                .unwrap();
-            if calls.load(Ordering::Relaxed) > 0 {
-                assert!(call > 5, "{when}");
-                break;
-            }
-            assert!(files_of(&store, slot).is_empty(), "{when}");
-        }
-    }
-}
-
-#[test]
 fn a_key_does_not_come_back_if_a_repair_runs_while_it_is_removed() {
     let (content, _) = with_keys();
     for lost in LOST {

@@ -117,12 +117,16 @@ fn entry(step: &ParityStep, done: Option<bool>) -> RepairStepEntry {
             ("remove", text.to_owned())
         }
         ParityAction::RemoveUseless => {
-            let text = "its object is missing, and cannot be restored with it; quarantine/ keeps \
-                        it. If another copy of the repository may have the object, use --from \
-                        first";
-            ("remove", text.to_owned())
+            let next = match done {
+                Some(true) => "copy the object from there by hand",
+                _ => "use --from first",
+            };
+            let text = format!(
+                "its object is missing, and cannot be restored with it; quarantine/ keeps it. If \
+                 another copy of the repository may have the object, {next}"
+            );
+            ("remove", text)
         }
-        ParityAction::KeyRemoved => ("remove", "this key was removed meanwhile".to_owned()),
         ParityAction::BeyondRepair => ("none", "too much of it is damaged".to_owned()),
         ParityAction::NoParity => ("none", "it has no parity".to_owned()),
         ParityAction::NoCopy => ("none", "no other copy of it is whole".to_owned()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::ByteSize;
+use crate::base::{ByteSize, is_deceptive};
 use crate::format::ImageMetadata;
 use crate::ops::attachments::{SIZE_MAX, is_safe_name};
 use crate::ops::error::OpsError;
@@ -17,8 +17,8 @@ pub struct AttachedFile {
 }
 
 impl AttachedFile {
-    /// Fails if a name is not safe (see [`is_safe_name`]), is used twice, or is reserved. Also
-    /// fails if the files have more than 16 MiB together.
+    /// Fails if a name is not safe (see [`is_safe_name`]), can look like another one, is used twice,
+    /// or is reserved. Also fails if the files have more than 16 MiB together.
     pub fn check(files: &[Self]) -> Result<(), OpsError> {
         for (number, file) in files.iter().enumerate() {
             let twice = files[..number]
@@ -30,6 +30,8 @@ impl AttachedFile {
                 "this name is reserved for the metadata of an image"
             } else if !is_safe_name(&file.name) {
                 "this is not a safe name for a file"
+            } else if file.name.contains(is_deceptive) {
+                "it has characters that cannot be seen, or that change the direction of text"
             } else {
                 continue;
             };

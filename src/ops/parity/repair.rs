@@ -1,7 +1,6 @@
 //! Repairs damaged objects with their second copies, with parity, or from another copy of the
 //! repository. Repairs damaged parity with the objects that it protects. Needs no key.
 
-use super::damaged::has_parity;
 use super::planner::{Plan, unnamed_of};
 use super::step::{ParityAction, ParityStep, RepairSources};
 use super::undamaged::{fetch, names, read_copy, rebuild, restore};
@@ -116,7 +115,6 @@ impl ParityRepair<'_> {
             let object = step.object;
             let mut step = step.clone();
             let mut protected = None;
-            let had_parity = self.has_parity_of_slot(object)?;
             let bytes = match (&step.action, object) {
                 (ParityAction::Restore { parity, .. }, _) => {
                     restore(self.objects, object, *parity)?.map(|restored| restored.bytes)
@@ -138,8 +136,7 @@ impl ParityRepair<'_> {
                 }
                 _ => None,
             };
-            let is_stored = bytes.is_some();
-            let mut is_whole = match bytes {
+            let is_whole = match bytes {
                 Some(bytes) => self.replace(&step, &bytes)?,
                 None if step.action.removes() => self.remove(object)?,
                 None => false,
@@ -147,43 +144,9 @@ impl ParityRepair<'_> {
             if let Some(protected) = protected {
                 self.objects.delete_parity_if_removed(protected)?;
             }
-            if step.repairs() && self.is_removed(object, had_parity, is_stored)? {
-                self.objects.delete_twice(object)?;
-                step.action = ParityAction::KeyRemoved;
-                is_whole = true;
-            }
             done(&step, is_whole);
         }
         Ok(())
-    }
-
-    /// Returns whether an object is a key slot, and somebody removed the key since a step began.
-    /// `had_parity` states whether the slot had parity then. `is_stored` states whether the step
-    /// has stored the slot meanwhile. A removal deletes the parity of the slot first, and
-    /// everything twice. So a removal that begins after this look also deletes what the step has
-    /// stored.
-    fn is_removed(
-        &self,
-        object: ObjectRef,
-        had_parity: bool,
-        is_stored: bool,
-    ) -> Result<bool, OpsError> {
-        let ObjectRef::Key(project, hash) = object else {
-            return Ok(false);
-        };
-        let has_lost_parity = had_parity && self.objects.parity_objects(project, hash)?.is_empty();
-        Ok(match self.objects.files_of(object)? {
-            _ if has_lost_parity => true,
-            0 => is_stored || !had_parity,
-            1 => is_stored,
-            _ => false,
-        })
-    }
-
-    /// Returns whether an object is a key slot that has parity.
-    fn has_parity_of_slot(&self, object: ObjectRef) -> Result<bool, OpsError> {
-        let is_slot = matches!(object, ObjectRef::Key(..));
-        Ok(is_slot && has_parity(self.objects, &[object])?)
     }
 
     /// Returns the undamaged object with this hash; `None` if there is none.

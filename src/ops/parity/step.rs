@@ -26,9 +26,6 @@ pub enum ParityAction {
     /// Moves a damaged parity object to `quarantine/`. Its object is missing, and cannot be
     /// restored with it.
     RemoveUseless,
-    /// Deletes what is left of a key slot: somebody removed the key while the repair ran. A plan
-    /// never has this action.
-    KeyRemoved,
     /// Nothing: too much of the object or of its parity is damaged.
     BeyondRepair,
     /// Nothing: the object has no parity.

@@ -127,7 +127,7 @@ pub fn restore_image_in_place(
             });
             let diverged = image.diverged(&snapshot.name, cancel)?;
             let changed = changed_since(task, base, &diverged, state.size);
-            changed.map(|ranges| (ranges, snapshot.name.clone()))
+            changed.map(|ranges| (ranges, Some(snapshot.name.clone())))
         });
         let (ranges, since) = match known {
             Some(Ok(found)) => found,
@@ -141,11 +141,17 @@ pub fn restore_image_in_place(
                     distrusted,
                 )));
                 let before = match &report.safety_snapshot {
-                    Some(unchanged) => unchanged.clone(),
-                    None => early.insert(make_safety_snapshot(image, context)?).clone(),
+                    Some(unchanged) => Some(unchanged.clone()),
+                    None if options.safety_snapshot => Some(make_safety_snapshot(image, context)?),
+                    // Without a snapshot, a program that uses the image only during the comparison
+                    // is not noticed. But the image may have its maximum number of snapshots.
+                    None => make_safety_snapshot(image, context).ok(),
                 };
+                if report.safety_snapshot.is_none() {
+                    early.clone_from(&before);
+                }
                 if options.safety_snapshot {
-                    report.safety_snapshot = Some(before.clone());
+                    report.safety_snapshot.clone_from(&before);
                 }
                 let (ranges, compared) = compare(task, image, &state, context)?;
                 report.compared = compared;
@@ -162,7 +168,10 @@ pub fn restore_image_in_place(
         // Test again that nobody uses the image: finding the differences can take long. Then add
         // the changes since a snapshot: a program may have used the image and closed it meanwhile.
         image.require_unused(Duration::ZERO, cancel)?;
-        let ranges = joined(&ranges, &image.diverged(&since, cancel)?, backup);
+        let ranges = match since {
+            Some(since) => joined(&ranges, &image.diverged(&since, cancel)?, backup),
+            None => ranges,
+        };
         if let Some(before) = early.take()
             && !options.safety_snapshot
         {
