@@ -17,8 +17,8 @@ pub struct AttachedFile {
 }
 
 impl AttachedFile {
-    /// Fails if a name is not safe (see [`is_safe_name`]), can look like another one, is used twice,
-    /// or is reserved. Also fails if the files have more than 16 MiB together.
+    /// Fails if a name is not safe (see [`is_safe_name`]), can look like another name, is used
+    /// twice, or is reserved. Also fails if the files have more than 16 MiB together.
     pub fn check(files: &[Self]) -> Result<(), OpsError> {
         for (number, file) in files.iter().enumerate() {
             let twice = files[..number]
