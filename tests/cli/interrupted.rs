@@ -48,9 +48,9 @@ fn killed_and_then_continued(world: &World, target: &str, content: &[u8]) {
         "the restore was complete before it was killed"
     );
 
-    let told = [target, "an incomplete restore of backup", "“v”"];
+    let texts = [target, "an incomplete restore of backup", "“v”"];
     let refused = world.fails(&["backup", target, "--volume", "w"], 1);
-    let expected = [&told[..], &["--in-place", "--allow-interrupted-restore"]].concat();
+    let expected = [&texts[..], &["--in-place", "--allow-interrupted-restore"]].concat();
     assert_error(&refused, &expected);
     world.backup(&[target, "--volume", "w", "--allow-interrupted-restore"]);
 
@@ -58,7 +58,7 @@ fn killed_and_then_continued(world: &World, target: &str, content: &[u8]) {
     let ran = world.run(&again);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(
-        told.iter().all(|part| ran.stderr.contains(part)),
+        texts.iter().all(|part| ran.stderr.contains(part)),
         "{}",
         ran.stderr
     );

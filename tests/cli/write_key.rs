@@ -241,7 +241,7 @@ fn check_names_foreign_objects_of_many_kinds_and_other_commands_work() {
         ("settings", "CTLBsett"),
         ("writers", "CTLBcert"),
     ];
-    let mut planted = Vec::new();
+    let mut forged = Vec::new();
     for (number, (directory, magic)) in (0..).zip(magic) {
         // The object has a future version and noise. It was made without a key.
         let bytes = [magic.as_bytes(), &[9; 8], &noise(number, 400)].concat();
@@ -249,12 +249,12 @@ fn check_names_foreign_objects_of_many_kinds_and_other_commands_work() {
         let directory = project.join(directory);
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join(&name), &bytes).unwrap();
-        planted.push(name);
+        forged.push(name);
     }
     let check = world.run(&["check", "--json"]);
     assert_eq!(check.code, Some(21), "{check:?}");
     let found = String::from_utf8(check.stdout).unwrap();
-    for name in &planted {
+    for name in &forged {
         assert!(found.contains(name), "{name}: {found}");
     }
     world.restores("web-1", &image);

@@ -127,7 +127,7 @@ struct Scenario {
     /// Whether the writer may crash before it has withdrawn its record.
     crashes: bool,
     /// Whether the other backup may begin before the first one has ended.
-    is_impatient: bool,
+    may_overlap: bool,
 }
 
 impl Scenario {
@@ -135,7 +135,7 @@ impl Scenario {
         Self {
             broken,
             crashes: false,
-            is_impatient: false,
+            may_overlap: false,
         }
     }
 
@@ -194,7 +194,7 @@ impl Scenario {
     fn next_backup(&self, state: &State, to: &mut Vec<State>) {
         let mut next = *state;
         next.next = match state.next {
-            Next::PutLease if state.writer != Writer::Ended && !self.is_impatient => return,
+            Next::PutLease if state.writer != Writer::Ended && !self.may_overlap => return,
             Next::PutLease => Next::ListMarks,
             // A real backup would continue here: it would walk the tree of its base, and store data
             // again.
@@ -418,7 +418,7 @@ fn a_late_record_that_is_not_withdrawn_in_time_may_become_a_base() {
             ..Scenario::of(None)
         },
         Scenario {
-            is_impatient: true,
+            may_overlap: true,
             ..Scenario::of(None)
         },
     ] {

@@ -56,7 +56,7 @@ impl Genuine {
 }
 
 /// Stores bytes in the directory for objects of `kind`, under the name that such an object has.
-fn plant(store: &MemoryBackend, project: ProjectId, kind: ObjectKind, bytes: &[u8]) {
+fn put_foreign(store: &MemoryBackend, project: ProjectId, kind: ObjectKind, bytes: &[u8]) {
     let name = place(project, kind, object_hash(&[bytes]));
     store.put(&name, &[bytes]).unwrap();
 }
@@ -95,7 +95,7 @@ const KINDS: [ObjectKind; 15] = [
 
 /// The kinds of foreign objects that are put into a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Planted {
+enum ForeignFile {
     /// An object without bytes.
     Nothing,
     Random,
@@ -108,18 +108,18 @@ enum Planted {
     OtherProject,
 }
 
-const PLANTED: [Planted; 8] = [
-    Planted::Nothing,
-    Planted::Random,
-    Planted::Header,
-    Planted::NewerVersion,
-    Planted::NewerEpoch,
-    Planted::UnknownFeature,
-    Planted::OtherKind,
-    Planted::OtherProject,
+const FOREIGN_FILES: [ForeignFile; 8] = [
+    ForeignFile::Nothing,
+    ForeignFile::Random,
+    ForeignFile::Header,
+    ForeignFile::NewerVersion,
+    ForeignFile::NewerEpoch,
+    ForeignFile::UnknownFeature,
+    ForeignFile::OtherKind,
+    ForeignFile::OtherProject,
 ];
 
-fn planted(genuine: &Genuine, other: &Genuine, kind: ObjectKind, planted: Planted) -> Vec<u8> {
+fn bytes_of(genuine: &Genuine, other: &Genuine, kind: ObjectKind, file: ForeignFile) -> Vec<u8> {
     let info = kind.info();
     // Returns an object of the kind if there is one, and otherwise noise with its header.
     let like = || match genuine.object_in(info.directory) {
@@ -131,16 +131,16 @@ fn planted(genuine: &Genuine, other: &Genuine, kind: ObjectKind, planted: Plante
         bytes[at] ^= 0x40;
         bytes
     };
-    match planted {
-        Planted::Nothing => Vec::new(),
-        Planted::Random => noise(99, 300),
-        Planted::Header => info.magic.header().to_vec(),
-        Planted::NewerVersion => changed(8),
-        Planted::NewerEpoch => changed(10),
-        Planted::UnknownFeature => changed(12),
-        Planted::OtherKind if kind == ObjectKind::Backup => genuine.object_in("index").unwrap(),
-        Planted::OtherKind => genuine.object_in("backups").unwrap(),
-        Planted::OtherProject => match other.object_in(info.directory) {
+    match file {
+        ForeignFile::Nothing => Vec::new(),
+        ForeignFile::Random => noise(99, 300),
+        ForeignFile::Header => info.magic.header().to_vec(),
+        ForeignFile::NewerVersion => changed(8),
+        ForeignFile::NewerEpoch => changed(10),
+        ForeignFile::UnknownFeature => changed(12),
+        ForeignFile::OtherKind if kind == ObjectKind::Backup => genuine.object_in("index").unwrap(),
+        ForeignFile::OtherKind => genuine.object_in("backups").unwrap(),
+        ForeignFile::OtherProject => match other.object_in(info.directory) {
             Some(bytes) => bytes,
             None => other.object_in("backups").unwrap(),
         },
@@ -224,10 +224,10 @@ fn foreign_objects_in_any_directory_stop_no_command() {
             kind if kind.info().kept_twice => None,
             _ => Some(1),
         };
-        for what in PLANTED {
+        for what in FOREIGN_FILES {
             let store = genuine.store.copy();
-            let bytes = planted(&genuine, &other, kind, what);
-            plant(&store, genuine.project, kind, &bytes);
+            let bytes = bytes_of(&genuine, &other, kind, what);
+            put_foreign(&store, genuine.project, kind, &bytes);
             let when = format!("{what:?} among {kind:?}");
             assert_nothing_is_stopped(&genuine, &store, foreign, &when);
         }
@@ -487,12 +487,12 @@ fn an_object_counts_only_with_the_signature_of_its_signer_for_its_place() {
         let all = cases.iter().map(|(_, bytes)| bytes).chain([&unknown]);
         let store = genuine.store.copy();
         for bytes in all {
-            plant(&store, project, kind, bytes);
+            put_foreign(&store, project, kind, bytes);
         }
         let when = format!("wrong signatures among {kind:?}");
-        let planted = open_all(&store);
+        let forged = open_all(&store);
         assert_eq!(
-            planted,
+            forged,
             [4, 0, 0],
             "{when}: records, marks, leases that count"
         );
@@ -536,14 +536,14 @@ fn a_newer_version_or_feature_stops_a_prune_only_in_an_object_of_a_full_key() {
             let when = format!("{kind:?} {header:?}");
             let store = genuine.store.copy();
             let foreign = signed_by(&test_repo, &other_key(), header, &body);
-            plant(&store, project, kind, &foreign);
+            put_foreign(&store, project, kind, &foreign);
             assert_eq!(open_all(&store), [4, 0, 0], "{when}");
             let host = Host::without_cache();
             prune(&open(&store), &host, Duration::ZERO).unwrap();
 
             let store = genuine.store.copy();
             let genuine = signed_by(&test_repo, authority, header, &body);
-            plant(&store, project, kind, &genuine);
+            put_foreign(&store, project, kind, &genuine);
             match prune(&open(&store), &host, Duration::ZERO) {
                 Err(OpsError::Repo(error)) => {
                     assert_eq!(error.kind(), RepoErrorKind::Unsupported, "{when}");
@@ -570,7 +570,7 @@ fn an_expired_lease_with_any_content_delays_no_process() {
     ];
     for bytes in contents {
         let store = genuine.store.copy();
-        plant(&store, genuine.project, ObjectKind::Lease, &bytes);
+        put_foreign(&store, genuine.project, ObjectKind::Lease, &bytes);
         store.age(EXPIRED);
         let host = Host::without_cache();
         prune(&open(&store), &host, Duration::ZERO).unwrap();

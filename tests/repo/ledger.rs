@@ -90,14 +90,14 @@ fn ledger_entries_of_a_write_or_verify_key_count_only_for_that_key_and_only_as_h
     use VerifiedLevel::{Hashed, Opened};
     let store = MemoryBackend::new();
     let owner = TestRepo::init(store.clone(), CHUNK).unwrap();
-    let liars = [
+    let other_keys = [
         with_key(&owner, &store, Role::Verify, b"verify"),
         with_key(&owner, &store, Role::Write, b"write"),
     ];
     let time = now() - 1000;
-    for (liar, own) in liars.iter().zip([1, 2]) {
-        state(&liar.project, group(time, Opened, &[own, 9]));
-        state(&liar.project, group(time, Hashed, &[own]));
+    for (other_key, own) in other_keys.iter().zip([1, 2]) {
+        state(&other_key.project, group(time, Opened, &[own, 9]));
+        state(&other_key.project, group(time, Hashed, &[own]));
     }
     state(&owner.project, group(time, Opened, &[3]));
     let seen = |test_repo: &TestRepo, level| {
@@ -108,9 +108,9 @@ fn ledger_entries_of_a_write_or_verify_key_count_only_for_that_key_and_only_as_h
     };
     assert_eq!(seen(&owner, Opened), [pack(3)]);
     assert_eq!(seen(&owner, Hashed), [pack(3)]);
-    for (liar, own) in liars.iter().zip([1, 2]) {
-        assert_eq!(seen(liar, Opened), [pack(3)]);
-        assert_eq!(seen(liar, Hashed), [pack(own), pack(3)]);
+    for (other_key, own) in other_keys.iter().zip([1, 2]) {
+        assert_eq!(seen(other_key, Opened), [pack(3)]);
+        assert_eq!(seen(other_key, Hashed), [pack(own), pack(3)]);
     }
     // No entry of the ledger makes others rely on a pack.
     let audits = cuttlebone::repo::Audits::load(&owner.project).unwrap();
@@ -261,14 +261,14 @@ fn the_ledger_keeps_no_packs_in_memory_that_do_not_exist() {
 fn the_holder_of_a_key_can_neither_hide_runs_of_others_nor_add_any_number_of_them() {
     let store = MemoryBackend::new();
     let owner = TestRepo::init(store.clone(), CHUNK).unwrap();
-    let liar = with_key(&owner, &store, Role::Verify, b"verify");
+    let other_key = with_key(&owner, &store, Role::Verify, b"verify");
     state_run(&owner.project, run([0xff; 32], 10));
-    state_run(&liar.project, run([0xff; 32], 1_000_000));
+    state_run(&other_key.project, run([0xff; 32], 1_000_000));
     for number in 0..300_u16 {
         let [high, low] = number.to_be_bytes();
         let mut seed = [0; 32];
         (seed[0], seed[1]) = (high, low);
-        state_run(&liar.project, run(seed, 1));
+        state_run(&other_key.project, run(seed, 1));
     }
     let runs = load(&owner.project, now()).runs();
     let full: Vec<_> = runs

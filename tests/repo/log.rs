@@ -84,7 +84,7 @@ fn entries_that_no_full_key_signed_are_ignored_and_reported() {
     unsigned.extend_from_slice(&[0; 64]);
     let mut later = own.clone();
     later[8] = 2;
-    let planted = [
+    let forged = [
         signed(project.id, &thief),
         signed(elsewhere, authority),
         changed,
@@ -95,7 +95,7 @@ fn entries_that_no_full_key_signed_are_ignored_and_reported() {
         Vec::new(),
         noise(1, KIB),
     ];
-    for bytes in planted {
+    for bytes in forged {
         let object = put(&store, project, &bytes);
         let mut log = Log::load(project).unwrap();
         assert!(!log.removed(LogKind::Record, hash(1)) && !log.excuses(hash(1)));

@@ -251,12 +251,12 @@ fn a_record_of_wrong_data_does_not_stop_prune() {
     let mut ids = chunks(&guess, guessed.id);
     ids.push((BlobId::from_bytes([9; 32]), CHUNK));
     poison(&thief, &ids);
-    let planted = host.back_up(&thief, "disk", &image).unwrap();
-    assert_eq!(planted.chunks_new, 0);
+    let forged = host.back_up(&thief, "disk", &image).unwrap();
+    assert_eq!(forged.chunks_new, 0);
     prune(&full).unwrap();
     let restored = host.restore_image(&full, &full.backup(made.id)).unwrap();
     assert!(restored == unused);
-    let error = host.restore(&full, &full.backup(planted.id)).unwrap_err();
+    let error = host.restore(&full, &full.backup(forged.id)).unwrap_err();
     assert!(is_damage(&error), "{error}");
 }
 

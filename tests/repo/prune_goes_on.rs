@@ -110,7 +110,7 @@ fn a_record_of_a_write_key_whose_tree_is_not_whole_does_not_stop_a_prune() {
         let host = Host::without_cache();
         let before = names(&store, lost);
         let thief = writer(&store, 1);
-        let planted = host.back_up(&thief, "disk", &image(3)).unwrap().id;
+        let forged = host.back_up(&thief, "disk", &image(3)).unwrap().id;
         for object in store.list("projects").unwrap() {
             let name = object.name.as_str();
             let is_old = before.iter().any(|known| name.ends_with(known));
@@ -121,14 +121,14 @@ fn a_record_of_a_write_key_whose_tree_is_not_whole_does_not_stop_a_prune() {
         let trees = names(&store, "trees");
         let (report, findings) = prune(&full).unwrap();
         assert!(report.deleted.packs > 0, "{lost}: {report:?}");
-        let object = ObjectRef::Backup(full.project.id, planted);
+        let object = ObjectRef::Backup(full.project.id, forged);
         let [Finding::ObjectDamaged { object: found, .. }] = &findings[..] else {
             panic!("{lost}: {findings:?}");
         };
         assert_eq!(*found, object, "{lost}");
         assert!(host.restore_image(&full, &full.backup(real)).unwrap() == image(2));
         // The record of the write key stays, with all blobs that it still reaches.
-        assert_eq!(full.backup(planted).id, planted);
+        assert_eq!(full.backup(forged).id, forged);
         if lost == "packs" {
             let left = names(&store, "trees");
             assert!(left.len() * 2 > trees.len(), "{left:?} of {trees:?}");
@@ -136,9 +136,9 @@ fn a_record_of_a_write_key_whose_tree_is_not_whole_does_not_stop_a_prune() {
             assert!(!named_and_missing(&store, &full).is_empty());
         }
         let (checked, _) = host.check(&full, false);
-        assert_eq!(checked.backups_affected, [planted], "{lost}");
+        assert_eq!(checked.backups_affected, [forged], "{lost}");
 
-        forget(&full, &[planted]);
+        forget(&full, &[forged]);
         let (_, findings) = prune(&full).unwrap();
         assert!(findings.is_empty(), "{lost}: {findings:?}");
         assert_eq!(named_and_missing(&store, &full), [], "{lost}");

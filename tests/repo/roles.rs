@@ -1,6 +1,6 @@
 //! Attacks by a thief who has keys of each role and the whole store, and may write to the store.
 
-mod planted;
+mod forged;
 mod signed;
 
 use std::sync::{Arc, Mutex};
@@ -74,8 +74,8 @@ impl Owner {
     }
 
     /// Puts a slot into the project, and returns its hash.
-    fn plant(&self, slot: &[u8]) -> ObjectHash {
-        plant(&self.store, self.project(), slot)
+    fn put_forged(&self, slot: &[u8]) -> ObjectHash {
+        put_forged(&self.store, self.project(), slot)
     }
 
     fn remove(&self, id: ObjectHash) {
@@ -96,7 +96,7 @@ fn open(store: &MemoryBackend, password: &[u8]) -> Result<TestRepo, RepoError> {
     })
 }
 
-fn plant(store: &MemoryBackend, project: ProjectId, slot: &[u8]) -> ObjectHash {
+fn put_forged(store: &MemoryBackend, project: ProjectId, slot: &[u8]) -> ObjectHash {
     let id = object_hash(&[slot]);
     let object = ObjectRef::Key(Some(project), id);
     store.put(&object.name(), &[slot]).unwrap();
@@ -231,19 +231,19 @@ fn a_slot_that_was_changed_in_any_byte_opens_nothing_or_is_foreign() {
             }
             let mut changed = slot.clone();
             changed[at] ^= 1;
-            let planted = owner.plant(&changed);
+            let forged = owner.put_forged(&changed);
             let opened = owner.open(password);
             if at < info_at {
                 assert!(is_refused(opened), "{role}, byte {at}");
             } else {
                 // A slot with a changed info still opens, but no certificate names it.
                 let listed = owner.list();
-                let shown = listed.iter().find(|key| key.id == planted);
+                let shown = listed.iter().find(|key| key.id == forged);
                 assert!(shown.is_none_or(|key| key.foreign), "{role}, byte {at}");
             }
-            owner.remove(planted);
+            owner.remove(forged);
         }
-        owner.plant(&slot);
+        owner.put_forged(&slot);
         assert_eq!(owner.open(password).unwrap().repository.role(), role);
     }
 }
@@ -263,7 +263,7 @@ fn a_slot_that_was_given_another_role_or_copied_to_another_project_is_refused() 
     for (id, (role, password)) in owner.keys.iter().zip(ROLES) {
         let slot = owner.slot(*id);
         // Copy the slot into the other project.
-        let copied = other.plant(&slot);
+        let copied = other.put_forged(&slot);
         assert!(is_refused(other.open(password)), "{role}");
         // The slot is still foreign there if its certificate is copied, too.
         copy_certificates(&owner, &other);
@@ -280,11 +280,11 @@ fn a_slot_that_was_given_another_role_or_copied_to_another_project_is_refused() 
         for byte in (0..4).filter(|byte| *byte != slot[17]) {
             let mut relabelled = slot.clone();
             relabelled[17] = byte;
-            let planted = owner.plant(&relabelled);
+            let forged = owner.put_forged(&relabelled);
             assert!(is_refused(owner.open(password)), "{role} as {byte}");
-            owner.remove(planted);
+            owner.remove(forged);
         }
-        owner.plant(&slot);
+        owner.put_forged(&slot);
     }
 }
 
@@ -322,10 +322,10 @@ fn a_certificate_that_was_changed_in_any_byte_or_copied_to_another_project_is_ig
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[at] ^= 1;
-        let planted = ObjectRef::Certificate(owner.project(), object_hash(&[&changed]));
-        owner.store.put(&planted.name(), &[&changed]).unwrap();
+        let forged = ObjectRef::Certificate(owner.project(), object_hash(&[&changed]));
+        owner.store.put(&forged.name(), &[&changed]).unwrap();
         assert_eq!(names(&owner), sorted(owner.keys), "byte {at}");
-        owner.store.delete(&planted.name()).unwrap();
+        owner.store.delete(&forged.name()).unwrap();
     }
 
     // Without its certificate a slot is foreign.
@@ -391,17 +391,17 @@ fn a_slot_that_a_verify_key_added_opens_but_is_listed_as_foreign_without_its_lab
     ]
     .concat();
     let slot = forge(&owner, &thief.project.keys, Role::Verify, &bundle, b"thief");
-    let planted = owner.plant(&slot);
+    let forged = owner.put_forged(&slot);
     let opened = owner.open(b"thief").unwrap();
     assert_eq!(opened.repository.role(), Role::Verify);
     for listed in [owner.list(), opened.repository.list_keys(&Silent).unwrap()] {
-        let shown = listed.iter().find(|key| key.id == planted).unwrap();
+        let shown = listed.iter().find(|key| key.id == forged).unwrap();
         assert!(shown.foreign && shown.info.label.is_empty(), "{shown:?}");
         assert_eq!(listed.iter().filter(|key| key.foreign).count(), 1);
     }
-    // A full key can remove the planted slot.
+    // A full key can remove the forged slot.
     let listed = owner.list();
-    let shown = listed.iter().find(|key| key.id == planted).unwrap();
+    let shown = listed.iter().find(|key| key.id == forged).unwrap();
     owner
         .test_repo
         .repository
@@ -439,10 +439,10 @@ fn a_slot_with_other_keys_than_the_project_has_does_not_open_the_project() {
         (Role::Write, write(data, own.as_bytes())),
         (Role::Full, Secret::random().unwrap().expose().to_vec()),
     ] {
-        let planted = owner.plant(&forge(&owner, keys, role, &bundle, b"thief"));
+        let forged = owner.put_forged(&forge(&owner, keys, role, &bundle, b"thief"));
         let opened = owner.open(b"thief").map(|opened| opened.repository.role());
         assert_eq!(opened.unwrap_err().kind(), RepoErrorKind::Damaged, "{role}");
-        owner.remove(planted);
+        owner.remove(forged);
     }
 }
 
@@ -453,8 +453,8 @@ fn check_reports_a_slot_that_a_verify_key_added() {
     let host = Host::without_cache();
     host.check_clean(&owner.test_repo, "before");
     let slot = forge(&owner, &thief.project.keys, Role::Full, &[7; 32], b"thief");
-    let planted = owner.plant(&slot);
-    let object = ObjectRef::Key(Some(owner.project()), planted);
+    let forged = owner.put_forged(&slot);
+    let object = ObjectRef::Key(Some(owner.project()), forged);
     owner.store.put(&object.copy_name(), &[&slot]).unwrap();
     for checked in [&owner.test_repo, &thief] {
         let (report, findings) = host.check(checked, false);

@@ -377,15 +377,15 @@ fn a_slot_whose_version_is_not_proven_is_foreign_and_not_damaged() {
     let (store, own) = repository();
     let mut unproven = slot(&store, own);
     unproven[8] = 2;
-    let planted = add(&store, &unproven);
+    let forged = add(&store, &unproven);
     let full = TestRepo::open(store.clone(), &Silent).unwrap();
     let observer = RecordingObserver::default();
     let listed = full.repository.list_keys(&observer).unwrap();
     let is_foreign = |id| listed.iter().find(|key| key.id == id).unwrap().foreign;
-    assert!(is_foreign(planted) && !is_foreign(own));
+    assert!(is_foreign(forged) && !is_foreign(own));
     assert!(notices(&observer).is_empty(), "{:?}", notices(&observer));
     let (_, findings) = Host::without_cache().check(&full, false);
-    let object = ObjectRef::Key(None, planted);
+    let object = ObjectRef::Key(None, forged);
     assert!(
         matches!(&findings[..], [Finding::ObjectForeign { object: found, .. }] if *found == object),
         "{findings:?}"

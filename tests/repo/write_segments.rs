@@ -317,14 +317,14 @@ fn the_index_lists_a_pack_once_for_an_id_that_the_pack_holds_many_times() {
     pack.contents.runs = vec![run; 8];
     let (packs, superseded) = (vec![pack], Vec::new());
     let body = IndexSegment { packs, superseded }.encode();
-    let planted = thief.project.put_sealed(ObjectRef::Index, &body).unwrap();
+    let forged = thief.project.put_sealed(ObjectRef::Index, &body).unwrap();
     index.sync().unwrap();
     assert_eq!(index.state().unwrap().blobs, known + 1);
     assert_eq!(index.find_anywhere(&id).unwrap().len(), 1);
 
-    let (packs, superseded) = (Vec::new(), vec![planted]);
+    let (packs, superseded) = (Vec::new(), vec![forged]);
     put_segment(&full, &IndexSegment { packs, superseded });
-    let object = ObjectRef::Index(full.project.id, planted);
+    let object = ObjectRef::Index(full.project.id, forged);
     full.project.objects.delete(object).unwrap();
     index.sync().unwrap();
     assert_eq!(index.state().unwrap().blobs, known);

@@ -284,7 +284,7 @@ fn a_prune_that_finds_a_new_record_reads_nodes_that_it_could_not_read_before() {
     // Before the prune stores a mark and lists the records again, the nodes are repaired and the
     // record is put back.
     let mended = store.clone();
-    let mend = move |operation: Operation, name: &str| {
+    let heal = move |operation: Operation, name: &str| {
         if operation == Operation::Put && name.contains("/marks/") {
             for object in whole.list("projects").unwrap() {
                 if object.name.as_str().contains("/trees/") || object.name == record {
@@ -296,7 +296,7 @@ fn a_prune_that_finds_a_new_record_reads_nodes_that_it_could_not_read_before() {
         Ok(())
     };
     let pruned = TestRepo::open(
-        Intercepted::new(&store, mend),
+        Intercepted::new(&store, heal),
         &RecordingObserver::default(),
     );
     let report = prune(&pruned.unwrap(), &host, Duration::ZERO).unwrap();

@@ -71,13 +71,13 @@ fn settings_and_certificates_that_a_lesser_key_signs_are_foreign() {
         .concat();
         let keys = &thief.project.keys;
         let slot = forge(&owner, keys, Role::Verify, &bundle, b"thief");
-        let planted = object_hash(&[&slot]);
-        put_twice(&owner, ObjectRef::Key(Some(id), planted), &slot);
+        let forged = object_hash(&[&slot]);
+        put_twice(&owner, ObjectRef::Key(Some(id), forged), &slot);
         let own = SigningKey::from_seed(&seed);
         let certificate = Certificate {
             requires: Vec::new(),
             role: "write".into(),
-            slot: planted,
+            slot: forged,
             signer: Some(own.public()),
             volumes: Vec::new(),
             features: Vec::new(),
@@ -108,7 +108,7 @@ fn settings_and_certificates_that_a_lesser_key_signs_are_foreign() {
         assert_eq!(certificates.all().len(), 3);
         assert!(certificates.of_signer(&own.public()).is_none());
         let listed = opened.repository.list_keys(&Silent).unwrap();
-        assert!(listed.iter().all(|key| key.foreign == (key.id == planted)));
+        assert!(listed.iter().all(|key| key.foreign == (key.id == forged)));
         let (report, findings) = Host::without_cache().check(&opened, false);
         assert_eq!(report.foreign, 4, "{role}: {findings:#?}");
         assert_eq!(report.errors, 4, "{role}: {findings:#?}");
@@ -212,7 +212,7 @@ fn records_of_a_revoked_key_count_only_if_they_are_accepted() {
     // A copy of the revoked key's slot opens the project. But the slot is foreign, and a backup
     // with its key is refused.
     assert!(is_refused(owner.open(b"write")));
-    let again = owner.plant(&slot);
+    let again = owner.put_forged(&slot);
     let listed = owner.list();
     assert!(listed.iter().find(|key| key.id == again).unwrap().foreign);
     let refused = owner

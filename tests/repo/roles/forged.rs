@@ -41,9 +41,9 @@ fn a_store_sees_the_same_reads_whether_a_slot_that_it_added_matches_or_not() {
         for password in [PASSWORD, b"full", b"write", b"verify", b"wrong"] {
             let seen = [password, b"another"].map(|guess| {
                 let slot = forge(&owner, &own, role, &vec![7; len], guess);
-                let planted = owner.plant(&slot);
+                let forged = owner.put_forged(&slot);
                 let ([before, after], opened) = calls(&owner, password);
-                owner.remove(planted);
+                owner.remove(forged);
                 assert_eq!(opened, password != b"wrong", "{role}");
                 assert_eq!(after.is_empty(), opened, "{role}: {after:?}");
                 (before.len(), after)
