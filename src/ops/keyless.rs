@@ -39,8 +39,8 @@ pub struct KeylessReport {
     pub projects: u64,
     /// The number of objects that the logs name, and that must exist.
     pub required: u64,
-    /// Whether the log has the entry of the statement, and no object that the statement covers is
-    /// missing or damaged (see [`PublicLog::covered`]). `None` without a statement.
+    /// Whether the log has the entry of the statement, and no object that must exist is missing or
+    /// damaged (see [`PublicLog::required`]). `None` without a statement.
     pub statement_holds: Option<bool>,
 }
 
@@ -319,8 +319,9 @@ impl Task<'_> {
             let object = ObjectRef::of_log(project, *item);
             object.is_none_or(|object| files.contains_key(&object) || batched.contains(&object))
         };
-        let mut missing = log.required(entry);
-        self.report.required += missing.len() as u64;
+        let required = log.required(entry);
+        self.report.required += required.len() as u64;
+        let mut missing: Vec<LogItem> = required.clone();
         missing.retain(|item| !exists(files, &batched, item));
         if !missing.is_empty() {
             // The missing objects may have been stored since the store was listed, or log entries
@@ -350,14 +351,13 @@ impl Task<'_> {
             );
             self.damaged(object, RepoError::Damaged { object, source });
         }
-        if let Some(entry) = entry {
-            let covered = log.covered(entry);
+        if entry.is_some() {
             let is_damaged = |item: &LogItem| {
                 let object = ObjectRef::of_log(project, *item);
                 object.is_some_and(|object| self.reported.contains(&object))
             };
-            let is_missing = missing.iter().any(|item| covered.contains(item));
-            self.report.statement_holds = Some(!is_missing && !covered.iter().any(is_damaged));
+            let holds = missing.is_empty() && !required.iter().any(is_damaged);
+            self.report.statement_holds = Some(holds);
         }
         for item in missing {
             self.missing(project, item);

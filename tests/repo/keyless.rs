@@ -1,7 +1,6 @@
 //! Checks without a key. They run on stores that do not return what they list, on stores that
 //! change during the check, and after a prune.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -53,11 +52,6 @@ fn delete_all(store: &MemoryBackend, test_repo: &TestRepo, kind: ObjectKind) {
     }
 }
 
-fn names(store: &MemoryBackend) -> BTreeSet<Name> {
-    let listed = store.list("").unwrap().into_iter();
-    listed.map(|object| object.name).collect()
-}
-
 #[test]
 fn objects_that_a_store_lists_and_does_not_return_are_damaged() {
     let (store, test_repo) = with_backups(2);
@@ -107,35 +101,6 @@ fn a_statement_covers_the_packs_and_segments_that_a_prune_makes() {
         let report = check(copy, Some(&statement));
         assert!(report.errors > 0, "{kind:?}");
         assert_eq!(report.statement_holds, Some(false), "{kind:?}");
-    }
-}
-
-#[test]
-fn a_statement_holds_if_only_objects_that_newer_entries_of_the_log_add_are_lost() {
-    let (store, test_repo) = with_backups(1);
-    let early = state(&test_repo);
-    let covered = names(&store);
-    let host = Host::without_cache();
-    host.back_up(&test_repo, "new", &page(100)).unwrap();
-    let late = state(&test_repo);
-    for part in ["/packs/", "/trees/", "/index/", "/backups/"] {
-        let is_in = |name: &&Name| name.as_str().contains(part);
-        let all = names(&store);
-        let newer = all.difference(&covered).find(is_in).unwrap();
-        let older = covered.iter().find(is_in).unwrap();
-        for (name, expected) in [(newer, true), (older, false)] {
-            let (lost, damaged) = (store.copy(), store.copy());
-            lost.delete(name).unwrap();
-            damaged.delete(name).unwrap();
-            damaged.put(name, &[b"damaged"]).unwrap();
-            for store in [lost, damaged] {
-                let report = check(store.clone(), Some(&early));
-                assert!(report.errors > 0, "{name}");
-                assert_eq!(report.statement_holds, Some(expected), "{name}");
-                let report = check(store, Some(&late));
-                assert_eq!(report.statement_holds, Some(false), "{name}");
-            }
-        }
     }
 }
 

@@ -1,11 +1,9 @@
 //! The log, read without a key. Its entries are verified, but their details remain sealed.
 
-use std::collections::HashSet;
-
 use super::entry::Entry;
 use super::graph::{Graph, merged};
 use crate::base::{ObjectHash, ProjectId, SignerId};
-use crate::format::{LogEntry, LogItem, LogKind};
+use crate::format::{LogEntry, LogItem};
 use crate::repo::error::RepoError;
 use crate::repo::object_kind::ObjectKind;
 use crate::repo::object_ref::ObjectRef;
@@ -100,38 +98,4 @@ impl PublicLog {
         all.retain(|item| !self.removed.has(item.kind, item.hash));
         all
     }
-
-    /// Returns the objects that a statement of `entry` covers: those that the log contained when
-    /// `entry` was written. A pack or segment may be replaced by others. The log names these before
-    /// an entry removes it, but not which ones they are. So if an entry removes a covered pack or
-    /// segment, all packs and segments that the log contained then are covered, too. Leaves out all
-    /// objects that any entry removes.
-    #[must_use]
-    pub fn covered(&self, entry: ObjectHash) -> HashSet<LogItem> {
-        let mut covered: HashSet<LogItem> = self.graph.set(&[entry]).into_iter().collect();
-        let mut rest: Vec<&Entry> = self.graph.entries().iter().collect();
-        loop {
-            let replaces = |entry: &&Entry| {
-                let mut removed = entry.plain.removed.iter();
-                removed.any(|item| holds_data(item) && covered.contains(item))
-            };
-            let (found, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(replaces);
-            if found.is_empty() {
-                break;
-            }
-            rest = others;
-            let found: Vec<_> = found.iter().map(|entry| entry.hash).collect();
-            covered.extend(self.graph.set(&found).into_iter().filter(holds_data));
-        }
-        covered.retain(|item| !self.removed.has(item.kind, item.hash));
-        covered
-    }
-}
-
-/// Returns whether the object is a pack, or a segment of the index.
-const fn holds_data(item: &LogItem) -> bool {
-    matches!(
-        item.kind,
-        LogKind::Segment | LogKind::ChunkPack | LogKind::TreePack
-    )
 }
