@@ -34,8 +34,9 @@ fn verify_bytes(object: ObjectRef, bytes: &[u8]) -> Result<(), RepoError> {
     }
 }
 
-/// Lists the projects in a store, in ascending order of their ids. A directory without objects does
-/// not count: a local store keeps the directories of deleted objects.
+/// Lists the projects in a store, in ascending order of their ids. A directory that has no objects
+/// and never had a backup does not count: a local store keeps the directories of deleted objects,
+/// also those of the loser of a race of two `init`.
 pub fn projects(objects: &Objects) -> Result<Vec<ProjectId>, RepoError> {
     let mut projects = Vec::new();
     for id in project_ids(objects)? {
@@ -44,7 +45,13 @@ pub fn projects(objects: &Objects) -> Result<Vec<ProjectId>, RepoError> {
             Err(error) => error.kind == StorageErrorKind::NotFound,
             Ok(_) => false,
         };
-        if !is_missing || !objects.list(&object.directory())?.is_empty() {
+        let directory = object.directory();
+        let had_backups = || -> Result<bool, RepoError> {
+            let names = objects.backend().directories(&directory)?;
+            let mut used = names.iter().map(String::as_str);
+            Ok(used.any(|name| ["backups", "log", "packs", "trees"].contains(&name)))
+        };
+        if !is_missing || had_backups()? || !objects.list(&directory)?.is_empty() {
             projects.push(id);
         }
     }

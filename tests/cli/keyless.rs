@@ -352,12 +352,15 @@ fn without_a_repository_there_is_nothing_to_check() {
 
 /// The loser of a race of two `init` deletes its project, but its directories stay.
 #[test]
-fn a_project_directory_without_objects_is_no_damage() {
+fn a_project_directory_that_never_had_a_backup_is_no_damage() {
     let world = without_password(with_statement().0);
     let empty = world.path("repo").join("projects").join("0".repeat(32));
     fs::create_dir_all(empty.join("settings")).unwrap();
     let found = check(&world, None);
     assert_eq!((found.code, found.items), (0, vec![]));
+    fs::create_dir(empty.join("backups")).unwrap();
+    assert_eq!(check(&world, None).code, 21);
+    fs::remove_dir(empty.join("backups")).unwrap();
     let unknown = empty.join("settings").join("0".repeat(64));
     fs::write(unknown, "not an object").unwrap();
     assert_eq!(check(&world, None).code, 21);

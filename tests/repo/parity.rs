@@ -1,6 +1,6 @@
 //! Repositories with parity: damage of every object, damage beyond the parity, crashes, and prunes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -465,22 +465,8 @@ fn a_prune_deletes_the_parity_of_deleted_objects_and_keeps_the_rest() {
     let options = options();
     let unneeded = || {
         let objects = Objects::new(Arc::new(store.clone()));
-        let listed = store.list("").unwrap().into_iter();
-        let listed: Vec<_> = listed
-            .filter_map(|info| Some(ObjectRef::parse(&info.name)?.0))
-            .collect();
-        let protected = listed.iter().filter_map(|object| match object {
-            ObjectRef::Repository | ObjectRef::Project(_) => {
-                Some(objects.hash_of_unnamed(*object).unwrap())
-            }
-            _ => object.hash(),
-        });
-        let protected: HashSet<ObjectHash> = protected.collect();
-        let is_unneeded = |object: &&ObjectRef| match object {
-            ObjectRef::Parity(_, of, _) => !protected.contains(of),
-            _ => false,
-        };
-        listed.iter().filter(is_unneeded).count()
+        let state = ops::parity_state(&objects, Some(test_repo.project.id)).unwrap();
+        state.unneeded.len()
     };
     // The prune cannot know whether this parity is of an object that is being stored.
     let young = parity_of(

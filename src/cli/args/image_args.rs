@@ -16,7 +16,7 @@ const OBJECT_SIZES: std::ops::RangeInclusive<u64> = 4 << 10..=32 << 20;
 
 #[derive(Debug, Args)]
 pub(super) struct ImageArgs {
-    /// With --in-place: keep no snapshot of the image as it was before
+    /// With --in-place: make no snapshot of the image before it is changed
     #[arg(long, requires = "in_place", help_heading = HEADING)]
     no_safety_snapshot: bool,
     /// With --in-place: give the image the size of the backup

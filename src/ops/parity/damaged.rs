@@ -1,7 +1,6 @@
 //! Finds out whether damaged objects have parity, and whether it can restore them.
 
 use super::undamaged::restore;
-use super::unnamed;
 use crate::ops::error::OpsError;
 use crate::repo::{ObjectRef, Objects, RepoError};
 
@@ -9,22 +8,23 @@ use crate::repo::{ObjectRef, Objects, RepoError};
 /// can add any number of them.
 pub(super) const TRIES_MAX: usize = 16;
 
-/// Returns whether any of these objects has parity, so that a repair may restore it. Reads no
-/// parity, except that of the repository file and of project objects, whose names are no hashes. A
-/// directory that cannot be listed counts as empty.
+/// Returns whether any of these objects has parity, so that a repair may restore it. Does not read
+/// the parity. A directory that cannot be listed counts as empty. The repository file and project
+/// objects count as objects without parity, since their hashes are not known.
 pub fn has_parity(objects: &Objects, damaged: &[ObjectRef]) -> Result<bool, RepoError> {
     for object in damaged {
         let found = match (object, object.hash()) {
             // A damaged parity object is made again from the object that it protects.
-            (ObjectRef::Parity(..), _) => return Ok(true),
-            (_, Some(hash)) => objects.parity_objects(object.project(), hash),
-            (_, None) => unnamed::parity_objects(objects, *object),
+            (ObjectRef::Parity(..), _) => true,
+            (_, Some(hash)) => match objects.parity_objects(object.project(), hash) {
+                Ok(parity) => !parity.is_empty(),
+                Err(error) if error.is_unlistable() => false,
+                Err(error) => return Err(error),
+            },
+            (_, None) => false,
         };
-        match found {
-            Ok(parity) if parity.is_empty() => {}
-            Ok(_) => return Ok(true),
-            Err(error) if error.is_unlistable() => {}
-            Err(error) => return Err(error),
+        if found {
+            return Ok(true);
         }
     }
     Ok(false)

@@ -211,22 +211,24 @@ impl ParityRepair<'_> {
         if matches!(object, ObjectRef::Key(..)) && step.action == ParityAction::Copy && !is_whole {
             return Ok(false);
         }
+        let mut are_whole = true;
         for (name, damaged) in damaged {
             if let Some(damaged) = damaged {
                 quarantine(backend, &name, &damaged)?;
             }
             if let Err(error) = backend.put(&name, &[bytes]) {
-                return self.not_a_file(&name, error);
+                are_whole &= self.not_a_file(&name, error)?;
+                continue;
             }
             let size = bytes.len() as u64;
             let verified =
                 repo::verify_stored(self.objects, object, &name, size, self.context.cancel);
             match verified {
                 Ok(()) => {}
-                Err(RepoError::Damaged { .. }) => return Ok(false),
+                Err(RepoError::Damaged { .. }) => are_whole = false,
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(true)
+        Ok(are_whole)
     }
 }

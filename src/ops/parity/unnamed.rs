@@ -58,7 +58,7 @@ pub(super) fn genuine(
 pub(super) fn parity_objects(
     objects: &Objects,
     object: ObjectRef,
-) -> Result<Vec<ObjectRef>, RepoError> {
+) -> Result<Vec<ObjectRef>, OpsError> {
     let directory = match object.project() {
         Some(_) => format!("{}/parity", object.directory()),
         None => "parity".to_owned(),

@@ -4,8 +4,7 @@
 //! The order of the steps makes every interruption harmless. A restore refuses an image that does
 //! not fit, finds the parts that differ, makes the safety snapshot, marks the image, writes, and
 //! removes the mark. If it compares the whole image, it makes the safety snapshot before the
-//! comparison, to find changes during the comparison. If no safety snapshot is wanted, it makes
-//! this one, too, and removes it before it writes.
+//! comparison, to find changes during the comparison.
 //!
 //! A run that is killed after it has marked the image leaves the mark. The next run searches for
 //! the differing parts again, and keeps the safety snapshot of the first run. If the image may have
@@ -44,7 +43,7 @@ const ATTEMPTS: usize = 5;
 /// How to restore to an existing image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InPlaceOptions {
-    /// Keep a snapshot of the image from before anything is written.
+    /// Make a snapshot of the image before anything is written.
     pub safety_snapshot: bool,
     /// Resize the image if it has another size than the backup.
     pub resize: bool,
@@ -113,8 +112,8 @@ pub fn restore_image_in_place(
         safety_snapshot: earlier.pop_if(|_| unchanged),
         earlier_snapshots: earlier,
     };
-    // The snapshot, if one was made before the comparison. It is removed again if nothing is
-    // written, or if no safety snapshot is wanted.
+    // The safety snapshot, if it was made before the comparison. It is removed again if nothing
+    // is written.
     let mut early = None;
     let (phase, request) = (
         Phase::Restore,
@@ -140,19 +139,15 @@ pub fn restore_image_in_place(
                     problem.as_ref(),
                     distrusted,
                 )));
-                let before = match &report.safety_snapshot {
-                    Some(unchanged) => Some(unchanged.clone()),
-                    None if options.safety_snapshot => Some(make_safety_snapshot(image, context)?),
-                    // Without a snapshot, a program that uses the image only during the comparison
-                    // is not noticed. But the image may have its maximum number of snapshots.
-                    None => make_safety_snapshot(image, context).ok(),
-                };
-                if report.safety_snapshot.is_none() {
-                    early.clone_from(&before);
+                if report.safety_snapshot.is_none() && options.safety_snapshot {
+                    let made = make_safety_snapshot(image, context)?;
+                    early = Some(made.clone());
+                    report.safety_snapshot = Some(made);
                 }
-                if options.safety_snapshot {
-                    report.safety_snapshot.clone_from(&before);
-                }
+                // If there is none, a program that uses the image only during the comparison is
+                // not noticed.
+                let before = report.safety_snapshot.clone();
+                let before = before.or(common.as_ref().map(|(_, used)| used.name.clone()));
                 let (ranges, compared) = compare(task, image, &state, context)?;
                 report.compared = compared;
                 (ranges, before)
@@ -172,11 +167,7 @@ pub fn restore_image_in_place(
             Some(since) => joined(&ranges, &image.diverged(&since, cancel)?, backup),
             None => ranges,
         };
-        if let Some(before) = early.take()
-            && !options.safety_snapshot
-        {
-            remove_unneeded(image, before, context);
-        }
+        early = None;
         let used = common.as_ref().map(|(_, used)| exported(used));
         image.require_same(&state.identity, used.as_slice(), &request, cancel)?;
         mark(backup, &report).write(image, cancel)?;

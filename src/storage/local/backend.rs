@@ -201,7 +201,9 @@ impl LocalBackend {
             Err(refused @ (Errno::ACCESS | Errno::PERM)) => {
                 // Unlike `chmodat`, this never follows a symbolic link with the object's name.
                 let file = self.open_object(name).map_err(|_| refused)?;
-                rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?;
+                if file.metadata()?.is_file() {
+                    rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?;
+                }
                 unlink()?;
             }
             removed => removed?,
