@@ -120,6 +120,6 @@ fn labels_of_a_backup_by_a_write_key_cannot_be_changed() {
     world.fails(&["label", "v", "a=b"], 22);
     world.environment = own;
     let error = world.fails(&["label", "v", "a=b"], 22);
-    assert_error(&error, &["a write key made", "give the labels when"]);
+    assert_error(&error, &["a write key signed it", "give the labels when"]);
     world.is_clean();
 }
