@@ -133,7 +133,7 @@ impl<'a> PreparedBackup<'a> {
         TrackingSnapshot::create(
             self.image,
             self.project,
-            &taken.collect(),
+            taken.collect(),
             self.context,
             cancel,
         )

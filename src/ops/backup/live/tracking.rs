@@ -30,15 +30,24 @@ impl<'a> TrackingSnapshot<'a> {
     pub(super) fn create(
         image: &'a LiveImage<'a>,
         project: &Project,
-        taken: &HashSet<String>,
+        mut taken: HashSet<String>,
         context: &'a Context<'a>,
         cancel: &Cancel,
     ) -> Result<Self, OpsError> {
         let time = Timestamp::now();
         let mut exists = OpsError::Internal("no name for a snapshot");
-        for name in free_names(time, project.id, taken).take(ATTEMPTS) {
+        for _ in 0..ATTEMPTS {
+            let Some(name) = free_names(time, project.id, &taken).next() else {
+                break;
+            };
             match image.create_snapshot(&name, cancel) {
-                Err(error) if error.kind == RbdErrorKind::Exists => exists = error.into(),
+                Err(error) if error.kind == RbdErrorKind::Exists => {
+                    exists = error.into();
+                    // Killed runs may have left many snapshots.
+                    let listed = image.snapshots(cancel)?;
+                    taken.extend(listed.into_iter().map(|snapshot| snapshot.name));
+                    taken.insert(name);
+                }
                 // The cluster has certainly not made the snapshot.
                 Err(error)
                     if matches!(
